@@ -1,0 +1,26 @@
+"""Data: points with labels of which any may be missing, from a name, a file or a folder.
+
+:func:`load` reads whatever a person names; :func:`hide_labels`, :func:`hide_classes`, :func:`leave_out` and
+:func:`hold_out` make of it what an experiment needs.
+"""
+
+from .arrays import load_npz
+from .dataset import Dataset, fingerprint
+from .folder import load_folder
+from .sources import NAMES, load
+from .splits import hide_classes, hide_labels, hold_out, known_rows, leave_out, split_rows
+
+__all__ = [
+    "NAMES",
+    "Dataset",
+    "fingerprint",
+    "hide_classes",
+    "hide_labels",
+    "hold_out",
+    "known_rows",
+    "leave_out",
+    "load",
+    "load_folder",
+    "load_npz",
+    "split_rows",
+]

@@ -1,0 +1,120 @@
+"""Bounds on what is read, and small helpers that every source of data shares."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError, nearest
+from ..labels import MISSING, ClassLabels
+
+MAX_BYTES = 4 * 2**30
+"""Largest size, unpacked, of the arrays or images of one data set; a larger claim is refused before allocation."""
+MAX_CLASSES = 10_000
+"""Largest number of classes; a larger one is more likely an identifier taken for a label."""
+UNKNOWN_CLASSES = 10
+"""Number of classes where the data names none: no label is known and there are no names."""
+
+
+def shown(value: object) -> str:
+    """Return ``value`` as it may stand in a message: quoted, on one line, cut to 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of what an exception says, or its kind where it says nothing."""
+    said = (getattr(error, "strerror", None) or str(error)).strip()
+    return said.splitlines()[0][:200] if said else type(error).__name__
+
+
+def first_row(wrong: np.ndarray) -> int | None:
+    """Return the first row ``[N, ...]`` of booleans that holds a true one, None where there is none."""
+    rows = np.flatnonzero(wrong.reshape(len(wrong), -1).any(1))
+    return int(rows[0]) if len(rows) else None
+
+
+def check_bytes(size: int, where: str) -> None:
+    """Refuse ``size`` bytes above :data:`MAX_BYTES`."""
+    if size > MAX_BYTES:
+        raise InputError(f"{where}: {size / 2**30:,.1f} GiB unpacked; at most {MAX_BYTES / 2**30:g} GiB can be loaded")
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """Return a file's content; raise :class:`InputError` where it is absent, not readable or above ``limit`` bytes."""
+    try:
+        if not path.exists():
+            raise InputError(f"{path}: no such file")
+        if not path.is_file():
+            raise InputError(f"{path}: not a file")
+        if path.stat().st_size > limit:
+            raise InputError(f"{path}: {path.stat().st_size:,} bytes; at most {limit:,} can be loaded")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({reason(error)})") from None
+
+
+def hint(word: str, known: Sequence[str]) -> str:
+    """Return :func:`~pyro_ssvae.errors.nearest`, cut where there are many or long words."""
+    said = nearest(word, known)
+    return said if len(said) <= 200 else said[:196] + "...)"
+
+
+def clean_word(word: str, where: str) -> str:
+    """Return a label or name with each run of white space as one blank; refuse control characters and half pairs."""
+    word = " ".join(word.split())
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in word):
+        raise InputError(f"{where}: {shown(word)} has a character that cannot be printed; remove it")
+    return word
+
+
+def sort_words(words: Iterable[str]) -> list[str]:
+    """Return the different words in order: by number where all are whole numbers ("2" before "10")."""
+    different = set(words)
+    if all(word.isascii() and word.isdecimal() for word in different):
+        return sorted(different, key=lambda word: (len(word.lstrip("0")), word.lstrip("0"), word))
+    return sorted(different)
+
+
+def encode_words(
+    columns: Sequence[Sequence[str]], names: Sequence[str] | None, where: str
+) -> tuple[list[Tensor], Sequence[str]]:
+    """Return each column of words as int64 classes, ``-1`` where a cell is empty or ``-1``; and the classes' words.
+
+    :param columns: one list of words a split, since classes are counted over all splits together.
+    :param names: the classes in order; None takes the words themselves, in order of :func:`sort_words`.
+    :raises InputError: a word that is not among ``names``, or more than :data:`MAX_CLASSES` words.
+    """
+    stripped = [[clean_word(word, where) for word in column] for column in columns]
+    missing = {"", str(MISSING)}
+    words = sort_words(word for column in stripped for word in column if word not in missing)
+    if len(words) > MAX_CLASSES:
+        raise InputError(f"{where}: {len(words)} different words; at most {MAX_CLASSES} classes can be told apart")
+    names = words if names is None else names
+    classes = {word: k for k, word in enumerate(names)}
+    for word in words:
+        if word not in classes:
+            raise InputError(f"{where}: {shown(word)} is not among the names{hint(word, names)}")
+    classes.update(dict.fromkeys(missing, MISSING))
+    return [torch.tensor([classes[word] for word in column], dtype=torch.long) for column in stripped], names
+
+
+def class_labels(names: Sequence[str]) -> ClassLabels:
+    """Return labels of these classes; of :data:`UNKNOWN_CLASSES` where there is none."""
+    return ClassLabels(len(names), names) if names else ClassLabels(UNKNOWN_CLASSES)
+
+
+def finite(x: np.ndarray, where: str) -> Tensor:
+    """Return numbers ``[N, ...]`` as a float32 tensor; raise :class:`InputError` naming the first row that is not."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        numbers = np.ascontiguousarray(x, dtype=np.float32)
+    row = first_row(~np.isfinite(numbers))
+    if row is not None:
+        what = "NaN" if np.isnan(numbers[row]).any() else "an infinite value (or one beyond float32)"
+        raise InputError(f"{where}: row {row} holds {what}; every value must be a finite number")
+    return torch.from_numpy(numbers)

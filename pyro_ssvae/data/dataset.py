@@ -1,0 +1,71 @@
+"""A data set: training and test points, what is known of their labels, and the labels' readable names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..errors import InputError
+from ..labels import Labels, describe
+
+KINDS = {2: "vectors", 3: "series", 4: "images"}
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Points and labels, whole, as their source has them; :func:`~pyro_ssvae.data.hide_labels` hides some.
+
+    :param name: what it is called in tables and figures.
+    :param x: training points: images ``[N, C, H, W]``, uint8 or float32 in [0, 1]; series ``[N, C, T]`` or vectors
+        ``[N, D]``, float32.
+    :param y: int64 ``[N]`` or ``[N, A]``, -1 where missing.
+    :param x_test: test points, at least one, of the same shape and dtype.
+    :param y_test: their labels.
+    :param labels: what ``y`` means.
+
+    ``dataclasses.replace(dataset, y=...)`` gives the same points with other labels.
+    """
+
+    name: str
+    x: Tensor
+    y: Tensor
+    x_test: Tensor
+    y_test: Tensor
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        if self.x.dim() not in KINDS:
+            raise InputError(f"{self.name}: x has shape {list(self.x.shape)}; [N, C, H, W], [N, C, T] or [N, D] needed")
+        if self.x_test.shape[1:] != self.x.shape[1:] or self.x_test.dtype != self.x.dtype:
+            raise InputError(
+                f"{self.name}: x_test is {self.x_test.dtype} {list(self.x_test.shape)}, x is {self.x.dtype} "
+                f"{list(self.x.shape)}; points need one shape and one dtype"
+            )
+        for split, x, y in (("training", self.x, self.y), ("test", self.x_test, self.y_test)):
+            if len(x) == 0 or x.numel() == 0:
+                raise InputError(f"{self.name}: no {split} points; at least one is needed")
+            if len(x) != len(y):
+                raise InputError(f"{self.name}: {len(x)} {split} points, but {len(y)} rows of labels")
+
+    @property
+    def kind(self) -> str:
+        """``"images"``, ``"series"`` or ``"vectors"``."""
+        return KINDS[self.x.dim()]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one point: ``(C, H, W)``, ``(C, T)`` or ``(D,)``."""
+        return tuple(self.x.shape[1:])
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """Return a SHA-256 of the points, their labels, shapes and dtypes, and the labels' names (not of ``name``)."""
+    digest = hashlib.sha256(json.dumps(describe(dataset.labels)).encode())
+    for tensor in (dataset.x, dataset.y, dataset.x_test, dataset.y_test):
+        digest.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
+        for rows in tensor.split(4096):  # a bounded copy where the tensor is not contiguous, or on another device
+            digest.update(memoryview(rows.contiguous().cpu().numpy()).cast("B"))
+    return digest.hexdigest()

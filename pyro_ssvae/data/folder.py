@@ -1,0 +1,109 @@
+"""One's own folder of images with ``labels.csv``."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..labels import MISSING
+from .checks import check_bytes, reason, shown
+from .dataset import Dataset
+from .images import SUFFIXES, ImageSize, decode, height_width, inspect
+from .labels_csv import read_labels_csv
+from .splits import split_rows
+
+CSV = "labels.csv"
+
+
+def load_folder(folder: Path, *, image_size: ImageSize = None) -> Dataset:
+    """Return the images that ``labels.csv`` lists, uint8 ``[N, C, S, S]``, and their labels.
+
+    Images in the folder (and below) that it doesn't list are further training points without a label; hidden files
+    are left alone. Without a column ``split``, a stratified fifth of the listed images is the test.
+
+    C is 1 where all images are grey, else 3. ``image_size`` decides on S; without it S is 28 where the shorter side
+    is at most 32 in the median, else 64. An image's largest centred part of that shape is scaled.
+
+    :raises InputError: naming the file or the row.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    if not (folder / CSV).is_file():
+        raise InputError(f"{folder / CSV}: no such file; it is needed, its first column the images' names")
+    size = height_width(image_size)
+    table = read_labels_csv(folder / CSV)
+    files = _files(folder)
+    absent = [name for name in table.files if name not in files]
+    if absent:
+        more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
+        raise InputError(
+            f"{folder / CSV}: {shown(absent[0])}{more} is not in the folder; every row must name a file in it"
+        )
+    listed = set(table.files)
+    unlisted = [name for name, path in files.items() if name not in listed and _is_image(path)]
+    pixels = torch.from_numpy(_read([files[name] for name in (*table.files, *unlisted)], size, str(folder)))
+    n = len(table.files)
+    train, test = _split(table.y, table.test, folder)
+    extra = torch.full((len(unlisted), *table.labels.event_shape), MISSING)
+    x, y = torch.cat([pixels[train], pixels[n:]]), torch.cat([table.y[train], extra])
+    return Dataset(folder.resolve().name, x, y, pixels[test], table.y[test], table.labels)
+
+
+def _split(y: Tensor, test: Tensor | None, folder: Path) -> tuple[Tensor, Tensor]:
+    """Rows of the training and of the test split."""
+    if test is None or not bool(test.any()):
+        if len(y) < 2:
+            raise InputError(f"{folder / CSV}: 1 row; at least 2 are needed, since one is held out for the test")
+        return split_rows(y)
+    if bool(test.all()):
+        raise InputError(f"{folder / CSV}: column 'split' is 'test' in every row; some must be 'train'")
+    return (~test).nonzero().squeeze(1), test.nonzero().squeeze(1)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """All files in and below the folder by relative name, in order; linked folders are not entered.
+
+    A name from ``labels.csv`` is only ever looked up here, so none can lead elsewhere.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{shown(error.filename)}: cannot be read ({reason(error)})")
+
+    found = {}
+    for place, folders, names in os.walk(folder, onerror=refuse):
+        folders.sort()
+        for name in sorted(names):
+            path = Path(place, name)
+            found[unicodedata.normalize("NFC", path.relative_to(folder).as_posix())] = path
+    return found
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _read(paths: list[Path], size: tuple[int, int] | None, where: str) -> np.ndarray:
+    """The images as uint8 ``[N, C, *size]``: first all headers, then, within bounds, all pixels."""
+    root = os.path.realpath(where)
+    for path in paths:
+        if os.path.commonpath([root, os.path.realpath(path)]) != root:
+            raise InputError(f"{path}: a link that leads out of {where}; put the file itself there")
+        if not path.is_file():  # a pipe would wait for ever
+            raise InputError(f"{path}: not a file; an image is needed")
+    headers = [inspect(path) for path in paths]
+    grey = all(is_grey for is_grey, _ in headers)
+    if size is None:
+        side = 28 if np.median([side for _, side in headers]) <= 32 else 64
+        size = (side, side)
+    shape = (len(paths), 1 if grey else 3, *size)
+    check_bytes(int(np.prod(shape, dtype=object)), f"{where}: {len(paths)} images of {size[0]} x {size[1]}")
+    pixels = np.empty(shape, np.uint8)
+    for i, path in enumerate(paths):
+        pixels[i] = decode(path, grey=grey, size=size)
+    return pixels

@@ -1,0 +1,121 @@
+"""Images of any size and mode as tensors of one shape: decoding a file, cropping and resizing."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from ..errors import InputError
+from .checks import check_bytes, reason, shown
+
+MAX_PIXELS = 64_000_000
+"""Most pixels an image file may have (8,000 x 8,000); a larger one is refused before it is decoded."""
+MAX_SIDE = 4096
+"""Largest side that images are resized to."""
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+"""What is decoded. Pillow knows more, some of which run other programs (EPS runs Ghostscript)."""
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm"})
+_GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
+
+ImageSize = int | tuple[int, int] | None
+"""A square's side, or (height, width), or None for the size the source has."""
+
+
+def height_width(image_size: ImageSize) -> tuple[int, int] | None:
+    """Return ``(height, width)`` of an ``image_size``; raise :class:`InputError` naming ``--image-size``."""
+    if image_size is None:
+        return None
+    size = tuple(image_size) if isinstance(image_size, tuple | list) else (image_size, image_size)
+    whole = all(isinstance(side, int) and not isinstance(side, bool) and 1 <= side <= MAX_SIDE for side in size)
+    if len(size) != 2 or not whole:
+        raise InputError(f"--image-size {shown(image_size)}: one or two whole numbers from 1 to {MAX_SIDE} are needed")
+    return size[0], size[1]
+
+
+def resize(x: Tensor, image_size: ImageSize) -> Tensor:
+    """Return images ``[N, C, H, W]`` (uint8, or float32 in [0, 1]) cut and scaled to ``image_size``, in their dtype.
+
+    The largest centred part of the wanted shape is scaled, bilinear with antialiasing, as :func:`decode` does.
+    """
+    size = height_width(image_size)
+    if size is None or size == tuple(x.shape[2:]):
+        return x
+    check_bytes(x.shape[0] * x.shape[1] * size[0] * size[1] * x.element_size(), f"--image-size {shown(image_size)}")
+    height, width = x.shape[2:]
+    cut_h = max(min(height, round(width * size[0] / size[1])), 1)
+    cut_w = max(min(width, round(height * size[1] / size[0])), 1)
+    top, left = (height - cut_h) // 2, (width - cut_w) // 2
+    cut = x[:, :, top : top + cut_h, left : left + cut_w]
+    resized = torch.empty((*x.shape[:2], *size), dtype=x.dtype)
+    for rows in torch.arange(len(x)).split(1024):  # float32 copies of a bounded part
+        part = interpolate(cut[rows].float(), size, mode="bilinear", antialias=True, align_corners=False)
+        resized[rows] = part.round().to(x.dtype) if x.dtype == torch.uint8 else part.clamp(0, 1)
+    return resized
+
+
+def inspect(path: Path) -> tuple[bool, int]:
+    """Return whether an image file is grey and how long its shorter side is, from its header alone.
+
+    :raises InputError: the file is no image, or has more than :data:`MAX_PIXELS`.
+    """
+    with _opened(path) as image:
+        return image.mode in _GREY, min(image.size)
+
+
+def decode(path: Path, *, grey: bool, size: tuple[int, int]) -> np.ndarray:
+    """Return an image file as uint8 ``[1 or 3, *size]``.
+
+    It is turned upright as its EXIF data says; transparent parts are laid on white; 16-bit grey becomes 8-bit; of
+    several frames the first is taken. Cutting and scaling are those of :func:`resize`.
+
+    :raises InputError: the file is cut short or damaged, or has floating-point pixels.
+    """
+    with _opened(path) as image:
+        if image.mode == "F":
+            raise InputError(f"{path}: floating-point pixels; save it with 8 or 16 bits")
+        try:
+            image.load()
+            upright = _flat(ImageOps.exif_transpose(image)).convert("L" if grey else "RGB")
+        except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and others
+            raise InputError(f"{path}: the image is cut short or damaged ({reason(error)})") from None
+        fitted = ImageOps.fit(upright, (size[1], size[0]), method=Image.Resampling.BILINEAR)
+        pixels = np.array(fitted, dtype=np.uint8)
+    return pixels[None] if grey else pixels.transpose(2, 0, 1)
+
+
+def _flat(image: Image.Image) -> Image.Image:
+    """An image of 8 bits a channel without transparency."""
+    if image.mode.startswith("I"):
+        deep = np.asarray(image).astype(np.int64)
+        return Image.fromarray((deep // 257).clip(0, 255).astype(np.uint8))
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """A lazily opened image file of at most :data:`MAX_PIXELS`."""
+    too_large = f"{path}: more than {MAX_PIXELS:,} pixels; make the image smaller"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's own size warning comes above our bound
+        try:
+            image = Image.open(path, formats=FORMATS)
+        except Image.DecompressionBombError:
+            raise InputError(too_large) from None
+        except Exception as error:  # as above
+            what = "unknown format" if isinstance(error, UnidentifiedImageError) else reason(error)
+            raise InputError(f"{path}: no readable image ({what}); {', '.join(FORMATS)} can be read") from None
+        with image:
+            if image.width * image.height > MAX_PIXELS:
+                raise InputError(too_large)
+            yield image

@@ -1,0 +1,132 @@
+"""``labels.csv``: which file has which label, and, optionally, which split."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..labels import MISSING, AttributeLabels, Labels
+from .checks import class_labels, clean_word, encode_words, read_bytes, reason, shown
+
+MAX_CSV_BYTES = 64 * 2**20
+"""Largest ``labels.csv`` that is read."""
+_VALUES = {"": MISSING, "0": 0, "1": 1, "0.0": 0, "1.0": 1}  # pandas writes 1.0 in a column with missing values
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What a ``labels.csv`` says, row by row.
+
+    :param files: relative names, as :func:`file_key` makes them.
+    :param y: int64 ``[N]`` or ``[N, A]``.
+    :param labels: what ``y`` means.
+    :param test: bool ``[N]``, the rows of the test split; None where there is no column ``split``.
+    """
+
+    files: list[str]
+    y: Tensor
+    labels: Labels
+    test: Tensor | None
+
+
+def read_labels_csv(path: Path) -> Table:
+    """Return the table in a CSV file: UTF-8, separated by commas, with a header.
+
+    The first column is the file's name. The column ``label`` holds any words, its classes in order of the alphabet or,
+    if all are whole numbers, of size; an empty cell or -1 is a missing label. Without it, every other column is an
+    attribute, 0 or 1 or empty. The column ``split`` says ``train`` (also where empty) or ``test``.
+
+    :raises InputError: naming the row (the header is row 1) and the column.
+    """
+    header, rows = _rows(path)
+    columns = {name: i for i, name in enumerate(header) if i > 0}
+    split = columns.pop("split", None)
+    if not columns:
+        hint = "; columns are separated by commas, not ';'" if ";" in header[0] else ""
+        raise InputError(f"{path}: no column of labels; 'label' or attributes are needed beside the file's name{hint}")
+    if "label" in columns and len(columns) > 1:
+        others = [name for name in columns if name != "label"]
+        raise InputError(f"{path}: a column 'label' beside {shown(others)}; either 'label' or attributes are needed")
+    if not rows:
+        raise InputError(f"{path}: no row below the header; one row a file is needed")
+    files: list[str] = []
+    seen: dict[str, int] = {}
+    for row, cells in rows:
+        key = file_key(cells[0], f"{path}: row {row}")
+        if key in seen:
+            raise InputError(f"{path}: row {row} names {shown(key)} again, after row {seen[key]}; once is enough")
+        seen[key] = row
+        files.append(key)
+    test = None if split is None else torch.tensor([_is_test(cells[split], row, path) for row, cells in rows])
+    labels: Labels
+    if "label" in columns:
+        (y,), words = encode_words([[cells[columns["label"]] for _, cells in rows]], None, f"{path}: column 'label'")
+        labels = class_labels(words)
+    else:
+        labels = AttributeLabels(list(columns))
+        y = torch.tensor([_attributes(cells, columns, row, path) for row, cells in rows])
+    return Table(files, y, labels, test)
+
+
+def file_key(name: str, where: str) -> str:
+    """Return a file's name as all tables write it: relative, ``/`` between folders, no ``.``, Unicode composed.
+
+    :raises InputError: it is empty, absolute, or leads out of its folder.
+    """
+    name = unicodedata.normalize("NFC", name.strip())
+    parts = [part for part in re.split(r"[/\\]", name) if part not in ("", ".")]
+    if not parts:
+        raise InputError(f"{where}: no file name; the first column must hold one")
+    if ".." in parts or name[0] in "/\\" or re.match(r"[A-Za-z]:", name):
+        raise InputError(f"{where}: {shown(name)} leads out of the folder; a name within it is needed")
+    return "/".join(parts)
+
+
+def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The header and, with their numbers, the rows that are not blank."""
+    content = read_bytes(path, MAX_CSV_BYTES)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = content[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}: row {row} is not in UTF-8; save the file in that encoding") from None
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
+    except csv.Error as error:
+        raise InputError(f"{path}: row {reader.line_num} is not valid CSV ({reason(error)})") from None
+    if not rows:
+        raise InputError(f"{path}: empty; a header and one row a file are needed")
+    header = [clean_word(name, f"{path}: row 1") for name in rows[0][1]]
+    named = [name.lower() if name.lower() in ("label", "split") else name for name in header[1:]]
+    if "" in named or len(set(named)) != len(named):
+        raise InputError(f"{path}: row 1 has an empty or a repeated column name; each column needs its own")
+    for row, cells in rows[1:]:
+        if len(cells) != len(header):
+            raise InputError(f"{path}: row {row} has {len(cells)} cells; the header has {len(header)}")
+    return [header[0], *named], rows[1:]
+
+
+def _is_test(cell: str, row: int, path: Path) -> bool:
+    if cell.strip().lower() not in ("", "train", "test"):
+        raise InputError(f"{path}: row {row}, column 'split' is {shown(cell)}; 'train' or 'test' is needed")
+    return cell.strip().lower() == "test"
+
+
+def _attributes(cells: Sequence[str], columns: dict[str, int], row: int, path: Path) -> list[int]:
+    for name, i in columns.items():
+        if cells[i].strip() not in _VALUES:
+            raise InputError(
+                f"{path}: row {row}, column {shown(name)} is {shown(cells[i])}; 0, 1 or nothing (missing) is needed "
+                "(a column of words must be called 'label')"
+            )
+    return [_VALUES[cells[i].strip()] for i in columns.values()]

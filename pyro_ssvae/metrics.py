@@ -1,0 +1,146 @@
+"""What predictions and clusters are worth, as numbers ready for JSON. Every row given here has a known label."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import (
+    adjusted_rand_score,
+    average_precision_score,
+    normalized_mutual_info_score,
+    roc_auc_score,
+)
+from torch import Tensor
+
+SMALLEST = torch.finfo(torch.float32).eps
+"""Probabilities below this count as this in a negative log-likelihood, as in scikit-learn: sparsemax gives zeros."""
+
+
+def confusion_matrix(y: Tensor, predicted: Tensor, size: int) -> Tensor:
+    """Counts int64 ``[K, K]``: row the true class, column the predicted one."""
+    return torch.bincount(y * size + predicted, minlength=size * size).reshape(size, size)
+
+
+def calibration_error(confidence: Tensor, hit: Tensor, bins: int = 15) -> float:
+    """Expected calibration error ``Σ_b n_b/n |mean hit_b - mean confidence_b|`` over equal-width bins of confidence.
+
+    :param confidence: probabilities ``[n]``.
+    :param hit: ``[n]``, 1 where that came true.
+    """
+    from torchmetrics.functional.classification import binary_calibration_error  # here, for it imports slowly
+
+    # torchmetrics gives a confidence of exactly 1 a bin of its own, and takes one just above 1 for a logit
+    return float(binary_calibration_error(confidence.double().clamp(0.0, 1.0 - 1e-9), hit.long(), n_bins=bins))
+
+
+def class_metrics(probs: Tensor, y: Tensor) -> dict[str, Any]:
+    """Judge class probabilities ``[n, K]`` against classes ``[n]``.
+
+    ``balanced_accuracy`` is the mean recall over the classes that occur; ``macro_f1`` the mean F1 over the classes that
+    occur or are predicted; ``nll`` the mean of ``-log probs[y]`` in nats; ``calibration_error`` that of the top class.
+    """
+    size = probs.shape[-1]
+    probs, top = probs.double(), probs.argmax(-1)
+    confusion = confusion_matrix(y, top, size)
+    right, true, said = confusion.diagonal().double(), confusion.sum(1), confusion.sum(0)
+    f1 = 2 * right / (true + said)
+    return {
+        "n": len(y),
+        "accuracy": float((top == y).double().mean()),
+        "balanced_accuracy": float((right / true)[true > 0].mean()),
+        "macro_f1": float(f1[true + said > 0].mean()),
+        "nll": float(-probs.gather(-1, y.unsqueeze(-1)).clamp_min(SMALLEST).log().mean()),
+        "calibration_error": calibration_error(probs.amax(-1), top == y),
+        "confusion": confusion.tolist(),
+    }
+
+
+def attribute_metrics(probs: Tensor, y: Tensor, names: Sequence[str]) -> dict[str, Any]:
+    """Judge attribute probabilities ``[n, A]`` against attributes ``[n, A]``, whose missing entries (-1) don't count.
+
+    Each figure is the mean over the attributes that have it, and ``per_attribute`` holds them one by one.
+    ``majority_accuracy`` is what guessing the test set's commoner value scores. An attribute without a known entry
+    has None everywhere, one with a single value None for ``average_precision`` and ``auroc``. ``nll`` is in nats an
+    entry; ``calibration_error`` is that of the probability of 1.
+    """
+    per_attribute = {
+        name: _one_attribute(p[v >= 0], v[v >= 0])
+        for name, p, v in zip(names, probs.double().unbind(-1), y.unbind(-1), strict=True)
+    }
+    keys = ("accuracy", "majority_accuracy", "average_precision", "auroc", "nll", "calibration_error")
+    means: dict[str, Any] = {"n": int((y >= 0).any(-1).sum())}
+    for key in keys:
+        known = [one[key] for one in per_attribute.values() if one[key] is not None]
+        means[key] = sum(known) / len(known) if known else None
+    return {**means, "per_attribute": per_attribute}
+
+
+def _one_attribute(p: Tensor, v: Tensor) -> dict[str, Any]:
+    empty = dict.fromkeys(("accuracy", "majority_accuracy", "average_precision", "auroc", "nll", "calibration_error"))
+    if not len(v):
+        return {"n": 0, **empty}
+    share = float(v.double().mean())
+    likelihood = torch.where(v == 1, p, 1 - p)
+    result = {
+        **empty,
+        "n": len(v),
+        "accuracy": float(((p > 0.5).long() == v).double().mean()),
+        "majority_accuracy": max(share, 1 - share),
+        "nll": float(-likelihood.clamp_min(SMALLEST).log().mean()),
+        "calibration_error": calibration_error(p, v),
+    }
+    if 0 < share < 1:
+        result["average_precision"] = float(average_precision_score(v.numpy(), p.numpy()))
+        result["auroc"] = float(roc_auc_score(v.numpy(), p.numpy()))
+    return result
+
+
+def match(found: Tensor, y: Tensor, size: int, fixed: Sequence[int] = ()) -> Tensor:
+    """The class that each output stands for, int64 ``[size]``: one-to-one, with the most rows right (Hungarian).
+
+    :param found: outputs or clusters ``[n]``, ``0 .. size - 1``.
+    :param y: classes ``[n]``, ``0 .. size - 1``.
+    :param fixed: outputs that stand for themselves; only the other outputs and classes are matched.
+    """
+    free = np.array([k for k in range(size) if k not in set(fixed)], dtype=int)
+    counts = confusion_matrix(found, y, size).numpy()[np.ix_(free, free)]
+    outputs, classes = linear_sum_assignment(counts, maximize=True)
+    matching = torch.arange(size)
+    matching[torch.from_numpy(free[outputs])] = torch.from_numpy(free[classes])
+    return matching
+
+
+def agreement(found: Tensor, y: Tensor) -> dict[str, float]:
+    """Normalised mutual information and adjusted Rand index of a partition ``[n]`` with the classes ``[n]``."""
+    return {
+        "nmi": float(normalized_mutual_info_score(y.numpy(), found.numpy())),
+        "ari": float(adjusted_rand_score(y.numpy(), found.numpy())),
+    }
+
+
+def clustering_metrics(clusters: Tensor, y: Tensor, size: int) -> dict[str, Any]:
+    """Accuracy of clusters ``[n]`` under the best one-to-one matching with classes ``[n]``, NMI and ARI."""
+    matching = match(clusters, y, size)
+    return {"accuracy": float((matching[clusters] == y).double().mean()), **agreement(clusters, y)}
+
+
+def semi_unsupervised_metrics(predicted: Tensor, y: Tensor, size: int, known: Sequence[int]) -> dict[str, Any]:
+    """Judge predictions ``[n]`` where only the classes ``known`` had labels in training.
+
+    Outputs of known classes stand for themselves; the others are matched one-to-one to the other classes.
+    ``matching[k]`` is the class that output k stands for.
+    """
+    matching = match(predicted, y, size, known)
+    right = (matching[predicted] == y).double()
+    seen = torch.isin(y, torch.tensor(list(known), dtype=torch.long))
+    return {
+        "seen_accuracy": float(right[seen].mean()) if seen.any() else None,
+        "unseen_accuracy": float(right[~seen].mean()) if (~seen).any() else None,
+        "accuracy": float(right.mean()),
+        **agreement(predicted, y),
+        "matching": matching.tolist(),
+    }

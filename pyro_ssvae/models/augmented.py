@@ -1,0 +1,309 @@
+"""AugVAE, the classifier-head VAE: a class layer beside the encoder's mean and scale, fed to the decoder with z.
+
+Source: Berkhahn, Keys, Ouertani, Shetty, Geißler (2019), arXiv:1908.03015.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..labels import MISSING, ClassLabels, Labels
+from ..likelihoods import Likelihood
+from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
+from ..sparse import SparseCategorical, sparsemax
+from .base import Model, labels_of, make_likelihood, standard_normal
+
+ClassInput = Literal["probabilities", "enumerate", "sparse"]
+MOST_CONFIGURATIONS = 1024  # of y that are enumerated; 2^A for A attributes
+
+
+class AugmentedVAE(Model):
+    """A VAE whose encoder also classifies, and whose decoder is told the class::
+
+        h = encoder(x)         q(z | x) = N(loc(h), scale(h)²)         π = softmax(head(h))
+
+        -L(x, y) = E_q(z|x)[ log p(x | z, c) ] - β KL( q(z | x) || N(0, I) ) + α 1[y known] log π_y
+
+    ``c`` is ``onehot(y)`` where y is known. Where it is missing, ``class_input`` decides:
+
+    - ``"probabilities"``: c = π; one decode a point, and the reconstruction's gradient reaches the head.
+    - ``"enumerate"``: y is a discrete latent, marginalised exactly:
+      ``Σ_y π_y [ log p(x | z, y) + log p(y) - log π_y ]``; K decodes a point.
+    - ``"sparse"``: the same sum with π = sparsemax(head(h)); only classes with π_y > 0 are decoded. The supervised
+      term stays the softmax cross-entropy, which is finite where sparsemax gives the true class nothing.
+
+    With few labels, a prior on π of the unlabelled rows keeps the classes apart: ``- w_H H(π)``, which favours
+    confident π, and ``- w_m Σ_k π_k log(m_k / p_k)``, with m the running mean of π and p = p(y), which favours
+    classes as frequent as the prior says. (Choice; the gradient of the second is that of ``w_m KL(m || p)``.)
+    Set both to 0 for the paper's objective alone.
+
+    :param encoder: ``x [B, *input_shape]`` → features ``[B, H]``; H is its ``out_features``.
+    :param decoder: ``(z, c)`` → ``[..., *input_shape]``, or of ``z`` alone, which is then extended
+        (:class:`~pyro_ssvae.networks.AddClass`). Its output is the likelihood's logits or mean.
+    :param labels: :class:`~pyro_ssvae.ClassLabels` or :class:`~pyro_ssvae.AttributeLabels`.
+    :param latent_dim: D, the width of z.
+    :param class_input: see above.
+    :param alpha: α, the weight of the supervised term, in nats a labelled row.
+    :param beta: β, the weight of the KL term.
+    :param entropy_weight: w_H.
+    :param balance_weight: w_m.
+    :param class_prior: p(y): ``"estimated"`` (from the known labels, by :meth:`prepare`) or ``"uniform"``.
+    :param likelihood: ``"bernoulli"``, ``"normal"``, ``"laplace"`` or a module like these; by the data's shape if None.
+
+    Sites (plate ``data`` over B; D latent dimensions, K classes):
+
+    ================ ============ =============== ==========================================================
+    site             batch shape  event shape     in the model / in the guide
+    ================ ============ =============== ==========================================================
+    ``z``            [B]          [D]             N(0, I) / q(z | x)
+    ``logits``       [B]          [K]             the head's output, handed over by the guide; not scored
+    ``y_observed``   [B]          [] or [A]       known labels under π, weighted by α / not in the guide
+    ``y_unobserved`` [B]          [] or [A]       missing labels: p(y) (or π, "probabilities") / q(y | x)
+    ``y``            [B]          [] or [A]       the two, interleaved
+    ``class_prior``  [B]          []              the prior on π; only where a weight is not 0
+    ``x``            [B]          input_shape     the likelihood / not in the guide
+    ================ ============ =============== ==========================================================
+
+    While enumerated, ``y_unobserved`` has a further dimension of size K (classes), 2^A (attributes, which are
+    enumerated jointly because x depends on all of them at once), or of the largest sparsemax support, on the left.
+    """
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        labels: Labels,
+        *,
+        latent_dim: int,
+        class_input: ClassInput = "probabilities",
+        alpha: float = 50.0,
+        beta: float = 1.0,
+        entropy_weight: float = 20.0,
+        balance_weight: float = 50.0,
+        class_prior: Literal["estimated", "uniform"] = "estimated",
+        likelihood: str | Likelihood | None = None,
+    ) -> None:
+        super().__init__()
+        if class_input not in ("probabilities", "enumerate", "sparse"):
+            raise InputError(f"class_input: {class_input!r}; 'probabilities', 'enumerate' or 'sparse' is needed")
+        if class_input == "sparse" and not isinstance(labels, ClassLabels):
+            raise InputError("class_input: 'sparse' needs class labels; attributes take 'probabilities' or 'enumerate'")
+        if class_input == "enumerate" and labels.num_configurations > MOST_CONFIGURATIONS:
+            raise InputError(
+                f"class_input: 'enumerate' over {labels.size} attributes means {labels.num_configurations} decodes "
+                "a point; 'probabilities' needs one"
+            )
+        self.labels: Labels = labels
+        self.latent_dim = latent_dim
+        self.class_input = class_input
+        self.alpha, self.beta = alpha, beta
+        self.entropy_weight, self.balance_weight = entropy_weight, balance_weight
+        self.class_prior = class_prior
+        self.encoder = encoder
+        self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, latent_dim, labels.size)
+        self.likelihood, self.input_shape = make_likelihood(likelihood, self.decoder, latent_dim, labels.size)
+        width = features(encoder)
+        self.loc = nn.Linear(width, latent_dim)
+        self.log_scale = nn.Linear(width, latent_dim)
+        self.head = nn.Linear(width, labels.size)
+        nn.init.zeros_(self.head.weight)  # every point begins at the prior's entropy, on no class's side
+        nn.init.zeros_(self.head.bias)
+        self.prior_logits: Tensor
+        self.mean_probs: Tensor
+        self.warmth: Tensor
+        self.register_buffer("prior_logits", torch.zeros(labels.size))
+        self.register_buffer("mean_probs", labels.log_probs(torch.zeros(labels.size)).exp())
+        self.register_buffer("warmth", torch.tensor(1.0), persistent=False)
+
+    @classmethod
+    def default(cls, input_shape: tuple[int, ...], labels: Labels, latent_dim: int, **options: Any) -> AugmentedVAE:
+        """The model with the networks that suit the input's shape."""
+        encoder, decoder = default_encoder(input_shape), default_decoder(input_shape, latent_dim, labels.size)
+        return cls(encoder, decoder, labels, latent_dim=latent_dim, **options)
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """``p(z) p(y) p(x | z, c)``, and α log π_y for the known y."""
+        self.register()
+        x = self.inputs(x)
+        y = self.targets(y, x)
+        with pyro.plate("data", len(x)):
+            with poutine.scale(scale=self.beta):
+                z = pyro.sample("z", standard_normal(x, self.latent_dim))
+            logits = pyro.sample("logits", standard_normal(x, self.labels.size).mask(False))
+            with poutine.scale(scale=self.alpha):
+                pyro.sample("y_observed", self.labels.observed(logits, y), obs=self.labels.values(y, logits))
+            if self.class_input == "probabilities":
+                guess = pyro.sample("y_unobserved", self.labels.given(logits.detach(), y))
+                out = self.decoder(z, self.labels.fill(self.labels.probs(logits), y))
+            else:
+                guess = pyro.sample("y_unobserved", self.labels.given(self.prior_logits.expand_as(logits), y))
+                sparse = self.class_input == "sparse"
+                c = self.labels.encode(guess.long()).to(z)
+                out = self.decode_likely(z, guess, logits) if sparse else self.decoder(z, c)
+            pyro.deterministic("y", guess, event_dim=len(self.labels.event_shape))
+            if self.entropy_weight or self.balance_weight:
+                pyro.factor("class_prior", self.log_class_prior(logits, y))
+            return pyro.sample("x", self.likelihood(out), obs=self.likelihood.target(x))
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        """``q(z | x) q(y | x)``."""
+        self.register()
+        x = self.inputs(x)
+        y = self.targets(y, x)
+        h = self.encoder(self.likelihood.standardize(x))
+        logits = self.head(h)
+        with pyro.plate("data", len(x)):
+            with poutine.scale(scale=self.beta):
+                pyro.sample("z", dist.Normal(self.loc(h), self.log_scale(h).exp()).to_event(1))
+            pyro.sample("logits", dist.Delta(logits, event_dim=1))
+            if self.class_input == "probabilities":
+                # Nothing depends on this draw; detached, it adds no noise to the gradient.
+                pyro.sample("y_unobserved", self.labels.given(logits.detach(), y))
+            else:
+                pyro.sample("y_unobserved", self.q_y(logits, y), infer={"enumerate": "parallel"})
+        if self.training and self.balance_weight:
+            self.track(logits, y)
+
+    def q_y(self, logits: Tensor, y: Tensor) -> dist.TorchDistribution:
+        """q(y | x) of the missing labels; known ones are point masses."""
+        if self.class_input == "sparse":
+            return SparseCategorical(self.labels.fill(sparsemax(logits), y))
+        return self.labels.given(logits, y)
+
+    def decode_likely(self, z: Tensor, y: Tensor, logits: Tensor) -> Tensor:
+        """Decode only the enumerated classes ``y [S, B]`` that sparsemax gives a probability above 0."""
+        c = self.labels.encode(y).to(z)
+        if y.dim() == 1:
+            return self.decoder(z, c)
+        needed = (sparsemax(logits) * c).sum(-1) > 0
+        some = self.decoder(z.expand(needed.shape + z.shape[-1:])[needed], c[needed])
+        return some.new_zeros(needed.shape + self.input_shape).index_put((needed,), some)
+
+    def log_class_prior(self, logits: Tensor, y: Tensor) -> Tensor:
+        """``- w_H H(π) - w_m Σ_k π_k log(m_k / p_k)`` of the missing labels, ``[B]``."""
+        log_pi = self.labels.log_probs(logits)
+        log_ratio = self.mean_probs.clamp_min(1e-8).log() - self.labels.log_probs(self.prior_logits)
+        terms = self.warmth * self.entropy_weight * log_pi - self.balance_weight * log_ratio
+        value = (log_pi.exp() * terms).sum(-1) * (y == MISSING)
+        return value.flatten(1).sum(-1) if value.dim() > 1 else value
+
+    @torch.no_grad()
+    def track(self, logits: Tensor, y: Tensor, momentum: float = 0.9) -> None:
+        """Move the running mean of π towards this batch's, over the missing labels."""
+        weights = (y == MISSING).unsqueeze(-1).to(logits)
+        probs = self.labels.log_probs(logits).exp()
+        count = weights.sum(0)
+        mean = torch.where(count > 0, (weights * probs).sum(0) / count.clamp_min(1), self.mean_probs)
+        self.mean_probs.lerp_(mean, 1 - momentum)
+
+    def prepare(self, x: Tensor, y: Tensor) -> None:
+        super().prepare(x, y)
+        if self.class_prior == "estimated":
+            self.prior_logits.copy_(self.labels.prior_logits(y))
+
+    def anneal(self, progress: float) -> None:
+        """Let the entropy's weight grow from 0 to w_H between a tenth and four tenths of the training.
+
+        :param progress: the share of the training that is done, 0 to 1.
+        """
+        self.warmth.fill_(min(1.0, max(0.0, (progress - 0.1) / 0.3)))
+
+    def class_logits(self, x: Tensor) -> Tensor:
+        return self.head(self.encoder(self.likelihood.standardize(x)))
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The encoder's mean ``[B, D]``, scale ``[B, D]`` and logits ``[B, K]``."""
+        h = self.encoder(self.likelihood.standardize(x))
+        return self.loc(h), self.log_scale(h).exp(), self.head(h)
+
+    def encode(self, x: Any) -> dist.TorchDistribution:
+        """q(z | x), batch shape [B], event shape [D]."""
+        parts = self.each(lambda rows: torch.stack(self.posterior(rows)[:2], 1), x)
+        return dist.Normal(parts[:, 0], parts[:, 1]).to_event(1)
+
+    def decode(self, z: Tensor, y: Any) -> Tensor:
+        """The mean image of latents ``[B, D]`` and labels: integers (one a row, or one for all) or ``[B, K]`` inputs."""
+        with self.inference():
+            c = torch.as_tensor(y, device=self.device) if not isinstance(y, str) else None
+            if c is None or not c.is_floating_point():
+                labels = labels_of(y, len(z), self.labels, self.device)
+                c = self.labels.fill(self.labels.probs(self.prior_logits).expand(len(z), -1), labels)
+            z = torch.as_tensor(z, device=self.device).to(self.prior_logits)
+            return self.likelihood.mean(self.decoder(z, c.to(z)))
+
+    def reconstruct(self, x: Any, y: Any = None) -> Tensor:
+        """The mean image of the posterior's mean; a missing label enters as its probabilities."""
+
+        def verb(x: Tensor, y: Tensor | None = None) -> Tensor:
+            loc, _, logits = self.posterior(x)
+            c = self.labels.fill(self.labels.probs(logits), self.targets(y, x))
+            return self.likelihood.mean(self.decoder(loc, c))
+
+        return self.each(verb, x, y)
+
+    def reconstruction_log_prob(self, x: Any) -> Tensor:
+        """``log p(x | z, c)`` at one draw of z, with c = π: ``[B]`` nats."""
+
+        def verb(x: Tensor) -> Tensor:
+            loc, scale, logits = self.posterior(x)
+            return self.likelihood(self.decoder(dist.Normal(loc, scale).sample(), self.labels.probs(logits))).log_prob(
+                self.likelihood.target(x)
+            )
+
+        return self.each(verb, x)
+
+    def generate(self, n: int, y: Any = None) -> Tensor:
+        """``n`` mean images of z ~ N(0, I) and the given labels; missing ones are drawn from p(y).
+
+        :param y: None, one label for all (a number or a class name), or labels a row with -1 for missing.
+        """
+        with self.inference():
+            labels = labels_of(MISSING if y is None else y, n, self.labels, self.device)
+            z = torch.randn(n, self.latent_dim, device=self.device, dtype=self.prior_logits.dtype)
+            return self.decode(z, self.labels.given(self.prior_logits.expand(n, -1), labels).sample().long())
+
+    def elbo(self, x: Any, y: Any = None, *, num_samples: int = 1) -> Tensor:
+        """Lower bound on log p(x), or on log p(x, y) for known labels, β = 1: ``[B]`` nats, the mean of draws of z.
+
+        Whatever ``class_input`` the model was trained with, a missing y is summed over,
+        ``E_q(z|x) Σ_y q(y|x) [log p(x|z,y) + log p(y) - log q(y|x)] - KL``: with c = π the training objective bounds
+        no probability of x, as π tells the decoder something of x at no cost. More than 64 configurations of y
+        (attributes) are sampled instead.
+        """
+        return self.each(lambda x, y=None: self._bound(x, y, num_samples, importance=False), x, y, rows=250)
+
+    def log_likelihood(self, x: Any, y: Any = None, *, num_samples: int = 100) -> Tensor:
+        """Importance-weighted bound ``log 1/S Σ_s p(x, y, z_s) / q(z_s | x)``, a missing y summed over: ``[B]`` nats."""
+        return self.each(lambda x, y=None: self._bound(x, y, num_samples, importance=True), x, y, rows=250)
+
+    def _bound(self, x: Tensor, y: Tensor | None, num_samples: int, importance: bool) -> Tensor:
+        y = self.targets(y, x)
+        loc, scale, logits = self.posterior(x)
+        q_z, p_z = dist.Normal(loc, scale).to_event(1), standard_normal(x, self.latent_dim)
+        q_y = self.labels.given(logits, y)
+        log_p_y = self.labels.given(self.prior_logits.expand_as(logits), torch.full_like(y, MISSING))
+        enumerated = self.labels.num_configurations <= 64
+        draws = []
+        for _ in range(num_samples):
+            z = q_z.sample()
+            values = q_y.enumerate_support(expand=False) if enumerated else q_y.sample((1,))
+            log_q = q_y.log_prob(values)
+            c = self.labels.encode(values.long()).to(z)
+            log_p = self.likelihood(self.decoder(z, c)).log_prob(self.likelihood.target(x)) + log_p_y.log_prob(values)
+            log_w = p_z.log_prob(z) - q_z.log_prob(z)
+            if importance and enumerated:
+                draws.append(log_w + log_p.masked_fill(log_q == -torch.inf, -torch.inf).logsumexp(0))
+            elif enumerated:
+                positive = log_q > -torch.inf
+                draws.append(log_w + (log_q.exp() * torch.where(positive, log_p - log_q, 0.0)).sum(0))
+            else:
+                draws.append(log_w + (log_p - log_q)[0])
+        bounds = torch.stack(draws)
+        return bounds.logsumexp(0) - torch.tensor(float(num_samples)).log() if importance else bounds.mean(0)

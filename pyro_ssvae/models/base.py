@@ -1,0 +1,161 @@
+"""What every model shares: its name in Pyro's parameter store, its inputs and labels, and the everyday verbs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer import ELBO, TraceEnum_ELBO
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..labels import ClassLabels, Labels
+from ..likelihoods import LIKELIHOODS, Likelihood
+from ..networks import check_decoder
+
+_numbers = itertools.count()
+ROWS = 1000  # rows that the verbs below process at a time, which bounds their memory
+
+
+class Model(nn.Module):
+    """A Pyro ``model``/``guide`` pair with the verbs of INTERFACE: a plain ``nn.Module``.
+
+    :ivar labels: what ``y`` means; None for a model without labels.
+    :ivar input_shape: shape of one data point.
+    :ivar config: how :func:`pyro_ssvae.create_model` made this model; None for one made from networks of one's own.
+    """
+
+    labels: Labels | None
+    input_shape: tuple[int, ...]
+    likelihood: Likelihood
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config: dict[str, Any] | None = None
+        self._name = f"{type(self).__name__}{next(_numbers)}"
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A copy is a model of its own: under its original's name Pyro would train the original.
+        super().__setstate__(state)
+        self._name = f"{type(self).__name__}{next(_numbers)}"
+
+    def model(self, x: Any, y: Any = None) -> Any:
+        raise NotImplementedError
+
+    def guide(self, x: Any, y: Any = None) -> Any:
+        raise NotImplementedError
+
+    def register(self) -> None:
+        """Tell Pyro of the parameters, so that ``SVI`` trains them. Every instance has a name of its own."""
+        pyro.module(self._name, self)
+
+    def objective(self) -> ELBO:
+        """The ELBO to train the pair with: ``SVI(m.model, m.guide, optimiser, loss=m.objective())``."""
+        return TraceEnum_ELBO(max_plate_nesting=1, strict_enumeration_warning=False)
+
+    def prepare(self, x: Tensor, y: Tensor) -> None:
+        """Take from the training data what is not trained: the likelihood's units, the prior over labels."""
+        if hasattr(self, "likelihood"):
+            self.likelihood.fit(self.inputs(x))
+
+    def inputs(self, x: Any) -> Tensor:
+        """``x`` as this model computes with it: on its device, in its precision, uint8 pixels scaled to [0, 1]."""
+        p = next(self.parameters())
+        x = torch.as_tensor(x, device=p.device)
+        if tuple(x.shape[1:]) != self.input_shape:
+            raise InputError(f"x: shape {list(x.shape)}; this model needs [N, {', '.join(map(str, self.input_shape))}]")
+        return x.to(p.dtype) / 255 if x.dtype == torch.uint8 else x.to(p.dtype)
+
+    def targets(self, y: Any, x: Tensor) -> Tensor:
+        """``y`` for the rows of ``x``, all missing where it is None, its values unchecked."""
+        assert self.labels is not None
+        return self.labels.check(y, len(x), x.device, values=False)
+
+    def predict_proba(self, x: Any) -> Tensor:
+        """q(y | x): ``[B, K]`` class or ``[B, A]`` attribute probabilities."""
+        labels = self.labels
+        assert labels is not None
+        return self.each(lambda rows: labels.probs(self.class_logits(rows)), x)
+
+    def class_logits(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def predict(self, x: Any) -> Tensor:
+        """The most probable labels: int64 ``[B]`` or ``[B, A]``."""
+        assert self.labels is not None
+        return self.labels.decide(self.predict_proba(x))
+
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """Evaluation mode and no gradients, for a while."""
+        training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self.train(training)
+
+    def each(self, verb: Callable[..., Tensor], x: Any, y: Any = None, *, rows: int = ROWS) -> Tensor:
+        """Apply ``verb(x)`` or ``verb(x, y)`` to some rows at a time, in evaluation mode and without gradients."""
+        x = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+        if self.labels is not None and y is not None:
+            y = self.labels.check(y, len(x))
+        with self.inference():
+            parts = [
+                verb(self.inputs(x[i : i + rows]), *([] if y is None else [y[i : i + rows].to(self.device)]))
+                for i in range(0, max(len(x), 1), rows)
+            ]
+        return torch.cat(parts)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+
+def make_likelihood(
+    likelihood: str | Likelihood | None, decoder: nn.Module, latent_dim: int, class_dim: int
+) -> tuple[Likelihood, tuple[int, ...]]:
+    """The likelihood by name, by default Bernoulli for images and Normal for the rest, and the decoder's shape."""
+    p = next(decoder.parameters())
+    with torch.no_grad():
+        z, c = p.new_zeros(2, latent_dim), p.new_zeros(2, class_dim)
+        training = decoder.training
+        input_shape = tuple(decoder.eval()(z, c).shape[1:])
+        decoder.train(training)
+    if likelihood is None:
+        likelihood = "bernoulli" if len(input_shape) == 3 else "normal"
+    if isinstance(likelihood, str):
+        if likelihood not in LIKELIHOODS:
+            raise InputError(f"likelihood: {likelihood!r} is not one of {', '.join(LIKELIHOODS)}")
+        likelihood = LIKELIHOODS[likelihood](input_shape)
+    last = list(decoder.modules())[-1]
+    if isinstance(last, nn.Sigmoid):
+        raise InputError("decoder: it ends in a Sigmoid, but likelihoods take its output before that; leave it out")
+    return likelihood, input_shape
+
+
+def standard_normal(like: Tensor, dim: int) -> dist.TorchDistribution:
+    """N(0, I) over ``dim`` dimensions as one event."""
+    return dist.Normal(like.new_zeros(dim), like.new_ones(dim)).to_event(1)
+
+
+def labels_of(y: Any, n: int, labels: Labels, device: torch.device) -> Tensor:
+    """``y`` for ``n`` points, from labels a row, or from one label (a number or its name) for all."""
+    if isinstance(y, str):
+        if not isinstance(labels, ClassLabels) or y not in labels.names:
+            raise InputError(f"label: {y!r} is not one of {', '.join(labels.names)}")
+        y = list(labels.names).index(y)
+    y = torch.as_tensor(y)
+    if y.shape == labels.event_shape:
+        y = y.expand((n, *labels.event_shape))
+    return labels.check(y, n, device)
+
+
+__all__ = ["Model", "check_decoder", "labels_of", "make_likelihood", "standard_normal"]

@@ -1,0 +1,172 @@
+"""Default encoders and decoders, chosen by the input's shape; any ``nn.Module`` of the same form goes in their place.
+
+An *encoder* maps ``x [B, *input_shape]`` to features ``h [B, H]`` and says H in its attribute ``out_features``.
+A *decoder* maps ``z [..., D]`` and a class input ``c [..., C]``, whose leading dimensions broadcast, to
+``[..., *input_shape]``. Its first layer is ``W_z z + W_c c``, so z's part is computed once where c is enumerated.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .errors import InputError
+
+
+class Encoder(nn.Sequential):
+    """``nn.Sequential`` that knows the width of its output."""
+
+    def __init__(self, *layers: nn.Module, out_features: int) -> None:
+        super().__init__(*layers)
+        self.out_features = out_features
+
+
+class Decoder(nn.Module):
+    """``body(relu(W_z z + W_c c))``, reshaped to the input's shape.
+
+    :param body: maps ``[N, width]`` to ``[N, prod(input_shape)]`` in any shape.
+    """
+
+    def __init__(
+        self, latent_dim: int, class_dim: int, width: int, body: nn.Module, input_shape: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.from_z = nn.Linear(latent_dim, width)
+        self.from_c = nn.Linear(class_dim, width, bias=False) if class_dim else None
+        self.body = body
+        self.input_shape = tuple(input_shape)
+
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        h = self.from_z(z)
+        if self.from_c is not None and c is not None:
+            h = h + self.from_c(c)
+        out = self.body(h.relu().flatten(0, -2))
+        return out.reshape(h.shape[:-1] + self.input_shape)
+
+
+class AddClass(nn.Module):
+    """Extend a decoder of ``z`` alone by a class input: ``decoder(z + W c)``.
+
+    Where the decoder begins with a linear layer V this is V z + (V W) c: for no more classes than latent dimensions
+    as general as a class input of its own beside z.
+    """
+
+    def __init__(self, decoder: nn.Module, latent_dim: int, class_dim: int) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.from_c = nn.Linear(class_dim, latent_dim, bias=False) if class_dim else None
+
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        h = z if self.from_c is None or c is None else z + self.from_c(c)
+        out = self.decoder(h.flatten(0, -2))
+        return out.reshape(h.shape[:-1] + out.shape[1:])
+
+
+def takes_class_input(decoder: nn.Module) -> bool:
+    """Whether the decoder's ``forward`` has a second argument."""
+    parameters = inspect.signature(decoder.forward).parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(positional) >= 2
+
+
+def features(encoder: nn.Module) -> int:
+    """The width H of an encoder's output: its ``out_features``, or that of its last layer that has one."""
+    for module in [encoder, *reversed(list(encoder.modules()))]:
+        width = getattr(module, "out_features", None)
+        if isinstance(width, int):
+            return width
+    raise InputError("encoder: its output's width is not known; give it an attribute out_features = H")
+
+
+def mlp(sizes: Sequence[int], *, norm: bool = True, dropout: float = 0.0) -> list[nn.Module]:
+    """Linear layers with ReLU after each, batch normalisation before it."""
+    layers: list[nn.Module] = []
+    for i, j in zip(sizes, sizes[1:]):
+        layers += [nn.Linear(i, j), *([nn.BatchNorm1d(j)] if norm else []), nn.ReLU()]
+        layers += [nn.Dropout(dropout)] if dropout else []
+    return layers
+
+
+def default_encoder(input_shape: tuple[int, ...]) -> Encoder:
+    """MLP for vectors and small images, convolutions for larger images, one-dimensional ones for series.
+
+    :param input_shape: ``(D,)``, ``(C, T)`` or ``(C, H, W)``.
+    """
+    if len(input_shape) == 2:
+        channels, steps = input_shape
+        sizes = [channels, 64, 128, 128]
+        layers: list[nn.Module] = []
+        for i, j in zip(sizes, sizes[1:]):
+            layers += [nn.Conv1d(i, j, 5, stride=2, padding=2), nn.BatchNorm1d(j), nn.ReLU()]
+        return Encoder(*layers, nn.AdaptiveAvgPool1d(4), nn.Flatten(), out_features=512)
+    if len(input_shape) == 3 and min(input_shape[1:]) >= 20:
+        return conv_encoder(input_shape)
+    width = 500
+    return Encoder(
+        nn.Flatten(), *mlp([math.prod(input_shape), width, width]), nn.Dropout(0.2), out_features=width
+    )
+
+
+def conv_encoder(input_shape: tuple[int, ...]) -> Encoder:
+    """Two or more blocks of 3x3 convolutions, each halving the image until its side is below 8."""
+    channels, height, width = input_shape
+    layers: list[nn.Module] = []
+    size, i, j = min(height, width), channels, 32
+    while size >= 8:
+        layers += [nn.Conv2d(i, j, 3, padding=1, bias=False), nn.BatchNorm2d(j), nn.ReLU(), nn.MaxPool2d(2)]
+        i, j, size, height, width = j, min(2 * j, 128), size // 2, height // 2, width // 2
+    flat = i * height * width
+    return Encoder(*layers, nn.Flatten(), *mlp([flat, 256]), out_features=256)
+
+
+def default_decoder(input_shape: tuple[int, ...], latent_dim: int, class_dim: int) -> Decoder:
+    """The counterpart of :func:`default_encoder`: an MLP up to 32 x 32 pixels, else transposed convolutions."""
+    flat = math.prod(input_shape)
+    if len(input_shape) == 3 and min(input_shape[1:]) > 32:
+        return conv_decoder(input_shape, latent_dim, class_dim)
+    width = 500
+    body = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, flat))
+    return Decoder(latent_dim, class_dim, width, body, input_shape)
+
+
+def conv_decoder(input_shape: tuple[int, ...], latent_dim: int, class_dim: int) -> Decoder:
+    """A linear layer to a small image, then 4x4 transposed convolutions that double it, cropped to the input's size."""
+    channels, height, width = input_shape
+    doublings = max(1, math.ceil(math.log2(min(height, width) / 4)))
+    small = (math.ceil(height / 2**doublings), math.ceil(width / 2**doublings))
+    sizes = [min(128, 32 * 2**k) for k in reversed(range(doublings))]
+    layers: list[nn.Module] = [
+        nn.Linear(256, sizes[0] * small[0] * small[1]),
+        nn.ReLU(),
+        nn.Unflatten(1, (sizes[0], *small)),
+    ]
+    for i, j in zip(sizes, [*sizes[1:], channels]):
+        layers += [nn.ConvTranspose2d(i, j, 4, stride=2, padding=1), nn.ReLU()]
+    return Decoder(latent_dim, class_dim, 256, nn.Sequential(*layers[:-1], Crop(height, width)), input_shape)
+
+
+class Crop(nn.Module):
+    """Keep the top left ``height x width`` pixels."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., : self.height, : self.width]
+
+
+def check_decoder(decoder: nn.Module, latent_dim: int, class_dim: int, input_shape: torch.Size) -> None:
+    """Raise :class:`InputError` where the decoder's output has not the input's shape."""
+    with torch.no_grad():
+        p = next(decoder.parameters(), torch.zeros(()))
+        z = torch.zeros(2, latent_dim, device=p.device, dtype=p.dtype)
+        out = decoder(z, torch.zeros(2, class_dim, device=p.device, dtype=p.dtype))
+    if out.shape[1:] != input_shape:
+        raise InputError(
+            f"decoder: it gives {list(out.shape[1:])} a point, but the data has {list(input_shape)}; both must agree"
+        )

@@ -1,0 +1,62 @@
+"""Sparsemax, and a categorical distribution that enumerates only the classes it leaves.
+
+Source: Correia, Niculae, Aziz, Martins (2020), arXiv:2007.01919; sparsemax: Martins, Astudillo (2016),
+arXiv:1602.02068.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+
+def sparsemax(logits: Tensor) -> Tensor:
+    """``argmin_p ||p - logits||²`` over the simplex: probabilities ``[..., K]``, many of them exactly zero."""
+    ordered = logits.sort(-1, descending=True).values
+    rank = torch.arange(1, logits.shape[-1] + 1, device=logits.device, dtype=logits.dtype)
+    total = ordered.cumsum(-1) - 1
+    support = (rank * ordered > total).sum(-1, keepdim=True)
+    threshold = total.gather(-1, support - 1) / support
+    return (logits - threshold).clamp_min(0)
+
+
+class SparseCategorical(dist.TorchDistribution):
+    """A categorical distribution whose ``enumerate_support`` holds, a row, its non-zero classes only.
+
+    With S the largest number of non-zero classes of any row, the support is ``[S, *batch_shape]``. A row with fewer
+    is filled up with classes of probability zero, which TraceEnum_ELBO leaves out of its sums.
+
+    :param probs: ``[..., K]`` that sum to 1, zeros allowed.
+    """
+
+    arg_constraints = {"probs": constraints.simplex}
+    has_enumerate_support = True
+
+    def __init__(self, probs: Tensor, validate_args: bool | None = None) -> None:
+        self.probs = probs
+        super().__init__(probs.shape[:-1], validate_args=validate_args)
+
+    @property
+    def support(self) -> Any:
+        return constraints.integer_interval(0, self.probs.shape[-1] - 1)
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> SparseCategorical:
+        return SparseCategorical(self.probs.expand(torch.Size(batch_shape) + self.probs.shape[-1:]), False)
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        return torch.distributions.Categorical(probs=self.probs).sample(sample_shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        value, probs = torch.broadcast_tensors(value.long().unsqueeze(-1), self.probs)
+        chosen = probs.gather(-1, value[..., :1]).squeeze(-1)
+        positive = chosen > 0
+        # The inner where keeps log(0) out of the backward pass, where 0 * inf would be NaN.
+        return torch.where(positive, torch.where(positive, chosen, 1.0).log(), -torch.inf)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        width = int((self.probs > 0).sum(-1).max())
+        return self.probs.topk(width, -1).indices.movedim(-1, 0)

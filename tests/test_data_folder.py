@@ -1,0 +1,303 @@
+"""One's own folder of images with labels.csv: what is read, and everything that can be wrong with it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from data_makers import folder, noise, picture, refused
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pyro_ssvae.data import checks, images, load, load_folder
+from pyro_ssvae.errors import InputError
+from pyro_ssvae.labels import AttributeLabels, ClassLabels
+
+GOOD = "file,label\na.png,dog\nb.png,cat\nc.png,\nd.png,dog\n"
+SPLIT = "file,label,split\na.png,dog,train\nb.png,cat,test\nc.png,,\nd.png,owl,test\n"
+
+
+def test_words_become_classes_and_the_split_is_kept(tmp_path: Path) -> None:
+    data = load(folder(tmp_path / "pets", SPLIT))
+    assert data.name == "pets"
+    assert data.labels == ClassLabels(3, ["cat", "dog", "owl"])
+    assert data.y.tolist() == [1, -1]
+    assert data.y_test.tolist() == [0, 2]
+    assert data.x.shape == (2, 1, 28, 28)
+    assert data.x.dtype == torch.uint8
+    assert data.x.amax((1, 2, 3)).tolist() == [10, 30]
+    assert data.x_test.amin((1, 2, 3)).tolist() == [20, 40]
+
+
+def test_attributes(tmp_path: Path) -> None:
+    csv = "image,hat,split,beard\na.png,1,train,0\nb.png,,train,1\nc.png,0,test,\nd.png,1.0,train,0.0\n"
+    data = load_folder(folder(tmp_path, csv))
+    assert data.labels == AttributeLabels(["hat", "beard"])
+    assert data.y.tolist() == [[1, 0], [-1, 1], [1, 0]]
+    assert data.y_test.tolist() == [[0, -1]]
+    assert load_folder(folder(tmp_path, "image,hat\na.png,1\nb.png,\n")).labels == AttributeLabels(["hat"])
+
+
+def test_spelling_of_tables(tmp_path: Path) -> None:
+    csv = '\ufeffFile, Label ,SPLIT\r\n"sub\\e, 1.png","two\nwords",Train\r\n\r\n./a.png, b\u00fc ,TEST\r\nu\u0308.png,-1,\r\n,,\r\n'
+    root = folder(tmp_path, csv, ["a.png", "sub/e, 1.png", "\u00fc.png"])
+    data = load_folder(root)
+    assert data.labels.names == ("b\u00fc", "two words")
+    assert data.y.tolist() == [1, -1]
+    assert data.y_test.tolist() == [0]
+
+
+def test_numbers_are_classes_in_order_of_size(tmp_path: Path) -> None:
+    csv = "file,label\na.png,10\nb.png,9\nc.png,1\nd.png,9\n"
+    assert load_folder(folder(tmp_path, csv)).labels.names == ("1", "9", "10")
+
+
+def test_unlisted_images_are_unlabelled_training_points(tmp_path: Path) -> None:
+    root = folder(tmp_path, "file,label,split\na.png,x,train\nb.png,x,test\n", ["a.png", "b.png", "z/c.PNG", "d.jpg"])
+    (root / "notes.txt").write_text("no image")
+    (root / "._a.png").write_bytes(b"a Mac's resource fork")
+    data = load_folder(root)
+    assert data.y.tolist() == [0, -1, -1]
+    assert len(data.x_test) == 1
+
+
+def test_without_a_split_a_fifth_of_the_listed_is_held_out(tmp_path: Path) -> None:
+    names = [f"{i}.png" for i in range(12)]
+    rows = "".join(f"{name},{'ab'[i % 2]}\n" for i, name in enumerate(names[:10]))
+    data = load_folder(folder(tmp_path, f"file,label\n{rows}", names))
+    assert data.y_test.tolist() == [0, 1]
+    assert data.y.add(1).bincount().tolist() == [2, 4, 4]
+
+
+def test_no_known_label(tmp_path: Path) -> None:
+    assert load_folder(folder(tmp_path, "file,label\na.png,\nb.png,\n")).labels == ClassLabels(10)
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "channels", "seen"),
+    [("L", "png", 1, 128), ("RGB", "png", 3, 128), ("RGB", "jpg", 3, 128), ("1", "png", 1, 255), ("LA", "png", 1, 191)]
+    + [("RGBA", "webp", 3, 191), ("CMYK", "jpg", 3, 63), ("I;16", "png", 1, 128), ("P", "gif", 3, None), ("L", "bmp", 1, 128)],
+)  # fmt: skip
+def test_modes(tmp_path: Path, mode: str, suffix: str, channels: int, seen: int | None) -> None:
+    root = folder(tmp_path, f"file,label,split\na.{suffix},x,test\nb.png,y,\n", ["b.png"])
+    picture(root / f"a.{suffix}", mode=mode, value=128 * 257 if mode == "I;16" else 128)
+    data = load_folder(root)
+    assert data.input_shape[0] == channels
+    if seen is not None:
+        assert abs(int(data.x_test.float().mean()) - seen) <= 2
+        assert int(data.x_test.max()) - int(data.x_test.min()) <= 2
+
+
+def test_default_and_given_sizes(tmp_path: Path) -> None:
+    root = folder(tmp_path, GOOD)
+    assert load_folder(root).input_shape == (1, 28, 28)
+    assert load_folder(root, image_size=32).input_shape == (1, 32, 32)
+    assert load_folder(root, image_size=(16, 24)).input_shape == (1, 16, 24)
+    for name in "abc":
+        picture(root / f"{name}.png", (100, 33))
+    assert load_folder(root).input_shape == (1, 64, 64)
+
+
+def test_the_centre_is_cut_and_exif_turns(tmp_path: Path) -> None:
+    root = folder(tmp_path, "file,label,split\nwide.png,x,\nturned.jpg,x,test\n", [])
+    wide = np.zeros((20, 60), np.uint8)
+    wide[:, 20:40] = 200
+    Image.fromarray(wide).save(root / "wide.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise
+    left_half = np.zeros((32, 32), np.uint8)
+    left_half[:, :16] = 200
+    Image.fromarray(left_half).save(root / "turned.jpg", exif=exif, quality=95)
+    data = load_folder(root, image_size=16)
+    assert data.x.unique().tolist() == [200]
+    turned = data.x_test[0, 0].float()
+    assert float(turned[:6].mean()) > 190
+    assert float(turned[10:].mean()) < 10
+
+
+WRONG: dict[str, tuple[str | bytes, list[str]]] = {
+    "empty": ("", ["empty"]),
+    "blank": ("\n \n,,\n", ["empty"]),
+    "header only": ("file,label\n", ["no row"]),
+    "no label column": ("file\na.png\n", ["no column of labels"]),
+    "split only": ("file,split\na.png,train\n", ["no column of labels"]),
+    "semicolons": ("file;label\na.png;x\n", ["no column of labels", "';'"]),
+    "label and attributes": ("file,label,hat\na.png,x,1\n", ["'label'", "'hat'"]),
+    "repeated column": ("file,hat,hat\na.png,1,1\n", ["row 1", "repeated"]),
+    "unnamed column": ("file,hat,\na.png,1,1\n", ["row 1", "empty"]),
+    "one cell too few": ("file,label\na.png,x\nb.png\n", ["row 3", "1 cells", "2"]),
+    "one cell too many": ("file,label\na.png,x,y\n", ["row 2", "3 cells"]),
+    "absent file": ("file,label\na.png,x\ne.png,x\nf.png,y\n", ["'e.png'", "1 more"]),
+    "no file name": ("file,label\na.png,x\n,x\n", ["row 3", "no file name"]),
+    "duplicate": ("file,label\na.png,x\nb.png,y\n./a.png,y\n", ["row 4", "'a.png'", "row 2"]),
+    "attribute of 2": ("file,hat,beard\na.png,1,0\nb.png,0,2\n", ["row 3", "'beard'", "'2'", "0, 1"]),
+    "attribute of -1": ("file,hat,beard\na.png,-1,0\n", ["row 2", "'hat'", "'-1'"]),
+    "words not called label": ("file,species\na.png,cat\n", ["row 2", "'species'", "'cat'", "'label'"]),
+    "wrong split": ("file,label,split\na.png,x,train\nb.png,x,val\n", ["row 3", "'split'", "'val'"]),
+    "all test": ("file,label,split\na.png,x,test\n", ["'split'", "train"]),
+    "one row": ("file,label\na.png,x\n", ["1 row", "at least 2"]),
+    "not UTF-8": (b"file,label\na.png,x\nb.png,m\xfcde\n", ["row 3", "UTF-8"]),
+    "UTF-16": (GOOD.encode("utf-16"), ["row 1", "UTF-8"]),
+    "open quote": ('file,label\na.png,"x\nb.png,y\n', ["row", "not valid CSV"]),
+    "huge cell": ("file,label\na.png," + "x" * 200_000, ["row 2", "not valid CSV"]),
+    "control character": ("file,label\na.png,x\x07y\n", ["'label'", "\\x07"]),
+    "parent": ("file,label\n../secret.png,x\na.png,x\n", ["row 2", "'../secret.png'", "leads out"]),
+    "hidden parent": ("file,label\na.png,x\nsub/../../secret.png,x\n", ["row 3", "leads out"]),
+    "absolute": ("file,label\n/etc/passwd,x\n", ["row 2", "'/etc/passwd'", "leads out"]),
+    "drive": ("file,label\nC:\\secret.png,x\n", ["row 2", "leads out"]),
+    "backslashes": ("file,label\n..\\secret.png,x\n", ["row 2", "leads out"]),
+    "null character": ("file,label\na\x00.png,x\nb.png,x\n", ["labels.csv"]),
+    "no image": ("file,label\na.png,x\nlabels.csv,x\n", ["labels.csv", "no readable image"]),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_is_wrong_is_named(tmp_path: Path, case: str) -> None:
+    csv, culprits = WRONG[case]
+    picture(tmp_path / "secret.png")
+    refused(lambda: load(folder(tmp_path / "pets", csv)), "labels.csv", *culprits)
+
+
+def test_absent_folder_or_table(tmp_path: Path) -> None:
+    refused(lambda: load_folder(tmp_path / "pets"), "pets", "no such folder")
+    refused(lambda: load(tmp_path / "pets"), "pets", "no such file or folder")
+    refused(lambda: load(folder(tmp_path, GOOD), image_size="big"), "--image-size")  # type: ignore[arg-type]
+    (tmp_path / "labels.csv").unlink()
+    refused(lambda: load(tmp_path), "labels.csv", "no such file")
+    (tmp_path / "labels.csv").mkdir()
+    refused(lambda: load(tmp_path), "labels.csv")
+    refused(lambda: load(tmp_path / "a.png"), "a.png", "neither")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "gif", "webp", "tif", "ppm"])
+def test_an_image_cut_short_or_no_image_is_named(tmp_path: Path, suffix: str) -> None:
+    root = folder(tmp_path, f"file,label\na.png,x\ncut.{suffix},x\n")
+    content = noise(root / f"cut.{suffix}").read_bytes()
+    assert load_folder(root, image_size=8).input_shape == (3, 8, 8)
+    for keep in (0, 3, len(content) // 2):
+        (root / f"cut.{suffix}").write_bytes(content[:keep])
+        refused(lambda: load_folder(root), f"cut.{suffix}")
+    assert "cut short" in refused(lambda: load_folder(root))
+    (root / f"cut.{suffix}").write_bytes(b"hello, world")
+    refused(lambda: load_folder(root), f"cut.{suffix}", "no readable image")
+
+
+def test_an_unlisted_image_is_named_too(tmp_path: Path) -> None:
+    root = folder(tmp_path, GOOD)
+    (root / "two\nlines.png").write_bytes(b"")
+    refused(lambda: load(root), "two lines.png", "no readable image")
+
+
+def test_no_program_is_run_for_an_image(tmp_path: Path) -> None:
+    root = folder(tmp_path, "file,label\na.png,x\nb.png,x\n")
+    Image.new("RGB", (20, 20)).save(root / "b.eps")
+    shutil.move(root / "b.eps", root / "b.png")  # Pillow would hand it to Ghostscript
+    refused(lambda: load_folder(root), "b.png", "no readable image")
+    Image.fromarray(np.zeros((20, 20), np.float32)).save(root / "b.tif")
+    shutil.move(root / "b.tif", root / "b.png")
+    refused(lambda: load_folder(root), "b.png", "floating-point")
+
+
+def test_links_and_pipes(tmp_path: Path) -> None:
+    picture(tmp_path / "secret.png")
+    root = folder(tmp_path / "pets", GOOD)
+    (root / "e.png").symlink_to("a.png")
+    assert len(load_folder(root).x) == 4
+    (root / "e.png").unlink()
+    (root / "e.png").symlink_to(tmp_path / "secret.png")
+    refused(lambda: load_folder(root), "e.png", "leads out")
+    (root / "e.png").unlink()
+    (root / "more").symlink_to(tmp_path, target_is_directory=True)
+    assert len(load_folder(root).x) == 3
+    os.mkfifo(root / "e.png")
+    refused(lambda: load_folder(root), "e.png", "not a file")
+
+
+def test_gigantic_images_are_refused_before_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = folder(tmp_path, GOOD)
+    claim = bytearray((root / "a.png").read_bytes())
+    for sides in ((60_000, 60_000), (12_000, 9_000)):  # above and below what Pillow itself refuses
+        claim[16:24] = b"".join(side.to_bytes(4, "big") for side in sides)
+        import zlib
+
+        claim[29:33] = zlib.crc32(claim[12:29]).to_bytes(4, "big")
+        (root / "a.png").write_bytes(claim)
+        refused(lambda: load_folder(root), "a.png", "64,000,000 pixels")
+    picture(root / "a.png")
+    monkeypatch.setattr(images, "MAX_PIXELS", 399)
+    refused(lambda: load_folder(root), "a.png", "399 pixels")
+    monkeypatch.undo()
+    monkeypatch.setattr(checks, "MAX_BYTES", 4 * 28 * 28 - 1)
+    refused(lambda: load_folder(root), str(root), "4 images of 28 x 28")
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return folder(tmp_path_factory.mktemp("fuzz") / "pets", GOOD, ["a.png", "b.png", "s/c.png"])
+
+
+def one_line_or_data(root: Path) -> None:
+    try:
+        data = load(root, image_size=4)
+    except InputError as error:
+        said = str(error)
+    else:
+        said = ""
+        data.labels.check(data.y, len(data.x))
+        data.labels.check(data.y_test, len(data.x_test))
+        assert len(data.x) + len(data.x_test) == 3  # every image once, none from elsewhere
+    assert "\n" not in said
+    assert len(said) < 1000
+
+
+CELLS = st.one_of(
+    st.sampled_from(["a.png", "b.png", "s/c.png", "../a.png", "s", "/", "", "0", "1", "-1", "label", "split", "test", "cat"]),
+    st.text(max_size=6),
+)  # fmt: skip
+HEADERS = st.sampled_from([["f", "label"], ["f", "label", "split"], ["f", "hat", "x"], ["f"], ["", ""]])
+
+
+@settings(max_examples=200, deadline=None)
+@given(HEADERS, st.lists(st.lists(CELLS, min_size=1, max_size=4), max_size=4), st.booleans())
+def test_fuzz_tables(scratch: Path, header: list[str], rows: list[list[str]], even: bool) -> None:
+    if even:
+        rows = [(row * len(header))[: len(header)] for row in rows]
+    text = "\n".join(",".join(cells) for cells in [header, *rows])
+    (scratch / "labels.csv").write_bytes(text.encode("utf-8", "surrogatepass"))
+    one_line_or_data(scratch)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_fuzz_table_bytes(scratch: Path, data: st.DataObject) -> None:
+    content = bytearray(b'file,label,split\na.png,"cat",train\ns/c.png,dog,test\nb.png,\xc3\xbc,\n')
+    for _ in range(data.draw(st.integers(1, 5))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    (scratch / "labels.csv").write_bytes(content)
+    one_line_or_data(scratch)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data(), st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM"]))
+@pytest.mark.filterwarnings("ignore")
+def test_fuzz_image_bytes(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, form: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzzed.png"
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(path, format=form)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content)
+    try:
+        grey, side = images.inspect(path)
+        assert side >= 0
+        assert images.decode(path, grey=grey, size=(4, 4)).shape == (1 if grey else 3, 4, 4)
+    except InputError as error:
+        said = str(error)
+    else:
+        said = ""
+    assert "\n" not in said
