@@ -1,8 +1,12 @@
 """Semi-supervised variational autoencoders on Pyro, for many data points and few labels."""
 
+from . import data, figures
 from .errors import InputError
+from .evaluate import anomaly_scores, evaluate
+from .fit import FitSettings, fit
 from .labels import MISSING, AttributeLabels, ClassLabels
 from .models import VAE, AugmentedVAE, Classifier, Model, create_model
+from .saving import load, save
 
 __all__ = [
     "MISSING",
@@ -11,7 +15,15 @@ __all__ = [
     "AugmentedVAE",
     "ClassLabels",
     "Classifier",
+    "FitSettings",
     "InputError",
     "Model",
+    "anomaly_scores",
     "create_model",
+    "data",
+    "evaluate",
+    "figures",
+    "fit",
+    "load",
+    "save",
 ]

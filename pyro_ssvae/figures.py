@@ -226,7 +226,6 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[str] = 
     figure, (panel,) = _panels(ax, 1, (side + 1.1, side + 0.5))
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     image = panel.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    panel.set_anchor("SW")
     short = max(len(word) for word in words) <= (2 if k > 20 else 4)
     panel.set_xticks(range(k), words, rotation=0 if short else 90)
     panel.set_yticks(range(k), words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,8 @@ def test_attributes(tmp_path: Path) -> None:
 
 
 def test_spelling_of_tables(tmp_path: Path) -> None:
-    csv = '\ufeffFile, Label ,SPLIT\r\n"sub\\e, 1.png","two\nwords",Train\r\n\r\n./a.png, b\u00fc ,TEST\r\nu\u0308.png,-1,\r\n,,\r\n'
+    csv = '\ufeffFile, Label ,SPLIT\r\n"sub\\e, 1.png","two\nwords",Train\r\n\r\n'
+    csv += "./a.png, b\u00fc ,TEST\r\nu\u0308.png,-1,\r\n,,\r\n"
     root = folder(tmp_path, csv, ["a.png", "sub/e, 1.png", "\u00fc.png"])
     data = load_folder(root)
     assert data.labels.names == ("b\u00fc", "two words")
@@ -70,7 +72,7 @@ def test_without_a_split_a_fifth_of_the_listed_is_held_out(tmp_path: Path) -> No
     names = [f"{i}.png" for i in range(12)]
     rows = "".join(f"{name},{'ab'[i % 2]}\n" for i, name in enumerate(names[:10]))
     data = load_folder(folder(tmp_path, f"file,label\n{rows}", names))
-    assert data.y_test.tolist() == [0, 1]
+    assert sorted(data.y_test.tolist()) == [0, 1]
     assert data.y.add(1).bincount().tolist() == [2, 4, 4]
 
 
@@ -80,9 +82,19 @@ def test_no_known_label(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "suffix", "channels", "seen"),
-    [("L", "png", 1, 128), ("RGB", "png", 3, 128), ("RGB", "jpg", 3, 128), ("1", "png", 1, 255), ("LA", "png", 1, 191)]
-    + [("RGBA", "webp", 3, 191), ("CMYK", "jpg", 3, 63), ("I;16", "png", 1, 128), ("P", "gif", 3, None), ("L", "bmp", 1, 128)],
-)  # fmt: skip
+    [
+        ("L", "png", 1, 128),
+        ("L", "bmp", 1, 128),
+        ("1", "png", 1, 255),
+        ("I;16", "png", 1, 128),
+        ("LA", "png", 1, 191),
+        ("RGB", "png", 3, 128),
+        ("RGB", "jpg", 3, 128),
+        ("RGBA", "webp", 3, 191),
+        ("CMYK", "jpg", 3, 63),
+        ("P", "png", 3, None),
+    ],
+)
 def test_modes(tmp_path: Path, mode: str, suffix: str, channels: int, seen: int | None) -> None:
     root = folder(tmp_path, f"file,label,split\na.{suffix},x,test\nb.png,y,\n", ["b.png"])
     picture(root / f"a.{suffix}", mode=mode, value=128 * 257 if mode == "I;16" else 128)
@@ -115,6 +127,9 @@ def test_the_centre_is_cut_and_exif_turns(tmp_path: Path) -> None:
     Image.fromarray(left_half).save(root / "turned.jpg", exif=exif, quality=95)
     data = load_folder(root, image_size=16)
     assert data.x.unique().tolist() == [200]
+    tensors = images.resize(torch.from_numpy(np.array(Image.open(root / "wide.png")))[None, None], (9, 16))
+    decoded = torch.from_numpy(images.decode(root / "wide.png", grey=True, size=(9, 16)))
+    assert int((tensors[0].int() - decoded.int()).abs().max()) <= 1
     turned = data.x_test[0, 0].float()
     assert float(turned[:6].mean()) > 190
     assert float(turned[10:].mean()) < 10
@@ -223,8 +238,6 @@ def test_gigantic_images_are_refused_before_decoding(tmp_path: Path, monkeypatch
     claim = bytearray((root / "a.png").read_bytes())
     for sides in ((60_000, 60_000), (12_000, 9_000)):  # above and below what Pillow itself refuses
         claim[16:24] = b"".join(side.to_bytes(4, "big") for side in sides)
-        import zlib
-
         claim[29:33] = zlib.crc32(claim[12:29]).to_bytes(4, "big")
         (root / "a.png").write_bytes(claim)
         refused(lambda: load_folder(root), "a.png", "64,000,000 pixels")
@@ -256,9 +269,9 @@ def one_line_or_data(root: Path) -> None:
 
 
 CELLS = st.one_of(
-    st.sampled_from(["a.png", "b.png", "s/c.png", "../a.png", "s", "/", "", "0", "1", "-1", "label", "split", "test", "cat"]),
+    st.sampled_from(["a.png", "b.png", "s/c.png", "../a.png", "s", "/", "", "0", "1", "-1", "label", "test", "cat"]),
     st.text(max_size=6),
-)  # fmt: skip
+)
 HEADERS = st.sampled_from([["f", "label"], ["f", "label", "split"], ["f", "hat", "x"], ["f"], ["", ""]])
 
 

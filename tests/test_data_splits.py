@@ -139,8 +139,8 @@ def test_leave_out_removes_a_class_from_training_only() -> None:
     assert left.labels.names == CLASSES.names
     assert bool((Y[(left.x[:, 0] / 2).long()] == left.y).all())  # x and y still belong together
     refused(lambda: leave_out(whole, "dgo"), "--leave-out", "'dgo'", "did you mean 'dog'?")
-    refused(lambda: leave_out(dataset(torch.zeros(3, 2).long(), ATTRIBUTES), "hat"), "--leave-out", "attributes")
-    refused(lambda: leave_out(dataset(torch.zeros(3).long()), "cat"), "--leave-out cat", "no training row")
+    refused(lambda: leave_out(dataset(torch.zeros(4, 2).long(), ATTRIBUTES), "hat"), "--leave-out", "attributes")
+    refused(lambda: leave_out(dataset(torch.zeros(4).long()), "cat"), "--leave-out cat", "no training row")
 
 
 def test_hold_out_is_stratified_and_loses_nothing() -> None:

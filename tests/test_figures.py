@@ -175,7 +175,8 @@ def test_learning_curves_pair_training_with_validation_and_bridge_gaps() -> None
     train, validation = figure.axes[1].lines
     np.testing.assert_array_equal(train.get_ydata(), columns["train_accuracy"])
     np.testing.assert_array_equal(validation.get_xdata(), [5, 10])
-    assert train.get_linestyle() != validation.get_linestyle() and train.get_marker() != validation.get_marker()
+    assert train.get_linestyle() != validation.get_linestyle()
+    assert train.get_marker() != validation.get_marker()
     assert texts_apart(figure)
 
 
@@ -214,7 +215,9 @@ def test_vectors_are_lines_with_the_reconstruction_on_the_input() -> None:
     lines = figure.axes[0].lines
     assert len(lines) == 8
     same, moved = lines[0].get_ydata(), lines[4].get_ydata()
-    assert np.corrcoef(same, x[0])[0, 1] > 0.999 and np.ptp(moved - same) < 1e-5 and (moved > same).all()
+    assert np.corrcoef(same, x[0])[0, 1] > 0.999
+    assert np.ptp(moved - same) < 1e-5
+    assert (moved > same).all()
     assert [line.get_linestyle() for line in lines[::4]] == ["-", "--"]
     assert lines[0].get_linewidth() > 2 * lines[4].get_linewidth()
     assert texts_apart(figure)
@@ -224,7 +227,8 @@ def test_series_show_their_channels() -> None:
     _, x, _ = sensors(6, (9, 32))
     ax = figures.reconstructions(x[:2], x[:2]).axes[0]
     assert len(ax.lines[0].get_ydata()) == 9 * 32
-    assert "channel" in ax.get_xlabel() and len(ax.lines) == 4 + 8  # two lines a point, eight borders
+    assert "channel" in ax.get_xlabel()
+    assert len(ax.lines) == 4 + 8
 
 
 def test_samples_have_a_named_row_a_class() -> None:
@@ -232,7 +236,9 @@ def test_samples_have_a_named_row_a_class() -> None:
     figure = figures.samples_by_class(model, n_per_class=7)
     ax = figure.axes[0]
     words = [word.replace("\n", " ") for word in tick_words(ax)]
-    assert words[1] == "sitting" and words[9] == "running" and words[0].startswith("walking upstairs")
+    assert words[1] == "sitting"
+    assert words[9] == "running"
+    assert words[0].startswith("walking upstairs")
     assert ax.images[0].get_array().shape == (10 * 9 - 1, 7 * 9 - 1)
     # the rows are the classes asked for: each resembles its own class mean the most
     rows = ax.images[0].get_array()
@@ -274,7 +280,9 @@ def test_latent_space_shows_each_class_by_colour_and_marker(latent_dim: int) -> 
     figure = figures.latent_space(model, x, y)
     ax = figure.axes[0]
     legend = [text.get_text().replace("\n", " ") for text in ax.get_legend().get_texts()]
-    assert len(legend) == 11 and legend[1] == "sitting" and legend[-1] == "unknown"
+    assert len(legend) == 11
+    assert legend[1] == "sitting"
+    assert legend[-1] == "unknown"
     assert sum(len(dots.get_offsets()) for dots in ax.collections) == len(x)
     drawn = {dots.get_label(): dots for dots in ax.collections}
     if latent_dim == 2:
@@ -287,7 +295,8 @@ def test_latent_space_shows_each_class_by_colour_and_marker(latent_dim: int) -> 
 def test_latent_space_draws_a_panel_an_attribute() -> None:
     model, x, y = faces(6)
     figure = figures.latent_space(model, x, y)
-    assert len(figure.axes) == 6 and figure.axes[1].get_title() == "sitting"
+    assert len(figure.axes) == 6
+    assert figure.axes[1].get_title() == "sitting"
     assert texts_apart(figure)
     ax = Figure().add_subplot()
     assert figures.latent_space(model, x, y, attribute="sitting", ax=ax) is ax.figure
@@ -328,13 +337,15 @@ def test_confusion_matrix_with_an_empty_row() -> None:
 def test_attribute_bars_stand_beside_the_majority_guess() -> None:
     one = {"accuracy": 0.9, "majority_accuracy": 0.8}
     none = {"accuracy": None, "majority_accuracy": None}
-    metrics = {"per_attribute": {**{name: one for name in LONG}, "never known": none}}
+    metrics = {"per_attribute": {**dict.fromkeys(LONG, one), "never known": none}}
     figure = figures.attribute_bars(metrics)
     ax = figure.axes[0]
     model, majority = ax.containers
-    assert [bar.get_width() for bar in model] == [0.9] * 10 and [bar.get_width() for bar in majority] == [0.8] * 10
+    assert [bar.get_width() for bar in model] == [0.9] * 10
+    assert [bar.get_width() for bar in majority] == [0.8] * 10
     assert model[0].get_hatch() != majority[0].get_hatch()
-    assert ax.get_xlim()[0] == 0 and "never known" not in tick_words(ax)
+    assert ax.get_xlim()[0] == 0
+    assert "never known" not in tick_words(ax)
     assert texts_apart(figure)
 
 
@@ -342,18 +353,24 @@ def test_figures_draw_into_an_axes_of_ones_own() -> None:
     model, x, y = digits()
     axes = Figure(figsize=(14, 8), layout="constrained").subplots(2, 2).ravel()
     assert figures.latent_space(model, x, y, ax=axes[0]) is axes[0].figure
-    assert figures.confusion_matrix(np.eye(10, dtype=int), ax=axes[1]) is axes[0].figure
+    assert figures.confusion_matrix(np.eye(10, dtype=int).tolist(), LONG, ax=axes[1]) is axes[0].figure
     assert figures.samples_by_class(model, ax=axes[2]) is axes[0].figure
     assert figures.reconstructions(x[:10], model.reconstruct(x[:10]), ax=axes[3]) is axes[0].figure
     assert texts_apart(axes[0].figure)
 
 
 def test_names_are_cut_in_the_middle() -> None:
-    assert figures._fit("short", 10) == "short" and figures._fit("", 10) == ""
+    assert figures._fit("short", 10) == "short"
+    assert figures._fit("", 10) == ""
     short = figures._fit("a long common beginning 17", 16)
-    assert len(short) <= 16 and short.startswith("a long") and short.endswith("17") and "…" in short
+    assert len(short) <= 16
+    assert short.startswith("a long")
+    assert short.endswith("17")
+    assert "…" in short
     lines = figures._fit("one two three four five six seven eight 9", 9, lines=2).split("\n")
-    assert len(lines) == 2 and max(map(len, lines)) <= 9 and lines[1].endswith("9")
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 9
+    assert lines[1].endswith("9")
     assert figures._fit("x" * 10_000, 8) == "xxxxx…xx"
 
 
@@ -363,9 +380,11 @@ def test_nothing_leaks_and_the_random_state_stays() -> None:
     model.train()
     figures.samples_by_class(model)
     figures.latent_space(model, x, y)
-    assert dict(matplotlib.rcParams) == before and model.training
+    assert dict(matplotlib.rcParams) == before
+    assert model.training
     assert torch.equal(torch.get_rng_state(), state)
-    assert "matplotlib.pyplot" not in vars(figures) and not hasattr(figures, "plt")
+    assert "matplotlib.pyplot" not in vars(figures)
+    assert not hasattr(figures, "plt")
 
 
 def test_save_all_writes_what_applies(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -22,9 +22,9 @@ UNKNOWN_CLASSES = 10
 
 
 def shown(value: object) -> str:
-    """Return ``value`` as it may stand in a message: quoted, on one line, cut to 60 characters."""
+    """Return ``value`` as it may stand in a message: quoted, on one line, cut to 100 characters."""
     text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= 100 else text[:97] + "..."
 
 
 def reason(error: BaseException) -> str:

@@ -49,16 +49,21 @@ def resize(x: Tensor, image_size: ImageSize) -> Tensor:
     if size is None or size == tuple(x.shape[2:]):
         return x
     check_bytes(x.shape[0] * x.shape[1] * size[0] * size[1] * x.element_size(), f"--image-size {shown(image_size)}")
-    height, width = x.shape[2:]
-    cut_h = max(min(height, round(width * size[0] / size[1])), 1)
-    cut_w = max(min(width, round(height * size[1] / size[0])), 1)
-    top, left = (height - cut_h) // 2, (width - cut_w) // 2
-    cut = x[:, :, top : top + cut_h, left : left + cut_w]
+    top, left, bottom, right = _centre(x.shape[2], x.shape[3], size)
+    cut = x[:, :, top:bottom, left:right]
     resized = torch.empty((*x.shape[:2], *size), dtype=x.dtype)
     for rows in torch.arange(len(x)).split(1024):  # float32 copies of a bounded part
         part = interpolate(cut[rows].float(), size, mode="bilinear", antialias=True, align_corners=False)
         resized[rows] = part.round().to(x.dtype) if x.dtype == torch.uint8 else part.clamp(0, 1)
     return resized
+
+
+def _centre(height: int, width: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Top, left, bottom and right of the largest centred part with the proportions of ``size``."""
+    cut_h = max(min(height, round(width * size[0] / size[1])), 1)
+    cut_w = max(min(width, round(height * size[1] / size[0])), 1)
+    top, left = (height - cut_h) // 2, (width - cut_w) // 2
+    return top, left, top + cut_h, left + cut_w
 
 
 def inspect(path: Path) -> tuple[bool, int]:
@@ -86,8 +91,10 @@ def decode(path: Path, *, grey: bool, size: tuple[int, int]) -> np.ndarray:
             upright = _flat(ImageOps.exif_transpose(image)).convert("L" if grey else "RGB")
         except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and others
             raise InputError(f"{path}: the image is cut short or damaged ({reason(error)})") from None
-        fitted = ImageOps.fit(upright, (size[1], size[0]), method=Image.Resampling.BILINEAR)
-        pixels = np.array(fitted, dtype=np.uint8)
+        top, left, bottom, right = _centre(upright.height, upright.width, size)
+        # cut, then scaled: ImageOps.fit would blend in what lies beyond the cut
+        cut = upright.crop((left, top, right, bottom))
+        pixels = np.array(cut.resize((size[1], size[0]), Image.Resampling.BILINEAR), dtype=np.uint8)
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
 
@@ -114,7 +121,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             raise InputError(too_large) from None
         except Exception as error:  # as above
             what = "unknown format" if isinstance(error, UnidentifiedImageError) else reason(error)
-            raise InputError(f"{path}: no readable image ({what}); {', '.join(FORMATS)} can be read") from None
+            raise InputError(
+                f"{path}: no readable image ({what}): cut short, or none of {', '.join(FORMATS)}"
+            ) from None
         with image:
             if image.width * image.height > MAX_PIXELS:
                 raise InputError(too_large)

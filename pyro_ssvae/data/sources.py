@@ -69,5 +69,5 @@ def _own(path: Path, name: str, image_size: ImageSize) -> Dataset:
     if is_file:
         raise InputError(f"{path}: neither an .npz file nor a folder of images; one of these, or a name, is needed")
     if path.suffix or len(path.parts) > 1:
-        raise InputError(f"{shown(name)}: no such file or folder")
+        raise InputError(f"{name[:300]}: no such file or folder")
     raise InputError(f"--data {shown(name)}: no such data set, file or folder{nearest(name, NAMES)}")
