@@ -51,7 +51,7 @@ def evaluate(
 
     :param x: ``[N, *input_shape]``, uint8 images or floats; tensor or array.
     :param y: ``[N]`` or ``[N, A]``, -1 for missing; None where nothing is known.
-    :param batch_size: rows a call of the model; for the importance-weighted bound, rows times draws.
+    :param batch_size: rows a call of the model, which draws its ``num_samples`` within that call.
     :param likelihood_rows: at most so many rows for the importance-weighted bound; None for all.
     :param known_classes: classes that had labels in training; None for all. ``[]`` says that training saw no label:
         then what the model predicts has no agreed meaning, and only matched accuracies are given.
@@ -87,8 +87,8 @@ def evaluate(
             raise InputError("left_out: these classes leave no row to evaluate on")
     result["rows"] = len(x)
 
-    def per_row(function: Callable[[Tensor], Tensor], rows: Tensor = x, size: int = batch_size) -> Tensor:
-        return batched(model, function, rows, batch_size=size, seed=seed)
+    def per_row(function: Callable[[Tensor], Tensor], rows: Tensor = x) -> Tensor:
+        return batched(model, function, rows, batch_size=batch_size, seed=seed)
 
     known = (y != MISSING).reshape(len(y), -1).any(-1)
     if labels is not None and hasattr(model, "predict_proba") and known.any():
@@ -105,11 +105,7 @@ def evaluate(
         some = x
         if likelihood_rows is not None and likelihood_rows < len(x):
             some = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:likelihood_rows]]
-        bound = per_row(
-            lambda part: model.log_likelihood(part, num_samples=num_samples),  # type: ignore[operator]
-            some,
-            max(1, batch_size // num_samples),
-        )
+        bound = per_row(lambda part: model.log_likelihood(part, num_samples=num_samples), some)  # type: ignore[operator]
         result["log_likelihood"] = float(bound.double().mean())
         result["log_likelihood_samples"], result["log_likelihood_rows"] = num_samples, len(some)
     if hasattr(model, "reconstruct"):

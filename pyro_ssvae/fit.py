@@ -159,7 +159,7 @@ def fit(
             {"params": [p for p in trained if p.dim() > 1], "weight_decay": s.weight_decay},
             {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=s.learning_rate, betas=(0.9, 0.99))
+        optimizer = torch.optim.AdamW(groups, lr=s.learning_rate, betas=(0.9, 0.99), foreach=True)
         averaged = AveragedModel(model, multi_avg_fn=moving_average(s.average), use_buffers=True)
         step, wrapped = fabric.setup(step_module, optimizer)
 

@@ -91,6 +91,11 @@ def mlp(sizes: Sequence[int], *, norm: bool = True, dropout: float = 0.0) -> lis
     return layers
 
 
+def mlp_width(flat: int) -> int:
+    """Width of the default MLPs for inputs of ``flat`` numbers."""
+    return 256 if flat <= 256 else 500
+
+
 def default_encoder(input_shape: tuple[int, ...]) -> Encoder:
     """MLP for vectors and small images, convolutions for larger images, one-dimensional ones for series.
 
@@ -105,10 +110,9 @@ def default_encoder(input_shape: tuple[int, ...]) -> Encoder:
         return Encoder(*layers, nn.AdaptiveAvgPool1d(4), nn.Flatten(), out_features=512)
     if len(input_shape) == 3 and min(input_shape[1:]) >= 20:
         return conv_encoder(input_shape)
-    width = 500
-    return Encoder(
-        nn.Flatten(), *mlp([math.prod(input_shape), width, width]), nn.Dropout(0.2), out_features=width
-    )
+    flat = math.prod(input_shape)
+    width = mlp_width(flat)
+    return Encoder(nn.Flatten(), *mlp([flat, width, width]), nn.Dropout(0.2), out_features=width)
 
 
 def conv_encoder(input_shape: tuple[int, ...]) -> Encoder:
@@ -128,7 +132,7 @@ def default_decoder(input_shape: tuple[int, ...], latent_dim: int, class_dim: in
     flat = math.prod(input_shape)
     if len(input_shape) == 3 and min(input_shape[1:]) > 32:
         return conv_decoder(input_shape, latent_dim, class_dim)
-    width = 500
+    width = mlp_width(flat)
     body = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, flat))
     return Decoder(latent_dim, class_dim, width, body, input_shape)
 
