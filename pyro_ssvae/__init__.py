@@ -5,7 +5,7 @@ from .errors import InputError
 from .evaluate import anomaly_scores, evaluate
 from .fit import FitSettings, fit
 from .labels import MISSING, AttributeLabels, ClassLabels
-from .models import VAE, AugmentedVAE, Classifier, Model, create_model
+from .models import VAE, AugmentedVAE, Classifier, Model, ReVAE, create_model
 from .saving import load, save
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "FitSettings",
     "InputError",
     "Model",
+    "ReVAE",
     "anomaly_scores",
     "create_model",
     "data",

@@ -5,23 +5,29 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
+import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 
 from . import data as datasets
-from .errors import InputError
+from . import figures
+from .data import Dataset
+from .errors import InputError, nearest
 from .evaluate import evaluate
 from .fit import Interrupted
-from .labels import ClassLabels
+from .labels import MISSING, AttributeLabels, ClassLabels, Labels
+from .models import Model
 from .saving import load, read_config
-from .train import Train, settings_of, train
+from .train import OptionalPath, OptionalStr, Train, settings_of, train
 
 # What a table shows of the metrics: key, words, digits.
 SHOWN = (
@@ -48,7 +54,7 @@ class Evaluate:
 
     run: tyro.conf.Positional[Path]
     """The run's folder."""
-    data: str | None = None
+    data: OptionalStr = None
     """Other data, as for train; its test part is used."""
     json: bool = False
     """Print all metrics as JSON."""
@@ -63,16 +69,17 @@ class Generate:
 
     run: tyro.conf.Positional[Path]
     """The run's folder."""
-    label: str | None = None
-    """The class to draw from, by name; by default a row for each."""
+    label: OptionalStr = None
+    """What to draw: a class by name, or attributes such as Smiling=1,Male=0; by default a row for each."""
     n: int = 10
-    """How many."""
-    out: Path | None = None
-    """The picture's file; by default generated.png in the run's figures."""
+    """How many, or how many in each row."""
+    out: OptionalPath = None
+    """The picture's file (.png, .pdf or .svg), which must not exist; by default generated.png in the run's figures."""
     seed: int = 0
     """Of the draws."""
 
 
+COMMANDS: dict[str, Any] = {"train": Train, "evaluate": Evaluate, "generate": Generate}
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
@@ -85,13 +92,56 @@ def parse(arguments: Sequence[str]) -> Any:
     heard = io.StringIO()
     try:
         with contextlib.redirect_stderr(heard):
-            return tyro.cli(Command, prog="pyro-ssvae", args=arguments)  # type: ignore[call-overload]
+            return tyro.cli(Command, prog="pyro-ssvae", args=arguments)
     except SystemExit as error:
         if error.code in (0, None):
             raise
-        lines = [line.strip("│ ╰╯╭╮─ ").strip() for line in heard.getvalue().splitlines()]
-        body = [line for line in lines[1:] if line]
-        raise InputError(" ".join(body)[:300] or "the arguments cannot be used; see pyro-ssvae --help") from None
+        words = " ".join(line.strip("│╰╯╭╮─ ") for line in heard.getvalue().splitlines())
+        raise InputError(complaint(arguments, words)) from None
+
+
+def complaint(arguments: Sequence[str], words: str) -> str:
+    """What is wrong with arguments that tyro refused in these words."""
+    command = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if command not in COMMANDS:
+        if command is None:
+            return f"a command is needed: {', '.join(COMMANDS)}; see pyro-ssvae --help"
+        return f"there is no command {command!r}{nearest(command, COMMANDS)}"
+    options = option_names(COMMANDS[command])
+    see = f"see pyro-ssvae {command} --help"
+    for argument in arguments:
+        name = argument.split("=")[0].replace("_", "-")
+        if re.match(r"--?[a-zA-Z]", name) and name not in [*options, "-h", "--help"]:
+            close = nearest(name, options).replace("'", "")
+            return f"{command}: there is no option {name}{close if 'mean' in close else f'; {see}'}"
+    option = next(iter(re.findall(r"(?:parsing|argument) '?(--[a-z-]+)", words)), None)
+    if option is not None:
+        given = re.findall(r"from \['(.*?)'\]|base 10: '(.*?)'|to float: '(.*?)'", words)
+        value = next((group for groups in given for group in groups if group), None)
+        kind = options.get(option) or "a value"
+        return f"{option}: {kind} is needed; {see}" if value is None else f"{option}: {value!r}; {kind} is needed"
+    if "Unrecognized" in words:
+        extra = re.sub(r".*?options:\s*", "", words).split(" ")[0].rstrip(",")
+        return f"{command}: {extra!r} is one argument too many; {see}"
+    if "Missing" in words:
+        return f"{command}: the run's folder is needed; {see}"
+    return f"{' '.join(words.split())[:300]}; {see}"
+
+
+def option_names(command: Any) -> dict[str, str]:
+    """A command's options and, in words, the values that they take."""
+    kinds = {"int": "a whole number", "float": "a number", "Path": "a path", "str": "a word"}
+    found: dict[str, str] = {}
+    for field, kind in get_type_hints(command).items():
+        name = field.replace("_", "-")
+        if hasattr(kind, "__dataclass_fields__"):
+            found |= option_names(kind)
+        elif kind is bool:
+            found |= {f"--{name}": "no value", f"--no-{name}": "no value"}
+        else:
+            words = [said for word, said in kinds.items() if re.search(rf"\b{word}\b", str(kind))]
+            found[f"--{name}"] = words[0] if words else "a value"
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -121,8 +171,8 @@ def run_train(command: Train) -> None:
     folder = train(command)
     metrics = json.loads((folder / "metrics.json").read_text())
     counts = metrics["data"]
-    title = f"{counts['name']}: {counts['train']} points, {counts['labelled']} with a label; {counts['test']} test points"
-    show(title, {"test": metrics["test"], "labels alone": metrics.get("baseline")})
+    rows = f"{counts['train']} points, {counts['labelled']} with a label; {counts['test']} test points"
+    show(f"{counts['name']}: {rows}", {"test": metrics["test"], "labels alone": metrics.get("baseline")})
     took = metrics["train"]
     print(f"{took['epochs']} epochs in {took['seconds']:.1f} s, {took['examples_per_second']:.0f} points a second")
     print(f"run: {folder}\nfigures: {folder / 'figures'}")
@@ -130,24 +180,92 @@ def run_train(command: Train) -> None:
 
 def run_evaluate(command: Evaluate) -> None:
     """``pyro-ssvae evaluate``."""
+    config = read_config(command.run)
+    source = settings_of(config, command.run).source
     model = load(command.run)
-    source = settings_of(read_config(command.run), command.run).source
-    whole = datasets.load(command.data or source.data, image_size=source.image_size)
-    if command.data is not None and model.labels is not None and list(whole.labels.names) != list(model.labels.names):
-        raise InputError(f"--data {command.data}: its labels are {', '.join(whole.labels.names)}; the model's differ")
-    left_out = None
-    if source.leave_out is not None and isinstance(whole.labels, ClassLabels):
-        left_out = [list(whole.labels.names).index(source.leave_out)]
-    metrics = evaluate(model, whole.x_test, whole.y_test, left_out=left_out)
+    size: Any = source.image_size
+    if command.data is not None and Path(command.data).is_dir() and len(model.input_shape) == 3:
+        size = model.input_shape[1:]
+    whole = datasets.load(command.data or source.data, image_size=size)
+    if whole.input_shape != model.input_shape:
+        shapes = f"{list(whole.input_shape)}; the model needs {list(model.input_shape)}"
+        raise InputError(f"--data {command.data or source.data}: its points have shape {shapes}")
+    y_test = whole.y_test if model.labels is None else numbered_as(model.labels, whole)
+    judged = config.get("judged")
+    if not isinstance(judged, dict) or not judged.keys() <= {"known_classes", "left_out"}:
+        raise InputError(f"{command.run / 'config.json'}: it is not a run's configuration ('judged' is missing)")
+    metrics = evaluate(model, whole.x_test, y_test, **judged)
     if command.json:
         print(json.dumps(metrics, indent=2))
     else:
         show(f"{command.run} on {whole.name}: {len(whole.x_test)} test points", {"test": metrics})
 
 
+def numbered_as(labels: Labels, whole: Dataset) -> torch.Tensor:
+    """The test labels of a data set by the numbers that the model has for their names."""
+    y, names, known = whole.y_test, list(whole.labels.names), list(labels.names)
+    same = isinstance(labels, ClassLabels) == isinstance(whole.labels, ClassLabels)
+    if isinstance(labels, AttributeLabels) or not same:
+        if not same or names != known:
+            raise InputError(f"--data: {whole.name} has labels {', '.join(names)[:200]}; the model's differ")
+        return y
+    for k in y[y != MISSING].unique().tolist():
+        if names[k] not in known:
+            raise InputError(f"--data: {whole.name} has a class {names[k]!r}{nearest(names[k], known)}")
+    numbers = [known.index(name) if name in known else MISSING for name in names]
+    return torch.where(y == MISSING, y, torch.tensor(numbers)[y.clamp_min(0)])
+
+
 def run_generate(command: Generate) -> None:
     """``pyro-ssvae generate``."""
-    raise NotImplementedError
+    for name, value, low, high in (("n", command.n, 1, 1000), ("seed", command.seed, 0, 2**32 - 1)):
+        if not low <= value <= high:
+            raise InputError(f"--{name}: {value}; a whole number from {low} to {high} is needed")
+    if command.out is not None and command.out.suffix.lower() not in (".png", ".pdf", ".svg"):
+        raise InputError(f"--out {command.out}: a name that ends in .png, .pdf or .svg is needed")
+    if command.out is not None and os.path.lexists(command.out):
+        raise InputError(f"--out {command.out}: this file is there already; another name is needed")
+    model = load(command.run)
+    if not hasattr(model, "generate"):
+        raise InputError(f"{command.run}: a {type(model).__name__.lower()} generates nothing; another run is needed")
+    if command.label is None:
+        figure = figures.samples_by_class(model, n_per_class=command.n, seed=command.seed)
+    else:
+        label = asked_label(model, command.label)
+        figure = figures.samples(model, command.n, label, seed=command.seed, title=command.label)
+    numbers = (f"-{i}" if i > 1 else "" for i in range(1, 1_000_000))
+    names = (command.run / "figures" / f"generated{number}.png" for number in numbers)
+    out = command.out or next(path for path in names if not os.path.lexists(path))
+    picture = io.BytesIO()
+    figure.savefig(picture, format=out.suffix[1:].lower())
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with open(out, "xb") as file:
+            file.write(picture.getvalue())
+    except OSError as error:
+        raise InputError(f"--out {out}: it cannot be written ({error.strerror})") from None
+    print(f"picture: {out}")
+
+
+def asked_label(model: Model, words: str) -> torch.Tensor:
+    """The label of a class's name, or of attributes such as ``Smiling=1,Male=0``."""
+    labels = model.labels
+    if labels is None or not hasattr(model, "predict_proba"):
+        raise InputError(f"--label {words}: this model knows no labels; leave the option out")
+    names = list(labels.names)
+    if isinstance(labels, ClassLabels):
+        if words not in names:
+            raise InputError(f"--label: there is no class {words!r}{nearest(words, names)}")
+        return torch.tensor(names.index(words))
+    y = torch.full((len(names),), MISSING)
+    for word in words.split(","):
+        name, _, value = word.strip().partition("=")
+        if name not in names:
+            raise InputError(f"--label: there is no attribute {name!r}{nearest(name, names)}")
+        if value not in ("", "0", "1"):
+            raise InputError(f"--label {word}: {name}=0 or {name}=1 is needed")
+        y[names.index(name)] = int(value or 1)
+    return y
 
 
 def show(title: str, columns: dict[str, dict[str, Any] | None]) -> None:

@@ -1,10 +1,12 @@
-"""A training's whole state in one file, written so that a good one is never touched before the next is complete.
+"""Tensors and facts in one file, written so that a good one is never touched before the next is complete.
 
-The file is safetensors: tensors by name, everything else as JSON in its header. Nothing is pickled.
+The file is safetensors: tensors by name, everything else as JSON in its header, and a checksum, since neither the
+format nor most discs notice a flipped bit. Nothing is pickled.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -29,27 +31,63 @@ def write_atomically(path: Path, data: bytes) -> None:
     os.replace(partial, path)
 
 
+def save_tensors(path: Path, tensors: dict[str, Tensor], **facts: str) -> None:
+    """Write tensors and words; tensors that share memory, such as tied weights, are written apart."""
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    write_atomically(path, save(tensors, metadata={**facts, "sha256": checksum(tensors, facts)}))
+
+
+def load_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read what :func:`save_tensors` wrote, or safetensors of another origin, which have no checksum.
+
+    :param what: what the file should be, for the message.
+    :raises InputError: naming the file, where it is absent or damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            facts = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {what} is needed") from None
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: not {what}, or a damaged one ({str(error).splitlines()[0][:200]})") from None
+    wanted = facts.pop("sha256", None)
+    if wanted is not None and wanted != checksum(tensors, facts):
+        raise InputError(f"{path}: damaged (its checksum is wrong); {what} is needed")
+    return tensors, facts
+
+
+def checksum(tensors: dict[str, Tensor], facts: dict[str, str]) -> str:
+    """SHA-256 of names, types, shapes, values and words."""
+    digest = hashlib.sha256(json.dumps(sorted(facts.items())).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def save_state(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write tensors and a JSON-ready state."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, save(tensors, metadata={"state": json.dumps(state)}))
+    """Write tensors and a JSON-ready state, whose keys are about, done, seconds and history."""
+    save_tensors(path, tensors, state=json.dumps(state))
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read what :func:`save_state` wrote; raise :class:`InputError` naming the file where it is absent or damaged."""
+    tensors, facts = load_tensors(path, "a checkpoint")
     try:
-        with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])  # noqa: SIM118
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; a checkpoint is needed") from None
-    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a whole checkpoint ({str(error).splitlines()[0]})") from None
+        state = json.loads(facts["state"])
+        return tensors, {key: state[key] for key in ("about", "done", "seconds", "history")}
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path}: tensors, but not a checkpoint") from None
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """The optimiser's state by parameter number and name."""
     state = optimizer.state_dict()["state"]
-    return {f"optimizer.{i}.{key}": torch.as_tensor(value) for i, entry in state.items() for key, value in entry.items()}
+    return {
+        f"optimizer.{i}.{key}": torch.as_tensor(value) for i, entry in state.items() for key, value in entry.items()
+    }
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -159,6 +159,24 @@ def samples_by_class(model: nn.Module, n_per_class: int = 10, seed: int = 0, ax:
 
 
 @styled
+def samples(model: nn.Module, n: int = 10, y: Any = None, seed: int = 0, title: str = "") -> Figure:
+    """``n`` samples, of label ``y`` where it is given; images ten a row.
+
+    :param y: one label for all, as ``model.generate`` takes it: a number or, of attributes, ``[A]`` with -1 for any.
+    """
+    drawn = _generate(model, n, None if y is None else torch.as_tensor(y), seed)
+    rows = drawn.split(min(n, 10)) if drawn.dim() == 4 else [drawn]
+    if drawn.dim() != 4:
+        figure = _lines([drawn[None]], ["sample"], [title], drawn, None)
+    else:
+        figure, panels = _panels(None, len(rows), (0.6 * len(rows[0]) + 0.3, 0.6 * len(rows) + (0.6 if title else 0.3)))
+        for panel, row in zip(panels, rows, strict=True):
+            _mosaic(panel, row[None], [""], len(rows[0]))
+        panels[0].set_title(_fit(title, 40), loc="left")
+    return figure
+
+
+@styled
 def latent_space(
     model: nn.Module,
     x: Any,

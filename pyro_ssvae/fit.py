@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 import signal
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,20 @@ import pyro
 import torch
 from lightning.fabric import Fabric
 from pyro import poutine
-from pyro.infer import ELBO, TraceEnum_ELBO
+from pyro.infer import TraceEnum_ELBO
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .augment import make_augmentation
-from .checkpoint import load_state, optimizer_tensors, restore_optimizer, save_state
-from .errors import InputError
+from .errors import InputError, nearest
 from .labels import MISSING
+from .training_state import History, TrainingState
 
 STEPS = 2000  # of a training whose number of epochs nobody gave
-History = dict[str, list[float]]
 
 
-class Interrupted(Exception):
+class Interrupted(Exception):  # noqa: N818
     """Training was asked to stop, and has written its state to a checkpoint."""
 
 
@@ -69,15 +67,16 @@ class Step(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.module = model
-        self.elbo: ELBO = (
-            model.objective()
+        self.elbo: Any = (
+            model.objective()  # type: ignore[operator]
             if hasattr(model, "objective")
             else TraceEnum_ELBO(max_plate_nesting=1, strict_enumeration_warning=False)
         )
 
     def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
         """The loss ``SVI.step`` would differentiate: nats, summed over the batch."""
-        return self.elbo.differentiable_loss(self.module.model, self.module.guide, x, y)
+        loss: Tensor = self.elbo.differentiable_loss(self.module.model, self.module.guide, x, y)
+        return loss
 
 
 def fit(
@@ -95,7 +94,8 @@ def fit(
 ) -> History:
     """Train a model in place and return its history: one entry an epoch in each column.
 
-    Columns: ``epoch``, ``loss`` (nats a row), ``validation_accuracy`` (where given; NaN in epochs without), ``seconds``.
+    Columns: ``epoch``, ``loss`` (nats a row), ``seconds`` and, where ``validation`` is given, ``validation_accuracy``
+    (NaN in epochs without).
 
     :param model: a module with ``model(x, y)`` and ``guide(x, y)``; ``objective()``, ``prepare(x, y)`` and
         ``anneal(progress)`` are used where it has them.
@@ -103,33 +103,24 @@ def fit(
     :param y: labels, -1 where missing; None for none.
     :param validation: ``(x, y)`` to show an accuracy of while training. Nothing is chosen by it.
     :param progress: show a progress bar.
-    :param checkpoint: a file that the training's state is written to, every ``checkpoint_every`` seconds and when
-        stopped by SIGINT or SIGTERM.
+    :param checkpoint: a file that the training's state is written to: every ``checkpoint_every`` seconds, at the end,
+        and when stopped by SIGINT or SIGTERM.
     :param resume: go on from that file.
     :param on_epoch: called with each epoch's row of the history.
     :param settings: fields of :class:`FitSettings`.
     :raises InputError: data or settings that cannot be used, in one line.
     :raises Interrupted: after a signal, once the checkpoint is written.
     """
-    try:
-        s = FitSettings(**settings)
-    except TypeError as error:
-        raise InputError(f"fit: {str(error).split('__init__() ')[-1]}") from None
     if hasattr(x, "x") and hasattr(x, "y"):
         x, y = x.x, x.y if y is None else y
+    s = make_settings(settings)
     x, y = check_data(model, x, y)
-    check_settings(s)
-    accelerator, devices = ("auto", 1) if s.device == "auto" else (s.device, 1)
-    try:
-        fabric = Fabric(accelerator=accelerator, devices=devices, precision=s.precision)  # type: ignore[arg-type]
-    except Exception as error:
-        raise InputError(f"device {s.device!r}, precision {s.precision!r}: {str(error).splitlines()[0]}") from None
+    fabric = make_fabric(s)
     pyro.set_rng_seed(s.seed)
     model.to(fabric.device)
-    model.train()
     x, y = x.to(fabric.device), y.to(fabric.device)
     if hasattr(model, "prepare") and not resume:
-        model.prepare(x, y)
+        model.prepare(x, y)  # type: ignore[operator]
     augment = make_augmentation(s.augment, x)
 
     known = (y != MISSING).reshape(len(y), -1).any(1).nonzero().squeeze(-1).cpu()
@@ -141,130 +132,153 @@ def fit(
 
     # Parameters of pyro.module and pyro.param are kept apart from the caller's for the time of the training.
     store = pyro.get_param_store()
-    with store.scope(store.get_state()):
-        step_module = Step(model)
-        with poutine.trace(param_only=True) as capture:
-            first = slice(0, min(2, len(x)))
-            was, rng = model.training, torch.get_rng_state()
-            step_module.eval()(to_unit(x[first]), y[first])
-            step_module.train(was)
-            torch.set_rng_state(rng)
-        ids = {id(p) for p in model.parameters()}
-        found = [site["value"].unconstrained() for site in capture.trace.nodes.values() if site["type"] == "param"]
-        free = [p for p in found if id(p) not in ids and p.requires_grad]
-        trained = [p for p in model.parameters() if p.requires_grad] + free
-        if not trained:
-            raise InputError("fit: the model has no parameters to train")
-        groups = [
-            {"params": [p for p in trained if p.dim() > 1], "weight_decay": s.weight_decay},
-            {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=s.learning_rate, betas=(0.9, 0.99), foreach=True)
+    with store.scope(store.get_state()) as apart:
+        objective = Step(model)
+        free = parameters_outside(objective, to_unit(x[:2]), y[:2])
+        trained = [p for p in [*model.parameters(), *free] if p.requires_grad]
+        optimizer = make_optimizer(trained, s)
+        step, wrapped = fabric.setup(objective.train(), optimizer)
         averaged = AveragedModel(model, multi_avg_fn=moving_average(s.average), use_buffers=True)
-        step, wrapped = fabric.setup(step_module, optimizer)
-
-        history: History = {"epoch": [], "loss": [], "seconds": []}
-        if validation is not None:
-            history["validation_accuracy"] = []
-        done, total, spent = 0, torch.zeros((), device=fabric.device), 0.0
-        path = Path(checkpoint) if checkpoint is not None else None
-
-        def tensors() -> dict[str, Tensor]:
-            rng = {"rng.cpu": torch.get_rng_state()}
-            if fabric.device.type == "cuda":
-                rng["rng.cuda"] = torch.cuda.get_rng_state(fabric.device)
-            return {
-                **{f"model.{k}": v for k, v in model.state_dict().items()},
-                **{f"averaged.{k}": v for k, v in averaged.state_dict().items()},
-                **{f"free.{i}": p for i, p in enumerate(free)},
-                **optimizer_tensors(optimizer),
-                **rng,
-                "total": total,
-            }
-
-        def write() -> None:
-            assert path is not None
-            now = spent + time.monotonic() - started
-            state = {"done": done, "history": history, "seconds": now, "settings": asdict(s), "steps": steps}
-            save_state(path, tensors(), state)
-
+        state = TrainingState(
+            {"model": model, "averaged": averaged},
+            free,
+            optimizer,
+            columns=["epoch", "loss", "seconds", *(["validation_accuracy"] if validation is not None else [])],
+            path=Path(checkpoint) if checkpoint is not None else None,
+            about={"settings": asdict(s), "rows": len(x), "steps": steps},
+            device=fabric.device,
+        )
         if resume:
-            assert path is not None
-            saved, state = load_state(path)
-            try:
-                if state["settings"] != asdict(s) or state["steps"] != steps:
-                    raise InputError(f"{path}: it belongs to a training with other settings or data")
-                model.load_state_dict(part(saved, "model."))
-                averaged.load_state_dict(part(saved, "averaged."))
-                for i, p in enumerate(free):
-                    p.data.copy_(saved[f"free.{i}"])
-                restore_optimizer(optimizer, saved)
-                done, history, spent = state["done"], state["history"], state["seconds"]
-                total = saved["total"].to(fabric.device)
-                torch.set_rng_state(saved["rng.cpu"])
-                if "rng.cuda" in saved:
-                    torch.cuda.set_rng_state(saved["rng.cuda"], fabric.device)
-            except (KeyError, RuntimeError, TypeError) as error:
-                raise InputError(f"{path}: it does not fit this model ({str(error).splitlines()[0]})") from None
-
-        started = last_write = time.monotonic()
-        bar = Progress(
-            TextColumn("training"), BarColumn(), TextColumn("{task.fields[status]}"), TimeRemainingColumn(),
-            disable=not progress,
-        )  # fmt: skip
-        with bar, stop_requests(path is not None) as asked:
-            task = bar.add_task("fit", total=steps, completed=done, status="")
-            while done < steps:
-                epoch = done // per_epoch
-                for rows in batches(len(x), known, batch_size, extra, s.seed, epoch)[done % per_epoch :]:
+            state.restore()
+        with progress_bar(steps, progress) as show, stop_requests(checkpoint is not None) as asked:
+            while state.done < steps:
+                epoch, first = divmod(state.done, per_epoch)
+                for rows in batches(len(x), known, batch_size, extra, s.seed, epoch)[first:]:
                     rows = rows.to(fabric.device)
                     for group in optimizer.param_groups:
-                        group["lr"] = s.learning_rate * one_cycle(done / steps, 1 / steps)
+                        group["lr"] = s.learning_rate * one_cycle(state.done / steps, 1 / steps)
                     if hasattr(model, "anneal"):
-                        model.anneal(done / steps)
-                    loss = step(augment(to_unit(x[rows])), y[rows])
+                        model.anneal(state.done / steps)  # type: ignore[operator]
+                    with divergence(s, state.done, epoch):
+                        loss = step(augment(to_unit(x[rows])), y[rows])
                     wrapped.zero_grad()
                     fabric.backward(loss)
                     wrapped.step()
-                    averaged.update_parameters(model)
-                    total += loss.detach() / len(rows)
-                    done += 1
-                    bar.update(task, completed=done)
+                    if len(free) < len(trained):
+                        averaged.update_parameters(model)
+                    state.count(loss, len(rows))
+                    if state.done % per_epoch == 0:
+                        row = state.end_epoch(per_epoch)
+                        if not math.isfinite(row["loss"]):
+                            raise diverged(s, epoch)
+                        if validation is not None:
+                            due = (epoch + 1) % max(1, epochs // 40) == 0 or epoch + 1 == epochs
+                            row["validation_accuracy"] = accuracy(averaged.module, *validation) if due else math.nan
+                        state.record(row)
+                        if on_epoch is not None:
+                            on_epoch(row)
+                    show(state.done, f"epoch {epoch + 1}/{epochs}{state.summary()}")
                     if asked():
-                        write()
-                        raise Interrupted(f"stopped after {done} of {steps} steps; the state is in {path}")
-                    if path is not None and time.monotonic() - last_write > checkpoint_every:
-                        write()
-                        last_write = time.monotonic()
-                mean = total.item() / per_epoch
-                if not math.isfinite(mean):
-                    raise InputError(
-                        f"training: the loss is {mean} in epoch {epoch + 1}; "
-                        f"a learning rate below {s.learning_rate:g} or data on a smaller scale would help"
-                    )
-                total.zero_()
-                row = {"epoch": epoch + 1.0, "loss": mean, "seconds": spent + time.monotonic() - started}
-                status = f"epoch {epoch + 1}/{epochs}  loss {mean:.2f}"
-                if validation is not None:
-                    due = (epoch + 1) % max(1, epochs // 40) == 0 or epoch + 1 == epochs
-                    row["validation_accuracy"] = accuracy(averaged.module, *validation) if due else math.nan
-                    latest = next((a for a in [row["validation_accuracy"], *history["validation_accuracy"][::-1]] if a == a), 0)
-                    status += f"  validation accuracy {latest:.3f}"
-                for column, value in row.items():
-                    history[column].append(value)
-                bar.update(task, status=status)
-                if on_epoch is not None:
-                    on_epoch(row)
+                        state.write()
+                        raise Interrupted(f"stopped after {state.done} of {steps} steps; the state is in {checkpoint}")
+                    state.write_every(checkpoint_every)
+            state.write()
         if s.average:
             model.load_state_dict(averaged.module.state_dict())
-        kept = store.get_state()
-    taken = {id(p) for p in free}
-    for name, value in kept["params"].items():
-        if id(value) in taken:
-            constraint = kept["constraints"][name]
-            store[name] = torch.distributions.transform_to(constraint)(value.detach())
+    if hasattr(model, "anneal"):
+        model.anneal(1.0)  # type: ignore[operator]
+    hand_over(free, apart)
     model.eval()
-    return history
+    return state.history
+
+
+def make_settings(given: dict[str, Any]) -> FitSettings:
+    """The settings of the given fields, checked."""
+    names = [field.name for field in fields(FitSettings)]
+    for name in given:
+        if name not in names:
+            raise InputError(f"fit: there is no setting {name!r}{nearest(name, names)}")
+    s = FitSettings(**given)
+    check_settings(s)
+    return s
+
+
+def make_fabric(s: FitSettings) -> Fabric:
+    """The device and the precision."""
+    try:
+        return Fabric(accelerator=s.device, devices=1, precision=s.precision)  # type: ignore[arg-type]
+    except Exception as error:
+        raise InputError(f"device {s.device!r}, precision {s.precision!r}: {str(error).splitlines()[0]}") from None
+
+
+def parameters_outside(objective: Step, x: Tensor, y: Tensor) -> list[Tensor]:
+    """The parameters that a run of the objective uses and its module does not hold: those of ``pyro.param``.
+
+    The run is one in evaluation mode, and the random numbers it takes are put back.
+    """
+    rng = torch.get_rng_state()
+    with poutine.trace(param_only=True) as capture:
+        objective.eval()(x, y)
+    torch.set_rng_state(rng)
+    held = {id(p) for p in objective.parameters()}
+    nodes: Any = capture.trace.nodes
+    used = [site["value"].unconstrained() for site in nodes.values() if site["type"] == "param"]
+    return [p for p in used if id(p) not in held and p.requires_grad]
+
+
+def hand_over(parameters: list[Tensor], apart: Any) -> None:
+    """Put these parameters, and no others, from the state of a parameter store into Pyro's own."""
+    store = pyro.get_param_store()
+    state = store.get_state()
+    for name, value in apart["params"].items():
+        if any(value is p for p in parameters):
+            state["params"][name], state["constraints"][name] = value, apart["constraints"][name]
+    store.set_state(state)
+
+
+def make_optimizer(parameters: list[Tensor], s: FitSettings) -> torch.optim.AdamW:
+    """AdamW; weight matrices decay, biases and scales don't."""
+    if not parameters:
+        raise InputError("fit: the model has no parameters to train")
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": s.weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=s.learning_rate, betas=(0.9, 0.99), foreach=True)
+
+
+@contextmanager
+def divergence(s: FitSettings, done: int, epoch: int) -> Iterator[None]:
+    """Name the cause where, after some steps, a distribution refuses parameters that are no longer finite or positive."""
+    try:
+        yield
+    except ValueError as error:
+        if done == 0 or "constraint" not in str(error):
+            raise
+        raise diverged(s, epoch) from None
+
+
+def diverged(s: FitSettings, epoch: int) -> InputError:
+    """The end of a training whose numbers are no longer finite."""
+    return InputError(
+        f"training: the loss is not finite in epoch {epoch + 1}; "
+        f"a learning rate below {s.learning_rate:g} or data on a smaller scale would help"
+    )
+
+
+@contextmanager
+def progress_bar(steps: int, visible: bool) -> Iterator[Callable[[int, str], None]]:
+    """Give a function that shows the steps done and a few words."""
+    bar = Progress(
+        TextColumn("training"),
+        BarColumn(),
+        TextColumn("{task.fields[words]}"),
+        TimeRemainingColumn(),
+        disable=not visible,
+    )
+    task = bar.add_task("training", total=steps, words="")
+    with bar:
+        yield lambda done, words: bar.update(task, completed=done, words=words)
 
 
 def batches(n: int, known: Tensor, batch_size: int, extra: int, seed: int, epoch: int) -> list[Tensor]:
@@ -305,17 +319,13 @@ def to_unit(x: Tensor) -> Tensor:
     return x.to(torch.get_default_dtype()) / 255 if x.dtype == torch.uint8 else x
 
 
-def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The tensors whose name begins with ``prefix``, which is cut off."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
     """The share of known labels that the model predicts; NaN for a model that predicts none."""
-    if not hasattr(model, "predict") or not hasattr(model, "head"):
+    if not hasattr(model, "predict"):
         return math.nan
     known = y != MISSING
-    return (model.predict(x).cpu() == y)[known].double().mean().item() if known.any() else math.nan
+    right = model.predict(x).cpu() == y  # type: ignore[operator]
+    return float(right[known].double().mean()) if known.any() else math.nan
 
 
 @contextmanager
@@ -344,7 +354,7 @@ def stop_requests(listen: bool) -> Iterator[Callable[[], bool]]:
 
 def check_data(model: nn.Module, x: Any, y: Any) -> tuple[Tensor, Tensor]:
     """Return ``x`` and ``y`` as tensors, or raise :class:`InputError` naming the first row that cannot be used."""
-    x = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
+    x = numbers(x, "x")
     if x.dim() < 2 or len(x) < 2:
         raise InputError(f"x: shape {list(x.shape)}; at least 2 points are needed, [N, ...]")
     if x.dtype != torch.uint8:
@@ -355,25 +365,42 @@ def check_data(model: nn.Module, x: Any, y: Any) -> tuple[Tensor, Tensor]:
     shape = getattr(model, "input_shape", None)
     if shape is not None and tuple(x.shape[1:]) != tuple(shape):
         raise InputError(f"x: shape {list(x.shape)}; this model needs [N, {', '.join(map(str, shape))}]")
+    y = None if y is None else numbers(y, "y")
     labels = getattr(model, "labels", None)
     if labels is not None:
         return x, labels.check(y, len(x))
-    y = torch.full((len(x),), MISSING) if y is None else torch.as_tensor(y)
-    if len(y) != len(x):
-        raise InputError(f"y: {len(y)} rows, but x has {len(x)}; both need the same number")
+    y = torch.full((len(x),), MISSING) if y is None else y
+    if y.dim() < 1 or len(y) != len(x):
+        raise InputError(f"y: {len(y) if y.dim() else 'no'} rows, but x has {len(x)}; both need the same number")
     return x, y
+
+
+def numbers(values: Any, name: str) -> Tensor:
+    """A tensor of a tensor, an array or nested lists of numbers."""
+    try:
+        return values if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name}: not a tensor or an array of numbers ({str(error).splitlines()[0]})") from None
 
 
 def check_settings(s: FitSettings) -> None:
     """Raise :class:`InputError` naming the setting that cannot be used."""
-    for name, low in (("epochs", 1), ("batch_size", 2), ("labelled_rows", 0)):
-        value = getattr(s, name)
-        if value is not None and (not isinstance(value, int) or value < low):
-            raise InputError(f"{name}: {value!r}; a whole number of at least {low} is needed")
-    for name, value, fine in (
-        ("learning_rate", s.learning_rate, 0 < s.learning_rate < 10),
-        ("weight_decay", s.weight_decay, 0 <= s.weight_decay < 10),
-        ("average", s.average, 0 <= s.average < 1),
+    for name, low, high in (
+        ("epochs", 1, 10**9),
+        ("batch_size", 2, 10**9),
+        ("labelled_rows", 0, 10**6),
+        ("seed", 0, 2**32 - 1),
     ):
-        if not fine:
-            raise InputError(f"{name}: {value!r} is out of range")
+        value = getattr(s, name)
+        if value is None and name == "epochs":
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+            raise InputError(f"{name}: {value!r}; a whole number from {low} to {high} is needed")
+    for name, fine, what in (
+        ("learning_rate", lambda v: 0 < v < 10, "above 0 and below 10"),
+        ("weight_decay", lambda v: 0 <= v < 10, "from 0 to below 10"),
+        ("average", lambda v: 0 <= v < 1, "from 0 to below 1"),
+    ):
+        value = getattr(s, name)
+        if not isinstance(value, (int, float)) or not fine(value):
+            raise InputError(f"{name}: {value!r} is out of range; a number {what} is needed")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -208,7 +208,7 @@ class PartlyKnownBernoulli(dist.TorchDistribution):
     :param y: int64 ``[..., A]``, -1 where missing.
     """
 
-    arg_constraints = {"logits": constraints.independent(constraints.real, 1)}
+    arg_constraints: ClassVar[dict[str, Any]] = {"logits": constraints.independent(constraints.real, 1)}
     support = constraints.independent(constraints.boolean, 1)
     has_enumerate_support = True
 
@@ -237,10 +237,12 @@ class PartlyKnownBernoulli(dist.TorchDistribution):
         a = self.event_shape[0]
         bits = (torch.arange(2**a).unsqueeze(-1) >> torch.arange(a)) & 1
         values = bits.to(self.logits).reshape((-1,) + (1,) * len(self.batch_shape) + (a,))
-        return values.expand((-1,) + self.batch_shape + (-1,)) if expand else values
+        return values.expand((-1, *self.batch_shape, -1)) if expand else values
 
 
-def _check(y: Any, n: int | None, device: Any, event_shape: tuple[int, ...], size: int, what: str, values: bool) -> Tensor:
+def _check(
+    y: Any, n: int | None, device: Any, event_shape: tuple[int, ...], size: int, what: str, values: bool
+) -> Tensor:
     if y is None:
         if n is None:
             raise InputError("y: labels are needed, not None")

@@ -7,7 +7,7 @@ A likelihood turns the decoder's output ``[..., *input_shape]`` into a distribut
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import pyro.distributions as dist
 import torch
@@ -65,7 +65,8 @@ class Normal(nn.Module):
         units. A learned σ is kept above 0.05, so that a constant feature cannot swallow the bound.
     """
 
-    distribution: type[dist.TorchDistribution] = dist.Normal
+    distribution: Any = dist.Normal
+    fixed_scale: Tensor
 
     def __init__(self, input_shape: tuple[int, ...], *, scale: float | Literal["learned"] = "learned") -> None:
         super().__init__()
@@ -116,4 +117,4 @@ class Laplace(Normal):
 
 
 Likelihood = Bernoulli | Normal
-LIKELIHOODS = {"bernoulli": Bernoulli, "normal": Normal, "laplace": Laplace}
+LIKELIHOODS: dict[str, Any] = {"bernoulli": Bernoulli, "normal": Normal, "laplace": Laplace}

@@ -10,8 +10,8 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
 from .errors import InputError
@@ -85,7 +85,7 @@ def features(encoder: nn.Module) -> int:
 def mlp(sizes: Sequence[int], *, norm: bool = True, dropout: float = 0.0) -> list[nn.Module]:
     """Linear layers with ReLU after each, batch normalisation before it."""
     layers: list[nn.Module] = []
-    for i, j in zip(sizes, sizes[1:]):
+    for i, j in pairwise(sizes):
         layers += [nn.Linear(i, j), *([nn.BatchNorm1d(j)] if norm else []), nn.ReLU()]
         layers += [nn.Dropout(dropout)] if dropout else []
     return layers
@@ -102,10 +102,9 @@ def default_encoder(input_shape: tuple[int, ...]) -> Encoder:
     :param input_shape: ``(D,)``, ``(C, T)`` or ``(C, H, W)``.
     """
     if len(input_shape) == 2:
-        channels, steps = input_shape
-        sizes = [channels, 64, 128, 128]
+        sizes = [input_shape[0], 64, 128, 128]
         layers: list[nn.Module] = []
-        for i, j in zip(sizes, sizes[1:]):
+        for i, j in pairwise(sizes):
             layers += [nn.Conv1d(i, j, 5, stride=2, padding=2), nn.BatchNorm1d(j), nn.ReLU()]
         return Encoder(*layers, nn.AdaptiveAvgPool1d(4), nn.Flatten(), out_features=512)
     if len(input_shape) == 3 and min(input_shape[1:]) >= 20:
@@ -116,15 +115,14 @@ def default_encoder(input_shape: tuple[int, ...]) -> Encoder:
 
 
 def conv_encoder(input_shape: tuple[int, ...]) -> Encoder:
-    """Two or more blocks of 3x3 convolutions, each halving the image until its side is below 8."""
+    """Convolutions of stride 2, the first 5x5, the others 3x3, until the image's side is at most 4; a linear layer."""
     channels, height, width = input_shape
     layers: list[nn.Module] = []
-    size, i, j = min(height, width), channels, 32
-    while size >= 8:
-        layers += [nn.Conv2d(i, j, 3, padding=1, bias=False), nn.BatchNorm2d(j), nn.ReLU(), nn.MaxPool2d(2)]
-        i, j, size, height, width = j, min(2 * j, 128), size // 2, height // 2, width // 2
-    flat = i * height * width
-    return Encoder(*layers, nn.Flatten(), *mlp([flat, 256]), out_features=256)
+    i, j, kernel = channels, 32, 5
+    while min(height, width) > 4:
+        layers += [nn.Conv2d(i, j, kernel, stride=2, padding=kernel // 2, bias=False), nn.BatchNorm2d(j), nn.ReLU()]
+        i, j, kernel, height, width = j, min(2 * j, 128), 3, (height + 1) // 2, (width + 1) // 2
+    return Encoder(*layers, nn.Flatten(), *mlp([i * height * width, 256]), out_features=256)
 
 
 def default_decoder(input_shape: tuple[int, ...], latent_dim: int, class_dim: int) -> Decoder:
@@ -148,7 +146,7 @@ def conv_decoder(input_shape: tuple[int, ...], latent_dim: int, class_dim: int) 
         nn.ReLU(),
         nn.Unflatten(1, (sizes[0], *small)),
     ]
-    for i, j in zip(sizes, [*sizes[1:], channels]):
+    for i, j in pairwise([*sizes, channels]):
         layers += [nn.ConvTranspose2d(i, j, 4, stride=2, padding=1), nn.ReLU()]
     return Decoder(latent_dim, class_dim, 256, nn.Sequential(*layers[:-1], Crop(height, width)), input_shape)
 
@@ -162,15 +160,3 @@ class Crop(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x[..., : self.height, : self.width]
-
-
-def check_decoder(decoder: nn.Module, latent_dim: int, class_dim: int, input_shape: torch.Size) -> None:
-    """Raise :class:`InputError` where the decoder's output has not the input's shape."""
-    with torch.no_grad():
-        p = next(decoder.parameters(), torch.zeros(()))
-        z = torch.zeros(2, latent_dim, device=p.device, dtype=p.dtype)
-        out = decoder(z, torch.zeros(2, class_dim, device=p.device, dtype=p.dtype))
-    if out.shape[1:] != input_shape:
-        raise InputError(
-            f"decoder: it gives {list(out.shape[1:])} a point, but the data has {list(input_shape)}; both must agree"
-        )

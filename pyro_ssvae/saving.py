@@ -6,15 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
-
-from .checkpoint import write_atomically
+from .checkpoint import load_tensors, save_tensors, write_atomically
 from .errors import InputError
 from .labels import describe, restore
 from .models import Model, create_model
+
+WEIGHTS = "model.safetensors"
 
 
 def save(model: Model, folder: str | Path, **more: Any) -> Path:
@@ -23,13 +20,26 @@ def save(model: Model, folder: str | Path, **more: Any) -> Path:
     :param more: further JSON-ready entries of ``config.json``.
     :raises InputError: where the folder cannot be written to.
     """
-    folder = Path(folder)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    labels = None if model.labels is None else describe(model.labels)
-    config = {"model": model.config, "labels": labels, **more}
+    folder = save_config(model, folder, **more)
     try:
-        write_atomically(folder / "config.json", json.dumps(config, indent=2).encode())
-        write_atomically(folder / "model.safetensors", save_tensors(tensors))
+        save_tensors(folder / WEIGHTS, model.state_dict())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written to ({error.strerror})") from None
+    return folder
+
+
+def save_config(model: Model, folder: str | Path, **more: Any) -> Path:
+    """Write ``config.json`` alone; arguments as for :func:`save`."""
+    folder = Path(folder)
+    labels = None if model.labels is None else describe(model.labels)
+    try:
+        json.dumps(model.config)
+        made = model.config
+    except TypeError:  # an option that is a module, such as a likelihood of one's own
+        made = None
+    try:
+        text = json.dumps({"model": made, "labels": labels, **more}, indent=2)
+        write_atomically(folder / "config.json", text.encode())
     except OSError as error:
         raise InputError(f"{folder}: cannot be written to ({error.strerror})") from None
     return folder
@@ -42,7 +52,9 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         config = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; the folder of a saved model or a run is needed") from None
-    except (OSError, ValueError) as error:
+    except NotADirectoryError:
+        raise InputError(f"{folder}: it is a file; the folder of a saved model or a run is needed") from None
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as JSON ({str(error).splitlines()[0]})") from None
     if not isinstance(config, dict) or not {"model", "labels"} <= config.keys():
         raise InputError(f"{path}: it is not a model's configuration; 'model' and 'labels' are missing")
@@ -61,8 +73,9 @@ def build(config: dict[str, Any], where: str | Path) -> Model:
             latent_dim=made["latent_dim"],
             **made["options"],
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{where}: its configuration is damaged ({error})") from None
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{where}: its configuration is damaged ({type(error).__name__}: {reason})") from None
 
 
 def load(folder: str | Path, *, into: Model | None = None) -> Model:
@@ -74,18 +87,18 @@ def load(folder: str | Path, *, into: Model | None = None) -> Model:
     folder = Path(folder)
     config = read_config(folder)
     if into is None and config["model"] is None:
-        raise InputError(f"{folder}: this model has networks of its own; make it and use load({str(folder)!r}, into=it)")
+        raise InputError(f"{folder}: a model with networks of its own; make it and use load({str(folder)!r}, into=it)")
     model = build(config, folder / "config.json") if into is None else into
-    path = folder / "model.safetensors"
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise InputError(f"{path}: no such file; the run may not have ended (train --resume {folder} goes on with it)")
+    tensors, _ = load_tensors(path, "a model's weights")
+    dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
+    if len(dtypes) == 1:
+        model.to(dtypes.pop())
     try:
-        tensors = load_tensors(path.read_bytes())
-        dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
-        if dtypes == {torch.float64}:
-            model.double()
         model.load_state_dict(tensors)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; the run may not have ended (--resume goes on with it)") from None
-    except (OSError, SafetensorError, RuntimeError) as error:
-        lines = str(error).splitlines()
-        raise InputError(f"{path}: not the weights of this model ({' '.join(line.strip() for line in lines[:2])})") from None
+    except RuntimeError as error:
+        reason = " ".join(" ".join(str(error).splitlines()[1:2]).split())[:200]
+        raise InputError(f"{path}: not the weights of this model ({reason})") from None
     return model.eval()

@@ -6,7 +6,7 @@ arXiv:1602.02068.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro.distributions as dist
 import torch
@@ -16,6 +16,7 @@ from torch.distributions import constraints
 
 def sparsemax(logits: Tensor) -> Tensor:
     """``argmin_p ||p - logits||²`` over the simplex: probabilities ``[..., K]``, many of them exactly zero."""
+    logits = logits - logits.amax(-1, keepdim=True).detach()  # else large logits cost the sum to 1 its precision
     ordered = logits.sort(-1, descending=True).values
     rank = torch.arange(1, logits.shape[-1] + 1, device=logits.device, dtype=logits.dtype)
     total = ordered.cumsum(-1) - 1
@@ -33,7 +34,7 @@ class SparseCategorical(dist.TorchDistribution):
     :param probs: ``[..., K]`` that sum to 1, zeros allowed.
     """
 
-    arg_constraints = {"probs": constraints.simplex}
+    arg_constraints: ClassVar[dict[str, Any]] = {"probs": constraints.simplex}
     has_enumerate_support = True
 
     def __init__(self, probs: Tensor, validate_args: bool | None = None) -> None:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
+import math
 import os
 import platform
 import shlex
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pyro
 import torch
 import tyro
+from torch import Tensor
 
 from . import data as datasets
 from .augment import make_augmentation
@@ -26,12 +28,25 @@ from .data import Dataset
 from .errors import InputError, nearest
 from .evaluate import evaluate
 from .figures import save_all
-from .fit import FitSettings, History, check_settings, fit
+from .fit import FitSettings, History, Interrupted, check_settings, fit
 from .labels import MISSING, ClassLabels
+from .likelihoods import LIKELIHOODS
 from .models import MODELS, Model, create_model
-from .saving import read_config, save
+from .saving import read_config, save, save_config
 
-Flat = tyro.conf.OmitArgPrefixes
+# Of options that may be left out, the help shows the kind alone.
+OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
+OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
+OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
+OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+
+OPTIONS = ("class_input", "alpha", "beta", "entropy_weight", "balance_weight", "class_prior", "likelihood")
+CHOICES = {
+    "class_input": ("probabilities", "enumerate", "sparse"),
+    "class_prior": ("estimated", "uniform"),
+    "likelihood": tuple(LIKELIHOODS),
+}
+RUN_FILES = ("config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures")
 
 
 @dataclass(frozen=True)
@@ -42,11 +57,11 @@ class DataSettings:
     """digits, mnist, fashion-mnist, har, har-windows, or the path of an .npz file or a folder with labels.csv."""
     labels: str = "50"
     """How many of the known labels are kept: all, 0, a count, or a fraction such as 0.1."""
-    hide_classes: tuple[str, ...] = ()
+    hide_classes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="STR ...", help_behavior_hint="")] = ()
     """Classes of which no label is kept, to be found from the data alone."""
-    leave_out: str | None = None
+    leave_out: OptionalStr = None
     """A class that training does not see at all, for anomaly detection."""
-    image_size: int | None = None
+    image_size: OptionalInt = None
     """Images are converted to squares of this side; by default as their sizes suggest."""
 
 
@@ -58,21 +73,21 @@ class ModelSettings:
     """augmented, vae or classifier."""
     latent_dim: int = 50
     """Width of the latent z."""
-    classes: int | None = None
+    classes: OptionalInt = None
     """Number of classes K, where it should exceed those that the data names."""
-    class_input: str | None = None
+    class_input: OptionalStr = None
     """What the decoder gets for a missing label: probabilities, enumerate or sparse."""
-    alpha: float | None = None
+    alpha: OptionalFloat = None
     """Weight of the supervised term."""
-    beta: float | None = None
+    beta: OptionalFloat = None
     """Weight of the KL term."""
-    entropy_weight: float | None = None
+    entropy_weight: OptionalFloat = None
     """Weight of the entropy of the missing labels' probabilities."""
-    balance_weight: float | None = None
+    balance_weight: OptionalFloat = None
     """Weight that keeps the classes as frequent as the prior over labels says."""
-    class_prior: str | None = None
+    class_prior: OptionalStr = None
     """Prior over labels: estimated (from the known ones) or uniform."""
-    likelihood: str | None = None
+    likelihood: OptionalStr = None
     """bernoulli (pixels), normal or laplace."""
 
 
@@ -83,12 +98,12 @@ class Train:
     Example: pyro-ssvae train --data mnist --labels 100 --out runs/mnist-100
     """
 
-    source: Flat[DataSettings] = field(default_factory=DataSettings)
-    network: Flat[ModelSettings] = field(default_factory=ModelSettings)
-    training: Flat[FitSettings] = field(default_factory=FitSettings)
-    out: Path | None = None
+    source: Annotated[DataSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=DataSettings)
+    network: Annotated[ModelSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=ModelSettings)
+    training: Annotated[FitSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=FitSettings)
+    out: OptionalPath = None
     """The run's folder, which must not hold a run; by default a new one in runs/."""
-    resume: Path | None = None
+    resume: OptionalPath = None
     """The folder of a run that was stopped: go on with it, with its own settings."""
     baseline: bool = True
     """Also train the same trunk on the kept labels alone."""
@@ -101,7 +116,8 @@ def settings_of(config: dict[str, Any], where: Path) -> Train:
     try:
         saved = config["settings"]
         source = DataSettings(**{**saved["source"], "hide_classes": tuple(saved["source"]["hide_classes"])})
-        return Train(source, ModelSettings(**saved["network"]), FitSettings(**saved["training"]), baseline=saved["baseline"])
+        network, training = ModelSettings(**saved["network"]), FitSettings(**saved["training"])
+        return Train(source, network, training, baseline=saved["baseline"])
     except (KeyError, TypeError) as error:
         raise InputError(f"{where / 'config.json'}: it is not a run's configuration ({error})") from None
 
@@ -114,7 +130,8 @@ def prepare_data(source: DataSettings, seed: int, classes: int | None = None) ->
     whole = datasets.load(source.data, image_size=source.image_size)
     if classes is not None:
         if not isinstance(whole.labels, ClassLabels) or classes < whole.labels.num_classes:
-            raise InputError(f"classes: {classes}; the data has {len(whole.labels.names)} {type(whole.labels).__name__}")
+            what = "classes" if isinstance(whole.labels, ClassLabels) else "attributes"
+            raise InputError(f"--classes {classes}: the data has {len(whole.labels.names)} {what}; more are needed")
         more = [f"found {i + 1}" for i in range(classes - whole.labels.num_classes)]
         whole = replace(whole, labels=ClassLabels(classes, [*whole.labels.names, *more]))
     seen = whole if source.leave_out is None else datasets.leave_out(whole, source.leave_out)
@@ -133,54 +150,66 @@ def train(settings: Train) -> Path:
     if settings.resume is not None:
         folder = settings.resume
         resumed = settings_of(read_config(folder), folder)
-        settings = replace(resumed, out=folder, resume=folder, quiet=settings.quiet)
         if (folder / "metrics.json").exists():
-            raise InputError(f"{folder}: this run has ended; there is nothing to resume")
+            raise InputError(f"--resume {folder}: this run has ended; there is nothing to go on with")
+        settings = replace(resumed, out=folder, resume=folder, quiet=settings.quiet)
     source, network, training = settings.source, settings.network, settings.training
-    if network.model not in MODELS:
-        raise InputError(f"--model: there is no {network.model!r}{nearest(network.model, MODELS)}")
     check_settings(training)
+    check_network(network)
+    if settings.out is not None and settings.resume is None:
+        check_free(settings.out)
     whole, part, validation = prepare_data(source, training.seed, network.classes)
     labelled = int((part.y != MISSING).reshape(len(part.y), -1).any(1).sum())
     if network.model == "classifier" and labelled == 0:
         raise InputError(f"--labels: {source.labels} leaves no label; a classifier needs some")
     make_augmentation(training.augment, part.x)
     vae = make_model(network, part, training.seed)
-    folder = settings.out or free_folder(f"{Path(source.data).stem}-{network.model}-{source.labels}")
-    if settings.resume is None:
-        claim(folder)
     about = {
         "settings": {**asdict(settings), "out": None, "resume": None},
         "command": shlex.join(["pyro-ssvae", *sys.argv[1:]]),
+        "judged": judged(source, whole, part),
         "fingerprint": datasets.fingerprint(part),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "pyro": pyro.__version__},
     }
+    folder = settings.out or free_folder(f"{Path(source.data).stem}-{network.model}-{source.labels}")
     if settings.resume is None:
-        save(vae, folder, **about)
-        (folder / "model.safetensors").unlink()  # until it is trained
+        claim(folder)
+        save_config(vae, folder, **about)
     elif read_config(folder).get("fingerprint") != about["fingerprint"]:
-        raise InputError(f"{source.data}: the data has changed since {folder} was begun; a new run is needed")
+        raise InputError(f"--resume {folder}: {source.data} has changed since it was begun; a new run is needed")
+    try:
+        run(settings, whole, part, validation, vae, folder, about)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        raise Interrupted(
+            f"{str(stop) or 'stopped'}; to go on: pyro-ssvae train --resume {shlex.quote(str(folder))}"
+        ) from None
+    except InputError:
+        if settings.resume is None:
+            abandon(folder)
+        raise
+    return folder
 
-    started = time.monotonic()
+
+def run(
+    settings: Train,
+    whole: Dataset,
+    part: Dataset,
+    validation: tuple[Tensor, Tensor],
+    vae: Model,
+    folder: Path,
+    about: dict[str, Any],
+) -> None:
+    """Train, evaluate, and write all into the run's folder, ``metrics.json`` last: it says that the run has ended."""
     checkpoint = folder / "checkpoint" / "last.safetensors"
     history = fit(
         vae, part.x, part.y, validation=validation, progress=not settings.quiet, checkpoint=checkpoint,
-        resume=settings.resume is not None and checkpoint.exists(), **asdict(training),
+        resume=settings.resume is not None and checkpoint.exists(), **asdict(settings.training),
     )  # fmt: skip
-    seconds = history["seconds"][-1] if history["seconds"] else time.monotonic() - started
     save(vae, folder, **about)
     write_history(folder / "history.csv", history)
-
-    known = None
-    left_out = None
-    if isinstance(whole.labels, ClassLabels):
-        classes = part.y[part.y != MISSING].unique().tolist()
-        known = classes if len(classes) < whole.labels.num_classes or not classes else None
-        left_out = None if source.leave_out is None else [list(whole.labels.names).index(source.leave_out)]
-        if left_out and known is not None:
-            known = sorted({*known, *left_out}) if len(known) + 1 == whole.labels.num_classes else known
-    test = evaluate(vae, whole.x_test, whole.y_test, known_classes=known, left_out=left_out)
-    epochs = len(history["epoch"])
+    test = evaluate(vae, whole.x_test, whole.y_test, **about["judged"])
+    labelled = int((part.y != MISSING).reshape(len(part.y), -1).any(1).sum())
+    epochs, seconds = len(history["epoch"]), history["seconds"][-1]
     metrics: dict[str, Any] = {
         "data": {"name": whole.name, "train": len(part.x), "labelled": labelled, "test": len(whole.x_test)},
         "train": {
@@ -190,30 +219,60 @@ def train(settings: Train) -> Path:
         },
         "test": test,
     }
-    if settings.baseline and labelled and network.model != "classifier":
-        metrics["baseline"] = baseline(settings, whole, part, history, known, left_out)
-    write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2).encode())
-    seen = whole if source.leave_out is None else datasets.leave_out(whole, source.leave_out)
+    if settings.baseline and labelled and settings.network.model != "classifier":
+        metrics["baseline"] = baseline(settings, whole, part, history, about["judged"])
+    seen = whole if settings.source.leave_out is None else datasets.leave_out(whole, settings.source.leave_out)
     save_all(vae, history, test, seen.x_test, seen.y_test, folder / "figures")
-    return folder
+    write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2).encode())
+
+
+def judged(source: DataSettings, whole: Dataset, part: Dataset) -> dict[str, Any]:
+    """What :func:`~.evaluate.evaluate` must be told: the classes that had labels, and those training never saw."""
+    if not isinstance(whole.labels, ClassLabels):
+        return {}
+    classes = part.y[part.y != MISSING].unique().tolist()
+    left_out = [] if source.leave_out is None else [list(whole.labels.names).index(source.leave_out)]
+    every = len({*classes, *left_out}) == whole.labels.num_classes and len(classes) > 0
+    return {"known_classes": None if every else classes, "left_out": left_out or None}
+
+
+def check_network(network: ModelSettings) -> None:
+    """Raise :class:`InputError` naming the option that cannot be used, before any data is read."""
+    if network.model not in MODELS:
+        raise InputError(f"--model: there is no {network.model!r}{nearest(network.model, MODELS)}")
+    if network.latent_dim < 1:
+        raise InputError(f"--latent-dim: {network.latent_dim}; at least 1 is needed")
+    for name in ("alpha", "beta", "entropy_weight", "balance_weight"):
+        value = getattr(network, name)
+        if value is not None and not 0 <= value < math.inf:
+            raise InputError(f"--{name.replace('_', '-')}: {value}; a number of at least 0 is needed")
+    for name, known in CHOICES.items():
+        value = getattr(network, name)
+        if value is not None and value not in known:
+            raise InputError(f"--{name.replace('_', '-')}: there is no {value!r}{nearest(value, known)}")
+    takes = inspect.signature(MODELS[network.model].__init__).parameters
+    for name in given_options(network):
+        if name not in takes:
+            raise InputError(
+                f"--{name.replace('_', '-')}: the model {network.model!r} has no such option; leave it out"
+            )
+
+
+def given_options(network: ModelSettings) -> dict[str, Any]:
+    """The model's options that were given."""
+    options = {name: getattr(network, name) for name in OPTIONS}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def make_model(network: ModelSettings, part: Dataset, seed: int) -> Model:
     """The model of the settings, for data like ``part``."""
     pyro.set_rng_seed(seed)
-    names = ("class_input", "alpha", "beta", "entropy_weight", "balance_weight", "class_prior", "likelihood")
-    options = {name: getattr(network, name) for name in names if getattr(network, name) is not None}
-    labels, shape = part.labels, part.input_shape
-    return create_model(network.model, input_shape=shape, labels=labels, latent_dim=network.latent_dim, **options)
+    options: dict[str, Any] = {"latent_dim": network.latent_dim, **given_options(network)}
+    return create_model(network.model, input_shape=part.input_shape, labels=part.labels, **options)
 
 
 def baseline(
-    settings: Train,
-    whole: Dataset,
-    part: Dataset,
-    history: History,
-    known: Sequence[int] | None,
-    left_out: Sequence[int] | None,
+    settings: Train, whole: Dataset, part: Dataset, history: History, judged: dict[str, Any]
 ) -> dict[str, Any]:
     """The same trunk, augmentation and number of steps on the kept labels alone: its metrics on the test set."""
     training = settings.training
@@ -231,7 +290,7 @@ def baseline(
     started = time.monotonic()
     fit(trunk, part.x[rows], part.y[rows], progress=not settings.quiet, **asdict(own))
     seconds = time.monotonic() - started
-    return {**evaluate(trunk, whole.x_test, whole.y_test, known_classes=known, left_out=left_out), "seconds": seconds}
+    return {**evaluate(trunk, whole.x_test, whole.y_test, **judged), "seconds": seconds}
 
 
 def write_history(path: Path, history: History) -> None:
@@ -250,10 +309,18 @@ def free_folder(name: str) -> Path:
     return next(path for number in numbers if not (path := Path("runs") / f"{name}{number}").exists())
 
 
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds a run, or anything that a run would overwrite."""
+    there = [name for name in RUN_FILES if os.path.lexists(folder / name)]
+    if "config.json" in there and "metrics.json" not in there:
+        raise InputError(f"--out {folder}: it holds a run that has not ended; --resume {folder}, or another, is needed")
+    if there:
+        raise InputError(f"--out {folder}: it holds a run already ({there[0]}); another folder is needed")
+
+
 def claim(folder: Path) -> None:
-    """Make a run's folder; refuse one that holds a run, or that cannot be written to."""
-    if (folder / "config.json").exists():
-        raise InputError(f"--out {folder}: it holds a run already; another folder, or --resume {folder}, is needed")
+    """Make a run's folder; refuse one that cannot be written to."""
+    check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -263,3 +330,10 @@ def claim(folder: Path) -> None:
     if not os.access(folder, os.W_OK):
         raise InputError(f"--out {folder}: it is read-only; a folder that can be written to is needed")
 
+
+def abandon(folder: Path) -> None:
+    """Remove a run that failed before it came to anything, so that the corrected command can take the same folder."""
+    if not (folder / "checkpoint").exists() and not (folder / "model.safetensors").exists():
+        (folder / "config.json").unlink(missing_ok=True)
+        if not any(folder.iterdir()):
+            folder.rmdir()

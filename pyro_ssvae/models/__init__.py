@@ -9,9 +9,10 @@ from ..labels import Labels
 from .augmented import AugmentedVAE
 from .base import Model
 from .classifier import Classifier
+from .revae import ReVAE
 from .vae import VAE
 
-MODELS: dict[str, Any] = {"augmented": AugmentedVAE, "vae": VAE, "classifier": Classifier}
+MODELS: dict[str, Any] = {"augmented": AugmentedVAE, "vae": VAE, "classifier": Classifier, "revae": ReVAE}
 
 
 def create_model(
@@ -45,4 +46,4 @@ def create_model(
     return model
 
 
-__all__ = ["MODELS", "AugmentedVAE", "Classifier", "Model", "VAE", "create_model"]
+__all__ = ["MODELS", "VAE", "AugmentedVAE", "Classifier", "Model", "create_model"]

@@ -5,6 +5,7 @@ Source: Berkhahn, Keys, Ouertani, Shetty, Geißler (2019), arXiv:1908.03015.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import pyro
@@ -18,13 +19,13 @@ from ..labels import MISSING, ClassLabels, Labels
 from ..likelihoods import Likelihood
 from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
 from ..sparse import SparseCategorical, sparsemax
-from .base import Model, labels_of, make_likelihood, standard_normal
+from .base import Classifying, deterministic, labels_of, make_likelihood, standard_normal
 
 ClassInput = Literal["probabilities", "enumerate", "sparse"]
 MOST_CONFIGURATIONS = 1024  # of y that are enumerated; 2^A for A attributes
 
 
-class AugmentedVAE(Model):
+class AugmentedVAE(Classifying):
     """A VAE whose encoder also classifies, and whose decoder is told the class::
 
         h = encoder(x)         q(z | x) = N(loc(h), scale(h)²)         π = softmax(head(h))
@@ -67,7 +68,7 @@ class AugmentedVAE(Model):
     ``y_observed``   [B]          [] or [A]       known labels under π, weighted by α / not in the guide
     ``y_unobserved`` [B]          [] or [A]       missing labels: p(y) (or π, "probabilities") / q(y | x)
     ``y``            [B]          [] or [A]       the two, interleaved
-    ``class_prior``  [B]          []              the prior on π; only where a weight is not 0
+    ``class_prior``  [B]          [0]             the prior on π; only where a weight is not 0
     ``x``            [B]          input_shape     the likelihood / not in the guide
     ================ ============ =============== ==========================================================
 
@@ -136,18 +137,19 @@ class AugmentedVAE(Model):
         with pyro.plate("data", len(x)):
             with poutine.scale(scale=self.beta):
                 z = pyro.sample("z", standard_normal(x, self.latent_dim))
-            logits = pyro.sample("logits", standard_normal(x, self.labels.size).mask(False))
+            with poutine.mask(mask=False):  # a distribution's own .mask(False) would be float32 beside float64
+                logits = pyro.sample("logits", standard_normal(x, self.labels.size))
             with poutine.scale(scale=self.alpha):
                 pyro.sample("y_observed", self.labels.observed(logits, y), obs=self.labels.values(y, logits))
             if self.class_input == "probabilities":
                 guess = pyro.sample("y_unobserved", self.labels.given(logits.detach(), y))
-                out = self.decoder(z, self.labels.fill(self.labels.probs(logits), y))
+                out = self.decoder(z, self.labels.fill(self.annealed(self.labels.probs(logits)), y))
             else:
                 guess = pyro.sample("y_unobserved", self.labels.given(self.prior_logits.expand_as(logits), y))
                 sparse = self.class_input == "sparse"
                 c = self.labels.encode(guess.long()).to(z)
-                out = self.decode_likely(z, guess, logits) if sparse else self.decoder(z, c)
-            pyro.deterministic("y", guess, event_dim=len(self.labels.event_shape))
+                out = self.decode_likely(z, guess, logits, y) if sparse else self.decoder(z, c)
+            deterministic("y", guess, logits, len(self.labels.event_shape))
             if self.entropy_weight or self.balance_weight:
                 pyro.factor("class_prior", self.log_class_prior(logits, y))
             return pyro.sample("x", self.likelihood(out), obs=self.likelihood.target(x))
@@ -177,12 +179,12 @@ class AugmentedVAE(Model):
             return SparseCategorical(self.labels.fill(sparsemax(logits), y))
         return self.labels.given(logits, y)
 
-    def decode_likely(self, z: Tensor, y: Tensor, logits: Tensor) -> Tensor:
-        """Decode only the enumerated classes ``y [S, B]`` that sparsemax gives a probability above 0."""
-        c = self.labels.encode(y).to(z)
-        if y.dim() == 1:
+    def decode_likely(self, z: Tensor, guess: Tensor, logits: Tensor, y: Tensor) -> Tensor:
+        """Decode only the enumerated classes ``guess [S, B]`` whose probability is above 0; for a known y, y alone."""
+        c = self.labels.encode(guess).to(z)
+        if guess.dim() < z.dim():  # drawn, not enumerated
             return self.decoder(z, c)
-        needed = (sparsemax(logits) * c).sum(-1) > 0
+        needed = (self.labels.fill(sparsemax(logits), y) * c).sum(-1) > 0
         some = self.decoder(z.expand(needed.shape + z.shape[-1:])[needed], c[needed])
         return some.new_zeros(needed.shape + self.input_shape).index_put((needed,), some)
 
@@ -192,7 +194,7 @@ class AugmentedVAE(Model):
         log_ratio = self.mean_probs.clamp_min(1e-8).log() - self.labels.log_probs(self.prior_logits)
         terms = self.warmth * self.entropy_weight * log_pi - self.balance_weight * log_ratio
         value = (log_pi.exp() * terms).sum(-1) * (y == MISSING)
-        return value.flatten(1).sum(-1) if value.dim() > 1 else value
+        return value.sum(-1) if self.labels.event_shape else value
 
     @torch.no_grad()
     def track(self, logits: Tensor, y: Tensor, momentum: float = 0.9) -> None:
@@ -208,8 +210,16 @@ class AugmentedVAE(Model):
         if self.class_prior == "estimated":
             self.prior_logits.copy_(self.labels.prior_logits(y))
 
+    def annealed(self, pi: Tensor) -> Tensor:
+        """π, of which only a share of the gradient is passed on: :meth:`anneal`."""
+        return torch.lerp(pi.detach(), pi, self.warmth)
+
     def anneal(self, progress: float) -> None:
-        """Let the entropy's weight grow from 0 to w_H between a tenth and four tenths of the training.
+        """Let two things grow from nothing to their whole between a tenth and four tenths of the training.
+
+        These are the entropy's weight w_H, and the share of the reconstruction's gradient that reaches the head
+        through c = π: before the labels have given the classes their meaning, either would fix early mistakes.
+        Without a call, as under plain ``SVI``, both are whole from the start.
 
         :param progress: the share of the training that is done, 0 to 1.
         """
@@ -229,7 +239,7 @@ class AugmentedVAE(Model):
         return dist.Normal(parts[:, 0], parts[:, 1]).to_event(1)
 
     def decode(self, z: Tensor, y: Any) -> Tensor:
-        """The mean image of latents ``[B, D]`` and labels: integers (one a row, or one for all) or ``[B, K]`` inputs."""
+        """The mean image of latents ``[B, D]`` and of labels: integers, one a row or for all, or inputs ``[B, K]``."""
         with self.inference():
             c = torch.as_tensor(y, device=self.device) if not isinstance(y, str) else None
             if c is None or not c.is_floating_point():
@@ -265,9 +275,9 @@ class AugmentedVAE(Model):
         :param y: None, one label for all (a number or a class name), or labels a row with -1 for missing.
         """
         with self.inference():
-            labels = labels_of(MISSING if y is None else y, n, self.labels, self.device)
+            known = self.labels.check(None, n, self.device) if y is None else labels_of(y, n, self.labels, self.device)
             z = torch.randn(n, self.latent_dim, device=self.device, dtype=self.prior_logits.dtype)
-            return self.decode(z, self.labels.given(self.prior_logits.expand(n, -1), labels).sample().long())
+            return self.decode(z, self.labels.given(self.prior_logits.expand(n, -1), known).sample().long())
 
     def elbo(self, x: Any, y: Any = None, *, num_samples: int = 1) -> Tensor:
         """Lower bound on log p(x), or on log p(x, y) for known labels, β = 1: ``[B]`` nats, the mean of draws of z.
@@ -280,7 +290,7 @@ class AugmentedVAE(Model):
         return self.each(lambda x, y=None: self._bound(x, y, num_samples, importance=False), x, y, rows=250)
 
     def log_likelihood(self, x: Any, y: Any = None, *, num_samples: int = 100) -> Tensor:
-        """Importance-weighted bound ``log 1/S Σ_s p(x, y, z_s) / q(z_s | x)``, a missing y summed over: ``[B]`` nats."""
+        """Importance-weighted bound ``log 1/S Σ_s p(x, y, z_s) / q(z_s | x)``, a missing y summed over: ``[B]``."""
         return self.each(lambda x, y=None: self._bound(x, y, num_samples, importance=True), x, y, rows=250)
 
     def _bound(self, x: Tensor, y: Tensor | None, num_samples: int, importance: bool) -> Tensor:
@@ -290,13 +300,14 @@ class AugmentedVAE(Model):
         q_y = self.labels.given(logits, y)
         log_p_y = self.labels.given(self.prior_logits.expand_as(logits), torch.full_like(y, MISSING))
         enumerated = self.labels.num_configurations <= 64
+        target = self.likelihood.target(x)  # one black-and-white image for all draws: the bound is one of its density
         draws = []
         for _ in range(num_samples):
             z = q_z.sample()
             values = q_y.enumerate_support(expand=False) if enumerated else q_y.sample((1,))
             log_q = q_y.log_prob(values)
             c = self.labels.encode(values.long()).to(z)
-            log_p = self.likelihood(self.decoder(z, c)).log_prob(self.likelihood.target(x)) + log_p_y.log_prob(values)
+            log_p = self.likelihood(self.decoder(z, c)).log_prob(target) + log_p_y.log_prob(values)
             log_w = p_z.log_prob(z) - q_z.log_prob(z)
             if importance and enumerated:
                 draws.append(log_w + log_p.masked_fill(log_q == -torch.inf, -torch.inf).logsumexp(0))
@@ -306,4 +317,4 @@ class AugmentedVAE(Model):
             else:
                 draws.append(log_w + (log_p - log_q)[0])
         bounds = torch.stack(draws)
-        return bounds.logsumexp(0) - torch.tensor(float(num_samples)).log() if importance else bounds.mean(0)
+        return bounds.logsumexp(0) - math.log(num_samples) if importance else bounds.mean(0)

@@ -14,10 +14,10 @@ import torch
 from pyro.infer import ELBO, TraceEnum_ELBO
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, nearest
 from ..labels import ClassLabels, Labels
 from ..likelihoods import LIKELIHOODS, Likelihood
-from ..networks import check_decoder
+from ..networks import AddClass
 
 _numbers = itertools.count()
 ROWS = 1000  # rows that the verbs below process at a time, which bounds their memory
@@ -77,20 +77,6 @@ class Model(nn.Module):
         assert self.labels is not None
         return self.labels.check(y, len(x), x.device, values=False)
 
-    def predict_proba(self, x: Any) -> Tensor:
-        """q(y | x): ``[B, K]`` class or ``[B, A]`` attribute probabilities."""
-        labels = self.labels
-        assert labels is not None
-        return self.each(lambda rows: labels.probs(self.class_logits(rows)), x)
-
-    def class_logits(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
-
-    def predict(self, x: Any) -> Tensor:
-        """The most probable labels: int64 ``[B]`` or ``[B, A]``."""
-        assert self.labels is not None
-        return self.labels.decide(self.predict_proba(x))
-
     @contextmanager
     def inference(self) -> Iterator[None]:
         """Evaluation mode and no gradients, for a while."""
@@ -119,6 +105,23 @@ class Model(nn.Module):
         return next(self.parameters()).device
 
 
+class Classifying(Model):
+    """A model with a class head: its ``class_logits(x)`` gives ``[B, K]`` or ``[B, A]``."""
+
+    labels: Labels
+
+    def predict_proba(self, x: Any) -> Tensor:
+        """q(y | x): ``[B, K]`` class or ``[B, A]`` attribute probabilities."""
+        return self.each(lambda rows: self.labels.probs(self.class_logits(rows)), x)
+
+    def class_logits(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def predict(self, x: Any) -> Tensor:
+        """The most probable labels: int64 ``[B]`` or ``[B, A]``."""
+        return self.labels.decide(self.predict_proba(x))
+
+
 def make_likelihood(
     likelihood: str | Likelihood | None, decoder: nn.Module, latent_dim: int, class_dim: int
 ) -> tuple[Likelihood, tuple[int, ...]]:
@@ -131,14 +134,30 @@ def make_likelihood(
         decoder.train(training)
     if likelihood is None:
         likelihood = "bernoulli" if len(input_shape) == 3 else "normal"
-    if isinstance(likelihood, str):
-        if likelihood not in LIKELIHOODS:
-            raise InputError(f"likelihood: {likelihood!r} is not one of {', '.join(LIKELIHOODS)}")
-        likelihood = LIKELIHOODS[likelihood](input_shape)
-    last = list(decoder.modules())[-1]
+    made = named_likelihood(likelihood, input_shape) if isinstance(likelihood, str) else likelihood
+    inner = decoder.decoder if isinstance(decoder, AddClass) else decoder
+    shaping = (nn.Flatten, nn.Unflatten, nn.Identity)
+    last = [None, *(module for module in inner.modules() if not isinstance(module, shaping))][-1]
     if isinstance(last, nn.Sigmoid):
         raise InputError("decoder: it ends in a Sigmoid, but likelihoods take its output before that; leave it out")
-    return likelihood, input_shape
+    return made, input_shape
+
+
+def named_likelihood(name: str, input_shape: tuple[int, ...]) -> Likelihood:
+    """The likelihood of that name; raise :class:`InputError` where there is none."""
+    if name not in LIKELIHOODS:
+        raise InputError(f"likelihood: there is no {name!r}{nearest(name, LIKELIHOODS)}")
+    likelihood: Likelihood = LIKELIHOODS[name](input_shape)
+    return likelihood
+
+
+def deterministic(name: str, value: Tensor, like: Tensor, event_dim: int) -> Tensor:
+    """``pyro.deterministic`` in the precision of ``like``: Pyro's own scores a float32 zero, which TraceEnum_ELBO
+    cannot add up with float64."""
+    zero = like.new_zeros(value.shape[: value.dim() - event_dim])
+    delta = dist.Delta(value, log_density=zero, event_dim=event_dim).mask(zero == 0)
+    result: Tensor = pyro.sample(name, delta, obs=value, infer={"_deterministic": True})
+    return result
 
 
 def standard_normal(like: Tensor, dim: int) -> dist.TorchDistribution:
@@ -157,5 +176,3 @@ def labels_of(y: Any, n: int, labels: Labels, device: torch.device) -> Tensor:
         y = y.expand((n, *labels.event_shape))
     return labels.check(y, n, device)
 
-
-__all__ = ["Model", "check_decoder", "labels_of", "make_likelihood", "standard_normal"]

@@ -6,15 +6,16 @@ from typing import Any
 
 import pyro
 import pyro.distributions as dist
+from pyro import poutine
 from torch import Tensor, nn
 
 from ..labels import Labels
-from ..likelihoods import LIKELIHOODS, Likelihood
+from ..likelihoods import Likelihood
 from ..networks import default_encoder, features
-from .base import Model, standard_normal
+from .base import Classifying, deterministic, named_likelihood, standard_normal
 
 
-class Classifier(Model):
+class Classifier(Classifying):
     """``L(x, y) = 1[y known] log π_y``, ``π = softmax(head(encoder(x)))`` (a sigmoid for each attribute).
 
     :param encoder: ``x [B, *input_shape]`` → features ``[B, H]``; H is its ``out_features``.
@@ -41,8 +42,8 @@ class Classifier(Model):
         self.head = nn.Linear(features(encoder), labels.size)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-        name = likelihood or ("bernoulli" if len(input_shape) == 3 else "normal")
-        self.likelihood = LIKELIHOODS[name](self.input_shape) if isinstance(name, str) else name
+        made = likelihood or ("bernoulli" if len(input_shape) == 3 else "normal")
+        self.likelihood = named_likelihood(made, self.input_shape) if isinstance(made, str) else made
         self.likelihood.requires_grad_(False)
 
     @classmethod
@@ -56,10 +57,11 @@ class Classifier(Model):
         x = self.inputs(x)
         y = self.targets(y, x)
         with pyro.plate("data", len(x)):
-            logits = pyro.sample("logits", standard_normal(x, self.labels.size).mask(False))
+            with poutine.mask(mask=False):  # a distribution's own .mask(False) would be float32 beside float64
+                logits = pyro.sample("logits", standard_normal(x, self.labels.size))
             pyro.sample("y_observed", self.labels.observed(logits, y), obs=self.labels.values(y, logits))
             guess = pyro.sample("y_unobserved", self.labels.given(logits.detach(), y))
-            return pyro.deterministic("y", guess, event_dim=len(self.labels.event_shape))
+            return deterministic("y", guess, logits, len(self.labels.event_shape))
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
         """The head's output, and a draw of the missing labels."""

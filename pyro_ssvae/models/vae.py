@@ -5,6 +5,7 @@ Source: Kingma, Welling (2014), arXiv:1312.6114.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pyro
@@ -13,6 +14,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..labels import Labels
 from ..likelihoods import Likelihood
 from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
@@ -72,9 +74,8 @@ class VAE(Model):
         """``q(z | x)``."""
         self.register()
         x = self.inputs(x)
-        with pyro.plate("data", len(x)):
-            with poutine.scale(scale=self.beta):
-                pyro.sample("z", self.posterior(x))
+        with pyro.plate("data", len(x)), poutine.scale(scale=self.beta):
+            pyro.sample("z", self.posterior(x))
 
     def posterior(self, x: Tensor) -> dist.TorchDistribution:
         """q(z | x), with gradients."""
@@ -102,31 +103,27 @@ class VAE(Model):
 
     def reconstruction_log_prob(self, x: Any) -> Tensor:
         """``log p(x | z)`` at one draw of z: ``[B]`` nats."""
-        return self.each(lambda x: self._log_weights(x)[0], x)
+        return self.each(lambda x: self._log_p(self.likelihood.target(x), self.posterior(x).sample()), x)
+
+    def _log_p(self, target: Tensor, z: Tensor) -> Tensor:
+        return self.likelihood(self.decoder(z, None)).log_prob(target)
 
     def generate(self, n: int, y: Any = None) -> Tensor:
         """``n`` mean images of z ~ N(0, I)."""
+        if y is not None:
+            raise InputError("generate: a plain VAE has no labels to generate from; y=None is needed")
         return self.decode(torch.randn(n, self.latent_dim))
 
     def elbo(self, x: Any, y: Any = None, *, num_samples: int = 1) -> Tensor:
         """Lower bound on log p(x), β = 1: ``[B]`` nats, the mean over draws of z."""
-
-        def verb(x: Tensor) -> Tensor:
-            return torch.stack([sum(self._log_weights(x), torch.zeros(())) for _ in range(num_samples)]).mean(0)
-
-        return self.each(verb, x)
+        return self.each(lambda x: self._log_weights(x, num_samples).mean(0), x)
 
     def log_likelihood(self, x: Any, y: Any = None, *, num_samples: int = 100) -> Tensor:
         """Importance-weighted bound ``log 1/S Σ_s p(x, z_s) / q(z_s | x)``: ``[B]`` nats."""
+        return self.each(lambda x: self._log_weights(x, num_samples).logsumexp(0) - math.log(num_samples), x)
 
-        def verb(x: Tensor) -> Tensor:
-            weights = torch.stack([sum(self._log_weights(x), torch.zeros(())) for _ in range(num_samples)])
-            return weights.logsumexp(0) - torch.tensor(float(num_samples)).log()
-
-        return self.each(verb, x)
-
-    def _log_weights(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        q = self.posterior(x)
-        z = q.sample()
-        log_p = self.likelihood(self.decoder(z, None)).log_prob(self.likelihood.target(x))
-        return log_p, standard_normal(x, self.latent_dim).log_prob(z) - q.log_prob(z)
+    def _log_weights(self, x: Tensor, num_samples: int) -> Tensor:
+        q, p = self.posterior(x), standard_normal(x, self.latent_dim)
+        target = self.likelihood.target(x)  # one black-and-white image for all draws: the bound is one of its density
+        draws = (q.sample() for _ in range(num_samples))
+        return torch.stack([self._log_p(target, z) + p.log_prob(z) - q.log_prob(z) for z in draws])
