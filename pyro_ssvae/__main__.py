@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,12 +149,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status: 0, 2 for input that cannot be used, 130 after a signal."""
     try:
         command = parse(sys.argv[1:] if arguments is None else arguments)
-        if isinstance(command, Train):
-            run_train(command)
-        elif isinstance(command, Evaluate):
-            run_evaluate(command)
-        else:
-            run_generate(command)
+        with warnings.catch_warnings():
+            # Pyro's, on what a message of our own says, and on units that are not trained.
+            warnings.filterwarnings("ignore", "Encountered .*(NaN|inf)|.* was not registered in the param store")
+            if isinstance(command, Train):
+                run_train(command)
+            elif isinstance(command, Evaluate):
+                run_evaluate(command)
+            else:
+                run_generate(command)
         return 0
     except InputError as error:
         print(f"pyro-ssvae: {' '.join(str(error).split())}", file=sys.stderr)

@@ -368,10 +368,10 @@ def _two_dimensions(model: nn.Module, x: Tensor, seed: int) -> tuple[np.ndarray,
     if loc.shape[1] == 2:
         return loc.numpy(), ("latent 1", "latent 2")
     centred = loc - loc.mean(0)
-    u, s, _ = torch.linalg.svd(centred, full_matrices=False)
+    u, s, _ = torch.linalg.svd(torch.nn.functional.pad(centred, (0, 0, 0, 1)), full_matrices=False)
     share = s.square() / s.square().sum().clamp_min(1e-300)
     first, second = (f"principal component {i + 1} ({share[i]:.0%})" for i in range(2))
-    return (u * s)[:, :2].numpy(), (first, second)
+    return (u * s)[: len(loc), :2].numpy(), (first, second)
 
 
 def _scatter(ax: Axes, points: np.ndarray, y: Tensor, names: Sequence[str], small: bool) -> list[Any]:

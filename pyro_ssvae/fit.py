@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyro
 import torch
+import tyro
 from lightning.fabric import Fabric
 from pyro import poutine
 from pyro.infer import TraceEnum_ELBO
@@ -39,7 +40,7 @@ class Interrupted(Exception):  # noqa: N818
 class FitSettings:
     """How to train."""
 
-    epochs: int | None = None
+    epochs: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
     """Passes over the data; by default as many as make about 2,000 steps."""
     batch_size: int = 256
     """Rows a step, drawn from all rows."""
@@ -217,8 +218,13 @@ def parameters_outside(objective: Step, x: Tensor, y: Tensor) -> list[Tensor]:
     The run is one in evaluation mode, and the random numbers it takes are put back.
     """
     rng = torch.get_rng_state()
-    with poutine.trace(param_only=True) as capture:
-        objective.eval()(x, y)
+    try:
+        with poutine.trace(param_only=True) as capture:
+            objective.eval()(x, y)
+    except ValueError as error:
+        if str(error).startswith("ELBO is empty"):
+            raise InputError("fit: the model has no parameters to train") from None
+        raise
     torch.set_rng_state(rng)
     held = {id(p) for p in objective.parameters()}
     nodes: Any = capture.trace.nodes
@@ -238,8 +244,6 @@ def hand_over(parameters: list[Tensor], apart: Any) -> None:
 
 def make_optimizer(parameters: list[Tensor], s: FitSettings) -> torch.optim.AdamW:
     """AdamW; weight matrices decay, biases and scales don't."""
-    if not parameters:
-        raise InputError("fit: the model has no parameters to train")
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": s.weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
@@ -249,7 +253,7 @@ def make_optimizer(parameters: list[Tensor], s: FitSettings) -> torch.optim.Adam
 
 @contextmanager
 def divergence(s: FitSettings, done: int, epoch: int) -> Iterator[None]:
-    """Name the cause where, after some steps, a distribution refuses parameters that are no longer finite or positive."""
+    """Name the cause where, after some steps, a distribution refuses parameters that are not finite or positive."""
     try:
         yield
     except ValueError as error:

@@ -328,7 +328,9 @@ def test_bound_of_binarized_images_is_of_one_image_s_density(name: str) -> None:
             log_b = -F.binary_cross_entropy_with_logits(
                 logits.expand(8, *logits.shape), b.unsqueeze(1).expand(8, *logits.shape), reduction="none"
             ).sum((-3, -2, -1))
-            per_class.append((log_b + normal(z, 0.0, torch.ones_like(z))).logsumexp(1) + log_cell - math.log(len(classes)))
+            per_class.append(
+                (log_b + normal(z, 0.0, torch.ones_like(z))).logsumexp(1) + log_cell - math.log(len(classes))
+            )
         log_p_b = torch.stack(per_class).logsumexp(0)
         weight = (b * x + (1 - b) * (1 - x)).flatten(1).prod(1)
         exact = (weight * log_p_b).sum()

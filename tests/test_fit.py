@@ -346,7 +346,13 @@ def test_wrong_settings_are_named() -> None:
         "average": 1.0, "augment": "rotate", "device": "toaster", "precision": "7-bit",
     }.items():  # fmt: skip
         refused(lambda name=name, value=value: train(augmented(), x, y, **{name: value}), name)
-    for name, value in {"epochs": 2.5, "batch_size": True, "seed": 2**40, "learning_rate": "1", "average": math.nan}.items():
+    for name, value in {
+        "epochs": 2.5,
+        "batch_size": True,
+        "seed": 2**40,
+        "learning_rate": "1",
+        "average": math.nan,
+    }.items():
         refused(lambda name=name, value=value: train(augmented(), x, y, **{name: value}), name)
     refused(lambda: train(augmented(), x, y, learningrate=0.1), "'learningrate'", "did you mean 'learning_rate'?")
     refused(lambda: train(augmented(), x, y, resume=True), "resume", "checkpoint")
@@ -389,7 +395,12 @@ def layered() -> AugmentedVAE:
 
 def pictures() -> dict[str, Any]:
     x, y = points(50, (1, 4, 4)), some_labels(CLASSES, 50)
-    return {"x": x, "y": y.where(torch.arange(50) < 12, -1), "labelled_rows": 4, "validation": (x, some_labels(CLASSES, 50))}
+    return {
+        "x": x,
+        "y": y.where(torch.arange(50) < 12, -1),
+        "labelled_rows": 4,
+        "validation": (x, some_labels(CLASSES, 50)),
+    }
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 5, 9, 12])
@@ -410,7 +421,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(tmp_path: Path, stop: int) -> No
     model = layered()
     model.__class__ = Stopped
     before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(Interrupted, match="last.safetensors"):
+    with pytest.raises(Interrupted, match=r"last\.safetensors"):
         train(model, **data, epochs=4, checkpoint=file)
     assert signal.getsignal(signal.SIGINT) is before
     torch.rand(7)
@@ -450,14 +461,14 @@ def test_checkpoints_on_the_way_and_at_the_end(tmp_path: Path) -> None:
     assert train(model, **data, epochs=4, checkpoint=file, resume=True)["loss"] == history["loss"]
     assert same(whole, model)
 
-    class Crash(Exception):
+    class CrashError(Exception):
         pass
 
     def crash(row: dict[str, float]) -> None:
         if row["epoch"] == 3:
-            raise Crash
+            raise CrashError
 
-    with pytest.raises(Crash):
+    with pytest.raises(CrashError):
         train(layered(), **data, epochs=4, checkpoint=file, checkpoint_every=0.0, on_epoch=crash)
     model = layered()
     assert train(model, **data, epochs=4, checkpoint=file, resume=True)["loss"] == history["loss"]

@@ -49,8 +49,11 @@ def test_log_probs() -> None:
 
 @pytest.mark.parametrize(
     ("labels", "y", "expected"),
-    [(C, [1, -1], [[0.0, 1, 0], [0.2, 0.3, 0.5]]), (A, [[1, -1], [-1, -1]], [[0.0, 0.4, 0, 0.6], [0.28, 0.12, 0.42, 0.18]])],
-)  # fmt: skip
+    [
+        (C, [1, -1], [[0.0, 1, 0], [0.2, 0.3, 0.5]]),
+        (A, [[1, -1], [-1, -1]], [[0.0, 0.4, 0, 0.6], [0.28, 0.12, 0.42, 0.18]]),
+    ],
+)
 def test_given_is_a_point_mass_on_what_is_known(labels: Labels, y: Any, expected: Any) -> None:
     """Over all configurations: of classes 0 to 2, of attributes 00, 10, 01, 11 with p(hat) = 0.3, p(beard) = 0.6."""
     expected, y = torch.tensor(expected), torch.tensor(y)

@@ -232,7 +232,7 @@ def test_verbs_run_in_evaluation_mode_whatever_the_mode() -> None:
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
 
 
-def test_many_rows_give_what_few_rows_give(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_rows_give_what_few_rows_give() -> None:
     model, x = build("probabilities"), points(2300)
     assert torch.equal(model.predict_proba(x)[[0, 999, 1000, 2299]], model.predict_proba(x[[0, 999, 1000, 2299]]))
 
@@ -336,7 +336,9 @@ def test_reconstructions_come_in_the_units_of_the_data(kind: str, scale: Any) ->
     model.prepare(x, torch.full((50,), -1))
     loc, _, logits = model.posterior(x)
     out = model.decoder(loc, logits.softmax(-1))
-    torch.testing.assert_close(loc, model.loc(model.encoder((x - x.mean(0)) / x.std(0, correction=0))), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        loc, model.loc(model.encoder((x - x.mean(0)) / x.std(0, correction=0))), rtol=1e-4, atol=1e-4
+    )
     torch.testing.assert_close(model.reconstruct(x), x.mean(0) + x.std(0, correction=0) * out, rtol=1e-4, atol=1e-3)
     scaled = model.likelihood.scale * x.std(0, correction=0)
     reference = getattr(torch.distributions, kind)(model.reconstruct(x), scaled)

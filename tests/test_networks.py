@@ -31,7 +31,13 @@ def test_default_networks_fit_their_shape(shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("shape", "kind"),
-    [((7,), nn.Linear), ((1, 8, 8), nn.Linear), ((3, 20), nn.Conv1d), ((1, 28, 28), nn.Conv2d), ((3, 64, 64), nn.Conv2d)],
+    [
+        ((7,), nn.Linear),
+        ((1, 8, 8), nn.Linear),
+        ((3, 20), nn.Conv1d),
+        ((1, 28, 28), nn.Conv2d),
+        ((3, 64, 64), nn.Conv2d),
+    ],
 )
 def test_the_shape_chooses_the_kind_of_network(shape: tuple[int, ...], kind: type[nn.Module]) -> None:
     weighted = [m for m in default_encoder(shape) if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d))]

@@ -5,6 +5,7 @@
 """
 
 from .arrays import load_npz
+from .avatars import Factors, avatar_factors
 from .dataset import Dataset, fingerprint
 from .folder import load_folder
 from .sources import NAMES, load
@@ -13,6 +14,8 @@ from .splits import hide_classes, hide_labels, hold_out, known_rows, leave_out, 
 __all__ = [
     "NAMES",
     "Dataset",
+    "Factors",
+    "avatar_factors",
     "fingerprint",
     "hide_classes",
     "hide_labels",

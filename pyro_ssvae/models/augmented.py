@@ -43,7 +43,8 @@ class AugmentedVAE(Classifying):
     With few labels, a prior on π of the unlabelled rows keeps the classes apart: ``- w_H H(π)``, which favours
     confident π, and ``- w_m Σ_k π_k log(m_k / p_k)``, with m the running mean of π and p = p(y), which favours
     classes as frequent as the prior says. (Choice; the gradient of the second is that of ``w_m KL(m || p)``.)
-    Set both to 0 for the paper's objective alone.
+    Set both to 0 for the paper's objective alone. The training objective has no log p(y) for known labels, a constant;
+    :meth:`elbo` has it.
 
     :param encoder: ``x [B, *input_shape]`` → features ``[B, H]``; H is its ``out_features``.
     :param decoder: ``(z, c)`` → ``[..., *input_shape]``, or of ``z`` alone, which is then extended

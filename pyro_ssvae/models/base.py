@@ -80,13 +80,14 @@ class Model(nn.Module):
     @contextmanager
     def inference(self) -> Iterator[None]:
         """Evaluation mode and no gradients, for a while."""
-        training = self.training
+        modes = [(module, module.training) for module in self.modules()]
         self.eval()
         try:
             with torch.no_grad():
                 yield
         finally:
-            self.train(training)
+            for module, training in modes:
+                module.training = training
 
     def each(self, verb: Callable[..., Tensor], x: Any, y: Any = None, *, rows: int = ROWS) -> Tensor:
         """Apply ``verb(x)`` or ``verb(x, y)`` to some rows at a time, in evaluation mode and without gradients."""
@@ -143,11 +144,11 @@ def make_likelihood(
     return made, input_shape
 
 
-def named_likelihood(name: str, input_shape: tuple[int, ...]) -> Likelihood:
+def named_likelihood(name: str, input_shape: tuple[int, ...], **options: Any) -> Likelihood:
     """The likelihood of that name; raise :class:`InputError` where there is none."""
     if name not in LIKELIHOODS:
         raise InputError(f"likelihood: there is no {name!r}{nearest(name, LIKELIHOODS)}")
-    likelihood: Likelihood = LIKELIHOODS[name](input_shape)
+    likelihood: Likelihood = LIKELIHOODS[name](input_shape, **options)
     return likelihood
 
 

@@ -34,6 +34,7 @@ class Characteristics:
     def conditional(self, name: str, value: int) -> tuple[Tensor, Tensor]:
         """Mean and scale ``[d]`` of ``p(z_c^i | y_i = value)``, or of a class's ``p(z_c | y = value)``."""
         if isinstance(self.labels, AttributeLabels):
+            self.place(name)
             if isinstance(value, bool) or value not in (0, 1):
                 raise InputError(f"{name}: {value!r}; 0 or 1 is needed")
             y = torch.full((len(self.labels.names), 1), int(value), device=self.device)
@@ -117,5 +118,5 @@ class Characteristics:
         self.place(name)
         (loc_0, scale_0), (loc_1, scale_1) = self.conditional(name, 0), self.conditional(name, 1)
         side = torch.where(loc_1 >= loc_0, 1.0, -1.0)
-        t = torch.linspace(0, 1, steps, device=loc_0.device).unsqueeze(-1)
+        t = torch.linspace(0, 1, steps, dtype=loc_0.dtype, device=loc_0.device).unsqueeze(-1)
         return torch.lerp(loc_0 - side * k * scale_0, loc_1 + side * k * scale_1, t)

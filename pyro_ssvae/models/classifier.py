@@ -43,8 +43,8 @@ class Classifier(Classifying):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         made = likelihood or ("bernoulli" if len(input_shape) == 3 else "normal")
-        self.likelihood = named_likelihood(made, self.input_shape) if isinstance(made, str) else made
-        self.likelihood.requires_grad_(False)
+        fixed = {} if made == "bernoulli" else {"scale": 1.0}  # nothing to learn here
+        self.likelihood = named_likelihood(made, self.input_shape, **fixed) if isinstance(made, str) else made
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, latent_dim: int = 0, **options: Any) -> Classifier:

@@ -62,12 +62,16 @@ class ReVAEBound(TraceEnum_ELBO):
             return sum((expected(site["log_prob"]) for site in sites), torch.zeros(()))
 
         z_c, q_z_c = q.nodes["z_c"]["value"], q.nodes["z_c"]["fn"].base_dist
-        y = self.vae.targets(args[1] if len(args) > 1 else kwargs.get("y"), args[0])
+        y = self.vae.targets(args[1] if len(args) > 1 else kwargs.get("y"), self.vae.inputs(args[0]))
         log_q_x = self.vae.log_q_known(y, q_z_c.loc, q_z_c.scale, z_c)
         numerator = self.vae.log_q_known_given_z(y, z_c.detach() if self.detach == "numerator" else z_c)
         w = (numerator - log_q_x).exp()
         w = w.detach() if self.detach == "all" else w
-        return w * (total(p) - total(q) - self.vae.log_q_known_given_z(y, z_c)) + self.alpha * log_q_x
+        weighted = w * (total(p) - total(q) - self.vae.log_q_known_given_z(y, z_c))
+        if log_q_y.dim() == nest:  # y is drawn, not enumerated: the score function's part of the gradient, of value 0
+            score = log_q_y.sum(-2) if nest == 2 else log_q_y
+            weighted = weighted + weighted.detach() * (score - score.detach())
+        return weighted + self.alpha * log_q_x
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The negative bound, summed over the batch."""
