@@ -222,7 +222,7 @@ def parameters_outside(objective: Step, x: Tensor, y: Tensor) -> list[Tensor]:
         with poutine.trace(param_only=True) as capture:
             objective.eval()(x, y)
     except ValueError as error:
-        if str(error).startswith("ELBO is empty"):
+        if "cannot be differentiated" in str(error):
             raise InputError("fit: the model has no parameters to train") from None
         raise
     torch.set_rng_state(rng)

@@ -279,7 +279,7 @@ def baseline(
     rows = (part.y != MISSING).reshape(len(part.y), -1).any(1)
     if int(rows.sum()) < 2:
         return {}
-    units = {} if settings.network.likelihood is None else {"likelihood": settings.network.likelihood}
+    units: dict[str, Any] = {} if settings.network.likelihood is None else {"likelihood": settings.network.likelihood}
     pyro.set_rng_seed(training.seed)
     trunk = create_model("classifier", input_shape=part.input_shape, labels=part.labels, **units)
     trunk.prepare(part.x, part.y)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -32,6 +32,7 @@ from .images import ImageSize, resize
 
 VERSION = 1
 """Part of the kept file's name; to be raised whenever other pictures are drawn."""
+SEED = 0
 TRAIN = 10_000
 TEST_SHARE = 5
 """One test face for so many training faces."""
@@ -81,7 +82,9 @@ FACTORS = {
     "mouth": Factor("Smiling", ("smile", "big_smile", "tongue"), ("sad", "scream_open", "grimace")),
     "hair_color": Factor("Light_Hair", ("blond", "silver", "pink"), ("black", "brown", "navy")),
     "hair": Factor(
-        "Long_Hair", ("bob", "straight_1", "straight_strand", "big_hair"), ("pixie", "shaggy", "mowgli", "short_dreads_2")
+        "Long_Hair",
+        ("bob", "straight_1", "straight_strand", "big_hair"),
+        ("pixie", "shaggy", "mowgli", "short_dreads_2"),
     ),
     "skin": Factor("Dark_Skin", ("brown", "dark"), ("pale", "light")),
     "clothing": Factor(
@@ -164,7 +167,7 @@ def sizes(name: str) -> tuple[int, int]:
 
 def _draw_labels(n: int, split: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Attributes ``[n, A]`` and factors ``[n]``; a smaller n gives the first rows of a larger."""
-    uniform = np.random.default_rng([VERSION, split]).random((n, len(ATTRIBUTES) + len(FACTORS)))
+    uniform = np.random.default_rng([SEED, split]).random((n, len(ATTRIBUTES) + len(FACTORS)))
     y = (uniform[:, : len(ATTRIBUTES)] < list(ATTRIBUTES.values())).astype(np.int64)
     columns = dict(zip(ATTRIBUTES, y.T))
     values = {}
@@ -186,7 +189,7 @@ def _faces(folder: Path, n: int, n_test: int) -> Tensor:
             continue
         if x.shape == shape and x.dtype == np.uint8:
             return torch.from_numpy(x)
-    drawn = draw(_draw_labels(m, split)[1] for split, m in enumerate((n, n_test)))
+    drawn = draw([_draw_labels(m, split)[1] for split, m in enumerate((n, n_test))])
 
     def write(path: Path) -> None:
         with open(path, "wb") as file:
@@ -196,14 +199,14 @@ def _faces(folder: Path, n: int, n_test: int) -> Tensor:
     return torch.from_numpy(drawn)
 
 
-def draw(splits: Iterable[dict[str, np.ndarray]]) -> np.ndarray:
+def draw(splits: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
     """Return faces of these factors, uint8 ``[N, 3, 64, 64]``: each part drawn once, then laid over one another."""
-    layers = _Layers()
-    faces = []
-    for values in splits:
-        for start in range(0, len(values["skin"]), 256):
-            faces.append(layers.faces({factor: value[start : start + 256] for factor, value in values.items()}))
-    return np.concatenate(faces)
+    layers, values = _Layers(), {factor: np.concatenate([split[factor] for split in splits]) for factor in FACTORS}
+    faces = np.empty((len(values["skin"]), 3, SIDE, SIDE), np.uint8)
+    for start in range(0, len(faces), 256):
+        rows = slice(start, start + 256)
+        faces[rows] = layers.faces({factor: value[rows] for factor, value in values.items()})
+    return faces
 
 
 class _Layers:

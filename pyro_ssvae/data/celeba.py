@@ -56,12 +56,7 @@ def load_celeba(root: Path, *, attributes: Sequence[str] | None = None, image_si
     :raises InputError: a file is absent, damaged, or does not fit the others.
     """
     folder = root / FOLDER
-    if not folder.is_dir() or not any(folder.iterdir()):
-        _download(root)
-    for absent in (name for name in (ATTRIBUTES_FILE, PARTITION_FILE, IMAGES) if not (folder / name).exists()):
-        packed = folder / f"{IMAGES}.zip"
-        what = f"unpack {packed}" if absent == IMAGES and packed.is_file() else f"complete {folder}, or remove it"
-        raise InputError(f"{folder / absent}: no such {'folder' if absent == IMAGES else 'file'}; {what}")
+    _check_folder(folder)
     lists = {name: read_bytes(folder / name, MAX_LIST_BYTES) for name in (ATTRIBUTES_FILE, PARTITION_FILE)}
     split = _partition(lists[PARTITION_FILE], folder / PARTITION_FILE)
     chosen = DEFAULT_ATTRIBUTES if attributes is None else tuple(attributes)
@@ -74,6 +69,22 @@ def load_celeba(root: Path, *, attributes: Sequence[str] | None = None, image_si
     x = _pixels(folder, paths, height_width(image_size) or DEFAULT_SIZE, digest)
     y = torch.from_numpy(values.astype(np.int64))
     return Dataset("celeba", x[: len(train)], y[train], x[len(train) :], y[test], AttributeLabels(chosen))
+
+
+def _check_folder(folder: Path) -> None:
+    """Download the folder where it is absent or empty; refuse it where a part is missing."""
+    try:
+        found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be read ({reason(error)})") from None
+    if not found:
+        _download(folder.parent)
+        return
+    for name in (ATTRIBUTES_FILE, PARTITION_FILE, IMAGES):
+        if name not in found:
+            packed = name == IMAGES and f"{IMAGES}.zip" in found
+            what = f"unpack {IMAGES}.zip" if packed else "complete the folder, or remove it to have it downloaded"
+            raise InputError(f"{folder / name}: no such file or folder; {what}")
 
 
 def _partition(content: bytes, path: Path) -> dict[str, int]:
@@ -109,7 +120,8 @@ def _attributes(content: bytes, path: Path, chosen: Sequence[str], files: list[s
         cells = line.split()
         if len(cells) != len(header) + 1 or cells[0] != file:
             raise InputError(
-                f"{path}: line {number} is {shown(line)}; {file} (as in {PARTITION_FILE}) and {len(header)} values needed"
+                f"{path}: line {number} is {shown(line)}; {shown(file)}, as in {PARTITION_FILE}, and {len(header)} "
+                "values are needed"
             )
         try:
             values += bytes([flags[cells[i]] for i in columns])
@@ -162,6 +174,8 @@ def _decode(paths: list[Path], size: tuple[int, int]) -> Iterator[np.ndarray]:
     """The images in order, some at a time."""
 
     def one(path: Path) -> np.ndarray:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file, but {PARTITION_FILE} names it")
         return decode(path, grey=False, size=size)
 
     starts = range(0, len(paths), 512)

@@ -19,10 +19,11 @@ def log_sigmoid_normal(loc: Tensor, scale: Tensor) -> Tensor:
     π / scale, so the error falls as ``exp(-2π (π / scale) / h)``: below 1e-3 nats up to a scale of 40. Beyond, the
     logistic curve is a step to within its own width, and ``Φ(loc / sqrt(scale² + π²/3))`` takes over.
     """
-    narrow = scale.clamp_max(WIDE)
-    centre = torch.minimum(narrow, -loc / narrow.clamp_min(1e-6)).clamp_min(0).detach().unsqueeze(-1)
-    u = centre + torch.linspace(-RANGE, RANGE, POINTS, dtype=loc.dtype, device=loc.device)
+    u = torch.linspace(-RANGE, RANGE, POINTS, dtype=loc.dtype, device=loc.device)
     log_weight = -0.5 * u.square() - 0.5 * math.log(2 * math.pi) + math.log(2 * RANGE / (POINTS - 1))
-    smooth = torch.logsumexp(log_weight + F.logsigmoid(loc.unsqueeze(-1) + narrow.unsqueeze(-1) * u), -1)
+    narrow = scale.clamp_max(WIDE)
+    centre = torch.minimum(narrow, -loc / narrow.clamp_min(1e-6)).clamp_min(0).detach()
+    t = (loc + narrow * centre).unsqueeze(-1) + narrow.unsqueeze(-1) * u
+    smooth = torch.logsumexp(log_weight - centre.unsqueeze(-1) * u + F.logsigmoid(t), -1) - 0.5 * centre.square()
     step = torch.special.log_ndtr(loc / (scale.square() + math.pi**2 / 3).sqrt())
     return torch.where(scale <= WIDE, smooth, step)
