@@ -10,7 +10,7 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -19,7 +19,6 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from . import data as datasets
 from . import figures
 from .data import Dataset
 from .errors import InputError, nearest
@@ -28,7 +27,7 @@ from .fit import Interrupted
 from .labels import MISSING, AttributeLabels, ClassLabels, Labels
 from .models import Model
 from .saving import load, read_config
-from .train import OptionalPath, OptionalStr, Train, settings_of, train
+from .train import OptionalPath, OptionalStr, Train, load_data, settings_of, train
 
 # What a table shows of the metrics: key, words, digits.
 SHOWN = (
@@ -190,7 +189,7 @@ def run_evaluate(command: Evaluate) -> None:
     size: Any = source.image_size
     if command.data is not None and Path(command.data).is_dir() and len(model.input_shape) == 3:
         size = model.input_shape[1:]
-    whole = datasets.load(command.data or source.data, image_size=size)
+    whole = load_data(replace(source, data=command.data or source.data, image_size=size))
     if whole.input_shape != model.input_shape:
         shapes = f"{list(whole.input_shape)}; the model needs {list(model.input_shape)}"
         raise InputError(f"--data {command.data or source.data}: its points have shape {shapes}")

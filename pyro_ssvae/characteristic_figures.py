@@ -6,10 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
@@ -55,14 +55,12 @@ def interventions(
     start = ("", before, ["image", "recon-\nstruction"], torch.zeros(len(x), 2, dtype=torch.bool))
     bands = [[start, *groups[i : i + BAND]] for i in range(0, len(groups), BAND)]
     wide = max(sum(grid.shape[1] for _, grid, _, _ in band) for band in bands)
-    figure = Figure(
-        figsize=(CELL * wide + 0.12 * (BAND + 1), len(bands) * (CELL * len(x) + 0.55)), layout="constrained"
-    )
-    figure.get_layout_engine().set(w_pad=0.02, wspace=0.0)  # type: ignore[union-attr]
-    for subfigure, band in zip(np.atleast_1d(figure.subfigures(len(bands), 1)), bands, strict=True):
+    size = (CELL * wide + 0.12 * (BAND + 1), len(bands) * (CELL * len(x) + 0.55))
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, wspace=0.0))
+    for subfigure, band in zip(figure.subfigures(len(bands), 1, squeeze=False).flat, bands, strict=True):
         ratios = [grid.shape[1] for _, grid, _, _ in band]
         ratios += [wide - sum(ratios)] if sum(ratios) < wide else []
-        axes = np.atleast_1d(subfigure.subplots(1, len(ratios), width_ratios=ratios))
+        axes = subfigure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
         for ax in axes[len(band) :]:
             ax.set_axis_off()
         for ax, (title, grid, words, frames) in zip(axes, band, strict=False):
@@ -239,7 +237,7 @@ def _panels(parts: Sequence[tuple[Tensor, list[str], str]]) -> Figure:
     ratios = [grid.shape[1] for grid, _, _ in parts]
     rows = len(parts[0][0])
     figure = Figure(figsize=(CELL * sum(ratios) + 0.2 * len(parts), CELL * rows + 0.6), layout="constrained")
-    for ax, (grid, words, title) in zip(np.atleast_1d(figure.subplots(1, len(parts), width_ratios=ratios)), parts):
+    for ax, (grid, words, title) in zip(figure.subplots(1, len(parts), width_ratios=ratios, squeeze=False)[0], parts):
         _columns(ax, grid, words, title=title)
     return figure
 

@@ -107,6 +107,16 @@ def evaluate_interventions(
     return result
 
 
+MEASURES = (
+    "success",
+    "preservation",
+    "preservation_labels",
+    "preservation_kinds",
+    "diversity_pixels",
+    "diversity_features",
+)
+
+
 class _Study:
     """The points, what the judge reads on them and on their reconstructions, and one method a question."""
 
@@ -124,7 +134,7 @@ class _Study:
     def edited(self, rows: Tensor, values: Any) -> Iterator[tuple[Tensor, Tensor, list[Reading]]]:
         """Some of ``rows`` at a time, the pictures ``[S, b, ...]`` of an intervention on them, and S readings."""
         with evaluating(self.model, self.seed):
-            for some in rows.split(self.batch_size):
+            for some in rows.split(self.batch_size) if len(rows) else ():
                 pictures = self.model.intervene(self.x[some], values, num_samples=self.draws).cpu()  # type: ignore[operator]
                 yield some, pictures, [self.judge.read(picture.reshape(self.x[some].shape)) for picture in pictures]
 
@@ -134,9 +144,7 @@ class _Study:
         """Success, preservation and diversity."""
         names, target = list(self.labels.names), 1 - self.current
         n, a = target.shape
-        keys = ("success", "preservation", "preservation_labels", "preservation_kinds")
-        keys += ("diversity_pixels", "diversity_features")
-        table = {key: torch.full((n, a), math.nan, dtype=torch.float64) for key in keys}
+        table = {key: torch.full((n, a), math.nan, dtype=torch.float64) for key in MEASURES}
         label = masked(self.y, self.y != MISSING)
         for i, name in enumerate(names):
             others = [j for j in range(a) if j != i]
@@ -159,7 +167,7 @@ class _Study:
                         table["diversity_features"][rows, i] = h.var(0).mean(1)
         chance, ceiling = self.expected(names, target, label)
         result = {}
-        for key in keys:
+        for key in MEASURES:
             if not table[key].isnan().all():
                 result[key] = estimates(table[key], names, sampled, chance.get(key), ceiling.get(key, {}))
         for i, name in enumerate(names):

@@ -68,7 +68,7 @@ class Reading:
 class JudgeSettings:
     """How a judge is trained."""
 
-    steps: int = 600
+    steps: int = 300
     """Batches."""
     batch_size: int = 128
     """Rows a batch, at most all."""

@@ -40,11 +40,13 @@ OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_beha
 OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
 OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
 
-OPTIONS = ("class_input", "alpha", "beta", "entropy_weight", "balance_weight", "class_prior", "likelihood")
 CHOICES = {
     "class_input": ("probabilities", "enumerate", "sparse"),
     "class_prior": ("estimated", "uniform"),
     "likelihood": tuple(LIKELIHOODS),
+    "detach": ("none", "numerator", "all"),
+    "integral": ("quadrature", "samples"),
+    "missing": ("enumerate", "sample"),
 }
 RUN_FILES = ("config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures")
 
@@ -55,14 +57,22 @@ class DataSettings:
 
     data: str = "digits"
     """digits, mnist, fashion-mnist, har, har-windows, or the path of an .npz file or a folder with labels.csv."""
-    labels: str = "50"
-    """How many of the known labels are kept: all, 0, a count, or a fraction such as 0.1."""
+    labels: OptionalStr = None
+    """How many of the known labels are kept: all, 0, a count, or a fraction such as 0.1; by default 50 of a data set
+    with a name, and all of your own."""
     hide_classes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="STR ...", help_behavior_hint="")] = ()
     """Classes of which no label is kept, to be found from the data alone."""
     leave_out: OptionalStr = None
     """A class that training does not see at all, for anomaly detection."""
     image_size: OptionalInt = None
     """Images are converted to squares of this side; by default as their sizes suggest."""
+    attributes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="STR ...", help_behavior_hint="")] = ()
+    """Which attributes of celeba or avatars, and in which order; by default the data set's own choice."""
+
+    @property
+    def keep(self) -> str:
+        """``labels``, with its default."""
+        return self.labels or ("50" if self.data.partition(":")[0] in datasets.NAMES else "all")
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ class ModelSettings:
     """Which model; what is not given is the model's own default."""
 
     model: str = "augmented"
-    """augmented, vae or classifier."""
+    """augmented, revae, vae or classifier."""
     latent_dim: int = 50
     """Width of the latent z."""
     classes: OptionalInt = None
@@ -89,6 +99,14 @@ class ModelSettings:
     """Prior over labels: estimated (from the known ones) or uniform."""
     likelihood: OptionalStr = None
     """bernoulli (pixels), normal or laplace."""
+    label_dim: OptionalInt = None
+    """ReVAE: latent dimensions an attribute, or of all classes together."""
+    detach: OptionalStr = None
+    """ReVAE: what of the bound's weight carries no gradient: none, numerator or all."""
+    integral: OptionalStr = None
+    """ReVAE: how q(y | x) is computed: quadrature or samples."""
+    missing: OptionalStr = None
+    """ReVAE: a missing label is summed over (enumerate) or drawn (sample)."""
 
 
 @dataclass(frozen=True)
@@ -115,11 +133,17 @@ def settings_of(config: dict[str, Any], where: Path) -> Train:
     """The settings that a run's ``config.json`` holds."""
     try:
         saved = config["settings"]
-        source = DataSettings(**{**saved["source"], "hide_classes": tuple(saved["source"]["hide_classes"])})
+        listed = {name: tuple(value) for name, value in saved["source"].items() if isinstance(value, list)}
+        source = DataSettings(**{**saved["source"], **listed})
         network, training = ModelSettings(**saved["network"]), FitSettings(**saved["training"])
         return Train(source, network, training, baseline=saved["baseline"])
     except (KeyError, TypeError) as error:
         raise InputError(f"{where / 'config.json'}: it is not a run's configuration ({error})") from None
+
+
+def load_data(source: DataSettings) -> Dataset:
+    """The data set as its source has it."""
+    return datasets.load(source.data, image_size=source.image_size, attributes=source.attributes or None)
 
 
 def prepare_data(source: DataSettings, seed: int, classes: int | None = None) -> tuple[Dataset, Dataset, Any]:
@@ -127,7 +151,7 @@ def prepare_data(source: DataSettings, seed: int, classes: int | None = None) ->
 
     The validation part is a tenth of the training rows, at most 2,000; its labels are looked at, never learnt from.
     """
-    whole = datasets.load(source.data, image_size=source.image_size)
+    whole = load_data(source)
     if classes is not None:
         if not isinstance(whole.labels, ClassLabels) or classes < whole.labels.num_classes:
             what = "classes" if isinstance(whole.labels, ClassLabels) else "attributes"
@@ -137,7 +161,7 @@ def prepare_data(source: DataSettings, seed: int, classes: int | None = None) ->
     seen = whole if source.leave_out is None else datasets.leave_out(whole, source.leave_out)
     train, x_val, y_val = datasets.hold_out(seen, fraction=min(0.1, 2000 / len(seen.x)), seed=0)
     y = datasets.hide_classes(train.y, train.labels, source.hide_classes) if source.hide_classes else train.y
-    y = datasets.hide_labels(y, train.labels, source.labels, seed)
+    y = datasets.hide_labels(y, train.labels, source.keep, seed)
     return whole, replace(train, y=y), (x_val, y_val)
 
 
@@ -153,6 +177,7 @@ def train(settings: Train) -> Path:
         if (folder / "metrics.json").exists():
             raise InputError(f"--resume {folder}: this run has ended; there is nothing to go on with")
         settings = replace(resumed, out=folder, resume=folder, quiet=settings.quiet)
+    settings = replace(settings, source=replace(settings.source, labels=settings.source.keep))
     source, network, training = settings.source, settings.network, settings.training
     check_settings(training)
     check_network(network)
@@ -161,7 +186,7 @@ def train(settings: Train) -> Path:
     whole, part, validation = prepare_data(source, training.seed, network.classes)
     labelled = int((part.y != MISSING).reshape(len(part.y), -1).any(1).sum())
     if network.model == "classifier" and labelled == 0:
-        raise InputError(f"--labels: {source.labels} leaves no label; a classifier needs some")
+        raise InputError(f"--labels: {source.keep} leaves no label; a classifier needs some")
     make_augmentation(training.augment, part.x)
     vae = make_model(network, part, training.seed)
     about = {
@@ -171,7 +196,7 @@ def train(settings: Train) -> Path:
         "fingerprint": datasets.fingerprint(part),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "pyro": pyro.__version__},
     }
-    folder = settings.out or free_folder(f"{Path(source.data).stem}-{network.model}-{source.labels}")
+    folder = settings.out or free_folder(f"{Path(source.data).stem}-{network.model}-{source.keep}")
     if settings.resume is None:
         claim(folder)
         save_config(vae, folder, **about)
@@ -240,6 +265,8 @@ def check_network(network: ModelSettings) -> None:
     """Raise :class:`InputError` naming the option that cannot be used, before any data is read."""
     if network.model not in MODELS:
         raise InputError(f"--model: there is no {network.model!r}{nearest(network.model, MODELS)}")
+    if network.label_dim is not None and network.label_dim < 1:
+        raise InputError(f"--label-dim: {network.label_dim}; at least 1 is needed")
     if network.latent_dim < 1:
         raise InputError(f"--latent-dim: {network.latent_dim}; at least 1 is needed")
     for name in ("alpha", "beta", "entropy_weight", "balance_weight"):
@@ -260,8 +287,8 @@ def check_network(network: ModelSettings) -> None:
 
 def given_options(network: ModelSettings) -> dict[str, Any]:
     """The model's options that were given."""
-    options = {name: getattr(network, name) for name in OPTIONS}
-    return {name: value for name, value in options.items() if value is not None}
+    apart = ("model", "latent_dim", "classes")
+    return {name: value for name, value in asdict(network).items() if value is not None and name not in apart}
 
 
 def make_model(network: ModelSettings, part: Dataset, seed: int) -> Model:
@@ -282,7 +309,6 @@ def baseline(
     units: dict[str, Any] = {} if settings.network.likelihood is None else {"likelihood": settings.network.likelihood}
     pyro.set_rng_seed(training.seed)
     trunk = create_model("classifier", input_shape=part.input_shape, labels=part.labels, **units)
-    trunk.prepare(part.x, part.y)
     size = training.batch_size
     steps = len(history["epoch"]) * (len(part.x) // min(size, len(part.x)))
     n = int(rows.sum())

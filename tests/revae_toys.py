@@ -88,13 +88,13 @@ def log_p_x(model: ReVAE, x: Tensor, z: Tensor) -> Tensor:
     return normal(x, out, (like.spread * F.softplus(like.raw_scale)).expand_as(out)).sum(-1)
 
 
-def values_of(model: ReVAE, y: Tensor) -> list[tuple[Tensor, float]]:
-    """Every full labelling of the rows of ``y``, with the share by which a row's known labels repeat it."""
+def values_of(model: ReVAE, y: Tensor) -> list[Tensor]:
+    """Every full labelling of the rows of ``y``, a row's known labels repeated."""
     if isinstance(model.labels, ClassLabels):
         every = [torch.full_like(y, k) for k in range(model.labels.size)]
     else:
         every = [torch.tensor(c).expand_as(y) for c in itertools.product([0, 1], repeat=model.labels.size)]
-    return [(torch.where(y == -1, value, y), 1.0) for value in every]
+    return [torch.where(y == -1, value, y) for value in every]
 
 
 def repeats(model: ReVAE, y: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ def by_hand(
     loc, scale = encoded(model, x)
     log_q_z, log_q_o = normal(z, loc, scale).sum(-1), log_q_known(model, z, y)
     inner = torch.zeros_like(log_q_z)
-    for value, _ in values_of(model, y):
+    for value in values_of(model, y):
         log_q_u = torch.where(known(y), 0.0, log_q_label(model, z, value)).sum(-1)
         ratio = log_p_joint(model, x, z, value) - log_q_z - log_q_o - log_q_u
         inner = inner + log_q_u.exp() * ratio / repeats(model, y)
@@ -159,7 +159,7 @@ def by_hand(
 # --- grids
 
 
-def grid(dim: int, points_each: int = 15, width: float = 5.5) -> tuple[Tensor, Tensor]:
+def grid(dim: int, points_each: int = 17, width: float = 6.3) -> tuple[Tensor, Tensor]:
     """Nodes ``[G, dim]`` and weights ``[G]`` of an integral over N(0, I): the trapezoid rule."""
     u = torch.linspace(-width, width, points_each, dtype=torch.float64)
     nodes = torch.cartesian_prod(*[u] * dim).reshape(-1, dim)
@@ -200,6 +200,6 @@ def grid_log_p(model: ReVAE, x: Tensor, y: Tensor, points_each: int = 41, width:
     u = torch.linspace(-width, width, points_each, dtype=torch.float64)
     z = torch.cartesian_prod(*[u] * model.latent_dim).reshape(-1, model.latent_dim)
     x, labels, z = spread(z, x, y)
-    log_p = torch.stack([log_p_joint(model, x, z, value) for value, _ in values_of(model, labels)]).logsumexp(0)
+    log_p = torch.stack([log_p_joint(model, x, z, value) for value in values_of(model, labels)]).logsumexp(0)
     log_p = (log_p - repeats(model, labels).log()).reshape(len(y), -1)
     return log_p.logsumexp(-1) + model.latent_dim * math.log(2 * width / (points_each - 1))

@@ -15,13 +15,13 @@ from PIL import Image
 from pyro_ssvae.data import cache, celeba, fingerprint, load
 from pyro_ssvae.labels import AttributeLabels
 
-FORTY = (
-    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair "
-    "Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male "
-    "Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks "
-    "Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace "
-    "Wearing_Necktie Young"
-).split()
+FORTY = """
+5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair Blond_Hair Blurry
+Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup High_Cheekbones Male
+Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks
+Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace
+Wearing_Necktie Young
+""".split()  # noqa: SIM905
 SPLIT = [0, 0, 2, 1, 0, 2, 0]
 
 
@@ -161,7 +161,7 @@ WRONG = [
     ("img_align_celeba/000005.jpg", None, ["no such file", "list_eval_partition.txt"]),
     ("img_align_celeba/000003.jpg", b"", ["no readable image"]),
     ("img_align_celeba/000003.jpg", b"GIF89a", ["no readable image"]),
-    ("list_eval_partition.txt", b"", ["line 1", "training"]),
+    ("list_eval_partition.txt", b"", ["no training image"]),
     ("list_eval_partition.txt", b"000001.jpg 3\n", ["line 1", "0, 1 or 2"]),
     ("list_eval_partition.txt", b"000001.jpg 0\n000001.jpg 2\n", ["line 2", "twice"]),
     ("list_eval_partition.txt", b"../x.jpg 0\n", ["line 1", "../x.jpg"]),

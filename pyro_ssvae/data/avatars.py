@@ -2,12 +2,14 @@
 
 Every attribute is drawn on its own, with the probability in :data:`ATTRIBUTES`, and every factor in :data:`FACTORS`
 uniformly among the kinds that fit its attribute: all are statistically independent. The drawing keeps each attribute in
-sight whatever the others are: hats sit high, so that hair shows below the brim; the mouth lies over the beard; beards
-have the hair's colour. What remains: a hat covers the top of the hair, so kinds of hair differ less below one.
+sight whatever the others are: hats sit high, so that hair shows below the brim; the mouth lies over the beard and
+glasses over the hair; beards have the hair's colour. What remains: a hat covers the top of the hair, so kinds of hair
+differ less below one.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import random
 from collections.abc import Sequence
@@ -52,7 +54,7 @@ ATTRIBUTES = {
 """What the model sees, and how probable each is."""
 
 COLORS = {
-    "background": {"sky": "#A9D6EE", "sage": "#B7D7B0", "sand": "#E3CFA8", "lilac": "#CDBBE4", "grey": "#B4BCC4"},
+    "background": {"sky": "#A9D6EE", "sage": "#B7D7B0", "sand": "#E3CFA8", "lilac": "#CDBBE4", "grey": "#98A2AE"},
     "skin": {"pale": "#FBCFA0", "light": "#E8AE7A", "brown": "#AE5D29", "dark": "#8F5230"},
     "hair_color": {
         **{"black": "#1E1614", "brown": "#3D2014", "navy": "#1F2C5C"},
@@ -201,12 +203,17 @@ def _faces(folder: Path, n: int, n_test: int) -> Tensor:
 
 def draw(splits: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
     """Return faces of these factors, uint8 ``[N, 3, 64, 64]``: each part drawn once, then laid over one another."""
-    layers, values = _Layers(), {factor: np.concatenate([split[factor] for split in splits]) for factor in FACTORS}
+    layers, values = _layers(), {factor: np.concatenate([split[factor] for split in splits]) for factor in FACTORS}
     faces = np.empty((len(values["skin"]), 3, SIDE, SIDE), np.uint8)
     for start in range(0, len(faces), 256):
         rows = slice(start, start + 256)
         faces[rows] = layers.faces({factor: value[rows] for factor, value in values.items()})
     return faces
+
+
+@functools.cache
+def _layers() -> _Layers:
+    return _Layers()
 
 
 class _Layers:

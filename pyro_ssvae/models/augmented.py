@@ -85,7 +85,7 @@ class AugmentedVAE(Classifying):
         *,
         latent_dim: int,
         class_input: ClassInput = "probabilities",
-        alpha: float = 50.0,
+        alpha: float = 500.0,
         beta: float = 1.0,
         entropy_weight: float = 20.0,
         balance_weight: float = 50.0,
