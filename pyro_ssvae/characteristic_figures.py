@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
-from .errors import InputError
+from .errors import InputError, nearest
 from .evaluate import batched, evaluating, unit_scale
 from .figures import BLUE, GREY, VERMILLION, _fit, _gap, _inches, _mosaic, styled
 from .labels import AttributeLabels, ClassLabels
 
 CELL = 0.62
 """An image's side in inches."""
-BAND = 8
+BAND = 9
 """Most attributes side by side."""
+BEFORE = ("image", "recon-\nstruction")
 
 
 @styled
@@ -41,31 +41,26 @@ def interventions(
     current = batched(model, model.predict, x, seed=seed)  # type: ignore[arg-type]
     y = labels.check(y, len(x)).cpu()
     current = torch.where(y < 0, current, y)
-    groups: list[tuple[str, Tensor, list[str], Tensor]] = []
+    groups: list[Part] = []
+    frames: dict[str, Tensor] = {}
     for name in names:
         if isinstance(labels, AttributeLabels):
+            if name not in labels.names:
+                raise InputError(f"attribute: there is no {name!r}{nearest(name, labels.names)}")
             grid = torch.stack([_intervene(model, x, {name: v}, seed) for v in (0, 1)], 1)
-            frames = current[:, [list(labels.names).index(name)]] != torch.arange(2)
-            groups.append((name, grid, ["0", "1"], frames))
+            frames[name] = current[:, [list(labels.names).index(name)]] != torch.arange(2)
+            groups.append(Part(grid, ["0", "1"], name))
         else:
             grid = torch.stack([_intervene(model, x, v, seed) for v in range(labels.size)], 1)
-            frames = current.unsqueeze(-1) != torch.arange(labels.size)
-            groups.append(("class set to", grid, list(labels.names), frames))
+            frames[name] = current.unsqueeze(-1) != torch.arange(labels.size)
+            groups.append(Part(grid, [_fit(word, 10, lines=2) for word in labels.names], name))
     before = torch.stack([unit_scale(x), _reconstruct(model, x, seed)], 1)
-    start = ("", before, ["image", "recon-\nstruction"], torch.zeros(len(x), 2, dtype=torch.bool))
-    bands = [[start, *groups[i : i + BAND]] for i in range(0, len(groups), BAND)]
-    wide = max(sum(grid.shape[1] for _, grid, _, _ in band) for band in bands)
-    size = (CELL * wide + 0.12 * (BAND + 1), len(bands) * (CELL * len(x) + 0.55))
-    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.02, wspace=0.0))
-    for subfigure, band in zip(figure.subfigures(len(bands), 1, squeeze=False).flat, bands, strict=True):
-        ratios = [grid.shape[1] for _, grid, _, _ in band]
-        ratios += [wide - sum(ratios)] if sum(ratios) < wide else []
-        axes = subfigure.subplots(1, len(ratios), width_ratios=ratios, squeeze=False)[0]
-        for ax in axes[len(band) :]:
-            ax.set_axis_off()
-        for ax, (title, grid, words, frames) in zip(axes, band, strict=False):
-            _columns(ax, grid, words, title=title)
-            _frame(ax, grid, frames)
+    start = Part(before, BEFORE)
+    figure, axes = _lay([[start, *groups[i : i + BAND]] for i in range(0, len(groups), BAND)])
+    for row in axes:
+        for ax, part in zip(row[1:], groups):
+            _frame(ax, part.grid, frames[part.title])
+        groups = groups[BAND:]
     return figure
 
 
@@ -84,7 +79,7 @@ def intervention_draws(
         title = ", ".join(f"{name} = {v}" for name, v in values.items())
     else:
         title = f"class = {values if isinstance(values, str) else labels.names[values]}"
-    return _panels([(before, ["image", "recon-\nstruction"], ""), (grid, [""] * draws, f"{title}, {draws} draws")])
+    return _lay([[Part(before, BEFORE), Part(grid, [], f"{title}, {draws} draws")]])[0]
 
 
 @styled
@@ -100,8 +95,8 @@ def swaps(model: nn.Module, x: Any, donor: Any, name: str = "class", *, seed: in
     donor = donor.expand(len(x), *donor.shape[1:])
     recon = _reconstruct(model, x, seed)
     before = torch.stack([unit_scale(x), recon, unit_scale(donor)], 1)
-    words = ["receiver", "recon-\nstruction", "donor"]
-    return _panels([(before, words, ""), (result.unsqueeze(1), [f"with its\n{_fit(name, 12)}"], "")])
+    first = Part(before, ["receiver", "recon-\nstruction", "donor"])
+    return _lay([[first, Part(result.unsqueeze(1), [f"with its\n{_fit(name, 12)}"])]])[0]
 
 
 @styled
@@ -110,19 +105,13 @@ def swap_table(model: nn.Module, x: Any, donors: Any, name: str = "class", *, se
     _labels(model, "swap")
     x, donors = _images(x), _images(donors)
     with evaluating(model, seed):
-        columns = [model.swap(x, donor.unsqueeze(0), name).cpu() for donor in donors]  # type: ignore[operator]
-    grid = torch.stack(columns, 1)
-    corner = torch.ones(1, *grid.shape[2:])
-    top = torch.cat([corner, unit_scale(donors).expand(len(donors), *grid.shape[2:])])
-    rows = torch.cat([_reconstruct(model, x, seed).unsqueeze(1), grid], 1)
-    whole = torch.cat([top.unsqueeze(0), rows])
-    figure = _panels([(whole, [""] * whole.shape[1], "")])
-    ax = figure.axes[0]
-    pitch = grid.shape[-1] + _gap(grid)
-    ax.set_title(f"donors of {_fit(name, 24)}")
-    ax.set_ylabel("receivers")
-    for line in (ax.axhline, ax.axvline):
-        line(pitch - _gap(grid) / 2 - 0.5, color="black", linewidth=1.0)
+        results = [model.swap(x, donor.unsqueeze(0), name).cpu() for donor in donors]  # type: ignore[operator]
+    top = unit_scale(donors).unsqueeze(0)
+    side = _reconstruct(model, x, seed).unsqueeze(1)
+    corner = Part(torch.ones(1, 1, *x.shape[1:]), [])
+    title = f"donors of {_fit(name, 24)}"
+    figure, axes = _lay([[corner, Part(top, [], title)], [Part(side, []), Part(torch.stack(results, 1), [])]], left=0.3)
+    axes[1][0].set_ylabel("receivers")
     return figure
 
 
@@ -144,20 +133,16 @@ def walk(
         images = model.walk(x, first, second, steps=steps, k=k).cpu()  # type: ignore[operator]
     along = f"{_fit(first, 24)}:  0  →  1"
     if second is None:
-        recon = _reconstruct(model, x, seed)
-        before = torch.stack([unit_scale(x), recon], 1)
-        figure = _panels([(before, ["image", "recon-\nstruction"], ""), (images, [""] * steps, "")])
-        figure.axes[1].set_xlabel(along)
+        before = torch.stack([unit_scale(x), _reconstruct(model, x, seed)], 1)
+        figure, axes = _lay([[Part(before, BEFORE), Part(images, [])]], bottom=0.3)
+        axes[0][1].set_xlabel(along)
         return figure
-    wide = min(len(x), 3)
-    high = math.ceil(len(x) / wide)
-    side = 0.8 * CELL * steps
-    figure = Figure(figsize=(wide * (side + 0.5), high * (side + 0.5)), layout="constrained")
-    for i, grid in enumerate(images):
-        ax = figure.add_subplot(high, wide, i + 1)
-        _mosaic(ax, grid.flip(0), [""] * steps, steps)
-        ax.set_xlabel(along)
-        ax.set_ylabel(f"{_fit(second, 24)}:  0  →  1")
+    panels = [Part(grid.flip(0), []) for grid in images]
+    figure, axes = _lay([panels[i : i + 3] for i in range(0, len(panels), 3)], bottom=0.3, left=0.3, between=0.4)
+    for row in axes:
+        for ax in row:
+            ax.set_xlabel(along)
+            ax.set_ylabel(f"{_fit(second, 24)}:  0  →  1")
     return figure
 
 
@@ -232,26 +217,62 @@ def _reconstruct(model: nn.Module, x: Tensor, seed: int) -> Tensor:
     return batched(model, model.reconstruct, x, seed=seed).reshape(x.shape)  # type: ignore[arg-type]
 
 
-def _panels(parts: Sequence[tuple[Tensor, list[str], str]]) -> Figure:
-    """Mosaics ``[rows, n, C, H, W]`` side by side, each with words above its columns and a title."""
-    ratios = [grid.shape[1] for grid, _, _ in parts]
-    rows = len(parts[0][0])
-    figure = Figure(figsize=(CELL * sum(ratios) + 0.2 * len(parts), CELL * rows + 0.6), layout="constrained")
-    for ax, (grid, words, title) in zip(figure.subplots(1, len(parts), width_ratios=ratios, squeeze=False)[0], parts):
-        _columns(ax, grid, words, title=title)
-    return figure
+@dataclass(frozen=True)
+class Part:
+    """Images ``[rows, n, C, H, W]``, a word for each column, and a title over them."""
+
+    grid: Tensor
+    words: Sequence[str]
+    title: str = ""
 
 
-def _columns(ax: Axes, grid: Tensor, words: Sequence[str], title: str = "") -> None:
-    """A mosaic with a word above each column."""
-    _mosaic(ax, grid, [""] * len(grid), grid.shape[1])
-    ax.set_yticks([])
-    width, pitch = grid.shape[-1], grid.shape[-1] + _gap(grid)
-    ax.xaxis.tick_top()
-    ax.set_xticks([i * pitch + (width - 1) / 2 for i in range(len(words))], list(words))
-    ax.tick_params(axis="x", length=0, labelsize=7, pad=1)
-    if title:
-        ax.set_title(_fit(title, max(10, 7 * len(words)), lines=2), pad=3)
+def _lay(
+    bands: Sequence[Sequence[Part]], *, bottom: float = 0.08, left: float = 0.08, between: float = 0.14
+) -> tuple[Figure, list[list[Axes]]]:
+    """Parts side by side, bands of them below one another, at one scale, so that rows and columns are in line.
+
+    :param bottom: room in inches below each band, ``left`` on the left of it, ``between`` between parts.
+    """
+
+    def size(part: Part) -> tuple[float, float]:
+        rows, n, _, height, width = part.grid.shape
+        gap = _gap(part.grid)
+        inches = CELL / (max(height, width) + gap)
+        return (n * (width + gap) - gap) * inches, (rows * (height + gap) - gap) * inches
+
+    def head(part: Part) -> float:
+        words = 0.12 * max((1 + word.count("\n") for word in part.words), default=0)
+        return words + (0.17 * (1 + _title(part).count("\n")) if part.title else 0.0) + 0.05
+
+    widths = [sum(max(size(part)[0], _inches([_title(part)], 9)) + between for part in band) for band in bands]
+    heights = [max(head(part) + size(part)[1] for part in band) + bottom for band in bands]
+    width, height = left + max(widths) - between + 0.08, sum(heights) + 0.05
+    figure = Figure(figsize=(width, height))
+    axes: list[list[Axes]] = []
+    down = 0.03
+    for band, tall in zip(bands, heights):
+        across, under = left, down + max(head(part) for part in band)
+        axes.append([])
+        for part in band:
+            w, h = size(part)
+            ax = figure.add_axes((across / width, 1 - (under + h) / height, w / width, h / height))
+            _mosaic(ax, part.grid, [""] * len(part.grid), part.grid.shape[1])
+            ax.set_yticks([])
+            pitch = part.grid.shape[-1] + _gap(part.grid)
+            ax.xaxis.tick_top()
+            ax.set_xticks([i * pitch + (part.grid.shape[-1] - 1) / 2 for i in range(len(part.words))], list(part.words))
+            ax.tick_params(axis="x", length=0, labelsize=7, pad=1)
+            if part.title:
+                ax.set_title(_title(part), pad=2)
+            axes[-1].append(ax)
+            across += max(w, _inches([_title(part)], 9)) + between
+        down += tall
+    return figure, axes
+
+
+def _title(part: Part) -> str:
+    """A part's title, as many letters wide as there is room for."""
+    return _fit(part.title, max(14, 8 * part.grid.shape[1]), lines=2)
 
 
 def _frame(ax: Axes, grid: Tensor, frames: Tensor) -> None:

@@ -16,7 +16,6 @@ from rich.table import Table
 from torch import Tensor
 
 from . import characteristic_figures as pictures
-from . import data as datasets
 from .data import Dataset
 from .data.avatars import avatar_factors
 from .data.images import decode
@@ -27,7 +26,7 @@ from .judge import Factors, judge_for
 from .labels import ClassLabels
 from .models import Model
 from .saving import load, read_config
-from .train import OptionalInt, OptionalPath, OptionalStr, settings_of
+from .train import OptionalInt, OptionalPath, OptionalStr, load_data, settings_of
 
 GIVEN = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
 
@@ -228,7 +227,7 @@ def asked_image(
 def run_data(run: Path, model: Model) -> Dataset:
     """The data set that a run was trained on, with all its labels."""
     source = settings_of(read_config(run), run).source
-    whole = datasets.load(source.data, image_size=source.image_size)
+    whole = load_data(source)
     if whole.input_shape != model.input_shape:
         shapes = f"{list(whole.input_shape)}; the model needs {list(model.input_shape)}"
         raise InputError(f"{source.data}: its points have shape {shapes}")

@@ -49,6 +49,16 @@ def labels_for(labels: AttributeLabels | ClassLabels, n: int) -> Tensor:
     return torch.tensor([[0, 1, 1], [-1, -1, -1], [1, -1, 0], [-1, 0, -1]])[torch.arange(n) % 4]
 
 
+def with_good_posterior(labels: AttributeLabels | ClassLabels, latent_dim: int, **options: Any) -> ReVAE:
+    """Noisy data and a q(z|x) near the prior, so that importance weights are even."""
+    model = toy(labels, latent_dim, **options)
+    with torch.no_grad():
+        model.likelihood.raw_scale.fill_(2.0)
+        model.q_z.weight.mul_(0.3)
+        model.q_z.bias.copy_(torch.tensor([0.0, 1.0]).repeat_interleave(latent_dim))
+    return model
+
+
 def train(model: ReVAE, x: Tensor, y: Tensor, n: int = 5) -> list[float]:
     svi = SVI(model.model, model.guide, pyro.optim.Adam({"lr": 1e-2}), loss=model.objective())
     losses = []
@@ -163,7 +173,7 @@ def test_prior_of_classes_counts_them() -> None:
 
 def test_predictions_are_the_posterior_s_mean_of_the_head() -> None:
     model, x = toy(THREE, 5), points(4)
-    nodes, weights = grid(3)
+    nodes, weights = grid(3, points_each=41)
     loc, scale = (v[:, :3] for v in encoded(model, x))
     loc, scale, eps = spread(nodes, loc, scale)
     z = loc + scale * eps
@@ -187,9 +197,9 @@ def test_class_predictions_are_near_the_posterior_s_mean_of_the_head() -> None:
 
 def test_evidence_in_order_below_its_integral() -> None:
     """bound ≤ 10 samples ≤ 1000 samples ≤ log p(x, y_O), in expectation; two latent dimensions."""
-    model = toy(AttributeLabels(["hat"]), 2)
-    with torch.no_grad():  # a posterior that is off, or all of them agree
-        model.q_z.bias.add_(torch.tensor([0.7, -0.5, 1.0, 0.3]))
+    model = with_good_posterior(AttributeLabels(["hat"]), 2)
+    with torch.no_grad():  # not too good, or all of them agree
+        model.q_z.bias.add_(torch.tensor([0.7, -0.5, 0.5, 0.0]))
     x, y = points(1).expand(3, 3), torch.tensor([[-1], [0], [1]])
     log_p = grid_log_p(model, x, y, points_each=161)
     n = 800
@@ -212,16 +222,14 @@ def test_evidence_in_order_below_its_integral() -> None:
 
 @BOTH
 def test_log_likelihood_reaches_the_integral(labels: AttributeLabels | ClassLabels) -> None:
-    model = toy(TWO) if labels is THREE else toy(CLASSES, 3, label_dim=2)
+    model = with_good_posterior(TWO, 3) if labels is THREE else with_good_posterior(CLASSES, 3, label_dim=2)
     x, y = points(5), MIXED if labels is THREE else torch.tensor([-1, 0, 2, 1, -1])
-    found = model.log_likelihood(x, y, num_samples=4000)
+    found = model.log_likelihood(x, y, num_samples=1500)
     torch.testing.assert_close(found, grid_log_p(model, x, y).detach(), rtol=0, atol=0.15)
 
 
-@EVERY_OPTION
+@pytest.mark.parametrize("options", OPTIONS[1:3], ids=["none", "numerator-alpha"])
 def test_elbo_ignores_the_weights_of_training(options: dict[str, Any]) -> None:
-    if "missing" in options or "integral" in options:
-        pytest.skip("another estimator of the same bound")
     x = points(5)
     pyro.set_rng_seed(3)
     expected = toy(TWO).elbo(x, MIXED, num_samples=3)

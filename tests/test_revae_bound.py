@@ -263,13 +263,13 @@ def test_gradients_are_unbiased_with_nothing_detached() -> None:
 
 
 def test_the_mean_of_many_single_draw_gradients_is_the_bound_s() -> None:
-    """As it is used in training, with the guide's own noise; errors from 150 means of 60 draws."""
+    """As it is used in training, with the guide's own noise; errors from 100 means of 60 draws."""
     model, x = toy(detach="none"), points(5)
     expected = gradients(grid_bound(model, x, MIXED).sum(), model)
     names = ["encoder.1.weight", "q_z.weight", "head_weight", "head_bias", "prior_loc", "prior_raw_scale"]
     groups: dict[str, list[Tensor]] = {name: [] for name in names}
     many_x, many_y = x.repeat(60, 1), MIXED.repeat(60, 1)
-    for _ in range(150):
+    for _ in range(100):
         loss = model.objective().differentiable_loss(model.model, model.guide, many_x, many_y)
         for name, g in gradients(-loss / 60, model).items():
             if name in groups:

@@ -13,7 +13,7 @@ from ..labels import AttributeLabels, ClassLabels, Labels
 
 
 class Characteristics:
-    """The verbs of a model with ``labels``, ``label_dim``, ``encode``, ``decode`` and ``p_z_c``; z_c stands first in z."""
+    """The verbs of a model with ``labels``, ``label_dim``, ``encode``, ``decode``, ``p_z_c``; z_c stands first in z."""
 
     labels: Labels
     label_dim: int
@@ -66,7 +66,9 @@ class Characteristics:
     def _chosen(self, values: Mapping[str, int] | str | int) -> dict[str, int]:
         if isinstance(self.labels, AttributeLabels):
             if not isinstance(values, Mapping):
-                raise InputError(f"intervene: {values!r}; attributes and their values, such as {{'Smiling': 1}}, needed")
+                raise InputError(
+                    f"intervene: {values!r}; attributes and their values, such as {{'Smiling': 1}}, needed"
+                )
             for name in values:
                 self.place(name)
             return dict(values)

@@ -21,9 +21,9 @@ def log_sigmoid_normal(loc: Tensor, scale: Tensor) -> Tensor:
     """
     u = torch.linspace(-RANGE, RANGE, POINTS, dtype=loc.dtype, device=loc.device)
     log_weight = -0.5 * u.square() - 0.5 * math.log(2 * math.pi) + math.log(2 * RANGE / (POINTS - 1))
-    narrow = scale.clamp_max(WIDE)
+    narrow, wide = scale.clamp_max(WIDE), scale.clamp_min(WIDE)  # each within its own range: no NaN in gradients
     centre = torch.minimum(narrow, -loc / narrow.clamp_min(1e-6)).clamp_min(0).detach()
     t = (loc + narrow * centre).unsqueeze(-1) + narrow.unsqueeze(-1) * u
     smooth = torch.logsumexp(log_weight - centre.unsqueeze(-1) * u + F.logsigmoid(t), -1) - 0.5 * centre.square()
-    step = torch.special.log_ndtr(loc / (scale.square() + math.pi**2 / 3).sqrt())
+    step = torch.special.log_ndtr(loc / (wide.square() + math.pi**2 / 3).sqrt())
     return torch.where(scale <= WIDE, smooth, step)

@@ -291,7 +291,7 @@ class ReVAE(Characteristics, Classifying):
         :param y: None, one label for all (a number, a class name, or A values), or labels a row, -1 where missing.
         """
         with self.inference():
-            labels = labels_of(y, n, self.labels, self.device) if y is not None else self.labels.check(y, n, self.device)
+            labels = self.labels.check(None, n, self.device) if y is None else labels_of(y, n, self.labels, self.device)
             values = dist.Categorical(logits=known_values(self.log_p_y(n), self.targets(labels, labels))).sample()
             z_s = torch.randn(n, self.latent_dim - self.characteristic_dim).to(self.q_z.weight)
             return self.decode(self.join(self.p_z_c(values).sample(), z_s))

@@ -47,7 +47,7 @@ class ReVAEBound(TraceEnum_ELBO):
         """The bound at one draw of z: ``[B]`` nats."""
         with warnings.catch_warnings():
             # Pyro warns that x may depend on the enumerated y; it depends on z_c alone.
-            warnings.filterwarnings("ignore", "at model site \"x\", possibly invalid dependency")
+            warnings.filterwarnings("ignore", 'at model site "x", possibly invalid dependency')
             ((p, q),) = self._get_traces(model, guide, args, kwargs)
         log_q_y = q.nodes["y_unobserved"]["log_prob"] if "y_unobserved" in q.nodes else torch.zeros(())
         weights, nest = log_q_y.exp(), self.max_plate_nesting
