@@ -24,6 +24,16 @@ from .data import Dataset
 from .errors import InputError, nearest
 from .evaluate import evaluate
 from .fit import Interrupted
+from .intervene_commands import (
+    Intervene,
+    Swap,
+    Walk,
+    judged_interventions,
+    run_intervene,
+    run_swap,
+    run_walk,
+    show_interventions,
+)
 from .labels import MISSING, AttributeLabels, ClassLabels, Labels
 from .models import Model
 from .saving import load, read_config
@@ -56,6 +66,8 @@ class Evaluate:
     """The run's folder."""
     data: OptionalStr = None
     """Other data, as for train; its test part is used."""
+    interventions: bool = False
+    """Also judge interventions and swaps, with a classifier trained apart for it."""
     json: bool = False
     """Print all metrics as JSON."""
 
@@ -79,11 +91,21 @@ class Generate:
     """Of the draws."""
 
 
-COMMANDS: dict[str, Any] = {"train": Train, "evaluate": Evaluate, "generate": Generate}
+COMMANDS: dict[str, Any] = {
+    "train": Train,
+    "evaluate": Evaluate,
+    "generate": Generate,
+    "intervene": Intervene,
+    "swap": Swap,
+    "walk": Walk,
+}
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Generate, tyro.conf.subcommand("generate")]
+    | Annotated[Intervene, tyro.conf.subcommand("intervene")]
+    | Annotated[Swap, tyro.conf.subcommand("swap")]
+    | Annotated[Walk, tyro.conf.subcommand("walk")]
 )
 
 
@@ -155,8 +177,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 run_train(command)
             elif isinstance(command, Evaluate):
                 run_evaluate(command)
-            else:
+            elif isinstance(command, Generate):
                 run_generate(command)
+            elif isinstance(command, Intervene):
+                run_intervene(command)
+            elif isinstance(command, Swap):
+                run_swap(command)
+            else:
+                run_walk(command)
         return 0
     except InputError as error:
         print(f"pyro-ssvae: {' '.join(str(error).split())}", file=sys.stderr)
@@ -198,10 +226,15 @@ def run_evaluate(command: Evaluate) -> None:
     if not isinstance(judged, dict) or not judged.keys() <= {"known_classes", "left_out"}:
         raise InputError(f"{command.run / 'config.json'}: it is not a run's configuration ('judged' is missing)")
     metrics = evaluate(model, whole.x_test, y_test, **judged)
+    if command.interventions:
+        name = command.data or source.data
+        metrics["interventions"] = judged_interventions(command.run, model, whole, name, progress=not command.json)
     if command.json:
         print(json.dumps(metrics, indent=2))
     else:
         show(f"{command.run} on {whole.name}: {len(whole.x_test)} test points", {"test": metrics})
+        if command.interventions:
+            show_interventions(metrics["interventions"])
 
 
 def numbered_as(labels: Labels, whole: Dataset) -> torch.Tensor:

@@ -56,11 +56,13 @@ def interventions(
             groups.append(Part(grid, [_fit(word, 10, lines=2) for word in labels.names], name))
     before = torch.stack([unit_scale(x), _reconstruct(model, x, seed)], 1)
     start = Part(before, BEFORE)
-    figure, axes = _lay([[start, *groups[i : i + BAND]] for i in range(0, len(groups), BAND)])
+    figure, axes = _lay([[start, *groups[i : i + BAND]] for i in range(0, len(groups), BAND)], bottom=0.22)
     for row in axes:
         for ax, part in zip(row[1:], groups):
             _frame(ax, part.grid, frames[part.title])
         groups = groups[BAND:]
+    left = axes[0][0].get_position().x0
+    figure.text(left, 0.01, "framed: other than in the image", fontsize=7, color=VERMILLION, va="bottom")
     return figure
 
 
@@ -188,8 +190,8 @@ def intervention_bars(metrics: Mapping[str, Any], ax: Axes | None = None) -> Fig
         panel.grid(True, axis="x")
         panel.tick_params(axis="y", length=0)
         panel.set_title(title, loc="left")
-    chance = "red line: chance"
-    figure.supxlabel(f"{chance};  diamond: what the judge reads on reconstructions", fontsize=8, color=GREY)
+    note = "vertical line: chance;  diamond: what the judge reads on reconstructions"
+    figure.supxlabel(note, fontsize=8, color=GREY)
     return figure
 
 

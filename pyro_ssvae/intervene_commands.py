@@ -212,8 +212,9 @@ def asked_image(
     if (file is None) == (index is None):
         raise InputError(f"{file_option}, {index_option}: one of the two is needed, an image's file or a test point")
     if file is not None:
-        if file.is_dir():
-            raise InputError(f"{file_option} {file}: it is a folder; an image's file is needed")
+        if not file.is_file():
+            what = "it is a folder" if file.is_dir() else "no such file"
+            raise InputError(f"{file_option} {file}: {what}; an image's file is needed")
         channels, height, width = model.input_shape
         pixels = decode(file, grey=channels == 1, size=(height, width))
         return unit_scale(torch.from_numpy(pixels.copy())).unsqueeze(0)
@@ -280,7 +281,7 @@ SHOWN = (
     ("preservation_labels", "others as labelled"),
     ("preservation_kinds", "other kinds preserved"),
     ("carry_over", "kind carried over"),
-    ("carry_over_without", "kind carried to points without"),
+    ("carry_over_without", "to points without"),
     ("diversity_pixels", "variance a pixel"),
     ("diversity_features", "variance a feature"),
 )
@@ -289,9 +290,11 @@ SHOWN = (
 def show_interventions(metrics: dict[str, Any]) -> None:
     """Print the metrics of interventions as a table: means with everything beside them, then one row an attribute."""
     about = f"{metrics['points']} test points, {metrics['draws']} draws each"
-    table = Table(title=f"interventions, read by the judge: {about}", title_justify="left")
-    for column in ("", "mean", "95% interval", "chance", "ceiling: real", "reconstructed"):
-        table.add_column(column, justify="right" if column else "left")
+    note = "real, recon.: the ceiling, what the judge reads on real points and on reconstructions"
+    table = Table(title=f"interventions, as the judge reads them: {about}", title_justify="left", caption=note)
+    table.add_column("", no_wrap=True)
+    for column in ("mean", "95% interval", "chance", "real", "recon."):
+        table.add_column(column, justify="right", no_wrap=True)
 
     def cell(value: float | None) -> str:
         return "" if value is None else f"{value:.3f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
@@ -299,7 +302,7 @@ def show_interventions(metrics: dict[str, Any]) -> None:
     for key, words in SHOWN:
         if key in metrics:
             m = metrics[key]["mean"]
-            between = "" if m["low"] is None else f"{cell(m['low'])} to {cell(m['high'])}"
+            between = "" if m["low"] is None else f"{cell(m['low'])}–{cell(m['high'])}"
             best = [cell(m["ceiling"][name]) for name in ("real", "reconstruction")]
             table.add_row(words, cell(m["value"]), between, cell(m["chance"]), *best)
     Console().print(table)

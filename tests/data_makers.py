@@ -44,8 +44,11 @@ def noise(path: Path, side: int = 40, seed: int = 0) -> Path:
     return path
 
 
-def folder(root: Path, csv: str | bytes, images: Sequence[str] = ("a.png", "b.png", "c.png", "d.png")) -> Path:
-    """A folder of grey images and a labels.csv."""
+def folder(root: Path, csv: str | bytes, images: Sequence[str] | None = None) -> Path:
+    """A folder of grey images, by default those of a.png to d.png that the labels.csv lists, and that labels.csv."""
+    if images is None:
+        text = csv if isinstance(csv, str) else csv.decode("utf-8", "replace")
+        images = [name for name in ("a.png", "b.png", "c.png", "d.png") if name in text] or ["a.png"]
     root.mkdir(parents=True, exist_ok=True)
     for i, name in enumerate(images):
         picture(root / name, value=10 * (i + 1))

@@ -124,7 +124,7 @@ def test_images_that_cannot_be_read_are_refused() -> None:
     right = Intervene(run, set=("hat=1",))
     Path("words.png").write_text("no image")
     refused(lambda: run_intervene(replace(right, image=Path("words.png"))), "words.png", "no readable image")
-    refused(lambda: run_intervene(replace(right, image=Path("absent.png"))), "absent.png", "no readable image")
+    refused(lambda: run_intervene(replace(right, image=Path("absent.png"))), "--image absent.png", "no such file")
     refused(lambda: run_intervene(replace(right, image=run)), "--image run", "folder")
     refused(lambda: run_intervene(right), "--image", "--index", "one of the two")
     refused(lambda: run_intervene(replace(right, index=0, image=Path("a.png"))), "--image", "--index")

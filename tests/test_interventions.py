@@ -187,7 +187,9 @@ def test_bootstrap_interval_is_the_binomial_one() -> None:
 def test_donors_are_of_another_kind_and_balanced() -> None:
     own = torch.tensor([0] * 30 + [1] * 10 + [2] * 5 + [-1] * 8)
     donor_kinds = torch.tensor([0] * 50 + [1] * 3 + [2])
-    chosen = donor_kinds[choose_donors(own, donor_kinds, 3)]
+    rows = choose_donors(own, donor_kinds, 3)
+    assert len(rows.unique()) > 20
+    chosen = donor_kinds[rows]
     assert chosen.shape == (53, 3)
     assert not (chosen == own.unsqueeze(1)).any()
     for kind in (0, 1, 2, -1):

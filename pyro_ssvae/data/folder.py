@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..labels import MISSING
 from .checks import check_bytes, reason, shown
 from .dataset import Dataset
 from .images import SUFFIXES, ImageSize, decode, height_width, inspect
@@ -24,8 +23,8 @@ CSV = "labels.csv"
 def load_folder(folder: Path, *, image_size: ImageSize = None) -> Dataset:
     """Return the images that ``labels.csv`` lists, uint8 ``[N, C, S, S]``, and their labels.
 
-    Images in the folder (and below) that it doesn't list are further training points without a label; hidden files
-    are left alone. Without a column ``split``, a stratified fifth of the listed images is the test.
+    Every image in the folder and below needs a row, with an empty cell where its label is missing; hidden files are
+    left alone. Without a column ``split``, a stratified fifth of the images is the test.
 
     C is 1 where all images are grey, else 3. ``image_size`` decides on S; without it S is 28 where the shorter side
     is at most 32 in the median, else 64. An image's largest centred part of that shape is scaled.
@@ -47,12 +46,15 @@ def load_folder(folder: Path, *, image_size: ImageSize = None) -> Dataset:
         )
     listed = set(table.files)
     unlisted = [name for name, path in files.items() if name not in listed and _is_image(path)]
-    pixels = torch.from_numpy(_read([files[name] for name in (*table.files, *unlisted)], size, str(folder)))
-    n = len(table.files)
+    if unlisted:
+        more = f" (and {len(unlisted) - 1} more)" if len(unlisted) > 1 else ""
+        raise InputError(
+            f"{folder / CSV}: no row for {shown(unlisted[0])}{more}; each image needs one, with an empty cell "
+            "where its label is missing"
+        )
+    pixels = torch.from_numpy(_read([files[name] for name in table.files], size, str(folder)))
     train, test = _split(table.y, table.test, folder)
-    extra = torch.full((len(unlisted), *table.labels.event_shape), MISSING)
-    x, y = torch.cat([pixels[train], pixels[n:]]), torch.cat([table.y[train], extra])
-    return Dataset(folder.resolve().name, x, y, pixels[test], table.y[test], table.labels)
+    return Dataset(folder.resolve().name, pixels[train], table.y[train], pixels[test], table.y[test], table.labels)
 
 
 def _split(y: Tensor, test: Tensor | None, folder: Path) -> tuple[Tensor, Tensor]:

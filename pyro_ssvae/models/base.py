@@ -176,4 +176,3 @@ def labels_of(y: Any, n: int, labels: Labels, device: torch.device) -> Tensor:
     if y.shape == labels.event_shape:
         y = y.expand((n, *labels.event_shape))
     return labels.check(y, n, device)
-

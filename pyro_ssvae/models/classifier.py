@@ -78,6 +78,3 @@ class Classifier(Classifying):
     def encode(self, x: Any) -> dist.TorchDistribution:
         """The features as a point mass, batch shape [B], event shape [H]."""
         return dist.Delta(self.each(lambda x: self.encoder(self.likelihood.standardize(x)), x), event_dim=1)
-
-
-
