@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 import re
 import sys
 import warnings
@@ -28,10 +27,12 @@ from .intervene_commands import (
     Intervene,
     Swap,
     Walk,
+    check,
     judged_interventions,
     run_intervene,
     run_swap,
     run_walk,
+    save_picture,
     show_interventions,
 )
 from .labels import MISSING, AttributeLabels, ClassLabels, Labels
@@ -254,13 +255,7 @@ def numbered_as(labels: Labels, whole: Dataset) -> torch.Tensor:
 
 def run_generate(command: Generate) -> None:
     """``pyro-ssvae generate``."""
-    for name, value, low, high in (("n", command.n, 1, 1000), ("seed", command.seed, 0, 2**32 - 1)):
-        if not low <= value <= high:
-            raise InputError(f"--{name}: {value}; a whole number from {low} to {high} is needed")
-    if command.out is not None and command.out.suffix.lower() not in (".png", ".pdf", ".svg"):
-        raise InputError(f"--out {command.out}: a name that ends in .png, .pdf or .svg is needed")
-    if command.out is not None and os.path.lexists(command.out):
-        raise InputError(f"--out {command.out}: this file is there already; another name is needed")
+    check(command, n=(1, 1000))
     model = load(command.run)
     if not hasattr(model, "generate"):
         raise InputError(f"{command.run}: a {type(model).__name__.lower()} generates nothing; another run is needed")
@@ -269,18 +264,7 @@ def run_generate(command: Generate) -> None:
     else:
         label = asked_label(model, command.label)
         figure = figures.samples(model, command.n, label, seed=command.seed, title=command.label)
-    numbers = (f"-{i}" if i > 1 else "" for i in range(1, 1_000_000))
-    names = (command.run / "figures" / f"generated{number}.png" for number in numbers)
-    out = command.out or next(path for path in names if not os.path.lexists(path))
-    picture = io.BytesIO()
-    figure.savefig(picture, format=out.suffix[1:].lower())
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with open(out, "xb") as file:
-            file.write(picture.getvalue())
-    except OSError as error:
-        raise InputError(f"--out {out}: it cannot be written ({error.strerror})") from None
-    print(f"picture: {out}")
+    print(f"picture: {save_picture(figure, command.out, command.run, 'generated')}")
 
 
 def asked_label(model: Model, words: str) -> torch.Tensor:

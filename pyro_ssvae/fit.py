@@ -53,7 +53,8 @@ class FitSettings:
     average: float = 0.99
     """Decay of the moving average of the weights, which is what a trained model has; 0 keeps the last weights."""
     augment: str = "auto"
-    """Random changes of each batch: none, affine, affine+flip (images), noise; auto chooses by the data's kind."""
+    """Random changes of each batch: none, affine, affine+flip (images), noise; auto chooses by the data's kind,
+    and none for a ReVAE, whose pictures would be moved too."""
     seed: int = 0
     """Of the order of rows, the weights' noise and the augmentation."""
     device: str = "auto"
@@ -122,7 +123,7 @@ def fit(
     x, y = x.to(fabric.device), y.to(fabric.device)
     if hasattr(model, "prepare") and not resume:
         model.prepare(x, y)  # type: ignore[operator]
-    augment = make_augmentation(s.augment, x)
+    augment = make_augmentation(getattr(model, "augmentation", "auto") if s.augment == "auto" else s.augment, x)
 
     known = (y != MISSING).reshape(len(y), -1).any(1).nonzero().squeeze(-1).cpu()
     batch_size = min(s.batch_size, len(x))

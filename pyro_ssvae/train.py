@@ -312,7 +312,8 @@ def baseline(
     size = training.batch_size
     steps = len(history["epoch"]) * (len(part.x) // min(size, len(part.x)))
     n = int(rows.sum())
-    own = replace(training, epochs=max(1, steps // (n // min(size, n))))
+    augment = MODELS[settings.network.model].augmentation if training.augment == "auto" else training.augment
+    own = replace(training, epochs=max(1, steps // (n // min(size, n))), augment=augment)
     started = time.monotonic()
     fit(trunk, part.x[rows], part.y[rows], progress=not settings.quiet, **asdict(own))
     seconds = time.monotonic() - started

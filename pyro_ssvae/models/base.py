@@ -28,12 +28,14 @@ class Model(nn.Module):
 
     :ivar labels: what ``y`` means; None for a model without labels.
     :ivar input_shape: shape of one data point.
+    :ivar augmentation: what ``augment="auto"`` of :func:`pyro_ssvae.fit` means for this model.
     :ivar config: how :func:`pyro_ssvae.create_model` made this model; None for one made from networks of one's own.
     """
 
     labels: Labels | None
     input_shape: tuple[int, ...]
     likelihood: Likelihood
+    augmentation = "auto"
 
     def __init__(self) -> None:
         super().__init__()

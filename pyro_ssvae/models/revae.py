@@ -44,7 +44,9 @@ class ReVAE(Characteristics, Classifying):
     :param latent_dim: D = width of z_c and z_s together.
     :param label_dim: d, latent dimensions an attribute (1, the paper's, by default), or the width of z_c for classes
         (K by default).
-    :param alpha: weight of ``log q(y_O | x)``; 1 is the paper's bound, more presses harder on the few labels.
+    :param alpha: weight of ``log q(y_O | x)``. 1 is the paper's bound; but with w detached as a whole, the gradients of
+        ``-E[w log q(y_O | z_c)]`` and ``log q(y_O | x)`` then cancel on labelled rows, so that the head would learn
+        from missing labels alone. 100 (choice) lets few labels be heard beside thousands of pixels.
     :param detach: what of w(z) carries no gradient, see :class:`~pyro_ssvae.models.revae_bound.ReVAEBound`.
     :param integral: how q(y | x) is computed: ``"quadrature"`` (attributes: one-dimensional, exact to 1e-3 nats) or
         ``"samples"`` (100 joint draws with the current z among them, as in the released code; always for classes).
@@ -68,6 +70,8 @@ class ReVAE(Characteristics, Classifying):
     While enumerated, ``y_unobserved`` has a further dimension on the left, of size 2 or K.
     """
 
+    augmentation = "none"  # a moved picture would be reconstructed, and intervened on, as moved
+
     def __init__(
         self,
         encoder: nn.Module,
@@ -76,7 +80,7 @@ class ReVAE(Characteristics, Classifying):
         *,
         latent_dim: int,
         label_dim: int | None = None,
-        alpha: float = 1.0,
+        alpha: float = 100.0,
         detach: Detach = "all",
         integral: Literal["quadrature", "samples"] = "quadrature",
         missing: Literal["enumerate", "sample"] = "enumerate",
