@@ -53,14 +53,13 @@ class FitSettings:
     average: float = 0.99
     """Decay of the moving average of the weights, which is what a trained model has; 0 keeps the last weights."""
     augment: str = "auto"
-    """Random changes of each batch: none, affine, affine+flip (images), noise; auto chooses by the data's kind,
-    and none for a ReVAE, whose pictures would be moved too."""
+    """Random changes of each batch: none, affine, affine+flip (images), noise; auto chooses by data and model."""
     seed: int = 0
     """Of the order of rows, the weights' noise and the augmentation."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda or mps."""
     precision: str = "32-true"
-    """Lightning Fabric's: 32-true, bf16-mixed, 16-mixed, 64-true."""
+    """Of the numbers, as Lightning Fabric names them: 32-true or 64-true."""
 
 
 class Step(nn.Module):
@@ -402,6 +401,8 @@ def check_settings(s: FitSettings) -> None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise InputError(f"{name}: {value!r}; a whole number from {low} to {high} is needed")
+    if s.precision not in ("32-true", "64-true"):
+        raise InputError(f"precision: {s.precision!r}; 32-true or 64-true is needed")
     for name, fine, what in (
         ("learning_rate", lambda v: 0 < v < 10, "above 0 and below 10"),
         ("weight_decay", lambda v: 0 <= v < 10, "from 0 to below 10"),

@@ -56,10 +56,9 @@ class DataSettings:
     """Which data, and how many of its labels."""
 
     data: str = "digits"
-    """digits, mnist, fashion-mnist, har, har-windows, or the path of an .npz file or a folder with labels.csv."""
+    """digits, mnist, fashion-mnist, har, har-windows, avatars, celeba, or the path of an .npz file or a folder."""
     labels: OptionalStr = None
-    """How many of the known labels are kept: all, 0, a count, or a fraction such as 0.1; by default 50 of a data set
-    with a name, and all of your own."""
+    """How many known labels are kept: all, 0, a count, or a fraction; by default 50, of your own data all."""
     hide_classes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="STR ...", help_behavior_hint="")] = ()
     """Classes of which no label is kept, to be found from the data alone."""
     leave_out: OptionalStr = None

@@ -42,8 +42,8 @@ class ReVAE(Characteristics, Classifying):
     :param decoder: ``z [B, D]`` → ``[B, *input_shape]``.
     :param labels: A attributes or K classes.
     :param latent_dim: D = width of z_c and z_s together.
-    :param label_dim: d, latent dimensions an attribute (1, the paper's, by default), or the width of z_c for classes
-        (K by default).
+    :param label_dim: d, latent dimensions an attribute, or the width of z_c for classes (K by default). The paper has
+        1; by default (choice) up to 4, as long as z_s keeps at least 8, so that z_c^i can hold which kind it is.
     :param alpha: weight of ``log q(y_O | x)``. 1 is the paper's bound; but with w detached as a whole, the gradients of
         ``-E[w log q(y_O | z_c)]`` and ``log q(y_O | x)`` then cancel on labelled rows, so that the head would learn
         from missing labels alone. 100 (choice) lets few labels be heard beside thousands of pixels.
@@ -97,7 +97,8 @@ class ReVAE(Characteristics, Classifying):
         self.labels: Labels = labels
         self.factorised = isinstance(labels, AttributeLabels)
         self.plates = 2 if self.factorised else 1
-        d = label_dim or (1 if self.factorised else labels.size)
+        roomy = min(4, max(1, (latent_dim - 8) // labels.size))
+        d = label_dim or (roomy if self.factorised else labels.size)
         self.label_dim = d
         self.characteristic_dim = labels.size * d if self.factorised else d
         if latent_dim <= self.characteristic_dim:
