@@ -95,6 +95,8 @@ class AugmentedVAE(Classifying):
         super().__init__()
         if class_input not in ("probabilities", "enumerate", "sparse"):
             raise InputError(f"class_input: {class_input!r}; 'probabilities', 'enumerate' or 'sparse' is needed")
+        if class_prior not in ("estimated", "uniform"):
+            raise InputError(f"class_prior: {class_prior!r}; 'estimated' or 'uniform' is needed")
         if class_input == "sparse" and not isinstance(labels, ClassLabels):
             raise InputError("class_input: 'sparse' needs class labels; attributes take 'probabilities' or 'enumerate'")
         if class_input == "enumerate" and labels.num_configurations > MOST_CONFIGURATIONS:
