@@ -29,7 +29,8 @@ from .errors import InputError, nearest
 from .labels import MISSING
 from .training_state import History, TrainingState
 
-STEPS = 2000  # of a training whose number of epochs nobody gave; half of it for points of over 4,096 numbers
+# Steps of a training whose number of epochs nobody gave, for points of at most so many numbers each.
+STEPS = ((256, 1500), (4096, 2000), (math.inf, 1000))
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -41,7 +42,7 @@ class FitSettings:
     """How to train."""
 
     epochs: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
-    """Passes over the data; by default as many as make about 2,000 steps (1,000 for points of over 4,096 numbers)."""
+    """Passes over the data; by default as many as make 1,000 to 2,000 steps, depending on the points' size."""
     batch_size: int = 256
     """Rows a step, drawn from all rows."""
     labelled_rows: int = 64
@@ -128,7 +129,7 @@ def fit(
     batch_size = min(s.batch_size, len(x))
     extra = s.labelled_rows if 0 < len(known) * (batch_size + s.labelled_rows) < s.labelled_rows * len(x) else 0
     per_epoch = len(x) // batch_size
-    enough = STEPS if x[0].numel() <= 4096 else STEPS // 2
+    enough = next(steps for most, steps in STEPS if x[0].numel() <= most)
     epochs = s.epochs if s.epochs is not None else max(1, math.ceil(enough / per_epoch))
     steps = epochs * per_epoch
 
