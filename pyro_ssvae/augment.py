@@ -44,6 +44,11 @@ def affine(
     return F.grid_sample(x, grid, align_corners=False).clamp(0, 1)
 
 
+def unit_scale(x: Tensor) -> Tensor:
+    """uint8 pixels as numbers in [0, 1]; all else as it is."""
+    return x / 255 if x.dtype == torch.uint8 else x
+
+
 def make_augmentation(name: str, x: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the function that changes a batch of data like ``x``.
 

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor, nn
 
+from .augment import unit_scale
 from .errors import InputError, nearest
-from .evaluate import batched, evaluating, unit_scale
+from .evaluate import batched, evaluating
 from .figures import BLUE, GREY, VERMILLION, _fit, _gap, _inches, _mosaic, styled
 from .labels import AttributeLabels, ClassLabels
 

@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from .augment import unit_scale
 from .errors import InputError
 from .labels import MISSING, ClassLabels
 from .metrics import attribute_metrics, class_metrics, clustering_metrics, semi_unsupervised_metrics
@@ -133,18 +134,24 @@ def evaluating(model: nn.Module, seed: int = 0) -> Iterator[None]:
     """Evaluation mode, no gradients, and random numbers from ``seed``; afterwards all is as it was."""
     training = {module: module.training for module in model.modules()}
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    cuda = device.type == "cuda"
     model.eval()
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[device] if cuda else []):
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed would also touch devices not in use
-            if cuda:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
+        with torch.no_grad(), seeded(device, seed):
             yield
     finally:
         for module, mode in training.items():
             module.training = mode
+
+
+@contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Random numbers from ``seed`` for a while; afterwards the global state is as it was."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also touch devices not in use
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
 
 
 def batched(
@@ -153,11 +160,6 @@ def batched(
     """``function`` of x, ``batch_size`` rows at a time, while :func:`evaluating`; the results joined on the CPU."""
     with evaluating(model, seed):
         return torch.cat([function(part).cpu() for part in x.split(batch_size)])
-
-
-def unit_scale(x: Tensor) -> Tensor:
-    """uint8 images on [0, 1]; floats as they are."""
-    return x / 255 if x.dtype == torch.uint8 else x
 
 
 def _inputs(model: nn.Module, x: Any) -> Tensor:

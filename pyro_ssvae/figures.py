@@ -21,8 +21,9 @@ from matplotlib.textpath import TextPath
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 
+from .augment import unit_scale
 from .errors import InputError
-from .evaluate import batched, evaluating, unit_scale
+from .evaluate import batched, evaluating
 from .labels import MISSING, AttributeLabels, ClassLabels
 
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"

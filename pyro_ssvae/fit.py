@@ -24,7 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from .augment import make_augmentation
+from .augment import make_augmentation, unit_scale
 from .errors import InputError, nearest
 from .labels import MISSING
 from .training_state import History, TrainingState
@@ -137,7 +137,7 @@ def fit(
     store = pyro.get_param_store()
     with store.scope(store.get_state()) as apart:
         objective = Step(model)
-        free = parameters_outside(objective, to_unit(x[:2]), y[:2])
+        free = parameters_outside(objective, unit_scale(x[:2]), y[:2])
         trained = [p for p in [*model.parameters(), *free] if p.requires_grad]
         optimizer = make_optimizer(trained, s)
         step, wrapped = fabric.setup(objective.train(), optimizer)
@@ -163,7 +163,7 @@ def fit(
                     if hasattr(model, "anneal"):
                         model.anneal(state.done / steps)  # type: ignore[operator]
                     with divergence(s, state.done, epoch):
-                        loss = step(augment(to_unit(x[rows])), y[rows])
+                        loss = step(augment(unit_scale(x[rows])), y[rows])
                     wrapped.zero_grad()
                     fabric.backward(loss)
                     wrapped.step()
@@ -318,11 +318,6 @@ def moving_average(decay: float) -> Callable[..., None]:
         get_ema_multi_avg_fn(min(decay, (1 + n) / (10 + n)))(averaged, current, count)
 
     return update
-
-
-def to_unit(x: Tensor) -> Tensor:
-    """uint8 pixels as numbers in [0, 1]; all else as it is."""
-    return x.to(torch.get_default_dtype()) / 255 if x.dtype == torch.uint8 else x
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:

@@ -16,11 +16,11 @@ from rich.table import Table
 from torch import Tensor
 
 from . import characteristic_figures as pictures
+from .augment import unit_scale
 from .data import Dataset
 from .data.avatars import avatar_factors
 from .data.images import decode
 from .errors import InputError, nearest
-from .evaluate import unit_scale
 from .interventions import evaluate_interventions
 from .judge import Factors, judge_for
 from .labels import ClassLabels

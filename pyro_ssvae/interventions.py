@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .augment import unit_scale
 from .errors import InputError
-from .evaluate import batched, evaluating, unit_scale
+from .evaluate import batched, evaluating
 from .judge import Factors, Reading
 from .labels import MISSING, ClassLabels, Labels
 

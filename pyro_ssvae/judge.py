@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .augment import affine, make_augmentation
+from .augment import affine, make_augmentation, unit_scale
 from .checkpoint import load_tensors, save_tensors
 from .data import Dataset, fingerprint
 from .data.cache import keep, places
 from .errors import InputError
-from .evaluate import evaluating, unit_scale
+from .evaluate import evaluating, seeded
 from .fit import one_cycle, progress_bar
 from .labels import MISSING, ClassLabels, Labels, describe, restore
 from .networks import default_encoder, features
@@ -187,17 +186,6 @@ def endless_rows(n: int, size: int, seed: int) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(seed)
     while True:
         yield from torch.randperm(n, generator=generator)[: n // size * size].split(size)
-
-
-@contextmanager
-def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Random numbers from ``seed`` for a while; afterwards the global state is as it was."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
 
 
 def judge_for(
