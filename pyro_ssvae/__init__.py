@@ -1,12 +1,15 @@
 """Semi-supervised variational autoencoders on Pyro, for many data points and few labels."""
 
 from . import data, figures
+from .doubt import class_posterior, doubts, least_sure
 from .errors import InputError
 from .evaluate import anomaly_scores, evaluate
 from .fit import FitSettings, fit
 from .labels import MISSING, AttributeLabels, ClassLabels
 from .models import VAE, AugmentedVAE, Classifier, Model, ReVAE, create_model
+from .posterior import posterior
 from .saving import load, save
+from .sites import Sites, sites
 
 __all__ = [
     "MISSING",
@@ -19,12 +22,18 @@ __all__ = [
     "InputError",
     "Model",
     "ReVAE",
+    "Sites",
     "anomaly_scores",
+    "class_posterior",
     "create_model",
     "data",
+    "doubts",
     "evaluate",
     "figures",
     "fit",
+    "least_sure",
     "load",
+    "posterior",
     "save",
+    "sites",
 ]

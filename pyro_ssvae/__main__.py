@@ -23,6 +23,7 @@ from .data import Dataset
 from .errors import InputError, nearest
 from .evaluate import evaluate
 from .fit import Interrupted
+from .inspect_commands import Inspect, run_inspect
 from .intervene_commands import (
     Intervene,
     Swap,
@@ -99,6 +100,7 @@ COMMANDS: dict[str, Any] = {
     "intervene": Intervene,
     "swap": Swap,
     "walk": Walk,
+    "inspect": Inspect,
 }
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
@@ -107,6 +109,7 @@ Command = (
     | Annotated[Intervene, tyro.conf.subcommand("intervene")]
     | Annotated[Swap, tyro.conf.subcommand("swap")]
     | Annotated[Walk, tyro.conf.subcommand("walk")]
+    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
 )
 
 
@@ -184,6 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 run_intervene(command)
             elif isinstance(command, Swap):
                 run_swap(command)
+            elif isinstance(command, Inspect):
+                run_inspect(command)
             else:
                 run_walk(command)
         return 0

@@ -353,11 +353,11 @@ def stop_requests(listen: bool) -> Iterator[Callable[[], bool]]:
             signal.signal(number, handler)
 
 
-def check_data(model: nn.Module, x: Any, y: Any) -> tuple[Tensor, Tensor]:
+def check_data(model: nn.Module, x: Any, y: Any, least: int = 2) -> tuple[Tensor, Tensor]:
     """Return ``x`` and ``y`` as tensors, or raise :class:`InputError` naming the first row that cannot be used."""
     x = numbers(x, "x")
-    if x.dim() < 2 or len(x) < 2:
-        raise InputError(f"x: shape {list(x.shape)}; at least 2 points are needed, [N, ...]")
+    if x.dim() < 2 or len(x) < least:
+        raise InputError(f"x: shape {list(x.shape)}; at least {least} points are needed, [N, ...]")
     if x.dtype != torch.uint8:
         x = x.to(torch.get_default_dtype())
         bad = ~torch.isfinite(x).reshape(len(x), -1).all(1)

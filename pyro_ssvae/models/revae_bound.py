@@ -49,6 +49,29 @@ class ReVAEBound(TraceEnum_ELBO):
             # Pyro warns that x may depend on the enumerated y; it depends on z_c alone.
             warnings.filterwarnings("ignore", 'at model site "x", possibly invalid dependency')
             ((p, q),) = self._get_traces(model, guide, args, kwargs)
+        y = args[1] if len(args) > 1 else kwargs.get("y")
+        parts, w, log_q_x = self._parts(p, q, args[0], y)
+        weighted = w * sum(parts.values())
+        log_q_y = q.nodes["y_unobserved"]["log_prob"] if "y_unobserved" in q.nodes else torch.zeros(())
+        if log_q_y.dim() == self.max_plate_nesting:
+            # y is drawn, not enumerated: the score function's part of the gradient, of value 0
+            score = log_q_y.sum(-2) if self.max_plate_nesting == 2 else log_q_y
+            weighted = weighted + weighted.detach() * (score - score.detach())
+        return weighted + self.alpha * log_q_x
+
+    def terms(self, p: Any, q: Any, x: Tensor, y: Tensor | None = None) -> dict[str, Tensor]:
+        """What :meth:`rows` sums at one draw: w(z) times each site's share, and α log q(y_O | x); ``[B]`` nats each.
+
+        ``q(y_O|z_c)`` counts with the site ``y_observed``.
+
+        :param p: the model's trace.
+        :param q: the guide's, both with their log-probabilities.
+        """
+        parts, w, log_q_x = self._parts(p, q, x, y)
+        return {**{name: w * part for name, part in parts.items()}, "log q(y_observed | x)": self.alpha * log_q_x}
+
+    def _parts(self, p: Any, q: Any, x: Tensor, y: Tensor | None) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Each site's share ``[B]`` of what w(z) weighs, w(z), and log q(y_O | x)."""
         log_q_y = q.nodes["y_unobserved"]["log_prob"] if "y_unobserved" in q.nodes else torch.zeros(())
         weights, nest = log_q_y.exp(), self.max_plate_nesting
 
@@ -57,21 +80,20 @@ class ReVAEBound(TraceEnum_ELBO):
                 log_prob = (weights * torch.where(weights > 0, log_prob, 0.0)).sum(0)
             return log_prob.sum(-2) if log_prob.dim() == 2 else log_prob
 
-        def total(trace: Any) -> Tensor:
-            sites = (site for site in trace.nodes.values() if site["type"] == "sample")
-            return sum((expected(site["log_prob"]) for site in sites), torch.zeros(()))
-
+        x = self.vae.inputs(x)
+        parts: dict[str, Tensor] = {}
+        for trace, sign in ((p, 1), (q, -1)):
+            for name, site in trace.nodes.items():
+                if site["type"] == "sample" and site["log_prob"].dim() > 0:  # the plates' own have none
+                    parts[name] = parts.get(name, 0.0) + sign * expected(site["log_prob"])
         z_c, q_z_c = q.nodes["z_c"]["value"], q.nodes["z_c"]["fn"].base_dist
-        y = self.vae.targets(args[1] if len(args) > 1 else kwargs.get("y"), self.vae.inputs(args[0]))
+        y = self.vae.targets(y, x)
         log_q_x = self.vae.log_q_known(y, q_z_c.loc, q_z_c.scale, z_c)
         numerator = self.vae.log_q_known_given_z(y, z_c.detach() if self.detach == "numerator" else z_c)
         w = (numerator - log_q_x).exp()
         w = w.detach() if self.detach == "all" else w
-        weighted = w * (total(p) - total(q) - self.vae.log_q_known_given_z(y, z_c))
-        if log_q_y.dim() == nest:  # y is drawn, not enumerated: the score function's part of the gradient, of value 0
-            score = log_q_y.sum(-2) if nest == 2 else log_q_y
-            weighted = weighted + weighted.detach() * (score - score.detach())
-        return weighted + self.alpha * log_q_x
+        parts["y_observed"] = parts["y_observed"] - self.vae.log_q_known_given_z(y, z_c)
+        return parts, w, log_q_x
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The negative bound, summed over the batch."""
