@@ -10,6 +10,7 @@ from .models import VAE, AugmentedVAE, Classifier, Model, ReVAE, create_model
 from .posterior import posterior
 from .saving import load, save
 from .sites import Sites, sites
+from .suggest import suggest
 
 __all__ = [
     "MISSING",
@@ -36,4 +37,5 @@ __all__ = [
     "posterior",
     "save",
     "sites",
+    "suggest",
 ]

@@ -39,6 +39,7 @@ from .intervene_commands import (
 from .labels import MISSING, AttributeLabels, ClassLabels, Labels
 from .models import Model
 from .saving import load, read_config
+from .suggest_commands import Suggest, run_suggest
 from .train import OptionalPath, OptionalStr, Train, load_data, settings_of, train
 
 # What a table shows of the metrics: key, words, digits.
@@ -101,6 +102,7 @@ COMMANDS: dict[str, Any] = {
     "swap": Swap,
     "walk": Walk,
     "inspect": Inspect,
+    "suggest": Suggest,
 }
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
@@ -110,6 +112,7 @@ Command = (
     | Annotated[Swap, tyro.conf.subcommand("swap")]
     | Annotated[Walk, tyro.conf.subcommand("walk")]
     | Annotated[Inspect, tyro.conf.subcommand("inspect")]
+    | Annotated[Suggest, tyro.conf.subcommand("suggest")]
 )
 
 
@@ -137,7 +140,7 @@ def complaint(arguments: Sequence[str], words: str) -> str:
     see = f"see pyro-ssvae {command} --help"
     for argument in arguments:
         name = argument.split("=")[0].replace("_", "-")
-        if re.match(r"--?[a-zA-Z]", name) and name not in [*options, "-h", "--help"]:
+        if re.match(r"--?[a-zA-Z]", name) and name not in [*options, "-n", "-h", "--help"]:
             close = nearest(name, options).replace("'", "")
             return f"{command}: there is no option {name}{close if 'mean' in close else f'; {see}'}"
     option = next(iter(re.findall(r"(?:parsing|argument) '?(--[a-z-]+)", words)), None)
@@ -189,6 +192,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 run_swap(command)
             elif isinstance(command, Inspect):
                 run_inspect(command)
+            elif isinstance(command, Suggest):
+                run_suggest(command)
             else:
                 run_walk(command)
         return 0

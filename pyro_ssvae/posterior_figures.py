@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from .augment import unit_scale
 from .figures import BLUE, GREY, ORANGE, VERMILLION, _fit, _inches, _lines, _mosaic, _panels, styled
 
 MOST_LATENTS = 16
@@ -117,6 +119,25 @@ def expected_points(x: Any, predictive: Any, *, draws: int = 4, ax: Axes | None 
     panel.xaxis.tick_top()
     panel.set_xticks([(i + 0.5) * pitch - 0.5 for i in range(len(words))], words)
     panel.tick_params(axis="x", length=0)
+    return figure
+
+
+@styled
+def contact_sheet(x: Any, titles: Sequence[str], columns: int = 5) -> Figure:
+    """Points beside one another, each under its title of up to two lines; vectors and series as lines.
+
+    :param x: images ``[n, C, H, W]``, vectors ``[n, D]`` or series ``[n, C, T]``.
+    """
+    x = unit_scale(torch.as_tensor(x).detach().cpu())
+    if x.dim() != 4:
+        return _lines([x[:, None]], ["point"], [title.replace("\n", " ") for title in titles], x, None)
+    rows = math.ceil(len(x) / columns)
+    figure = Figure(figsize=(1.5 * columns, 1.85 * rows), layout="constrained")
+    for i, title in enumerate(titles):
+        panel = figure.add_subplot(rows, columns, i + 1)
+        _mosaic(panel, x[None, i : i + 1].float(), [""], 1)
+        panel.set_anchor("S")
+        panel.set_title("\n".join(_fit(line, 20) for line in title.split("\n")), fontsize=7)
     return figure
 
 

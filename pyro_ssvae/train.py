@@ -39,6 +39,7 @@ OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_h
 OptionalFloat = Annotated[float | None, tyro.conf.arg(metavar="FLOAT", help_behavior_hint="")]
 OptionalStr = Annotated[str | None, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
 OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")]
+LEFT_OUT = tyro.conf.arg(metavar="PATH", help_behavior_hint="")
 
 CHOICES = {
     "class_input": ("probabilities", "enumerate", "sparse"),
@@ -61,6 +62,8 @@ class DataSettings:
     """How many known labels are kept: all, 0, a count, or a fraction; by default 50, of your own data all."""
     hide_classes: Annotated[tuple[str, ...], tyro.conf.arg(metavar="STR ...", help_behavior_hint="")] = ()
     """Classes of which no label is kept, to be found from the data alone."""
+    label_file: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, LEFT_OUT] = ()
+    """A CSV file with further labels of training points, as suggest writes it; may be given several times."""
     leave_out: OptionalStr = None
     """A class that training does not see at all, for anomaly detection."""
     image_size: OptionalInt = None
@@ -161,7 +164,24 @@ def prepare_data(source: DataSettings, seed: int, classes: int | None = None) ->
     train, x_val, y_val = datasets.hold_out(seen, fraction=min(0.1, 2000 / len(seen.x)), seed=0)
     y = datasets.hide_classes(train.y, train.labels, source.hide_classes) if source.hide_classes else train.y
     y = datasets.hide_labels(y, train.labels, source.keep, seed)
+    rows, files = training_rows(source, whole), row_names(source)
+    for path in source.label_file:
+        y = datasets.add_labels(Path(path), y, rows, train.labels, files)
     return whole, replace(train, y=y), (x_val, y_val)
+
+
+def training_rows(source: DataSettings, whole: Dataset) -> Tensor:
+    """Which rows of the whole data set :func:`prepare_data` leaves for training, in order."""
+    x, x_test = (torch.arange(len(part)).reshape(-1, 1) for part in (whole.x, whole.x_test))
+    numbered = replace(whole, x=x, x_test=x_test)
+    seen = numbered if source.leave_out is None else datasets.leave_out(numbered, source.leave_out)
+    train, _, _ = datasets.hold_out(seen, fraction=min(0.1, 2000 / len(seen.x)), seed=0)
+    return train.x.squeeze(1)
+
+
+def row_names(source: DataSettings) -> list[str] | None:
+    """The files that the rows of a folder's data set come from; None where rows have numbers alone."""
+    return datasets.training_files(Path(source.data)) if Path(source.data).is_dir() else None
 
 
 def train(settings: Train) -> Path:

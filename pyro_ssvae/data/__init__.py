@@ -7,7 +7,8 @@
 from .arrays import load_npz
 from .avatars import Factors, avatar_factors
 from .dataset import Dataset, fingerprint
-from .folder import load_folder
+from .folder import load_folder, training_files
+from .label_file import add_labels, label_file_text
 from .sources import NAMES, load
 from .splits import hide_classes, hide_labels, hold_out, known_rows, leave_out, split_rows
 
@@ -15,15 +16,18 @@ __all__ = [
     "NAMES",
     "Dataset",
     "Factors",
+    "add_labels",
     "avatar_factors",
     "fingerprint",
     "hide_classes",
     "hide_labels",
     "hold_out",
     "known_rows",
+    "label_file_text",
     "leave_out",
     "load",
     "load_folder",
     "load_npz",
     "split_rows",
+    "training_files",
 ]

@@ -57,6 +57,12 @@ def load_folder(folder: Path, *, image_size: ImageSize = None) -> Dataset:
     return Dataset(folder.resolve().name, pixels[train], table.y[train], pixels[test], table.y[test], table.labels)
 
 
+def training_files(folder: Path) -> list[str]:
+    """The names of the images of :func:`load_folder`'s training rows, in their order."""
+    table = read_labels_csv(folder / CSV)
+    return [table.files[i] for i in _split(table.y, table.test, folder)[0].tolist()]
+
+
 def _split(y: Tensor, test: Tensor | None, folder: Path) -> tuple[Tensor, Tensor]:
     """Rows of the training and of the test split."""
     if test is None or not bool(test.any()):

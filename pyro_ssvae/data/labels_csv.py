@@ -47,7 +47,7 @@ def read_labels_csv(path: Path) -> Table:
 
     :raises InputError: naming the row (the header is row 1) and the column.
     """
-    header, rows = _rows(path)
+    header, rows = read_rows(path)
     columns = {name: i for i, name in enumerate(header) if i > 0}
     split = columns.pop("split", None)
     if not columns:
@@ -73,7 +73,7 @@ def read_labels_csv(path: Path) -> Table:
         labels = class_labels(words)
     else:
         labels = AttributeLabels(list(columns))
-        y = torch.tensor([_attributes(cells, columns, row, path) for row, cells in rows])
+        y = torch.tensor([read_attributes(cells, columns, row, path) for row, cells in rows])
     return Table(files, y, labels, test)
 
 
@@ -91,7 +91,7 @@ def file_key(name: str, where: str) -> str:
     return "/".join(parts)
 
 
-def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header and, with their numbers, the rows that are not blank."""
     content = read_bytes(path, MAX_CSV_BYTES)
     try:
@@ -122,7 +122,7 @@ def _is_test(cell: str, row: int, path: Path) -> bool:
     return cell.strip().lower() == "test"
 
 
-def _attributes(cells: Sequence[str], columns: dict[str, int], row: int, path: Path) -> list[int]:
+def read_attributes(cells: Sequence[str], columns: dict[str, int], row: int, path: Path) -> list[int]:
     for name, i in columns.items():
         if cells[i].strip() not in _VALUES:
             raise InputError(

@@ -1,0 +1,87 @@
+"""Labels that a person fills in later: a CSV file with a row for each of some training points, and the way back."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..labels import MISSING, AttributeLabels, Labels
+from .checks import hint, shown
+from .labels_csv import file_key, read_attributes, read_rows
+
+
+def label_file_text(rows: Sequence[int], labels: Labels, files: Sequence[str] | None = None) -> str:
+    """The CSV file for some rows of the training points, its labels left to be filled in.
+
+    A header, and a line a point: its row under ``index``, or its file under ``file`` in the form of ``labels.csv``,
+    then an empty cell under ``label``, or under each attribute.
+
+    :param files: the names of all training rows, of a folder's data.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = list(labels.names) if isinstance(labels, AttributeLabels) else ["label"]
+    writer.writerow(["index" if files is None else "file", *columns])
+    for row in rows:
+        writer.writerow([row if files is None else files[row], *[""] * len(columns)])
+    return text.getvalue()
+
+
+def add_labels(path: Path, y: Tensor, rows: Tensor, labels: Labels, files: Sequence[str] | None = None) -> Tensor:
+    """Return ``y`` with the labels of a file that :func:`label_file_text` began and a person went on with.
+
+    A filled cell wins over what ``y`` has; an empty one changes nothing.
+
+    :param y: labels of the training part, ``[n]`` or ``[n, A]``.
+    :param rows: int64 ``[n]``: which rows of the whole data's training points the part has.
+    :param files: the files of all of the whole data's training points, of a folder's data.
+    :raises InputError: naming the row of the file.
+    """
+    header, lines = read_rows(path)
+    attributes = isinstance(labels, AttributeLabels)
+    columns = list(labels.names) if attributes else ["label"]
+    first = "index" if files is None else "file"
+    if header != [first, *columns]:
+        wanted = ",".join([first, *columns])
+        raise InputError(f"{path}: row 1 is {shown(','.join(header))}; {shown(wanted)} is needed")
+    of_row = {int(row): i for i, row in enumerate(rows)}
+    of_file = None if files is None else {file: row for row, file in enumerate(files)}
+    y, seen = y.clone(), dict[int, int]()
+    for line, cells in lines:
+        i = _row(path, line, cells[0], of_row, of_file)
+        if i in seen:
+            raise InputError(f"{path}: row {line} names the point of row {seen[i]} again; once is enough")
+        seen[i] = line
+        if attributes:
+            places = {name: k + 1 for k, name in enumerate(columns)}
+            given = torch.tensor(read_attributes(cells, places, line, path))
+            y[i] = torch.where(given == MISSING, y[i], given)
+        elif cells[1].strip():
+            word, names = cells[1].strip(), list(labels.names)
+            if word not in names:
+                raise InputError(f"{path}: row {line} has no known class: {shown(word)}{hint(word, names)}")
+            y[i] = names.index(word)
+    return y
+
+
+def _row(path: Path, line: int, cell: str, of_row: dict[int, int], of_file: dict[str, int] | None) -> int:
+    """Which row of the training part a line of the file means."""
+    if of_file is None:
+        number = cell.strip()
+        if not number.isdecimal():
+            raise InputError(f"{path}: row {line}, column 'index' is {shown(cell)}; a training point's row is needed")
+        row = int(number)
+    else:
+        key = file_key(cell, f"{path}: row {line}")
+        if key not in of_file:
+            raise InputError(f"{path}: row {line}: {shown(key)} is no training image; one of those is needed")
+        row = of_file[key]
+    if row not in of_row:
+        raise InputError(f"{path}: row {line}: {shown(cell)} is not trained on (held out, or no such point)")
+    return of_row[row]
