@@ -27,8 +27,9 @@ def suggest(vae: nn.Module, x: Any, y: Any = None, *, n: int = 20, seed: int = 0
     π - 1[π > 1/2] of each.)
 
     Source: Ash, Zhang, Krishnamurthy, Langford, Agarwal (2020), arXiv:1906.03671 (BADGE). Choices: z in the place of
-    the last layer's features, and g = 0 as a centre from the start, without which the second point is a sure one. Of the library's guides, only the ReVAE's and those like it have a q(y | z) that
-    varies with z, so that the mutual information of y and z (BALD) is no general measure; predictive entropy is.
+    the last layer's features, and g = 0 as a centre from the start, without which the second point is a sure one.
+    Only the ReVAE and its like have a q(y | z) that varies with z, so that the mutual information of y and z (BALD) is
+    no measure for all models; the entropy of q(y | x) is.
 
     :param vae: a model with ``predict_proba(x)`` and ``encode(x)``.
     :param y: labels, -1 where missing; None for none. Points with any known label are not suggested.
