@@ -8,10 +8,10 @@ import json
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Union, get_type_hints
 
 import torch
 import tyro
@@ -39,6 +39,8 @@ from .intervene_commands import (
 from .labels import MISSING, AttributeLabels, ClassLabels, Labels
 from .models import Model
 from .saving import load, read_config
+from .studies import STUDIES
+from .study_command import StudyCommand, run_study
 from .suggest_commands import Suggest, run_suggest
 from .train import OptionalPath, OptionalStr, Train, load_data, settings_of, train
 
@@ -94,34 +96,13 @@ class Generate:
     """Of the draws."""
 
 
-COMMANDS: dict[str, Any] = {
-    "train": Train,
-    "evaluate": Evaluate,
-    "generate": Generate,
-    "intervene": Intervene,
-    "swap": Swap,
-    "walk": Walk,
-    "inspect": Inspect,
-    "suggest": Suggest,
-}
-Command = (
-    Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Generate, tyro.conf.subcommand("generate")]
-    | Annotated[Intervene, tyro.conf.subcommand("intervene")]
-    | Annotated[Swap, tyro.conf.subcommand("swap")]
-    | Annotated[Walk, tyro.conf.subcommand("walk")]
-    | Annotated[Inspect, tyro.conf.subcommand("inspect")]
-    | Annotated[Suggest, tyro.conf.subcommand("suggest")]
-)
-
-
 def parse(arguments: Sequence[str]) -> Any:
     """The command that the arguments name; a wrong one raises :class:`InputError` instead of tyro's box."""
     heard = io.StringIO()
     try:
         with contextlib.redirect_stderr(heard):
-            return tyro.cli(Command, prog="pyro-ssvae", args=arguments)
+            kinds = [Annotated[kind, tyro.conf.subcommand(name)] for name, (kind, _) in COMMANDS.items()]
+            return tyro.cli(Union[tuple(kinds)], prog="pyro-ssvae", args=arguments)  # type: ignore[call-overload]
     except SystemExit as error:
         if error.code in (0, None):
             raise
@@ -136,7 +117,7 @@ def complaint(arguments: Sequence[str], words: str) -> str:
         if command is None:
             return f"a command is needed: {', '.join(COMMANDS)}; see pyro-ssvae --help"
         return f"there is no command {command!r}{nearest(command, COMMANDS)}"
-    options = option_names(COMMANDS[command])
+    options = option_names(COMMANDS[command][0])
     see = f"see pyro-ssvae {command} --help"
     for argument in arguments:
         name = argument.split("=")[0].replace("_", "-")
@@ -153,7 +134,8 @@ def complaint(arguments: Sequence[str], words: str) -> str:
         extra = re.sub(r".*?options:\s*", "", words).split(" ")[0].rstrip(",")
         return f"{command}: {extra!r} is one argument too many; {see}"
     if "Missing" in words:
-        return f"{command}: the run's folder is needed; {see}"
+        what = f"a study's name is needed: {', '.join(STUDIES)}" if command == "study" else "the run's folder is needed"
+        return f"{command}: {what}; {see}"
     return f"{' '.join(words.split())[:300]}; {see}"
 
 
@@ -174,29 +156,14 @@ def option_names(command: Any) -> dict[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit status: 0, 2 for input that cannot be used, 130 after a signal."""
+    """Run the program and return its exit status: 0, 1 where cells failed, 2 for bad input, 130 if stopped."""
     try:
         command = parse(sys.argv[1:] if arguments is None else arguments)
         with warnings.catch_warnings():
             # Pyro's, on what a message of our own says, and on units that are not trained.
             warnings.filterwarnings("ignore", "Encountered .*(NaN|inf)|.* was not registered in the param store")
-            if isinstance(command, Train):
-                run_train(command)
-            elif isinstance(command, Evaluate):
-                run_evaluate(command)
-            elif isinstance(command, Generate):
-                run_generate(command)
-            elif isinstance(command, Intervene):
-                run_intervene(command)
-            elif isinstance(command, Swap):
-                run_swap(command)
-            elif isinstance(command, Inspect):
-                run_inspect(command)
-            elif isinstance(command, Suggest):
-                run_suggest(command)
-            else:
-                run_walk(command)
-        return 0
+            run = next(run for kind, run in COMMANDS.values() if isinstance(command, kind))
+            return run(command) or 0
     except InputError as error:
         print(f"pyro-ssvae: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -315,6 +282,20 @@ def show(title: str, columns: dict[str, dict[str, Any] | None]) -> None:
             if isinstance(value, float):
                 table.add_row(f"{group.replace('_', '-')}: {key.replace('_', ' ')}", f"{value:.4f}")
     Console().print(table)
+
+
+# Each command's options and what runs it: its exit status, or None for 0.
+COMMANDS: dict[str, tuple[Any, Callable[[Any], int | None]]] = {
+    "train": (Train, run_train),
+    "evaluate": (Evaluate, run_evaluate),
+    "generate": (Generate, run_generate),
+    "intervene": (Intervene, run_intervene),
+    "swap": (Swap, run_swap),
+    "walk": (Walk, run_walk),
+    "inspect": (Inspect, run_inspect),
+    "suggest": (Suggest, run_suggest),
+    "study": (StudyCommand, run_study),
+}
 
 
 if __name__ == "__main__":

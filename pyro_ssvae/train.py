@@ -160,6 +160,11 @@ def prepare_data(source: DataSettings, seed: int, classes: int | None = None) ->
             raise InputError(f"--classes {classes}: the data has {len(whole.labels.names)} {what}; more are needed")
         more = [f"found {i + 1}" for i in range(classes - whole.labels.num_classes)]
         whole = replace(whole, labels=ClassLabels(classes, [*whole.labels.names, *more]))
+    return whole, *training_part(whole, source, seed)
+
+
+def training_part(whole: Dataset, source: DataSettings, seed: int) -> tuple[Dataset, tuple[Tensor, Tensor]]:
+    """Return the training part of a data set, less what its source leaves out and hides, and the validation part."""
     seen = whole if source.leave_out is None else datasets.leave_out(whole, source.leave_out)
     train, x_val, y_val = datasets.hold_out(seen, fraction=min(0.1, 2000 / len(seen.x)), seed=0)
     y = datasets.hide_classes(train.y, train.labels, source.hide_classes) if source.hide_classes else train.y
@@ -167,7 +172,7 @@ def prepare_data(source: DataSettings, seed: int, classes: int | None = None) ->
     rows, files = training_rows(source, whole), row_names(source)
     for path in source.label_file:
         y = datasets.add_labels(Path(path), y, rows, train.labels, files)
-    return whole, replace(train, y=y), (x_val, y_val)
+    return replace(train, y=y), (x_val, y_val)
 
 
 def training_rows(source: DataSettings, whole: Dataset) -> Tensor:

@@ -1,0 +1,91 @@
+"""The picture of a study: its main figures over the number of labels, one line a method."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from ..errors import InputError
+from ..figures import COLOURS, DASHES, GREY, MARKERS, styled
+from .cells import Result
+from .intervals import Interval, Where, by_seed, counts, interval, methods, rows
+from .plan import Study
+
+PER_ROW = 3
+
+
+@styled
+def figure(study: Study, results: Sequence[Result]) -> Figure:
+    """One panel a column of the study that asks for it, means with 95 % intervals.
+
+    :raises InputError: where no result has such a figure.
+    """
+    every = rows(results)
+    panels = [c for c in study.columns if c.panel and any(by_seed(results, c.path, at) for at in every)]
+    if not panels:
+        raise InputError(f"study {study.name}: no cell has a figure to draw")
+    places, names = counts(results), methods(results)
+    wide = min(PER_ROW, len(panels))
+    high = math.ceil(len(panels) / wide)
+    drawn = Figure(
+        figsize=(3.3 * wide, 2.6 * high + 0.24 * math.ceil(len(names) / (2 * wide)) + 0.3), layout="constrained"
+    )
+    handles: dict[str, Any] = {}
+    for i, column in enumerate(panels):
+        ax = drawn.add_subplot(high, wide, i + 1)
+        shown: list[Interval] = []
+        for j, name in enumerate(names):
+            found = [(x, interval(results, column.path, Where(name, labels))) for x, labels in enumerate(places)]
+            there = [(x, value) for x, value in found if value is not None]
+            shown += [value for _, value in there]
+            if not there:
+                continue
+            shift = 0.3 * ((j + 0.5) / len(names) - 0.5)  # error bars side by side
+            handles[name] = ax.errorbar(
+                [x + shift for x, _ in there],
+                [value.mean for _, value in there],
+                yerr=[value.half or 0.0 for _, value in there],
+                color=COLOURS[j % len(COLOURS)],
+                marker=MARKERS[j % len(MARKERS)],
+                linestyle=DASHES[j // len(COLOURS) % len(DASHES)] if len(there) > 1 else "",
+                elinewidth=0.8,
+                capsize=2,
+            )
+        levels = [(x, chance(results, column.chance, labels)) for x, labels in enumerate(places)]
+        guess = [(x, value) for x, value in levels if value is not None]
+        if guess:
+            handles["chance (mean over methods)"] = ax.errorbar(
+                [x for x, _ in guess], [value.mean for _, value in guess], color=GREY, linestyle=":", marker="_"
+            )
+            shown += [value for _, value in guess]
+        ax.set_ylim(*limits(shown))
+        ax.set_title(column.words + ("" if column.better == "higher" else " (lower is better)"))
+        ax.set_xticks(range(len(places)), places)
+        ax.set_xlim(-0.4, len(places) - 0.6)
+        ax.set_xlabel("labels")
+        ax.grid(True, axis="y")
+    ordered = [*(name for name in names if name in handles), *(name for name in handles if name not in names)]
+    drawn.legend([handles[name] for name in ordered], ordered, loc="outside lower center", ncols=2 * wide)
+    return drawn
+
+
+def chance(results: Sequence[Result], path: str | None, labels: str) -> Interval | None:
+    """What a figure would be by chance at a number of labels, the mean over methods; without an interval."""
+    found = [interval(results, path, Where(name, labels)) for name in methods(results)] if path else []
+    means = [value.mean for value in found if value is not None]
+    return Interval(sum(means) / len(means), None, None, 1) if means else None
+
+
+def limits(shown: Sequence[Interval]) -> tuple[float, float]:
+    """From the lowest to the highest mean, and as much beyond as intervals reach, up to half of that span: those of
+    two or three seeds are so wide that nothing else could be told apart; they run out of the panel."""
+    means = [value.mean for value in shown]
+    low, high = min(means), max(means)
+    most = 0.5 * (high - low) or 0.05 * abs(high) or 0.05
+    below = min(most, max(low - (value.mean - (value.half or 0.0)) for value in shown))
+    above = min(most, max(value.mean + (value.half or 0.0) - high for value in shown))
+    edge = 0.1 * most
+    return low - max(below, 0) - edge, high + max(above, 0) + edge

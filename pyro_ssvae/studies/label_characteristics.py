@@ -1,0 +1,142 @@
+"""``label-characteristics``: do the latents of a label hold more than its value?
+
+Claim of arXiv:2006.10102: labels as auxiliary variables on the latents (ReVAE) capture characteristics, so that one can
+intervene on them, draw several kinds, and swap a kind from one picture to another. Rates of supervision as there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..data import Dataset
+from ..errors import InputError
+from ..evaluate import evaluate
+from ..intervene_commands import factors_of
+from ..interventions import evaluate_interventions
+from ..judge import Judge, judge_for
+from ..labels import AttributeLabels
+from ..train import judged, training_part
+from .cells import Cell, Result
+from .intervals import Where, counts, difference, methods
+from .methods import facts, trained
+from .plan import Column, Plan, Study, label_counts, source
+from .words import summary
+
+RESAMPLES = 200  # of points; the study's intervals are over seeds
+DRAWS = 4  # interventions a point and attribute, and donors a receiver
+
+
+def combinations(plan: Plan, whole: Dataset) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """All methods at all rates."""
+    if not isinstance(whole.labels, AttributeLabels):
+        raise InputError(f"study label-characteristics: {whole.name} has classes; data with attributes is needed")
+    for labels in label_counts(plan, whole):
+        for method in plan.methods:
+            yield method, labels, ()
+
+
+def the_judge(data: str, whole: Dataset, steps: int) -> Judge:
+    """The judge of this data set, trained or read."""
+    train, _ = factors_of(data) or (None, None)
+    folder = Path(os.environ.get("PYRO_SSVAE_DATA") or "data") / "judges"
+    return judge_for(whole, train, folder=folder, steps=steps)
+
+
+def prepare(plan: Plan, whole: Dataset) -> None:
+    """Train the judge, so that the cells find it."""
+    the_judge(plan.data, whole, plan.judge_steps)
+
+
+def compute(cell: Cell, whole: Dataset, device: str) -> dict[str, Any]:
+    """Test metrics, and ``interventions`` as the judge reads them."""
+    part, _ = training_part(whole, source(cell), cell.seed)
+    model = trained(cell, part, device)
+    metrics = evaluate(model, whole.x_test, whole.y_test, num_samples=cell.draws, **judged(source(cell), whole, part))
+    _, factors = factors_of(cell.data) or (None, None)
+    metrics["interventions"] = evaluate_interventions(
+        model, the_judge(cell.data, whole, cell.judge_steps), whole.x_test, whole.y_test, factors,
+        num_points=cell.points, draws=DRAWS, resamples=RESAMPLES,
+    )  # fmt: skip
+    return {**facts(part), **metrics}
+
+
+def at(labels: str) -> str:
+    """``at f = 0.2``."""
+    return "at f = 1" if labels == "all" else f"at f = {labels}"
+
+
+def answers(results: Sequence[Result]) -> list[str]:
+    """The ReVAE against each other model, and each model's kinds against chance."""
+    rates, others = counts(results), [method for method in methods(results) if method != "revae"]
+    lines = ["**Does the kind arrive with a swap, which no label named?** Carry-over less chance.", ""]
+    for method in methods(results):
+        here = [Where(method, n) for n in rates]
+        path, chance = "interventions.carry_over.mean.value", "interventions.carry_over.mean.chance"
+        found = [(at(w.labels), difference(results, path, w, w, chance)) for w in here]
+        lines.append(f"- {method}: {summary(found, digits=3)}")
+    lines += ["", "**Does the ReVAE do it better than the others?** Its figure less theirs.", ""]
+    for other in others if "revae" in methods(results) else ():
+        lines.append(f"- {other}")
+        for column in COLUMNS:
+            if column.path.endswith(("chance", "majority_accuracy")):
+                continue
+            pairs = [(n, Where("revae", n), Where(other, n)) for n in rates]
+            found = [(at(n), difference(results, column.path, a, b)) for n, a, b in pairs]
+            if any(value is not None for _, value in found):
+                lines.append(f"  - {column.words}: {summary(found, column.better, column.digits)}")
+    if "revae" not in methods(results) or not others:
+        lines.append("- Nothing was compared.")
+    return lines
+
+
+COLUMNS = (
+    Column("accuracy", "accuracy", panel=True, chance="majority_accuracy"),
+    Column("majority_accuracy", "majority guess"),
+    Column("average_precision", "average precision", panel=True),
+    Column("interventions.success.mean.value", "success", 3, panel=True, chance="interventions.success.mean.chance"),
+    Column("interventions.success.mean.chance", "its chance", 3),
+    Column(
+        "interventions.preservation.mean.value",
+        "others preserved",
+        3,
+        panel=True,
+        chance="interventions.preservation.mean.chance",
+    ),
+    Column("interventions.preservation.mean.chance", "its chance", 3),
+    Column("interventions.diversity_pixels.mean.value", "variance a pixel", 5),
+    Column("interventions.diversity_features.mean.value", "variance a feature", 3, panel=True),
+    Column(
+        "interventions.carry_over.mean.value",
+        "kind carried over",
+        3,
+        panel=True,
+        chance="interventions.carry_over.mean.chance",
+    ),
+    Column("interventions.carry_over.mean.chance", "its chance", 3),
+)
+
+STUDY = Study(
+    name="label-characteristics",
+    title="Label characteristics: what the latents of a label hold",
+    notes=(
+        "labels: the share f of training rows that have their labels. Guessing each attribute's commoner value scores "
+        "what the column majority guess says.",
+        "Interventions and swaps are read by a judge trained apart on all labels and true kinds of the training rows; "
+        "success and carry-over are worth what they exceed their chance by.",
+    ),
+    methods=("revae", "m2", "mvae", "diva"),
+    full=Plan("avatars", ("0.004", "0.06", "0.2", "1.0"), latent_dim=45),
+    quick=Plan(
+        "avatars:300", ("0.06", "1.0"), seeds=2, steps=20, batch_size=64, latent_dim=45, image_size=32, draws=1,
+        points=20, judge_steps=60,
+    ),
+    compute=compute,
+    columns=COLUMNS,
+    answers=answers,
+    combinations=combinations,
+    prepare=prepare,
+    augment="none",
+)  # fmt: skip

@@ -1,0 +1,158 @@
+"""A study: its question, the grid of cells that answers it, and how these are computed and read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .. import data as datasets
+from ..data import Dataset, known_rows
+from ..errors import InputError
+from ..fit import STEPS
+from ..labels import ClassLabels
+from ..train import DataSettings, training_part
+from .cells import Cell, Result
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study runs; the command line's options replace fields of it."""
+
+    data: str
+    labels: tuple[str, ...]
+    """All, 0, counts or fractions."""
+    seeds: int = 3
+    """Seeds 0, 1, ... of this number."""
+    steps: int | None = None
+    """Batches a training; by default 1,000 to 2,000, depending on the points' size, as for ``train``."""
+    epochs: int | None = None
+    """Passes over the training rows, in place of ``steps``."""
+    methods: tuple[str, ...] = ()
+    """By default all of the study's."""
+    classes: tuple[str, ...] = ()
+    """The classes that are left out, hidden or transferred to; by default the study's choice."""
+    batch_size: int = 256
+    latent_dim: int = 50
+    image_size: int | None = None
+    draws: int = 100
+    points: int = 500
+    judge_steps: int = 300
+
+
+@dataclass(frozen=True)
+class Column:
+    """A figure of a result.
+
+    :param path: keys in the metrics, joined by dots.
+    :param words: what a table calls it.
+    :param digits: after the point.
+    :param better: ``"higher"`` or ``"lower"``.
+    :param panel: whether the study's picture has a panel of it.
+    :param chance: path of what this figure would be by chance, drawn as a grey line.
+    """
+
+    path: str
+    words: str
+    digits: int = 4
+    better: str = "higher"
+    panel: bool = False
+    chance: str | None = None
+
+
+@dataclass(frozen=True)
+class Study:
+    """One claim of the papers as a grid of cells.
+
+    :param title: a table's heading.
+    :param notes: what a reader must know of the comparison, beyond what holds for every study.
+    :param methods: names in :data:`~.methods.METHODS`.
+    :param full: the plan without options; ``quick`` with ``--quick``.
+    :param compute: the metrics of a cell, from the data set and a device.
+    :param answers: lines of Markdown that answer the study's questions from results.
+    :param combinations: the (method, labels, classes) that make sense of all there are.
+    :param prepare: something that all cells need, made once before the first.
+    """
+
+    name: str
+    title: str
+    notes: tuple[str, ...]
+    methods: tuple[str, ...]
+    full: Plan
+    quick: Plan
+    compute: Callable[[Cell, Dataset, str], dict[str, Any]]
+    columns: tuple[Column, ...]
+    answers: Callable[[Sequence[Result]], list[str]]
+    combinations: Callable[[Plan, Dataset], Iterator[tuple[str, str, tuple[str, ...]]]]
+    prepare: Callable[[Plan, Dataset], None] | None = None
+    augment: str | None = None
+    """Of all methods alike; by default affine for images, noise for the rest."""
+
+
+def grid(study: Study, plan: Plan, whole: Dataset) -> list[Cell]:
+    """The cells of a plan, one seed after another, so that each further seed narrows what is there already.
+
+    :raises InputError: numbers of labels, classes or steps that the data does not allow.
+    """
+    names = whole.labels.names if isinstance(whole.labels, ClassLabels) else ()
+    for name in plan.classes:
+        if name not in names:
+            known = ", ".join(names)[:200] or "the data has attributes"
+            raise InputError(f"--classes: there is no class {name!r} (known: {known})")
+    augment = study.augment or ("affine" if whole.kind == "images" else "noise")
+    steps = budget(plan, whole)
+    mark = datasets.fingerprint(whole)[:16]
+    return [
+        Cell(
+            study.name, plan.data, mark, method, labels, seed, steps, plan.batch_size, plan.latent_dim, augment,
+            classes, plan.image_size, plan.draws, plan.points, plan.judge_steps if study.prepare else 0,
+        )
+        for seed in range(plan.seeds)
+        for method, labels, classes in study.combinations(plan, whole)
+    ]  # fmt: skip
+
+
+def source(cell: Cell, **more: Any) -> DataSettings:
+    """The cell's data as ``train`` would name it."""
+    return DataSettings(cell.data, cell.labels, image_size=cell.image_size, **more)
+
+
+def budget(plan: Plan, whole: Dataset) -> int:
+    """Batches a training: whole epochs of the training rows, at least as many as the plan asks for."""
+    rows = len(training_part(whole, DataSettings(plan.data, "all"), 0)[0].x)
+    per_epoch = rows // min(plan.batch_size, rows)
+    if plan.epochs is not None:
+        return plan.epochs * per_epoch
+    asked = plan.steps or next(steps for most, steps in STEPS if whole.x[0].numel() <= most)
+    return math.ceil(asked / per_epoch) * per_epoch
+
+
+def label_counts(plan: Plan, whole: Dataset, hidden: Sequence[str] = ()) -> list[str]:
+    """The plan's numbers of labels, each once; what comes to all of them is "all".
+
+    :raises InputError: where the training rows don't have so many.
+    """
+    counts = []
+    known = int(known_rows(training_part(whole, DataSettings(plan.data, "all", tuple(hidden)), 0)[0].y).sum())
+    for labels in plan.labels:
+        part, _ = training_part(whole, DataSettings(plan.data, labels, tuple(hidden)), 0)
+        kept = int(known_rows(part.y).sum())
+        counts.append("all" if kept == known else "0" if kept == 0 else labels)
+    return list(dict.fromkeys(counts))
+
+
+def need_classes(study: str, whole: Dataset) -> ClassLabels:
+    """The data's classes; :class:`InputError` where it has attributes."""
+    if not isinstance(whole.labels, ClassLabels):
+        raise InputError(f"study {study}: {whole.name} has attributes; data with classes is needed, such as digits")
+    return whole.labels
+
+
+def last_classes(plan: Plan, whole: Dataset) -> tuple[str, ...]:
+    """The plan's classes, by default the last three tenths of all."""
+    names = [str(name) for name in whole.labels.names]
+    chosen = plan.classes or tuple(names[-max(1, round(0.3 * len(names))) :])
+    if len(set(chosen)) >= len(names):
+        raise InputError(f"--classes: these are all {len(names)} classes; at least one other is needed")
+    return tuple(chosen)

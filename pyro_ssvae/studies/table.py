@@ -1,0 +1,104 @@
+"""What a study's folder shows of its cells: every run as CSV, means with intervals as Markdown, answers in words."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import write_atomically
+from .cells import Result
+from .figure import figure
+from .intervals import Interval, by_seed, interval, rows
+from .plan import Column, Study
+
+FILES = ("runs.csv", "table.md", "figure.png")
+
+
+def write_all(study: Study, results: Sequence[Result], folder: Path, *, command: str, lacking: int = 0) -> list[Path]:
+    """Write ``runs.csv``, ``table.md`` and ``figure.png``, and return their paths.
+
+    :param command: what was typed, to stand beside the table.
+    :param lacking: cells of the plan without a result.
+    """
+    paths = [folder / name for name in FILES]
+    write_atomically(paths[0], runs_csv(results).encode())
+    write_atomically(paths[1], markdown(study, results, command, lacking).encode())
+    picture = io.BytesIO()
+    figure(study, results).savefig(picture, format="png", dpi=120)
+    write_atomically(paths[2], picture.getvalue())
+    return paths
+
+
+def flat(metrics: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Numbers and words of nested metrics by their path; lists, such as a confusion matrix, are left to the cells."""
+    found: dict[str, Any] = {}
+    for key, value in metrics.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{above}{key}.")
+        elif isinstance(value, (int, float, str)):
+            found[f"{above}{key}"] = value
+    return found
+
+
+def runs_csv(results: Sequence[Result]) -> str:
+    """One line a cell: its settings, its seconds, all its figures."""
+    lines = []
+    for result in results:
+        settings = {**asdict(result.cell), "classes": " ".join(result.cell.classes)}
+        lines.append({**settings, "seconds": round(result.seconds, 2), **flat(result.metrics)})
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def shown(value: Interval | None, digits: int) -> str:
+    """``0.9835 ± 0.0025``; the mean alone of one seed; empty of none."""
+    if value is None:
+        return ""
+    text = f"{value.mean:.{digits}f}"
+    return text if value.half is None else f"{text} ± {value.half:.{digits}f}"
+
+
+def markdown(study: Study, results: Sequence[Result], command: str, lacking: int = 0) -> str:
+    """The table with what it compares, and the answers below it."""
+    columns = [column for column in study.columns if any(by_seed(results, column.path, at) for at in rows(results))]
+    lines = [f"# {study.title}", "", f"`{command}`", "", *comparison(results), *(f"- {note}" for note in study.notes)]
+    if lacking:
+        lines.append(f"- **Incomplete**: {lacking} cells of the plan have no result; the command above goes on.")
+    lines += ["", f"| labels | method | seeds | {' | '.join(column.words for column in columns)} |"]
+    lines.append("|---|---|---" + "|---:" * len(columns) + "|")
+    for at in rows(results):
+        cells = [shown(interval(results, column.path, at), column.digits) for column in columns]
+        lines.append(f"| {at.labels} | {at.method} | {seeds(results, columns, at)} | {' | '.join(cells)} |")
+    lines += ["", *study.answers(results), ""]
+    return "\n".join(lines)
+
+
+def seeds(results: Sequence[Result], columns: Sequence[Column], at: Any) -> int:
+    """The most seeds that a figure of the row has."""
+    return max((len(by_seed(results, column.path, at)) for column in columns), default=0)
+
+
+def comparison(results: Sequence[Result]) -> list[str]:
+    """What all rows of the table share."""
+    cells = [result.cell for result in results]
+    counts = sorted({int(result.metrics["train"]["rows"]) for result in results})
+    span = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    one = cells[0]
+    size = "" if one.image_size is None else f" at {one.image_size} × {one.image_size} pixels"
+    made = {"affine": "moved, turned and stretched at random", "noise": "with noise added", "none": "as they are"}
+    return [
+        f"- {one.data}{size}, {span} training rows of which a method sees all or (the classifier) the labelled ones.",
+        f"- Identical for all methods: rows, label sets (drawn by the seed), trunks, width of z ({one.latent_dim}), "
+        f"{one.steps:,} steps of {one.batch_size} rows, points {made.get(one.augment, one.augment)}; "
+        "all else is each model's own default.",
+        "- Test set; mean ± half of Student's 95 % interval over seeds. Differences are taken seed by seed. "
+        "Not shown: the interval includes 0, or has no width. Intervals are not corrected for how many there are.",
+    ]
