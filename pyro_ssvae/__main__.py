@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import operator
 import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from pathlib import Path
-from typing import Annotated, Any, Union, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import torch
 import tyro
@@ -101,8 +103,8 @@ def parse(arguments: Sequence[str]) -> Any:
     heard = io.StringIO()
     try:
         with contextlib.redirect_stderr(heard):
-            kinds = [Annotated[kind, tyro.conf.subcommand(name)] for name, (kind, _) in COMMANDS.items()]
-            return tyro.cli(Union[tuple(kinds)], prog="pyro-ssvae", args=arguments)  # type: ignore[call-overload]
+            kinds: Any = [Annotated[kind, tyro.conf.subcommand(name)] for name, (kind, _) in COMMANDS.items()]
+            return tyro.cli(reduce(operator.or_, kinds), prog="pyro-ssvae", args=arguments)
     except SystemExit as error:
         if error.code in (0, None):
             raise
