@@ -97,7 +97,7 @@ def mlp_width(flat: int) -> int:
 
 
 def default_encoder(input_shape: tuple[int, ...]) -> Encoder:
-    """MLP for vectors and small images, convolutions for larger images, one-dimensional ones for series.
+    """MLP for vectors and small images, convolutions for others (more than 32 pixels: patches first), and for series.
 
     :param input_shape: ``(D,)``, ``(C, T)`` or ``(C, H, W)``.
     """
@@ -107,6 +107,8 @@ def default_encoder(input_shape: tuple[int, ...]) -> Encoder:
         for i, j in pairwise(sizes):
             layers += [nn.Conv1d(i, j, 5, stride=2, padding=2), nn.BatchNorm1d(j), nn.ReLU()]
         return Encoder(*layers, nn.AdaptiveAvgPool1d(4), nn.Flatten(), out_features=512)
+    if len(input_shape) == 3 and min(input_shape[1:]) > 32:
+        return patch_encoder(input_shape)
     if len(input_shape) == 3 and min(input_shape[1:]) >= 20:
         return conv_encoder(input_shape)
     flat = math.prod(input_shape)
@@ -125,30 +127,52 @@ def conv_encoder(input_shape: tuple[int, ...]) -> Encoder:
     return Encoder(*layers, nn.Flatten(), *mlp([i * height * width, 256]), out_features=256)
 
 
+def patch_encoder(input_shape: tuple[int, ...]) -> Encoder:
+    """2x2 pixels become channels, then 4x4 convolutions of stride 2 until the side is at most 4; a linear layer.
+
+    On a CPU twice as fast as convolutions of the pixels themselves.
+    """
+    channels, height, width = input_shape
+    sizes = [4 * channels, *(min(128, 32 * 2**k) for k in range(halvings(input_shape)))]
+    layers: list[nn.Module] = [nn.ZeroPad2d((0, width % 2, 0, height % 2)), nn.PixelUnshuffle(2)]
+    height, width = (height + 1) // 2, (width + 1) // 2
+    for i, j in pairwise(sizes):
+        layers += [nn.Conv2d(i, j, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(j), nn.ReLU()]
+        height, width = height // 2, width // 2
+    return Encoder(*layers, nn.Flatten(), *mlp([sizes[-1] * height * width, 256]), out_features=256)
+
+
+def halvings(input_shape: tuple[int, ...]) -> int:
+    """How often the shorter side of the 2x2 patches is halved until it is at most 4 (a remainder is cut off)."""
+    n, side = 0, (min(input_shape[1:]) + 1) // 2
+    while side > 4:
+        n, side = n + 1, side // 2
+    return n
+
+
 def default_decoder(input_shape: tuple[int, ...], latent_dim: int, class_dim: int) -> Decoder:
     """The counterpart of :func:`default_encoder`: an MLP up to 32 x 32 pixels, else transposed convolutions."""
-    flat = math.prod(input_shape)
     if len(input_shape) == 3 and min(input_shape[1:]) > 32:
-        return conv_decoder(input_shape, latent_dim, class_dim)
+        return patch_decoder(input_shape, latent_dim, class_dim)
+    flat = math.prod(input_shape)
     width = mlp_width(flat)
     body = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, flat))
     return Decoder(latent_dim, class_dim, width, body, input_shape)
 
 
-def conv_decoder(input_shape: tuple[int, ...], latent_dim: int, class_dim: int) -> Decoder:
-    """A linear layer to a small image, then 4x4 transposed convolutions that double it, cropped to the input's size."""
+def patch_decoder(input_shape: tuple[int, ...], latent_dim: int, class_dim: int) -> Decoder:
+    """A linear layer to a small image, 4x4 transposed convolutions that double it, and channels that become 2x2
+    pixels, cropped to the input's size. Batch normalisation makes it learn several times as fast."""
     channels, height, width = input_shape
-    doublings = max(1, math.ceil(math.log2(min(height, width) / 4)))
-    small = (math.ceil(height / 2**doublings), math.ceil(width / 2**doublings))
-    sizes = [min(128, 32 * 2**k) for k in reversed(range(doublings))]
-    layers: list[nn.Module] = [
-        nn.Linear(256, sizes[0] * small[0] * small[1]),
-        nn.ReLU(),
-        nn.Unflatten(1, (sizes[0], *small)),
-    ]
-    for i, j in pairwise([*sizes, channels]):
-        layers += [nn.ConvTranspose2d(i, j, 4, stride=2, padding=1), nn.ReLU()]
-    return Decoder(latent_dim, class_dim, 256, nn.Sequential(*layers[:-1], Crop(height, width)), input_shape)
+    n = halvings(input_shape)
+    small = [math.ceil(side / 2 ** (n + 1)) for side in (height, width)]
+    sizes = [128 if k >= 2 else 64 for k in reversed(range(n))]
+    flat = sizes[0] * small[0] * small[1]
+    layers = [*mlp([256, flat]), nn.Unflatten(1, (sizes[0], *small))]
+    for i, j in pairwise(sizes):
+        layers += [nn.ConvTranspose2d(i, j, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(j), nn.ReLU()]
+    last = [nn.ConvTranspose2d(sizes[-1], 4 * channels, 4, stride=2, padding=1), nn.PixelShuffle(2)]
+    return Decoder(latent_dim, class_dim, 256, nn.Sequential(*layers, *last, Crop(height, width)), input_shape)
 
 
 class Crop(nn.Module):

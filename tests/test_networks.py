@@ -14,7 +14,7 @@ from pyro_ssvae.networks import (
     takes_class_input,
 )
 
-SHAPES = [(7,), (3, 20), (1, 8, 8), (1, 28, 28), (3, 64, 64), (3, 36, 50)]
+SHAPES = [(7,), (3, 20), (1, 8, 8), (1, 28, 28), (3, 64, 64), (3, 36, 50), (1, 33, 71), (3, 129, 96)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -46,7 +46,7 @@ def test_the_shape_chooses_the_kind_of_network(shape: tuple[int, ...], kind: typ
 
 @pytest.mark.parametrize("shape", [(7,), (3, 40, 40)])
 def test_decoding_enumerated_classes_is_decoding_each(shape: tuple[int, ...]) -> None:
-    decoder, z = default_decoder(shape, 4, 3).double(), torch.randn(2, 4, dtype=torch.float64)
+    decoder, z = default_decoder(shape, 4, 3).double().eval(), torch.randn(2, 4, dtype=torch.float64)
     classes = torch.eye(3, dtype=torch.float64)
     together = decoder(z, classes.unsqueeze(1))
     for k in range(3):
