@@ -1,4 +1,4 @@
-"""Sparsemax, and a categorical distribution that enumerates only the classes it leaves.
+"""Sparsemax, a categorical distribution that enumerates only the classes it leaves, and likelihoods of these alone.
 
 Source: Correia, Niculae, Aziz, Martins (2020), arXiv:2007.01919; sparsemax: Martins, Astudillo (2016),
 arXiv:1602.02068.
@@ -61,3 +61,40 @@ class SparseCategorical(dist.TorchDistribution):
     def enumerate_support(self, expand: bool = True) -> Tensor:
         width = int((self.probs > 0).sum(-1).max())
         return self.probs.topk(width, -1).indices.movedim(-1, 0)
+
+
+class Scattered(dist.TorchDistribution):
+    """A likelihood that was computed at some places of its batch shape only; the others have log-probability 0.
+
+    :param base: the likelihood at N places, batch shape ``[N]``.
+    :param place: int64 ``[N]``, which enumerated value each is for.
+    :param row: int64 ``[N]``, which data point.
+    :param batch_shape: ``[S, B]``.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, base: Any, place: Tensor, row: Tensor, batch_shape: torch.Size) -> None:
+        self.base, self.place, self.row = base, place, row
+        super().__init__(batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        return self.base.support
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Scattered:
+        if torch.Size(batch_shape) != self.batch_shape:
+            raise ValueError(f"Scattered: batch shape {tuple(self.batch_shape)} is the only one, not {batch_shape}")
+        return self
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        drawn = self.base.sample(sample_shape)
+        shape = torch.Size(sample_shape) + self.batch_shape + self.event_shape
+        result: Tensor = drawn.new_zeros(shape)
+        result[(slice(None),) * len(torch.Size(sample_shape)) + (self.place, self.row)] = drawn
+        return result
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """``[S, B]`` of points ``[B, *event_shape]``."""
+        some = self.base.log_prob(value[self.row])
+        return some.new_zeros(self.batch_shape).index_put((self.place, self.row), some)

@@ -43,7 +43,8 @@ class TrainingState:
         self.path, self.about, self.device = path, about, device
         self.history: History = {column: [] for column in columns}
         self.done = 0
-        self.total = torch.zeros((), device=device)  # of the epoch's losses
+        counted = [column for column in columns if column in ("loss", "decodes")]
+        self.totals = {column: torch.zeros((), device=device) for column in counted}  # of the epoch so far
         self.started = self.written = time.monotonic()
 
     @property
@@ -51,16 +52,19 @@ class TrainingState:
         """How long the training has run; the time between a stop and its resumption does not count."""
         return time.monotonic() - self.started
 
-    def count(self, loss: Tensor, rows: int) -> None:
-        """Note a step that had this loss over so many rows."""
-        self.total += loss.detach() / rows
+    def count(self, loss: Tensor, decodes: Tensor | None = None) -> None:
+        """Note a step with this loss, and so many decodes, a row."""
+        self.totals["loss"] += loss.detach()
+        if decodes is not None:
+            self.totals["decodes"] += decodes
         self.done += 1
 
     def end_epoch(self, steps: int) -> dict[str, float]:
         """The row of the history for an epoch of so many steps that ends here."""
-        mean = self.total.item() / steps
-        self.total.zero_()
-        return {"epoch": float(self.done // steps), "loss": mean, "seconds": self.seconds}
+        means = {column: total.item() / steps for column, total in self.totals.items()}
+        for total in self.totals.values():
+            total.zero_()
+        return {"epoch": float(self.done // steps), **means, "seconds": self.seconds}
 
     def record(self, row: dict[str, float]) -> None:
         """Add an epoch's row to the history."""
@@ -70,7 +74,7 @@ class TrainingState:
     def summary(self) -> str:
         """The latest numbers, in words."""
         words = ""
-        for column, digits in (("loss", 2), ("validation_accuracy", 3)):
+        for column, digits in (("loss", 2), ("decodes", 2), ("validation_accuracy", 3)):
             numbers = [value for value in self.history.get(column, ())[-100:] if not math.isnan(value)]
             words += f"  {column.replace('_', ' ')} {numbers[-1]:.{digits}f}" if numbers else ""
         return words
@@ -87,7 +91,8 @@ class TrainingState:
         tensors = {f"{name}.{k}": t for name, module in self.modules.items() for k, t in module.state_dict().items()}
         tensors |= {f"free.{i}": p for i, p in enumerate(self.free)}
         tensors |= optimizer_tensors(self.optimizer)
-        tensors |= {"total": self.total, "rng.cpu": torch.get_rng_state()}
+        tensors |= {f"total.{column}": total for column, total in self.totals.items()}
+        tensors |= {"rng.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
         state = {"about": self.about, "done": self.done, "seconds": self.seconds, "history": self.history}
@@ -110,7 +115,8 @@ class TrainingState:
             for i, p in enumerate(self.free):
                 p.data.copy_(tensors[f"free.{i}"])
             restore_optimizer(self.optimizer, tensors)
-            self.total.copy_(tensors["total"])
+            for column, total in self.totals.items():
+                total.copy_(tensors[f"total.{column}"])
             torch.set_rng_state(tensors["rng.cpu"])
             if self.device.type == "cuda" and "rng.cuda" in tensors:
                 torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)

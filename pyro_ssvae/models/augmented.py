@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..labels import MISSING, ClassLabels, Labels
 from ..likelihoods import Likelihood
 from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
-from ..sparse import SparseCategorical, sparsemax
+from ..sparse import Scattered, SparseCategorical, sparsemax
 from .base import Classifying, deterministic, labels_of, make_likelihood, standard_normal
 
 ClassInput = Literal["probabilities", "enumerate", "sparse"]
@@ -58,6 +58,7 @@ class AugmentedVAE(Classifying):
     :param balance_weight: w_m.
     :param class_prior: p(y): ``"estimated"`` (from the known labels, by :meth:`prepare`) or ``"uniform"``.
     :param likelihood: ``"bernoulli"``, ``"normal"``, ``"laplace"`` or a module like these; by the data's shape if None.
+    :ivar decodes: with ``"sparse"``, how many decodes a point the latest batch took.
 
     Sites (plate ``data`` over B; D latent dimensions, K classes):
 
@@ -125,6 +126,9 @@ class AugmentedVAE(Classifying):
         self.register_buffer("prior_logits", torch.zeros(labels.size))
         self.register_buffer("mean_probs", labels.log_probs(torch.zeros(labels.size)).exp())
         self.register_buffer("warmth", torch.tensor(1.0), persistent=False)
+        if class_input == "sparse":
+            self.decodes: Tensor
+            self.register_buffer("decodes", torch.tensor(1.0), persistent=False)
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, latent_dim: int, **options: Any) -> AugmentedVAE:
@@ -151,11 +155,12 @@ class AugmentedVAE(Classifying):
                 guess = pyro.sample("y_unobserved", self.labels.given(self.prior_logits.expand_as(logits), y))
                 sparse = self.class_input == "sparse"
                 c = self.labels.encode(guess.long()).to(z)
-                out = self.decode_likely(z, guess, logits, y) if sparse else self.decoder(z, c)
+                out = None if sparse else self.decoder(z, c)
             deterministic("y", guess, logits, len(self.labels.event_shape))
             if self.entropy_weight or self.balance_weight:
                 pyro.factor("class_prior", self.log_class_prior(logits, y))
-            return pyro.sample("x", self.likelihood(out), obs=self.likelihood.target(x))
+            p_x = self.decode_likely(z, guess, logits, y) if out is None else self.likelihood(out)
+            return pyro.sample("x", p_x, obs=self.likelihood.target(x))
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
         """``q(z | x) q(y | x)``."""
@@ -182,14 +187,19 @@ class AugmentedVAE(Classifying):
             return SparseCategorical(self.labels.fill(sparsemax(logits), y))
         return self.labels.given(logits, y)
 
-    def decode_likely(self, z: Tensor, guess: Tensor, logits: Tensor, y: Tensor) -> Tensor:
-        """Decode only the enumerated classes ``guess [S, B]`` whose probability is above 0; for a known y, y alone."""
-        c = self.labels.encode(guess).to(z)
+    def decode_likely(self, z: Tensor, guess: Tensor, logits: Tensor, y: Tensor) -> dist.TorchDistribution:
+        """p(x | z, y) of only the enumerated classes ``guess [S, B]`` with a probability above 0; for a known y, of y.
+
+        :returns: the likelihood, batch shape ``[S, B]``.
+        """
+        c = self.labels.encode(guess.long()).to(z)
         if guess.dim() < z.dim():  # drawn, not enumerated
-            return self.decoder(z, c)
+            self.decodes.fill_(1.0)
+            return self.likelihood(self.decoder(z, c))
         needed = (self.labels.fill(sparsemax(logits), y) * c).sum(-1) > 0
-        some = self.decoder(z.expand(needed.shape + z.shape[-1:])[needed], c[needed])
-        return some.new_zeros(needed.shape + self.input_shape).index_put((needed,), some)
+        place, row = needed.nonzero(as_tuple=True)
+        self.decodes.fill_(len(row) / len(z))
+        return Scattered(self.likelihood(self.decoder(z[row], c[place, row])), place, row, needed.shape)
 
     def log_class_prior(self, logits: Tensor, y: Tensor) -> Tensor:
         """``- w_H H(π) - w_m Σ_k π_k log(m_k / p_k)`` of the missing labels, ``[B]``."""

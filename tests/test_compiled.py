@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pyro
+import pytest
+import torch
+from test_fit import OfPyro, Outside, Plain, Regression
+from tiny import ATTRIBUTES, CASES, CLASSES, build, points, some_labels
+from torch import Tensor, nn
+
+from pyro_ssvae import AugmentedVAE, create_model, fit
+from pyro_ssvae.compiled import CompiledStep
+from pyro_ssvae.networks import Decoder, Encoder
+
+REFUSED = "the step cannot be compiled"
+
+
+@pytest.fixture
+def captured() -> Iterator[None]:
+    """The captured program as it is, without TorchInductor, which takes a minute a model."""
+    with patch("torch._inductor.compile", lambda graph, inputs, options: graph):
+        yield
+
+
+def train(model: nn.Module, x: Tensor, y: Tensor | None, **options: Any) -> dict[str, list[float]]:
+    return fit(model, x, y, **{"progress": False, "batch_size": 16, "epochs": 3, **options})
+
+
+def assert_same(make: Any, x: Tensor, y: Tensor | None, rtol: float = 1e-4, **options: Any) -> None:
+    """Compiled and uncompiled training from one seed: the same losses, weights and buffers."""
+    results = []
+    for compiled in (False, True):
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        model = make()
+        before = [p.clone() for p in model.parameters()]
+        losses = train(model, x, y, compile=compiled, **options)["loss"]
+        state = {**model.state_dict(), **{name: p.detach() for name, p in pyro.get_param_store().items()}}
+        assert not before or any(not torch.equal(a, b) for a, b in zip(before, model.parameters()))
+        results.append((losses, state, torch.rand(1)))
+    (losses, state, noise), (others, other, other_noise) = results
+    assert others == pytest.approx(losses, rel=rtol)
+    assert torch.equal(noise, other_noise), "as many random numbers were drawn"
+    for name, value in state.items():
+        torch.testing.assert_close(other[name], value, rtol=rtol, atol=rtol, msg=name)
+
+
+def layered() -> AugmentedVAE:
+    """Running means and random zeros in the encoder."""
+    layers = [nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3)]
+    decoder = Decoder(2, 3, 7, nn.Linear(7, 5), (5,))
+    return AugmentedVAE(Encoder(*layers, out_features=8), decoder, CLASSES, latent_dim=2)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "sparse"])
+@pytest.mark.usefixtures("captured")
+def test_captured_steps_are_pyros(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = build(case).labels
+    assert_same(lambda: build(case), points(48), some_labels(labels, 48))
+    assert REFUSED not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES])
+@pytest.mark.usefixtures("captured")
+def test_the_revaes_too(labels: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    def make() -> nn.Module:
+        return create_model("revae", input_shape=(5,), labels=labels, latent_dim=5, alpha=10.0)
+
+    assert_same(make, points(48), some_labels(labels, 48), rtol=1e-3, learning_rate=1e-4)
+    assert REFUSED not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("make", [Plain, Outside, OfPyro, Regression])
+@pytest.mark.usefixtures("captured")
+def test_pairs_of_ones_own(make: type[nn.Module], capsys: pytest.CaptureFixture[str]) -> None:
+    x = points(48)
+    assert_same(make, x, x.sum(1).long() if make is Regression else None)
+    assert REFUSED not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("captured")
+def test_double_precision() -> None:
+    assert_same(lambda: build("enumerate"), points(48), some_labels(CLASSES, 48), rtol=1e-10, precision="64-true")
+
+
+def test_compiled_by_inductor_with_running_means_and_dropout(capsys: pytest.CaptureFixture[str]) -> None:
+    assert_same(layered, points(48), some_labels(CLASSES, 48))
+    assert REFUSED not in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [case for case in CASES if case != "sparse"])
+def test_compiled_by_inductor(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert_same(lambda: build(case), points(48), some_labels(build(case).labels, 48))
+    assert REFUSED not in capsys.readouterr().err
+
+
+def compiled_step(model: nn.Module) -> CompiledStep:
+    """The compiled step of a model, which cannot fall back."""
+    from contextlib import nullcontext
+
+    from pyro_ssvae.fit import Step
+
+    def otherwise(x: Tensor, y: Tensor) -> Tensor:
+        raise AssertionError("the step was not compiled")
+
+    return CompiledStep(Step(model).train(), list(model.parameters()), otherwise, nullcontext)
+
+
+@pytest.mark.usefixtures("captured")
+def test_random_numbers_are_drawn_afresh_and_follow_the_seed() -> None:
+    step, x, y = compiled_step(build("vae")), points(16), some_labels(CLASSES, 16)
+    losses = [float(step(x, y)) for _ in range(3)]
+    assert len(set(losses)) == 3
+    torch.manual_seed(5)
+    again = [float(step(x, y)) for _ in range(2)]
+    torch.manual_seed(5)
+    assert [float(step(x, y)) for _ in range(2)] == again
+    assert again[0] != again[1]
+
+
+@pytest.mark.usefixtures("captured")
+def test_capture_draws_nothing_and_leaves_store_and_parameters_alone() -> None:
+    model, x = build("probabilities"), points(16)
+    pyro.get_param_store().setdefault("mine", torch.ones(2))
+    before, parameters, generator = dict(model.state_dict()), list(model.parameters()), torch.get_rng_state()
+    compiled_step(model).compile(x, some_labels(CLASSES, 16))
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert list(pyro.get_param_store().keys()) == ["mine"]
+    assert all(a is b for a, b in zip(parameters, model.parameters(), strict=True))
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+
+
+@pytest.mark.usefixtures("captured")
+def test_one_program_a_shape_of_batch() -> None:
+    step, y = compiled_step(build("vae")), some_labels(CLASSES, 16)
+    for n in (16, 9, 16, 9):
+        step(points(16)[:n], y[:n])
+    assert len(step.programs) == 2
+
+
+@pytest.mark.usefixtures("captured")
+def test_too_many_shapes_end_the_compilation(capsys: pytest.CaptureFixture[str]) -> None:
+    step, y = compiled_step(build("vae")), some_labels(CLASSES, 20)
+    step.otherwise = lambda x, y: torch.zeros(())
+    with patch("pyro_ssvae.compiled.MOST_SHAPES", 2):
+        for n in range(4, 10):
+            step(points(20)[:n], y[:n])
+    assert len(step.programs) == 2
+    assert capsys.readouterr().err.count(REFUSED) == 1
+
+
+class Assigned(Plain):
+    """A buffer that each step assigns anew, and a tensor that no module holds."""
+
+    outside = torch.zeros(())
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: Tensor
+        self.register_buffer("seen", torch.zeros(5))
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        self.seen = 0.5 * self.seen + x.detach().mean(0)
+        super().model(x + self.outside * self.seen, y)
+
+    def anneal(self, progress: float) -> None:
+        Assigned.outside.fill_(progress)
+
+
+@pytest.mark.usefixtures("captured")
+def test_buffers_assigned_anew_and_tensors_outside_of_modules(capsys: pytest.CaptureFixture[str]) -> None:
+    assert_same(Assigned, points(48) + 1, None)
+    assert REFUSED not in capsys.readouterr().err
+
+
+class Branches(Plain):
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        super().model(2 * x if x.sum() > 0 else x, y)
+
+
+class Anneals(Plain):
+    weight = 1.0
+
+    def anneal(self, progress: float) -> None:
+        self.weight = 1.0 + progress
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.poutine.scale(scale=self.weight):
+            super().model(x, y)
+
+
+class Counts(Plain):
+    calls = 0
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        self.calls += 1
+        super().model(x / self.calls, y)
+
+
+class RollsDice(Plain):
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        super().model(x * random.random(), y)
+
+
+class RollsNumPysDice(Plain):
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        super().model(x * float(np.random.rand()), y)  # noqa: NPY002
+
+
+class Hooked(Plain):
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder.weight.register_hook(lambda gradient: 2 * gradient)
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (Branches, "its shapes or branches depend on numbers"),
+        (Anneals, "weight changes while the model trains"),
+        (Counts, "calls changes while the model trains"),
+        (RollsDice, "random numbers outside of PyTorch"),
+        (RollsNumPysDice, "random numbers outside of PyTorch"),
+        (Hooked, "a parameter has a hook"),
+    ],
+)
+@pytest.mark.usefixtures("captured")
+def test_what_a_program_cannot_follow_runs_uncompiled(
+    make: type[nn.Module], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def seeded() -> nn.Module:
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        return make()
+
+    assert_same(seeded, points(48), None, rtol=1e-6)
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert REFUSED in err
+    assert why in err
+
+
+@pytest.mark.usefixtures("captured")
+def test_sparse_class_input_runs_uncompiled(capsys: pytest.CaptureFixture[str]) -> None:
+    assert_same(lambda: build("sparse"), points(48), some_labels(CLASSES, 48), rtol=1e-6)
+    assert "its shapes or branches depend on numbers" in capsys.readouterr().err
+
+
+def test_without_a_compiler_it_runs_uncompiled(capsys: pytest.CaptureFixture[str]) -> None:
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    with patch("torch._inductor.compile", side_effect=InvalidCxxCompiler()):
+        assert_same(Plain, points(48), None, rtol=1e-6)
+    assert "no C++ compiler is found" in capsys.readouterr().err
