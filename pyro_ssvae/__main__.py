@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import figures
+from .benchmark import Benchmark, run_benchmark
 from .data import Dataset
 from .errors import InputError, nearest
 from .evaluate import evaluate
@@ -297,6 +298,7 @@ COMMANDS: dict[str, tuple[Any, Callable[[Any], int | None]]] = {
     "inspect": (Inspect, run_inspect),
     "suggest": (Suggest, run_suggest),
     "study": (StudyCommand, run_study),
+    "benchmark": (Benchmark, run_benchmark),
 }
 
 
