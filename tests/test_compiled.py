@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import json
+import os
 import random
+import signal
 from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -14,7 +19,9 @@ from tiny import ATTRIBUTES, CASES, CLASSES, build, points, some_labels
 from torch import Tensor, nn
 
 from pyro_ssvae import AugmentedVAE, create_model, fit
+from pyro_ssvae.__main__ import main
 from pyro_ssvae.compiled import CompiledStep
+from pyro_ssvae.fit import Interrupted, Step
 from pyro_ssvae.networks import Decoder, Encoder
 
 REFUSED = "the step cannot be compiled"
@@ -102,9 +109,6 @@ def test_compiled_by_inductor(case: str, capsys: pytest.CaptureFixture[str]) -> 
 
 def compiled_step(model: nn.Module) -> CompiledStep:
     """The compiled step of a model, which cannot fall back."""
-    from contextlib import nullcontext
-
-    from pyro_ssvae.fit import Step
 
     def otherwise(x: Tensor, y: Tensor) -> Tensor:
         raise AssertionError("the step was not compiled")
@@ -258,3 +262,38 @@ def test_without_a_compiler_it_runs_uncompiled(capsys: pytest.CaptureFixture[str
     with patch("torch._inductor.compile", side_effect=InvalidCxxCompiler()):
         assert_same(Plain, points(48), None, rtol=1e-6)
     assert "no C++ compiler is found" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("captured")
+def test_resumed_training_is_the_uninterrupted_one(tmp_path: Path) -> None:
+    x, y = points(48), some_labels(CLASSES, 48)
+    whole, parts = layered_seeded(), layered_seeded()
+    history = train(whole, x, y, compile=True)
+
+    def stop(row: dict[str, float]) -> None:
+        if row["epoch"] == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        train(parts, x, y, compile=True, checkpoint=tmp_path / "c", on_epoch=stop)
+    again = train(parts, x, y, compile=True, checkpoint=tmp_path / "c", resume=True)
+    assert again["loss"] == history["loss"]
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), parts.state_dict().values()))
+
+
+def layered_seeded() -> AugmentedVAE:
+    pyro.set_rng_seed(0)
+    return layered()
+
+
+@pytest.mark.usefixtures("captured")
+def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def run(name: str, *more: str) -> list[str]:
+        command = ["train", "--epochs", "1", "--quiet", "--no-baseline", "--out", str(tmp_path / name), *more]
+        assert main(command) == 0
+        rows = (tmp_path / name / "history.csv").read_text().splitlines()
+        return [row.split(",")[1] for row in rows]
+
+    assert run("a") == run("b", "--compile")
+    assert json.loads((tmp_path / "b" / "config.json").read_text())["settings"]["training"]["compile"] is True
+    assert REFUSED not in capsys.readouterr().err

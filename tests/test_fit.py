@@ -23,6 +23,7 @@ from pyro_ssvae import VAE, AugmentedVAE, ClassLabels, InputError, create_model,
 from pyro_ssvae.data import Dataset
 from pyro_ssvae.fit import Interrupted, batches, moving_average, one_cycle
 from pyro_ssvae.networks import Encoder
+from pyro_ssvae.sparse import sparsemax
 
 
 def blobs(n: int = 300, labelled: int = 12) -> tuple[Tensor, Tensor, Tensor]:
@@ -277,15 +278,45 @@ def test_the_average_follows_the_weights_and_forgets_the_first() -> None:
     average, weight, update = [torch.zeros(1)], torch.ones(1), moving_average(0.9)
     values = []
     for n in range(60):
-        update(average, [weight], torch.tensor(n))
+        update(average, [weight], n)
         values.append(float(average[0]))
     assert values[0] == pytest.approx(0.9)  # of the first steps' weights, nine tenths
     assert values == sorted(values)
     assert values[-1] > 0.999
     average = [torch.zeros(1)]
     for n in range(1000, 1010):
-        update(average, [weight], torch.tensor(n))
+        update(average, [weight], n)
     assert float(average[0]) == pytest.approx(1 - 0.9**10, rel=1e-5)
+
+
+def test_integers_are_taken_over_by_the_average() -> None:
+    averaged, current = [torch.zeros(2), torch.tensor(0)], [torch.ones(2), torch.tensor(7)]
+    moving_average(0.5)(averaged, current, 100)
+    assert averaged[0].tolist() == [0.5, 0.5]
+    assert averaged[1] == 7
+
+
+def test_the_history_counts_the_decodes_of_sparse_class_input(tmp_path: Path) -> None:
+    x, y, truth = blobs(96, 12)
+    history = train(augmented(class_input="sparse"), x, y, epochs=4, labelled_rows=0, learning_rate=0.02)
+    decodes = history["decodes"]
+    assert list(history) == ["epoch", "loss", "seconds", "decodes"]
+    assert all(1 <= n <= 3 for n in decodes)
+    assert len(set(decodes)) > 1
+    known = train(augmented(class_input="sparse"), x, truth)  # nothing to sum over
+    assert known["decodes"] == [1.0, 1.0, 1.0]
+    assert "decodes" not in train(augmented(), x, y)
+
+
+def test_decodes_are_those_of_the_possible_classes() -> None:
+    model = augmented(class_input="sparse")
+    x, y = points(12), some_labels(CLASSES, 12)
+    with torch.no_grad():
+        support = (sparsemax(model.class_logits(x)) > 0).sum(-1)
+    expected = torch.where(y == -1, support, 1).double().mean()
+    model.objective().differentiable_loss(model.model, model.guide, x, y)
+    assert float(model.decodes) == pytest.approx(float(expected))
+    assert 1 < float(expected) < 3, "the example has nothing to leave out"
 
 
 def test_without_average_the_last_weights_are_kept() -> None:

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pyro.distributions as dist
 import pytest
 import torch
 
-from pyro_ssvae.sparse import SparseCategorical, sparsemax
+from pyro_ssvae.sparse import Scattered, SparseCategorical, sparsemax
 
 
 def projection(logits: torch.Tensor) -> torch.Tensor:
@@ -66,3 +67,19 @@ def test_sample_frequencies_and_expand() -> None:
     counts = torch.bincount(q.sample(), minlength=3)
     assert counts[1] == 0
     assert abs(counts[0].item() - 1000) < 4 * (4000 * 0.25 * 0.75) ** 0.5
+
+
+def test_scattered_likelihood_is_the_dense_one_where_it_is_computed() -> None:
+    logits, x = torch.randn(3, 4, 5), torch.rand(4, 5).round()
+    dense = dist.Bernoulli(logits=logits).to_event(1)
+    needed = torch.rand(3, 4) < 0.5
+    place, row = needed.nonzero(as_tuple=True)
+    some = Scattered(dist.Bernoulli(logits=logits[needed]).to_event(1), place, row, needed.shape)
+    assert (some.batch_shape, some.event_shape) == (dense.batch_shape, dense.event_shape)
+    torch.testing.assert_close(some.log_prob(x), dense.log_prob(x) * needed)
+    draws = some.sample((1000,))
+    assert draws.shape == (1000, 3, 4, 5)
+    assert (draws[:, ~needed] == 0).all()
+    assert (draws.mean(0) - logits.sigmoid())[needed].abs().max() < 5 * 0.5 / 1000**0.5
+    with pytest.raises(ValueError, match="the only one"):
+        some.expand([7, 3, 4])
