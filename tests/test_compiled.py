@@ -59,7 +59,7 @@ def assert_same(make: Any, x: Tensor, y: Tensor | None, rtol: float = 1e-4, **op
 
 def layered() -> AugmentedVAE:
     """Running means and random zeros in the encoder."""
-    layers = [nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3)]
+    layers = [nn.Linear(5, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3)]  # a bias has no gradient
     decoder = Decoder(2, 3, 7, nn.Linear(7, 5), (5,))
     return AugmentedVAE(Encoder(*layers, out_features=8), decoder, CLASSES, latent_dim=2)
 
