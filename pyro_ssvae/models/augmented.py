@@ -5,7 +5,7 @@ Source: Berkhahn, Keys, Ouertani, Shetty, Geißler (2019), arXiv:1908.03015.
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pyro
@@ -15,17 +15,18 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..labels import MISSING, ClassLabels, Labels
+from ..labels import ClassLabels, Labels
 from ..likelihoods import Likelihood
 from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
 from ..sparse import Scattered, SparseCategorical, sparsemax
-from .base import Classifying, deterministic, labels_of, make_likelihood, standard_normal
+from .base import deterministic, make_likelihood, standard_normal
+from .label_prior import ClassPrior, ToldDecoder, bound_over_labels, gaussian, zero_head
 
 ClassInput = Literal["probabilities", "enumerate", "sparse"]
 MOST_CONFIGURATIONS = 1024  # of y that are enumerated; 2^A for A attributes
 
 
-class AugmentedVAE(Classifying):
+class AugmentedVAE(ToldDecoder):
     """A VAE whose encoder also classifies, and whose decoder is told the class::
 
         h = encoder(x)         q(z | x) = N(loc(h), scale(h)²)         π = softmax(head(h))
@@ -40,11 +41,9 @@ class AugmentedVAE(Classifying):
     - ``"sparse"``: the same sum with π = sparsemax(head(h)); only classes with π_y > 0 are decoded. The supervised
       term stays the softmax cross-entropy, which is finite where sparsemax gives the true class nothing.
 
-    With few labels, a prior on π of the unlabelled rows keeps the classes apart: ``- w_H H(π)``, which favours
-    confident π, and ``- w_m Σ_k π_k log(m_k / p_k)``, with m the running mean of π and p = p(y), which favours
-    classes as frequent as the prior says. (Choice; the gradient of the second is that of ``w_m KL(m || p)``.)
-    Set both to 0 for the paper's objective alone. The training objective has no log p(y) for known labels, a constant;
-    :meth:`elbo` has it.
+    With few labels, a prior on π of the unlabelled rows keeps the classes apart
+    (:class:`~pyro_ssvae.models.label_prior.LabelPrior`, with the weights w_H and w_m; a choice). Set both to 0 for the
+    paper's objective alone. The training objective has no log p(y) for known labels, a constant; :meth:`elbo` has it.
 
     :param encoder: ``x [B, *input_shape]`` → features ``[B, H]``; H is its ``out_features``.
     :param decoder: ``(z, c)`` → ``[..., *input_shape]``, or of ``z`` alone, which is then extended
@@ -90,14 +89,12 @@ class AugmentedVAE(Classifying):
         beta: float = 1.0,
         entropy_weight: float = 20.0,
         balance_weight: float = 50.0,
-        class_prior: Literal["estimated", "uniform"] = "estimated",
+        class_prior: ClassPrior = "estimated",
         likelihood: str | Likelihood | None = None,
     ) -> None:
         super().__init__()
         if class_input not in ("probabilities", "enumerate", "sparse"):
             raise InputError(f"class_input: {class_input!r}; 'probabilities', 'enumerate' or 'sparse' is needed")
-        if class_prior not in ("estimated", "uniform"):
-            raise InputError(f"class_prior: {class_prior!r}; 'estimated' or 'uniform' is needed")
         if class_input == "sparse" and not isinstance(labels, ClassLabels):
             raise InputError("class_input: 'sparse' needs class labels; attributes take 'probabilities' or 'enumerate'")
         if class_input == "enumerate" and labels.num_configurations > MOST_CONFIGURATIONS:
@@ -105,27 +102,17 @@ class AugmentedVAE(Classifying):
                 f"class_input: 'enumerate' over {labels.size} attributes means {labels.num_configurations} decodes "
                 "a point; 'probabilities' needs one"
             )
-        self.labels: Labels = labels
+        self.set_label_prior(labels, class_prior, entropy_weight, balance_weight)
         self.latent_dim = latent_dim
         self.class_input = class_input
         self.alpha, self.beta = alpha, beta
-        self.entropy_weight, self.balance_weight = entropy_weight, balance_weight
-        self.class_prior = class_prior
         self.encoder = encoder
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, latent_dim, labels.size)
         self.likelihood, self.input_shape = make_likelihood(likelihood, self.decoder, latent_dim, labels.size)
         width = features(encoder)
         self.loc = nn.Linear(width, latent_dim)
         self.log_scale = nn.Linear(width, latent_dim)
-        self.head = nn.Linear(width, labels.size)
-        nn.init.zeros_(self.head.weight)  # every point begins at the prior's entropy, on no class's side
-        nn.init.zeros_(self.head.bias)
-        self.prior_logits: Tensor
-        self.mean_probs: Tensor
-        self.warmth: Tensor
-        self.register_buffer("prior_logits", torch.zeros(labels.size))
-        self.register_buffer("mean_probs", labels.log_probs(torch.zeros(labels.size)).exp())
-        self.register_buffer("warmth", torch.tensor(1.0), persistent=False)
+        self.head = zero_head(width, labels.size)
         if class_input == "sparse":
             self.decodes: Tensor
             self.register_buffer("decodes", torch.tensor(1.0), persistent=False)
@@ -144,10 +131,8 @@ class AugmentedVAE(Classifying):
         with pyro.plate("data", len(x)):
             with poutine.scale(scale=self.beta):
                 z = pyro.sample("z", standard_normal(x, self.latent_dim))
-            with poutine.mask(mask=False):  # a distribution's own .mask(False) would be float32 beside float64
-                logits = pyro.sample("logits", standard_normal(x, self.labels.size))
-            with poutine.scale(scale=self.alpha):
-                pyro.sample("y_observed", self.labels.observed(logits, y), obs=self.labels.values(y, logits))
+            logits = self.handed_over(x)
+            self.observe(logits, y, self.alpha)
             if self.class_input == "probabilities":
                 guess = pyro.sample("y_unobserved", self.labels.given(logits.detach(), y))
                 out = self.decoder(z, self.labels.fill(self.annealed(self.labels.probs(logits)), y))
@@ -201,43 +186,6 @@ class AugmentedVAE(Classifying):
         self.decodes.fill_(len(row) / len(z))
         return Scattered(self.likelihood(self.decoder(z[row], c[place, row])), place, row, needed.shape)
 
-    def log_class_prior(self, logits: Tensor, y: Tensor) -> Tensor:
-        """``- w_H H(π) - w_m Σ_k π_k log(m_k / p_k)`` of the missing labels, ``[B]``."""
-        log_pi = self.labels.log_probs(logits)
-        log_ratio = self.mean_probs.clamp_min(1e-8).log() - self.labels.log_probs(self.prior_logits)
-        terms = self.warmth * self.entropy_weight * log_pi - self.balance_weight * log_ratio
-        value = (log_pi.exp() * terms).sum(-1) * (y == MISSING)
-        return value.sum(-1) if self.labels.event_shape else value
-
-    @torch.no_grad()
-    def track(self, logits: Tensor, y: Tensor, momentum: float = 0.9) -> None:
-        """Move the running mean of π towards this batch's, over the missing labels."""
-        weights = (y == MISSING).unsqueeze(-1).to(logits)
-        probs = self.labels.log_probs(logits).exp()
-        count = weights.sum(0)
-        mean = torch.where(count > 0, (weights * probs).sum(0) / count.clamp_min(1), self.mean_probs)
-        self.mean_probs.lerp_(mean, 1 - momentum)
-
-    def prepare(self, x: Tensor, y: Tensor) -> None:
-        super().prepare(x, y)
-        if self.class_prior == "estimated":
-            self.prior_logits.copy_(self.labels.prior_logits(y))
-
-    def annealed(self, pi: Tensor) -> Tensor:
-        """π, of which only a share of the gradient is passed on: :meth:`anneal`."""
-        return torch.lerp(pi.detach(), pi, self.warmth)
-
-    def anneal(self, progress: float) -> None:
-        """Let two things grow from nothing to their whole between a tenth and four tenths of the training.
-
-        These are the entropy's weight w_H, and the share of the reconstruction's gradient that reaches the head
-        through c = π: before the labels have given the classes their meaning, either would fix early mistakes.
-        Without a call, as under plain ``SVI``, both are whole from the start.
-
-        :param progress: the share of the training that is done, 0 to 1.
-        """
-        self.warmth.fill_(min(1.0, max(0.0, (progress - 0.1) / 0.3)))
-
     def class_logits(self, x: Tensor) -> Tensor:
         return self.head(self.encoder(self.likelihood.standardize(x)))
 
@@ -248,18 +196,7 @@ class AugmentedVAE(Classifying):
 
     def encode(self, x: Any) -> dist.TorchDistribution:
         """q(z | x), batch shape [B], event shape [D]."""
-        parts = self.each(lambda rows: torch.stack(self.posterior(rows)[:2], 1), x)
-        return dist.Normal(parts[:, 0], parts[:, 1]).to_event(1)
-
-    def decode(self, z: Tensor, y: Any) -> Tensor:
-        """The mean image of latents ``[B, D]`` and of labels: integers, one a row or for all, or inputs ``[B, K]``."""
-        with self.inference():
-            c = torch.as_tensor(y, device=self.device) if not isinstance(y, str) else None
-            if c is None or not c.is_floating_point():
-                labels = labels_of(y, len(z), self.labels, self.device)
-                c = self.labels.fill(self.labels.probs(self.prior_logits).expand(len(z), -1), labels)
-            z = torch.as_tensor(z, device=self.device).to(self.prior_logits)
-            return self.likelihood.mean(self.decoder(z, c.to(z)))
+        return gaussian(self.each(lambda rows: torch.stack(self.posterior(rows)[:2], 1), x))
 
     def reconstruct(self, x: Any, y: Any = None) -> Tensor:
         """The mean image of the posterior's mean; a missing label enters as its probabilities."""
@@ -282,16 +219,6 @@ class AugmentedVAE(Classifying):
 
         return self.each(verb, x)
 
-    def generate(self, n: int, y: Any = None) -> Tensor:
-        """``n`` mean images of z ~ N(0, I) and the given labels; missing ones are drawn from p(y).
-
-        :param y: None, one label for all (a number or a class name), or labels a row with -1 for missing.
-        """
-        with self.inference():
-            known = self.labels.check(None, n, self.device) if y is None else labels_of(y, n, self.labels, self.device)
-            z = torch.randn(n, self.latent_dim, device=self.device, dtype=self.prior_logits.dtype)
-            return self.decode(z, self.labels.given(self.prior_logits.expand(n, -1), known).sample().long())
-
     def elbo(self, x: Any, y: Any = None, *, num_samples: int = 1) -> Tensor:
         """Lower bound on log p(x), or on log p(x, y) for known labels, β = 1: ``[B]`` nats, the mean of draws of z.
 
@@ -307,27 +234,18 @@ class AugmentedVAE(Classifying):
         return self.each(lambda x, y=None: self._bound(x, y, num_samples, importance=True), x, y, rows=250)
 
     def _bound(self, x: Tensor, y: Tensor | None, num_samples: int, importance: bool) -> Tensor:
-        y = self.targets(y, x)
         loc, scale, logits = self.posterior(x)
         q_z, p_z = dist.Normal(loc, scale).to_event(1), standard_normal(x, self.latent_dim)
-        q_y = self.labels.given(logits, y)
-        log_p_y = self.labels.given(self.prior_logits.expand_as(logits), torch.full_like(y, MISSING))
-        enumerated = self.labels.num_configurations <= 64
         target = self.likelihood.target(x)  # one black-and-white image for all draws: the bound is one of its density
-        draws = []
-        for _ in range(num_samples):
+
+        def draw() -> tuple[Tensor, Callable[[Tensor], Tensor]]:
             z = q_z.sample()
-            values = q_y.enumerate_support(expand=False) if enumerated else q_y.sample((1,))
-            log_q = q_y.log_prob(values)
-            c = self.labels.encode(values.long()).to(z)
-            log_p = self.likelihood(self.decoder(z, c)).log_prob(target) + log_p_y.log_prob(values)
             log_w = p_z.log_prob(z) - q_z.log_prob(z)
-            if importance and enumerated:
-                draws.append(log_w + log_p.masked_fill(log_q == -torch.inf, -torch.inf).logsumexp(0))
-            elif enumerated:
-                positive = log_q > -torch.inf
-                draws.append(log_w + (log_q.exp() * torch.where(positive, log_p - log_q, 0.0)).sum(0))
-            else:
-                draws.append(log_w + (log_p - log_q)[0])
-        bounds = torch.stack(draws)
-        return bounds.logsumexp(0) - math.log(num_samples) if importance else bounds.mean(0)
+
+            def log_ratio(values: Tensor) -> Tensor:
+                out = self.decoder(z, self.class_inputs(values, z))
+                return self.likelihood(out).log_prob(target) + log_w
+
+            return logits, log_ratio
+
+        return bound_over_labels(self, self.targets(y, x), draw, num_samples, importance=importance)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +12,9 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
+from pyro import poutine
 from pyro.infer import ELBO, TraceEnum_ELBO
+from pyro.infer.util import torch_backward, torch_item
 from torch import Tensor, nn
 
 from ..errors import InputError, nearest
@@ -120,9 +123,36 @@ class Classifying(Model):
     def class_logits(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
+    def handed_over(self, like: Tensor) -> Tensor:
+        """Model site ``logits``: what the guide computed, not scored."""
+        with poutine.mask(mask=False):  # a distribution's own .mask(False) would be float32 beside float64
+            logits: Tensor = pyro.sample("logits", standard_normal(like, self.labels.size))
+        return logits
+
+    def observe(self, logits: Tensor, y: Tensor, weight: float = 1.0) -> None:
+        """Model site ``y_observed``: ``weight · log π_y`` of the known labels."""
+        with poutine.scale(scale=weight):
+            pyro.sample("y_observed", self.labels.observed(logits, y), obs=self.labels.values(y, logits))
+
     def predict(self, x: Any) -> Tensor:
         """The most probable labels: int64 ``[B]`` or ``[B, A]``."""
         return self.labels.decide(self.predict_proba(x))
+
+
+class DifferentiableELBO(TraceEnum_ELBO):
+    """An objective that says what it is in ``differentiable_loss`` alone."""
+
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
+        raise NotImplementedError
+
+    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        with torch.no_grad():
+            return float(torch_item(self.differentiable_loss(model, guide, *args, **kwargs)))
+
+    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        torch_backward(loss)
+        return float(loss.detach().item())
 
 
 def make_likelihood(
@@ -161,6 +191,12 @@ def deterministic(name: str, value: Tensor, like: Tensor, event_dim: int) -> Ten
     delta = dist.Delta(value, log_density=zero, event_dim=event_dim).mask(zero == 0)
     result: Tensor = pyro.sample(name, delta, obs=value, infer={"_deterministic": True})
     return result
+
+
+def mean_logits(labels: Labels, logits: Tensor) -> Tensor:
+    """Logits of the mean over the first dimension of the probabilities of ``logits [S, B, K]``: ``[B, K]``."""
+    log_p = labels.log_probs(logits).logsumexp(0) - math.log(len(logits))
+    return log_p[..., 1] - log_p[..., 0] if labels.event_shape else log_p
 
 
 def standard_normal(like: Tensor, dim: int) -> dist.TorchDistribution:

@@ -6,13 +6,12 @@ from typing import Any
 
 import pyro
 import pyro.distributions as dist
-from pyro import poutine
 from torch import Tensor, nn
 
 from ..labels import Labels
 from ..likelihoods import Likelihood
 from ..networks import default_encoder, features
-from .base import Classifying, deterministic, named_likelihood, standard_normal
+from .base import Classifying, deterministic, named_likelihood
 
 
 class Classifier(Classifying):
@@ -57,9 +56,8 @@ class Classifier(Classifying):
         x = self.inputs(x)
         y = self.targets(y, x)
         with pyro.plate("data", len(x)):
-            with poutine.mask(mask=False):  # a distribution's own .mask(False) would be float32 beside float64
-                logits = pyro.sample("logits", standard_normal(x, self.labels.size))
-            pyro.sample("y_observed", self.labels.observed(logits, y), obs=self.labels.values(y, logits))
+            logits = self.handed_over(x)
+            self.observe(logits, y)
             guess = pyro.sample("y_unobserved", self.labels.given(logits.detach(), y))
             return deterministic("y", guess, logits, len(self.labels.event_shape))
 

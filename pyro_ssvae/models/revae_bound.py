@@ -10,9 +10,9 @@ import warnings
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pyro.infer import TraceEnum_ELBO
-from pyro.infer.util import torch_backward, torch_item
 from torch import Tensor
+
+from .base import DifferentiableELBO
 
 if TYPE_CHECKING:
     from .revae import ReVAE
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Detach = Literal["none", "numerator", "all"]
 
 
-class ReVAEBound(TraceEnum_ELBO):
+class ReVAEBound(DifferentiableELBO):
     """With O the observed labels of a row, U the missing ones::
 
         L(x, y_O) = E_q(z|x)[ w(z) Σ_{y_U} q(y_U|z_c) log( p(x|z) p(z_c|y) p(z_s) p(y)
@@ -98,12 +98,3 @@ class ReVAEBound(TraceEnum_ELBO):
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The negative bound, summed over the batch."""
         return -self.rows(model, guide, *args, **kwargs).sum()
-
-    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        with torch.no_grad():
-            return float(torch_item(self.differentiable_loss(model, guide, *args, **kwargs)))
-
-    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        torch_backward(loss)
-        return float(loss.detach().item())
