@@ -6,14 +6,19 @@ from .errors import InputError
 from .evaluate import anomaly_scores, evaluate
 from .fit import FitSettings, fit
 from .labels import MISSING, AttributeLabels, ClassLabels
-from .models import VAE, AugmentedVAE, Classifier, Model, ReVAE, create_model
+from .models import DIVA, M1, M1M2, M2, MVAE, VAE, AugmentedVAE, Classifier, Model, ReVAE, create_model
 from .posterior import posterior
 from .saving import load, save
 from .sites import Sites, sites
 from .suggest import suggest
 
 __all__ = [
+    "DIVA",
+    "M1",
+    "M1M2",
+    "M2",
     "MISSING",
+    "MVAE",
     "VAE",
     "AttributeLabels",
     "AugmentedVAE",

@@ -19,7 +19,7 @@ from pyro_ssvae.likelihoods import Normal
 
 def made(case: str, input_shape: tuple[int, ...] = (5,)) -> Model:
     name, labels, options = CASES[case]
-    return randomize(create_model(name, input_shape=input_shape, labels=labels, latent_dim=3, **options)).eval()
+    return randomize(create_model(name, input_shape=input_shape, labels=labels, latent_dim=5, **options)).eval()
 
 
 def outputs(model: Model, x: torch.Tensor) -> dict[str, torch.Tensor]:

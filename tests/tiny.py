@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_ssvae import VAE, AttributeLabels, AugmentedVAE, Classifier, ClassLabels, Model
+from pyro_ssvae import (
+    DIVA,
+    M1,
+    M1M2,
+    M2,
+    MVAE,
+    VAE,
+    AttributeLabels,
+    AugmentedVAE,
+    Classifier,
+    ClassLabels,
+    Model,
+    ReVAE,
+)
+from pyro_ssvae.models.label_prior import StraightThroughBernoulli
 from pyro_ssvae.networks import Decoder
 
 CLASSES = ClassLabels(3)
@@ -25,7 +39,24 @@ CASES: dict[str, tuple[str, ClassLabels | AttributeLabels, dict[str, Any]]] = {
     "sparse": ("augmented", CLASSES, {"class_input": "sparse"}),
     "probabilities-attributes": ("augmented", ATTRIBUTES, {"class_input": "probabilities"}),
     "enumerate-attributes": ("augmented", ATTRIBUTES, {"class_input": "enumerate"}),
+    "revae": ("revae", CLASSES, {"label_dim": 1}),
+    "revae-attributes": ("revae", ATTRIBUTES, {}),
+    "m1": ("m1", CLASSES, {}),
+    "m1-attributes": ("m1", ATTRIBUTES, {}),
+    "m2": ("m2", CLASSES, {}),
+    "m2-attributes": ("m2", ATTRIBUTES, {}),
+    "m2-relax": ("m2", ATTRIBUTES, {"missing": "relax"}),
+    "m1+m2": ("m1+m2", CLASSES, {}),
+    "m1+m2-relax": ("m1+m2", ATTRIBUTES, {"missing": "relax"}),
+    "mvae": ("mvae", CLASSES, {}),
+    "mvae-attributes": ("mvae", ATTRIBUTES, {"subsets": 0}),
+    "diva": ("diva", CLASSES, {}),
+    "diva-attributes": ("diva", ATTRIBUTES, {}),
+    "diva-relax": ("diva", ATTRIBUTES, {"missing": "relax"}),
 }
+PRIOR_MODELS: dict[str, Any] = {"m1": M1, "m2": M2, "m1+m2": M1M2, "mvae": MVAE, "diva": DIVA}
+TOLD = ("augmented", "m2")  # models whose decoder is told the label
+WIDTH = 8  # of the noise that serves any model's latents
 
 
 def tiny_encoder(input_shape: tuple[int, ...], width: int = 6) -> nn.Sequential:
@@ -41,10 +72,16 @@ def randomize(model: Model, seed: int = 0) -> Model:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
-            p.copy_(0.5 * torch.randn(p.shape, generator=generator, dtype=torch.float64))
-        if hasattr(model, "head"):
+            scale = 0.5 * min(1.0, (8 / p.shape[-1]) ** 0.5) if p.dim() == 2 else 0.5  # wide layers must not explode
+            p.copy_(scale * torch.randn(p.shape, generator=generator, dtype=torch.float64))
+        if isinstance(getattr(model, "head", None), nn.Linear):
             model.head.weight.mul_(3)
     return model
+
+
+def latent_dim_of(case: str) -> int:
+    """2, and as many as the ReVAE of three attributes needs."""
+    return 4 if case == "revae-attributes" else 2
 
 
 def augmented(
@@ -63,7 +100,15 @@ def build(case: str, input_shape: tuple[int, ...] = (5,)) -> Model:
         return randomize(VAE(tiny_encoder(input_shape), tiny_decoder(input_shape, 2, 0), labels, latent_dim=2))
     if name == "classifier":
         return randomize(Classifier(tiny_encoder(input_shape), labels, input_shape=input_shape))
-    return augmented(labels, input_shape, **options)
+    if name == "augmented":
+        return augmented(labels, input_shape, **options)
+    dim = latent_dim_of(case)
+    decoder = tiny_decoder(input_shape, dim, labels.size if name in TOLD else 0)
+    if name == "m1+m2":
+        upper = tiny_decoder((dim,), dim, labels.size)
+        options = {**options, "upper_encoder": tiny_encoder((dim,)), "upper_decoder": upper}
+    made = {**PRIOR_MODELS, "revae": ReVAE}[name]
+    return randomize(made(tiny_encoder(input_shape), decoder, labels, latent_dim=dim, **options))
 
 
 def points(n: int, input_shape: tuple[int, ...] = (5,)) -> Tensor:
@@ -79,22 +124,38 @@ def some_labels(labels: ClassLabels | AttributeLabels, n: int) -> Tensor:
 
 
 class Noise(pyro.poutine.messenger.Messenger):
-    """Draw ``z = loc + scale eps`` with the given ``eps``."""
+    """Draw every latent ``loc + scale eps``, and relaxed labels, with the given ``eps [B, WIDTH]``, a part each."""
+
+    PARTS: ClassVar[dict[str, slice]] = {
+        "z": slice(0, 2),
+        "z_1": slice(2, 4),
+        "z_s": slice(0, 1),
+        "z_c": slice(2, 5),
+        "y_unobserved": slice(5, 8),
+    }
 
     def __init__(self, eps: Tensor) -> None:
         super().__init__()
         self.eps = eps
 
     def _pyro_sample(self, msg: Any) -> None:
-        if msg["name"] == "z":
-            q = msg["fn"].base_dist
-            msg["value"], msg["done"] = q.loc + q.scale * self.eps, True
+        if msg["name"] not in self.PARTS:
+            return
+        eps = self.eps[:, self.PARTS[msg["name"]]]
+        if msg["name"] == "y_unobserved":
+            if isinstance(msg["fn"], StraightThroughBernoulli):
+                msg["value"], msg["done"] = msg["fn"].at(1.7 * eps), True
+            return
+        q = msg["fn"].base_dist
+        if msg["name"] == "z_c" and q.loc.dim() == 3:  # the ReVAE's attributes, one part of z_c each: [A, B, 1]
+            eps = eps.t().unsqueeze(-1)
+        msg["value"], msg["done"] = q.loc + q.scale * eps[..., : q.loc.shape[-1]], True
 
 
 def noisy_guide(model: Model, eps: Tensor) -> Any:
-    def guide(x: Tensor, y: Tensor | None = None) -> Any:
+    def guide(x: Tensor, y: Tensor | None = None, *more: Any) -> Any:
         with Noise(eps):
-            return model.guide(x, y)
+            return model.guide(x, y, *more)
 
     return guide
 

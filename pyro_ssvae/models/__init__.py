@@ -9,10 +9,25 @@ from ..labels import Labels
 from .augmented import AugmentedVAE
 from .base import Model
 from .classifier import Classifier
+from .diva import DIVA
+from .m1 import M1
+from .m1m2 import M1M2
+from .m2 import M2
+from .mvae import MVAE
 from .revae import ReVAE
 from .vae import VAE
 
-MODELS: dict[str, Any] = {"augmented": AugmentedVAE, "vae": VAE, "classifier": Classifier, "revae": ReVAE}
+MODELS: dict[str, Any] = {
+    "augmented": AugmentedVAE,
+    "revae": ReVAE,
+    "vae": VAE,
+    "classifier": Classifier,
+    "m1": M1,
+    "m2": M2,
+    "m1+m2": M1M2,
+    "mvae": MVAE,
+    "diva": DIVA,
+}
 
 
 def create_model(
@@ -46,4 +61,17 @@ def create_model(
     return model
 
 
-__all__ = ["MODELS", "VAE", "AugmentedVAE", "Classifier", "Model", "create_model"]
+__all__ = [
+    "DIVA",
+    "M1",
+    "M1M2",
+    "M2",
+    "MODELS",
+    "MVAE",
+    "VAE",
+    "AugmentedVAE",
+    "Classifier",
+    "Model",
+    "ReVAE",
+    "create_model",
+]

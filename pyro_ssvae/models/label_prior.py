@@ -33,6 +33,7 @@ class LabelPrior(Classifying):
     :ivar warmth: the share of w_H, and of what reaches the head beside the labels, in force: :meth:`anneal`.
     """
 
+    labels: Labels
     prior_logits: Tensor
     mean_probs: Tensor
     warmth: Tensor
