@@ -47,7 +47,7 @@ CHOICES = {
     "likelihood": tuple(LIKELIHOODS),
     "detach": ("none", "numerator", "all"),
     "integral": ("quadrature", "samples"),
-    "missing": ("enumerate", "sample"),
+    "missing": ("enumerate", "sample", "relax"),
 }
 RUN_FILES = ("config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures")
 
@@ -82,7 +82,7 @@ class ModelSettings:
     """Which model; what is not given is the model's own default."""
 
     model: str = "augmented"
-    """augmented, revae, vae or classifier."""
+    """augmented, revae, vae, classifier, m1, m2, m1+m2, mvae or diva."""
     latent_dim: int = 50
     """Width of the latent z."""
     classes: OptionalInt = None
@@ -102,13 +102,15 @@ class ModelSettings:
     likelihood: OptionalStr = None
     """bernoulli (pixels), normal or laplace."""
     label_dim: OptionalInt = None
-    """ReVAE: latent dimensions an attribute, or of all classes together."""
+    """ReVAE: latent dimensions an attribute, or of all classes together; DIVA: of all labels together."""
     detach: OptionalStr = None
     """ReVAE: what of the bound's weight carries no gradient: none, numerator or all."""
     integral: OptionalStr = None
     """ReVAE: how q(y | x) is computed: quadrature or samples."""
     missing: OptionalStr = None
-    """ReVAE: a missing label is summed over (enumerate) or drawn (sample)."""
+    """A missing label is summed over (enumerate) or drawn (ReVAE: sample; attributes of M2, M1+M2, DIVA: relax)."""
+    subsets: OptionalInt = None
+    """MVAE: random subsets of x and the labels that each step trains, beside the whole and each alone."""
 
 
 @dataclass(frozen=True)
@@ -293,7 +295,7 @@ def check_network(network: ModelSettings) -> None:
         raise InputError(f"--label-dim: {network.label_dim}; at least 1 is needed")
     if network.latent_dim < 1:
         raise InputError(f"--latent-dim: {network.latent_dim}; at least 1 is needed")
-    for name in ("alpha", "beta", "entropy_weight", "balance_weight"):
+    for name in ("alpha", "beta", "entropy_weight", "balance_weight", "subsets"):
         value = getattr(network, name)
         if value is not None and not 0 <= value < math.inf:
             raise InputError(f"--{name.replace('_', '-')}: {value}; a number of at least 0 is needed")

@@ -6,6 +6,7 @@ Source: Kingma, Mohamed, Rezende, Welling (2014), arXiv:1406.5298, section 3.3.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import pyro
@@ -22,18 +23,20 @@ from .label_prior import ClassPrior, Missing, bound_over_labels
 from .m2 import M2
 from .vae import VAE
 
-HIDDEN = 256  # units of the upper networks' layers
+HIDDEN = 128  # units of the upper networks' layers
 
 
 class M1M2(Classifying):
-    """``p(y) p(z) p(z_1 | z, y) p(x | z_1)`` with the guide ``q(z_1 | x) q(y | z_1) q(z | z_1, y)``::
+    """``p(y) p(z) p(z_1 | z, y) p(x | z_1)`` with the guide ``q(z_1 | x) q(y | x) q(z | z_1, y)``::
 
         L(x, y) = ELBO of the VAE p_0(z_1) p(x | z_1), p_0 = N(0, I)   +   L_M2( sg(z_1), y ),   z_1 ~ q(z_1 | x)
+        q(y | x) = softmax(head(sg(E_q(z_1|x)[ z_1 ])))
 
     L_M2 is the objective of :class:`~pyro_ssvae.M2` with z_1 for its data, under a Normal of learned scale; ``sg``
     stops the gradient. The paper trains the VAE first and an M2 on its features then; both at once (choice) have the
-    same optimum, as the lower model knows nothing of the upper. The guide draws z_1 anew at each step, so that the
-    upper model learns from the whole of q(z_1 | x).
+    same optimum, as the lower model knows nothing of the upper. The upper model learns from draws of z_1, but its
+    classifier reads the mean (choice): half the dimensions of z_1 are noise alone, which a classifier with few labels
+    learns by heart (MNIST, 100 labels, 900 steps on the same z_1: accuracy 0.923 from means, 0.856 from draws).
 
     :param encoder: ``x [B, *input_shape]`` → features ``[B, H]``.
     :param decoder: ``z_1 [..., D]`` → ``[..., *input_shape]``.
@@ -84,6 +87,7 @@ class M1M2(Classifying):
             class_prior=class_prior,
             likelihood=Normal((latent_dim,)),
         )
+        self.class_encoder = deepcopy(self.m2.encoder)
         self.likelihood, self.input_shape = self.m1.likelihood, self.m1.input_shape
 
     @classmethod
@@ -105,14 +109,15 @@ class M1M2(Classifying):
             return pyro.sample("x", self.likelihood(self.m1.decoder(z_1, None)), obs=self.likelihood.target(x))
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
-        """``q(z_1 | x) q(y | z_1) q(z | z_1, y)``."""
+        """``q(z_1 | x) q(y | x) q(z | z_1, y)``."""
         self.register()
         x = self.inputs(x)
         y = self.targets(y, x)
+        q_1 = self.m1.posterior(x)
         with pyro.plate("data", len(x)):
             with poutine.scale(scale=self.m1.beta):
-                z_1 = pyro.sample("z_1", self.m1.posterior(x))
-            self.m2.q_latents(z_1.detach(), y)
+                z_1 = pyro.sample("z_1", q_1)
+            self.m2.q_latents(z_1.detach(), y, self.logits_of(q_1))
 
     def prepare(self, x: Tensor, y: Tensor) -> None:
         super().prepare(x, y)
@@ -124,8 +129,12 @@ class M1M2(Classifying):
         self.m2.anneal(progress)
 
     def class_logits(self, x: Tensor) -> Tensor:
-        """Logits of q(y | z_1) at the mean of q(z_1 | x)."""
-        return self.m2.class_logits(self.m1.posterior(x).mean)
+        """Logits of q(y | x)."""
+        return self.logits_of(self.m1.posterior(x))
+
+    def logits_of(self, q_1: dist.TorchDistribution) -> Tensor:
+        """Logits of q(y | x), of q(z_1 | x)."""
+        return self.m2.head(self.class_encoder(q_1.mean.detach()))
 
     def encode(self, x: Any) -> dist.TorchDistribution:
         """q(z_1 | x), batch shape [B], event shape [D]."""
@@ -163,11 +172,12 @@ class M1M2(Classifying):
 
     def _bound(self, x: Tensor, y: Tensor | None, num_samples: int, importance: bool) -> Tensor:
         q_1, target = self.m1.posterior(x), self.likelihood.target(x)
+        logits = self.logits_of(q_1)
 
         def draw() -> tuple[Tensor, Callable[[Tensor], Tensor]]:
             z_1 = q_1.sample()
             h = self.m2.encoder(z_1)
             log_p_x = self.likelihood(self.m1.decoder(z_1, None)).log_prob(target) - q_1.log_prob(z_1)
-            return self.m2.head(h), lambda values: self.m2.log_ratio(z_1, h, values) + log_p_x
+            return logits, lambda values: self.m2.log_ratio(z_1, h, values) + log_p_x
 
         return bound_over_labels(self.m2, self.targets(y, x), draw, num_samples, importance=importance)

@@ -139,10 +139,10 @@ class M2(Interventions, ToldDecoder):
             z = pyro.sample("z", standard_normal(x, self.latent_dim))
         return z, self.class_inputs(guess, x)
 
-    def q_latents(self, x: Tensor, y: Tensor) -> None:
-        """The guide's sites of y and z."""
+    def q_latents(self, x: Tensor, y: Tensor, logits: Tensor | None = None) -> None:
+        """The guide's sites of y and z; the logits are the head's where none are given."""
         h = self.encoder(self.likelihood.standardize(x))
-        logits = self.head(h)
+        logits = self.head(h) if logits is None else logits
         pyro.sample("logits", dist.Delta(logits, event_dim=1))
         guess = self.q_missing(logits, y)
         with poutine.scale(scale=self.beta):

@@ -1,0 +1,178 @@
+"""DIVA: objective, gradients and bounds against formulas written here anew, in float64; its verbs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from data_makers import refused
+from test_augmented import assert_bounds, choices, grid, normal, prior_on_pi
+from test_m2 import WEIGHTS, assert_same, known_term, uneven
+from tiny import ATTRIBUTES, CLASSES, WIDTH, loss_at, points, randomize, some_labels, tiny_decoder, tiny_encoder
+from torch import Tensor
+from torch.nn import functional as F
+
+from pyro_ssvae import DIVA, AttributeLabels
+
+both = pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES], ids=["classes", "attributes"])
+
+
+def diva(labels: Any = CLASSES, shape: tuple[int, ...] = (5,), dim: int = 3, **options: Any) -> DIVA:
+    options = {"label_dim": dim - 1, **options}
+    model = DIVA(tiny_encoder(shape), tiny_decoder(shape, dim, 0), labels, latent_dim=dim, **options)
+    randomize(model).double().eval()
+    uneven(model)
+    return model
+
+
+def log_p_x(model: DIVA, row: Tensor, z: Tensor) -> Tensor:
+    out = model.decoder(z.reshape(-1, z.shape[-1]), None).reshape(*z.shape[:-1], *row.shape)
+    return normal(row, out, F.softplus(model.likelihood.raw_scale).expand_as(out))
+
+
+def prior(model: DIVA, c: Tensor) -> tuple[Tensor, Tensor]:
+    p, s = model.prior_loc, model.prior_log_scale
+    return p.weight @ c + p.bias, (s.weight @ c + s.bias).exp()
+
+
+@both
+def test_objective_and_gradient_are_the_sum_over_labels(labels: Any) -> None:
+    model = diva(labels, **WEIGHTS)
+    x, y, eps = points(12).double(), some_labels(labels, 12), torch.randn(12, WIDTH, dtype=torch.float64)
+    total = x.new_zeros(())
+    for row, label, e in zip(x, y, eps):
+        h = model.encoder(row.unsqueeze(0))[0]
+        loc, scale = model.loc(h), model.log_scale(h).exp()
+        z = loc + scale * torch.cat([e[2:4], e[:1]])
+        z_c, z_s = z[:2], z[2:]
+        logits = model.head(z_c)
+        total = total + 3.0 * known_term(labels, logits, label) + prior_on_pi(model, logits, label)
+        total = total + log_p_x(model, row, z) + 0.7 * (normal(z_s, 0.0, torch.ones_like(z_s)) - normal(z, loc, scale))
+        for c, log_q, log_p in choices(model, logits, label):
+            total = total + log_q.exp() * (0.7 * normal(z_c, *prior(model, c)) + log_p - log_q)
+    assert_same(model, x, y, eps, -total)
+
+
+@pytest.mark.parametrize("missing", ["enumerate", "relax"])
+def test_one_decode_a_point_serves_every_label(missing: Any) -> None:
+    model = diva(ATTRIBUTES, missing=missing)
+    rows: list[int] = []
+    model.decoder.body.register_forward_hook(lambda module, args, out: rows.append(args[0].shape[:-1].numel()))
+    loss_at(model, points(5).double(), None, torch.randn(5, WIDTH, dtype=torch.float64))
+    assert rows == [5]
+
+
+def test_relaxed_objective_is_the_enumerated_one_on_average() -> None:
+    relaxed, exact = diva(ATTRIBUTES, missing="relax", **WEIGHTS), diva(ATTRIBUTES, missing="enumerate", **WEIGHTS)
+    x, y, eps = points(1).double(), torch.tensor([[-1, 1, -1]]), torch.randn(1, WIDTH, dtype=torch.float64)
+    noise = torch.logit(torch.rand(4000, 3, dtype=torch.float64)) / 1.7
+    many = torch.cat([eps[:, :5].expand(4000, -1), noise], 1).split(20)
+    terms = torch.stack([loss_at(relaxed, x.expand(20, -1), y.expand(20, -1), part).detach() / 20 for part in many])
+    assert terms.std() > 1e-3
+    assert abs(terms.mean() - loss_at(exact, x, y, eps)) < 4 * terms.std() / math.sqrt(len(terms))
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["missing", "known"])
+@both
+def test_bounds(labels: Any, known: bool) -> None:
+    model = diva(labels, (3,), 2)
+    with torch.no_grad():
+        model.loc.weight.mul_(0.2)
+        model.log_scale.weight.mul_(0.2)
+        model.log_scale.bias.fill_(0.2)
+        model.prior_loc.weight.mul_(0.5)
+        model.prior_log_scale.weight.mul_(0.2)
+        model.prior_log_scale.bias.zero_()
+        model.likelihood.raw_scale.fill_(1.0)
+    x = points(3, (3,)).double()
+    y = torch.tensor([2, 0, 1]) if labels is CLASSES else torch.tensor([[1, -1, 0], [-1, -1, 1], [0, 0, 0]])
+    y = y if known else torch.full_like(y, -1)
+    z, log_cell = grid(2)
+    log_p, elbo = [], []
+    with torch.no_grad():
+        logits = model.head(z[:, :1])
+        log_q_each, log_prior = labels.log_probs(logits), labels.log_probs(model.prior_logits)
+        for row, label in zip(x, y):
+            h = model.encoder(row.unsqueeze(0))[0]
+            log_q = normal(z, model.loc(h), model.log_scale(h).exp().expand_as(z))
+            base = log_p_x(model, row, z) + normal(z[:, 1:], 0.0, torch.ones_like(z[:, 1:]))
+            joint, expected = [], -log_q
+            for value in labels.configurations():
+                if bool(((label >= 0) & (value != label)).any()):
+                    continue
+                if labels is CLASSES:
+                    log_q_y, log_p_y = log_q_each[:, value] * (label < 0), log_prior[value]
+                else:
+                    at = torch.arange(3)
+                    log_q_y = (log_q_each[:, at, value] * (label < 0)).sum(-1)
+                    log_p_y = log_prior[at, value].sum()
+                loc, scale = prior(model, labels.encode(value).double())
+                joint.append(base + normal(z[:, :1], loc, scale.expand_as(z[:, :1])) + log_p_y)
+                expected = expected + log_q_y.exp() * (joint[-1] - log_q_y)
+            log_p.append(torch.stack(joint).logsumexp((0, 1)) + log_cell)
+            elbo.append((log_q.exp() * expected).sum() * math.exp(log_cell))
+    assert_bounds(model, x, y if known else None, torch.stack(log_p), torch.stack(elbo))
+
+
+def test_predictions_average_over_the_posterior() -> None:
+    model = diva()
+    x = points(4).double()
+    z = model.encode(x).sample((20_000,))
+    with torch.no_grad():
+        probs = model.head(z[..., :2]).softmax(-1)
+    assert ((model.predict_proba(x) - probs.mean(0)).abs() < 4 * probs.std(0) / 10 + 1e-3).all()
+
+
+def test_widths() -> None:
+    labels = AttributeLabels([f"a{i}" for i in range(11)])
+    model = DIVA(tiny_encoder((5,)), tiny_decoder((5,), 7, 0), labels, latent_dim=7)
+    assert (model.label_dim, model.missing, model.head.in_features) == (3, "relax", 3)
+    refused(lambda: diva(dim=2, label_dim=2), "latent_dim: 2", "z_c alone takes 2")
+    refused(lambda: diva(missing="relax"), "'relax'", "classes")
+
+
+# --- verbs
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> tuple[DIVA, list[Tensor]]:
+    model, seen = diva(ATTRIBUTES), []
+    decode = model.decode
+    monkeypatch.setattr(model, "decode", lambda z: seen.append(z) or decode(z))
+    return model, seen
+
+
+def test_interventions_draw_all_of_z_c(decoded: tuple[DIVA, list[Tensor]]) -> None:
+    """From p(z_c | y) with y as predicted but for what was asked."""
+    model, seen = decoded
+    x = points(1).double().expand(4000, -1)
+    assert model.intervene(x[:6], {"hat": 1}, num_samples=3).shape == (3, 6, 5)
+    assert not torch.equal(seen[0], seen[1])
+    y = model.predict(x[:1])[0]
+    model.intervene(x, {"beard": int(1 - y[1])})
+    wanted = torch.stack([y[0], 1 - y[1], y[2]])
+    loc, scale = prior(model, wanted.double())
+    drawn = seen[-1]
+    torch.testing.assert_close(drawn[:, :2].mean(0), loc.detach(), rtol=0, atol=4.5 * float(scale.max()) / 4000**0.5)
+    torch.testing.assert_close(drawn[:, :2].std(0), scale.detach(), rtol=0.06, atol=0)
+    assert torch.equal(drawn[:, 2:], model.encode(x).mean[:, 2:])
+
+
+def test_a_swap_moves_all_of_z_c(decoded: tuple[DIVA, list[Tensor]]) -> None:
+    model, seen = decoded
+    x, donor = points(4).double(), points(4).double()
+    for name, given in (("hat", donor), ("scarf", donor[:1])):
+        assert model.swap(x, given, name).shape == (4, 5)
+        assert torch.equal(seen[-1][:, :2], model.encode(given).mean[:, :2].expand(4, -1))
+        assert torch.equal(seen[-1][:, 2:], model.encode(x).mean[:, 2:])
+
+
+def test_generated_latents_follow_the_prior_of_the_label(decoded: tuple[DIVA, list[Tensor]]) -> None:
+    model, seen = decoded
+    model.generate(4000, [1, 0, 0])
+    loc, scale = prior(model, torch.tensor([1.0, 0, 0]).double())
+    loc, scale = torch.cat([loc, loc.new_zeros(1)]).detach(), torch.cat([scale, scale.new_ones(1)]).detach()
+    torch.testing.assert_close(seen[-1].mean(0), loc, rtol=0, atol=4.5 * float(scale.max()) / 4000**0.5)
+    torch.testing.assert_close(seen[-1].std(0), scale, rtol=0.06, atol=0)

@@ -1,0 +1,211 @@
+"""MVAE: the product of experts, the sub-sampled objective and the bounds against formulas written here anew."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from data_makers import refused
+from test_augmented import assert_bounds, grid, normal
+from tiny import (
+    ATTRIBUTES,
+    CLASSES,
+    WIDTH,
+    gradients,
+    loss_at,
+    points,
+    randomize,
+    some_labels,
+    tiny_decoder,
+    tiny_encoder,
+)
+from torch import Tensor
+from torch.nn import functional as F
+
+from pyro_ssvae import MVAE, AttributeLabels
+
+both = pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES], ids=["classes", "attributes"])
+
+
+def mvae(labels: Any = CLASSES, shape: tuple[int, ...] = (5,), dim: int = 2, **options: Any) -> MVAE:
+    options = {"subsets": 0, **options}
+    model = MVAE(tiny_encoder(shape), tiny_decoder(shape, dim, 0), labels, latent_dim=dim, **options)
+    randomize(model).double().eval()
+    return model
+
+
+def product(model: MVAE, row: Tensor, y: Tensor, seen: bool) -> tuple[Tensor, Tensor]:
+    """Mean and scale of N(0, I) times the experts, one after another."""
+    loc, var = torch.zeros(model.latent_dim).double(), torch.ones(model.latent_dim).double()
+    experts = []
+    if seen:
+        h = model.encoder(row.unsqueeze(0))[0]
+        experts.append((model.loc(h), model.log_scale(h).exp() ** 2))
+    for i, value in enumerate(y.reshape(-1).tolist()):
+        if value >= 0:
+            experts.append((model.label_loc[i, value], model.label_log_scale[i, value].exp() ** 2))
+    for m, v in experts:
+        loc, var = (loc * v + m * var) / (var + v), var * v / (var + v)
+    return loc, var.sqrt()
+
+
+def log_p_y(model: MVAE, z: Tensor, y: Tensor) -> Tensor:
+    logits = model.head(z)
+    if y.dim() == 0:
+        return logits.log_softmax(-1)[..., y] if y >= 0 else torch.zeros(z.shape[:-1]).double()
+    return (F.logsigmoid((2 * y - 1) * logits) * (y >= 0)).sum(-1)
+
+
+def log_p_x(model: MVAE, row: Tensor, z: Tensor) -> Tensor:
+    out = model.decoder(z.reshape(-1, z.shape[-1]), None).reshape(*z.shape[:-1], *row.shape)
+    return normal(row, out, F.softplus(model.likelihood.raw_scale).expand_as(out))
+
+
+def bound(model: MVAE, row: Tensor, y: Tensor, e: Tensor, seen: bool) -> Tensor:
+    loc, scale = product(model, row, y, seen)
+    z = loc + scale * e
+    kl = normal(z, loc, scale) - normal(z, 0.0, torch.ones_like(z))
+    return log_p_x(model, row, z) * seen + model.alpha * log_p_y(model, z, y) - model.beta * kl
+
+
+@both
+def test_objective_and_gradient_are_the_three_bounds(labels: Any) -> None:
+    model = mvae(labels, alpha=3.0, beta=0.7)
+    x, y, eps = points(8).double(), some_labels(labels, 8), torch.randn(8, WIDTH, dtype=torch.float64)
+    total = x.new_zeros(())
+    for row, label, e in zip(x, y, eps[:, :2]):
+        nothing = torch.full_like(label, -1)
+        total = total + bound(model, row, label, e, True)
+        if (label >= 0).any():
+            total = total + bound(model, row, nothing, e, True) + bound(model, row, label, e, False)
+    loss = loss_at(model, x, y, eps)
+    torch.testing.assert_close(loss, -total, rtol=1e-12, atol=0)
+    found = gradients(-total, model)
+    for name, g in gradients(loss, model).items():
+        assert found[name].abs().max() > 1e-6, name
+        torch.testing.assert_close(g, found[name], rtol=1e-9, atol=1e-10, msg=name)
+
+
+def test_random_subsets_are_bounds_of_what_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a row without any label, none is taken."""
+    model = mvae(ATTRIBUTES, alpha=3.0, subsets=2)
+    x, y, eps = points(4).double(), some_labels(ATTRIBUTES, 4), torch.randn(4, WIDTH, dtype=torch.float64)
+    drawn: list[Tensor] = []
+    rand = torch.rand
+
+    def watched(*args: Any, **kwargs: Any) -> Tensor:
+        drawn.append(rand(*args, **kwargs))
+        return drawn[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "rand", watched)
+        loss = loss_at(model, x, y, eps)
+    model.subsets = 0
+    expected = loss_at(model, x, y, eps)
+    masks = [d < 0.5 for d in drawn if d.shape in ((4, 3), (4,))]
+    assert [m.shape for m in masks] == [(4, 3), (4,)] * 2
+    for kept, seen in (masks[:2], masks[2:]):
+        for i in range(4):
+            if (y[i] >= 0).any():
+                some = torch.where(kept[i], y[i], -1)
+                expected = expected - bound(model, x[i], some, eps[i, :2], bool(seen[i]))
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+
+
+def test_random_subsets_by_default() -> None:
+    def made(labels: Any, **options: Any) -> int:
+        return MVAE(tiny_encoder((5,)), tiny_decoder((5,), 2, 0), labels, latent_dim=2, **options).subsets
+
+    assert [made(CLASSES), made(ATTRIBUTES), made(AttributeLabels(["a"])), made(CLASSES, subsets=3)] == [0, 1, 0, 3]
+    refused(lambda: made(CLASSES, subsets=-1), "subsets: -1", "at least 0")
+
+
+@both
+def test_posterior_is_the_product_of_what_is_there(labels: Any) -> None:
+    model = mvae(labels)
+    x, y = points(6).double(), some_labels(labels, 6)
+    q = model.encode(x, y)
+    for i in range(6):
+        loc, scale = product(model, x[i], y[i], True)
+        torch.testing.assert_close(q.mean[i], loc)
+        torch.testing.assert_close(q.stddev[i], scale)
+    assert not torch.allclose(q.mean[0], model.encode(x).mean[0])
+
+
+def test_predictions_average_over_the_posterior() -> None:
+    for labels in (CLASSES, ATTRIBUTES):
+        model = mvae(labels)
+        x = points(4).double()
+        z = model.encode(x).sample((20_000,))
+        with torch.no_grad():
+            probs = labels.probs(model.head(z))
+        # The model's own 100 draws, and 20,000 here.
+        error = probs.std(0) / 10
+        assert ((model.predict_proba(x) - probs.mean(0)).abs() < 4 * error + 1e-3).all()
+        assert torch.equal(model.predict_proba(x), model.predict_proba(x))
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["missing", "known"])
+@pytest.mark.parametrize(("labels", "dim"), [(CLASSES, 2), (ATTRIBUTES, 1)], ids=["classes", "attributes"])
+def test_bounds(labels: Any, dim: int, known: bool) -> None:
+    model = mvae(labels, (3,), dim)
+    with torch.no_grad():
+        for p in (model.loc.weight, model.log_scale.weight, model.label_loc, model.label_log_scale):
+            p.mul_(0.2)
+        model.log_scale.bias.zero_()
+        model.likelihood.raw_scale.fill_(1.0)
+    x = points(3, (3,)).double()
+    y = torch.tensor([2, 0, 1]) if labels is CLASSES else torch.tensor([[1, -1, 0], [-1, -1, 1], [0, 0, 0]])
+    y = y if known else torch.full_like(y, -1)
+    z, log_cell = grid(dim)
+    log_p, elbo = [], []
+    with torch.no_grad():
+        for row, label in zip(x, y):
+            joint = log_p_x(model, row, z) + log_p_y(model, z, label) + normal(z, 0.0, torch.ones_like(z))
+            loc, scale = product(model, row, label, True)
+            log_q = normal(z, loc, scale.expand_as(z))
+            log_p.append(joint.logsumexp(0) + log_cell)
+            elbo.append((log_q.exp() * (joint - log_q)).sum() * math.exp(log_cell))
+    assert_bounds(model, x, y if known else None, torch.stack(log_p), torch.stack(elbo))
+
+
+# --- verbs
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> tuple[MVAE, list[Tensor]]:
+    model, seen = mvae(ATTRIBUTES), []
+    decode = model.decode
+    monkeypatch.setattr(model, "decode", lambda z: seen.append(z) or decode(z))
+    return model, seen
+
+
+def test_interventions_are_drawn_under_the_expert_of_the_value(decoded: tuple[MVAE, list[Tensor]]) -> None:
+    model, seen = decoded
+    x = points(1).double().expand(4000, -1)
+    assert model.intervene(x[:6], {"hat": 1}, num_samples=3).shape == (3, 6, 5)
+    assert not torch.equal(seen[0], seen[1])
+    model.intervene(x, {"beard": 0, "hat": 1})
+    loc, scale = product(model, x[0], torch.tensor([1, 0, -1]), True)
+    torch.testing.assert_close(seen[-1].mean(0), loc.detach(), rtol=0, atol=4.5 * float(scale.max()) / 4000**0.5)
+    torch.testing.assert_close(seen[-1].std(0), scale.detach(), rtol=0.06, atol=0)
+
+
+def test_a_swap_takes_the_donor_s_predicted_value(decoded: tuple[MVAE, list[Tensor]]) -> None:
+    model, seen = decoded
+    x, donor = points(6).double(), points(6).double()
+    model.swap(x, donor, "scarf")
+    for i, value in enumerate(model.predict(donor)[:, 2].tolist()):
+        loc, _ = product(model, x[i], torch.tensor([-1, -1, value]), True)
+        torch.testing.assert_close(seen[-1][i], loc.detach())
+    assert model.swap(x, donor[:1], "hat").shape == (6, 5)
+
+
+def test_generated_latents_follow_the_experts_of_the_labels(decoded: tuple[MVAE, list[Tensor]]) -> None:
+    model, seen = decoded
+    model.generate(4000, [1, -1, 0])
+    loc, scale = product(model, torch.zeros(5).double(), torch.tensor([1, -1, 0]), False)
+    torch.testing.assert_close(seen[-1].mean(0), loc.detach(), rtol=0, atol=4.5 / 4000**0.5)
+    torch.testing.assert_close(seen[-1].std(0), scale.detach(), rtol=0.06, atol=0)
