@@ -196,11 +196,18 @@ def intervention_bars(metrics: Mapping[str, Any], ax: Axes | None = None) -> Fig
     return figure
 
 
+def unable(verb: str) -> str:
+    """What is said of a model that does not have the verb."""
+    if verb == "walk":
+        return "has no walk; a revae is needed"
+    return "has no interventions; a revae, m2, mvae or diva is needed"
+
+
 def _labels(model: nn.Module, verb: str) -> AttributeLabels | ClassLabels:
     """The labels of a model that has the verb."""
     labels = getattr(model, "labels", None)
     if not hasattr(model, verb) or labels is None:
-        raise InputError(f"{verb}: a {type(model).__name__} has no interventions; a revae is needed")
+        raise InputError(f"{verb}: a {type(model).__name__} {unable(verb)}")
     return labels
 
 

@@ -161,7 +161,7 @@ def loaded(run: Path, verb: str) -> Model:
     model = load(run)
     if not hasattr(model, verb):
         name = (model.config or {}).get("name", type(model).__name__.lower())
-        raise InputError(f"{run}: {verb}: the model {name!r} has no interventions; a run of revae is needed")
+        raise InputError(f"{run}: {verb}: the model {name!r} {pictures.unable(verb)}")
     if len(model.input_shape) != 3 or model.input_shape[0] not in (1, 3):
         raise InputError(f"{run}: {verb} draws images; this model's points have shape {list(model.input_shape)}")
     return model
@@ -268,7 +268,7 @@ def judged_interventions(
     """
     if not hasattr(model, "intervene"):
         name = (model.config or {}).get("name", type(model).__name__.lower())
-        raise InputError(f"--interventions: the model {name!r} has none; a run of revae is needed")
+        raise InputError(f"--interventions: the model {name!r} has none; a run of revae, m2, mvae or diva is needed")
     train, test = factors_of(data) or (None, None)
     folder = Path(os.environ.get("PYRO_SSVAE_DATA") or "data") / "judges"
     judge = judge_for(whole, train, folder=folder, progress=progress)

@@ -81,7 +81,7 @@ def evaluate_interventions(
     """
     labels = getattr(model, "labels", None)
     if not hasattr(model, "intervene") or labels is None:
-        raise InputError(f"interventions: a {type(model).__name__} has none; a revae is needed")
+        raise InputError(f"interventions: a {type(model).__name__} has none; a revae, m2, mvae or diva is needed")
     if type(labels) is not type(judge.labels) or list(labels.names) != list(judge.labels.names):
         raise InputError(f"judge: it reads {', '.join(judge.labels.names)[:200]}; the model's labels differ")
     for word, given in (("num_points", num_points), ("draws", draws), ("resamples", resamples)):

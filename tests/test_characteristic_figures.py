@@ -175,5 +175,5 @@ def test_bad_input() -> None:
     plain = Classifier.default((1, 4, 12), AttributeLabels(NAMES))
     refused(lambda: figures.interventions(plain, X), "Classifier", "no interventions")
     refused(lambda: figures.swaps(plain, X, X, "hat"), "Classifier", "no interventions")
-    refused(lambda: figures.walk(BlockClasses(), X, "hat"), "BlockClasses", "no interventions")
+    refused(lambda: figures.walk(BlockClasses(), X, "hat"), "BlockClasses", "no walk", "revae")
     refused(lambda: figures.interventions(MODEL, torch.rand(2, 5)), "[2, 5]", "images")

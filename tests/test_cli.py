@@ -234,6 +234,24 @@ def test_other_models(model: str, capfd: pytest.CaptureFixture[str], refuses: Re
         refuses(["generate", out], "classifier", "generates nothing")
 
 
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("model", ["m1", "m2", "m1+m2", "mvae", "diva"])
+@pytest.mark.parametrize("kind", ["classes", "attributes"])
+def test_prior_approaches(model: str, kind: str, capfd: pytest.CaptureFixture[str], refuses: Refused) -> None:
+    attributes = {"y": np.random.default_rng(0).integers(-1, 2, (90, 2)), "names": np.array(["left", "right"])}
+    data = small(Path("own.npz"), **(attributes if kind == "attributes" else {}))
+    out = run("--data", data, "--labels", "0.3", "--model", model, "--alpha", "3")
+    assert {"accuracy", "elbo", "log_likelihood", "reconstruction_error"} <= set(metrics_of(out)["test"])
+    assert load(out).config["name"] == model  # type: ignore[index]
+    capfd.readouterr()
+    assert main(["evaluate", str(out), "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == metrics_of(out)["test"]
+    label = "1" if kind == "classes" else "left=1"
+    assert main(["generate", str(out), "--label", label, "--n", "3"]) == 0
+    if kind == "attributes" and model != "mvae":
+        refuses(["train", "--data", data, "--model", model, "--subsets", "2"], "--subsets", repr(model), "leave it out")
+
+
 def test_attributes_of_which_some_are_missing(refuses: Refused) -> None:
     rng = np.random.default_rng(0)
     y = rng.integers(-1, 2, (80, 2))

@@ -135,7 +135,7 @@ def test_images_that_cannot_be_read_are_refused() -> None:
 
 def test_models_without_interventions_are_refused() -> None:
     for make, culprits in (
-        (lambda: a_run("augmented"), ("run", "'augmented'", "no interventions", "revae")),
+        (lambda: a_run("augmented"), ("run", "'augmented'", "has no", "a revae")),
         (lambda: a_run("revae", input_shape=(7,)), ("run", "images", "[7]")),
     ):
         run = make()
