@@ -45,6 +45,7 @@ class M1(VAE, Classifying):
     """
 
     labels: Labels
+    augmentation = "none"  # a VAE of moved pictures has latents of their position first, of the class last
 
     def __init__(
         self,

@@ -53,6 +53,8 @@ class M1M2(Classifying):
     :class:`~pyro_ssvae.M2` that concern y and z, and ``z_1_seen`` (event [D]), z_1 observed under p(z_1 | z, y).
     """
 
+    augmentation = "none"  # a VAE of moved pictures has latents of their position first, of the class last
+
     def __init__(
         self,
         encoder: nn.Module,
