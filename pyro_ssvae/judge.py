@@ -27,7 +27,7 @@ from .fit import one_cycle, progress_bar
 from .labels import MISSING, ClassLabels, Labels, describe, restore
 from .networks import default_encoder, features
 
-VERSION = 1
+VERSION = 2
 """Part of a kept judge's key; to be raised whenever training gives another judge."""
 
 

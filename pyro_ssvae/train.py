@@ -101,6 +101,8 @@ class ModelSettings:
     """Prior over labels: estimated (from the known ones) or uniform."""
     likelihood: OptionalStr = None
     """bernoulli (pixels), normal or laplace."""
+    steering: OptionalFloat = None
+    """ReVAE: weight of the term that asks pictures of interventions to be read as they were meant."""
     label_dim: OptionalInt = None
     """ReVAE: latent dimensions an attribute, or of all classes together; DIVA: of all labels together."""
     detach: OptionalStr = None

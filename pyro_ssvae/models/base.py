@@ -85,14 +85,8 @@ class Model(nn.Module):
     @contextmanager
     def inference(self) -> Iterator[None]:
         """Evaluation mode and no gradients, for a while."""
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            for module, training in modes:
-                module.training = training
+        with evaluation(self), torch.no_grad():
+            yield
 
     def each(self, verb: Callable[..., Tensor], x: Any, y: Any = None, *, rows: int = ROWS) -> Tensor:
         """Apply ``verb(x)`` or ``verb(x, y)`` to some rows at a time, in evaluation mode and without gradients."""
@@ -137,6 +131,18 @@ class Classifying(Model):
     def predict(self, x: Any) -> Tensor:
         """The most probable labels: int64 ``[B]`` or ``[B, A]``."""
         return self.labels.decide(self.predict_proba(x))
+
+
+@contextmanager
+def evaluation(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; each part then has the mode it had."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 class DifferentiableELBO(TraceEnum_ELBO):

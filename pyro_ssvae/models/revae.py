@@ -47,6 +47,9 @@ class ReVAE(Characteristics, Classifying):
     :param alpha: weight of ``log q(y_O | x)``. 1 is the paper's bound; but with w detached as a whole, the gradients of
         ``-E[w log q(y_O | z_c)]`` and ``log q(y_O | x)`` then cancel on labelled rows, so that the head would learn
         from missing labels alone. 100 (choice) lets few labels be heard beside thousands of pixels.
+    :param steering: weight of a term beside the bound, in training alone, that asks of the decoder that pictures of
+        interventions be read as they were meant (:func:`~pyro_ssvae.models.steering.steering`; choice). 0 trains by the
+        bound alone.
     :param detach: what of w(z) carries no gradient, see :class:`~pyro_ssvae.models.revae_bound.ReVAEBound`.
     :param integral: how q(y | x) is computed: ``"quadrature"`` (attributes: one-dimensional, exact to 1e-3 nats) or
         ``"samples"`` (100 joint draws with the current z among them, as in the released code; always for classes).
@@ -81,6 +84,7 @@ class ReVAE(Characteristics, Classifying):
         latent_dim: int,
         label_dim: int | None = None,
         alpha: float = 100.0,
+        steering: float = 20.0,
         detach: Detach = "all",
         integral: Literal["quadrature", "samples"] = "quadrature",
         missing: Literal["enumerate", "sample"] = "enumerate",
@@ -106,7 +110,8 @@ class ReVAE(Characteristics, Classifying):
                 f"latent_dim: {latent_dim}; z_c alone takes {self.characteristic_dim}, and z_s needs at least 1 more"
             )
         self.latent_dim = latent_dim
-        self.alpha, self.detach, self.integral, self.missing = alpha, detach, integral, missing
+        self.alpha, self.steering = alpha, steering
+        self.detach, self.integral, self.missing = detach, integral, missing
         self.encoder = encoder
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, latent_dim, 0)
         self.likelihood, self.input_shape = make_likelihood(likelihood, self.decoder, latent_dim, 0)
@@ -126,6 +131,8 @@ class ReVAE(Characteristics, Classifying):
         self.register_buffer("prior_logits", torch.zeros(labels.size))
         noise = torch.randn(100, 1, d, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", noise, persistent=False)
+        self.warmth: Tensor
+        self.register_buffer("warmth", torch.tensor(1.0), persistent=False)
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, latent_dim: int, **options: Any) -> ReVAE:
@@ -134,8 +141,14 @@ class ReVAE(Characteristics, Classifying):
         return cls(encoder, decoder, labels, latent_dim=latent_dim, **options)
 
     def objective(self) -> ReVAEBound:
-        """The bound of section 2 in one objective for any mix of labels."""
-        return ReVAEBound(self, detach=self.detach, alpha=self.alpha)
+        """One bound for any mix of labels and, in training, the steering of interventions."""
+        return ReVAEBound(self, detach=self.detach, alpha=self.alpha, steering=self.steering)
+
+    def anneal(self, progress: float) -> None:
+        """Let the steering grow from nothing to its whole between a tenth and three tenths of the training: before
+        that, encoder and head can't read much. Without a call, as under plain ``SVI``, it is whole from the start.
+        """
+        self.warmth.fill_(min(1.0, max(0.0, (progress - 0.1) / 0.2)))
 
     def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """``p(y) p(z_c | y) p(z_s) p(x | z_c, z_s)``."""
@@ -255,10 +268,14 @@ class ReVAE(Characteristics, Classifying):
             return torch.stack([log_sigmoid_normal(-mean, spread), log_sigmoid_normal(mean, spread)], -1)
         return self.log_q_y(loc + scale * self.noise).logsumexp(0) - math.log(len(self.noise))
 
+    def forward(self, x: Tensor) -> Tensor:
+        """log q(y | x) of each value: ``[A, B, 2]`` or ``[B, K]``."""
+        q_c = self.posterior(x)[0].base_dist
+        return self.log_q_y_given_x(q_c.loc, q_c.scale)
+
     def class_logits(self, x: Tensor) -> Tensor:
         """Logits of q(y | x)."""
-        q_c = self.posterior(x)[0].base_dist
-        log_q = self.log_q_y_given_x(q_c.loc, q_c.scale)
+        log_q = self(x)
         return (log_q[..., 1] - log_q[..., 0]).t() if self.factorised else log_q
 
     def encode(self, x: Any) -> dist.TorchDistribution:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .base import DifferentiableELBO
+from .steering import steering
 
 if TYPE_CHECKING:
     from .revae import ReVAE
@@ -35,22 +36,30 @@ class ReVAEBound(DifferentiableELBO):
     :param detach: what of w carries no gradient: ``"none"``, ``"numerator"`` (z_c inside the numerator, as in the
         authors' released code), ``"all"`` (MEME).
     :param alpha: α; 1 is the paper's.
+    :param steering: weight, in training, of :func:`~pyro_ssvae.models.steering.steering` on a quarter of the rows.
     """
 
-    def __init__(self, vae: ReVAE, *, detach: Detach = "all", alpha: float = 1.0) -> None:
+    def __init__(self, vae: ReVAE, *, detach: Detach = "all", alpha: float = 1.0, steering: float = 0.0) -> None:
         super().__init__(max_plate_nesting=vae.plates, strict_enumeration_warning=False)
         self.vae = vae
         self.detach = detach
         self.alpha = alpha
+        self.steering = steering
 
     def rows(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The bound at one draw of z: ``[B]`` nats."""
+        return self._rows(*self._draw(model, guide, *args, **kwargs))
+
+    def _draw(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any, Tensor, Any]:
+        """The traces of model and guide, x and y."""
         with warnings.catch_warnings():
             # Pyro warns that x may depend on the enumerated y; it depends on z_c alone.
             warnings.filterwarnings("ignore", 'at model site "x", possibly invalid dependency')
             ((p, q),) = self._get_traces(model, guide, args, kwargs)
-        y = args[1] if len(args) > 1 else kwargs.get("y")
-        parts, w, log_q_x = self._parts(p, q, args[0], y)
+        return p, q, args[0], args[1] if len(args) > 1 else kwargs.get("y")
+
+    def _rows(self, p: Any, q: Any, x: Tensor, y: Any) -> Tensor:
+        parts, w, log_q_x = self._parts(p, q, x, y)
         weighted = w * sum(parts.values())
         log_q_y = q.nodes["y_unobserved"]["log_prob"] if "y_unobserved" in q.nodes else torch.zeros(())
         if log_q_y.dim() == self.max_plate_nesting:
@@ -96,5 +105,15 @@ class ReVAEBound(DifferentiableELBO):
         return parts, w, log_q_x
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """The negative bound, summed over the batch."""
-        return -self.rows(model, guide, *args, **kwargs).sum()
+        """The negative bound, summed over the batch, less the steering."""
+        p, q, x, y = self._draw(model, guide, *args, **kwargs)
+        loss = -self._rows(p, q, x, y).sum()
+        if self.steering and self.vae.training:
+            y = self.vae.targets(y, self.vae.inputs(x))
+            n = y.shape[-1]
+            some = torch.randperm(n, device=y.device)[: max(1, n // 4)]
+            z_c, z_s = (q.nodes[site]["value"] for site in ("z_c", "z_s"))
+            z_c = z_c[:, some] if self.vae.factorised else z_c[some]
+            said = steering(self.vae, z_c, z_s[some], y[..., some])
+            loss = loss - self.steering * self.vae.warmth * said.mean() * n
+        return loss
