@@ -64,8 +64,10 @@ def sites(vae: nn.Module, x: Any, y: Any = None, *, num_samples: int = 1, seed: 
 
     The ELBO is that of ``vae.objective()``, so with the weights of training (α, β, the prior on π);
     ``vae.elbo(x, y)`` is without them. An objective that is not of the form ``E_q[log p - log q]`` says its own terms
-    by a method ``terms(model_trace, guide_trace, x, y)``, a dict of ``[B]``, as the ReVAE's does. Where there is no
-    ``objective()``, TraceEnum_ELBO. A site outside the plate over points adds an equal share to each.
+    by a method ``terms(model_trace, guide_trace, x, y)``, a dict of ``[B]``, as the ReVAE's does. One that is a sum of
+    several ELBOs has a method ``parts(model, guide, x, y)`` that lists them, as the MVAE's: the sites are those of the
+    first, and each further ELBO is one more term. Where there is no ``objective()``, TraceEnum_ELBO. A site outside
+    the plate over points adds an equal share to each.
 
     :param x: points ``[B, ...]``.
     :param y: labels, -1 where missing.
@@ -88,14 +90,19 @@ def sites(vae: nn.Module, x: Any, y: Any = None, *, num_samples: int = 1, seed: 
     plain_elbo = TraceEnum_ELBO(max_plate_nesting=nest, strict_enumeration_warning=False)
     pair: Any = vae
     elbo = pair.objective() if hasattr(pair, "objective") else plain_elbo
+    parts = getattr(elbo, "parts", lambda model, guide, x, y: [("", model, guide, (x, y))])
     draws: list[_Draw] = []
     with evaluating(vae, seed), warnings.catch_warnings():
         # Pyro warns that a site may depend on an enumerated one of another plate, which for the ReVAE's x is not so.
         warnings.filterwarnings("ignore", ".*possibly invalid dependency")
         for _ in range(num_samples):
-            draws.extend(
-                _Draw(p_s, q_s, elbo, x, y) for p_s, q_s in elbo._get_traces(pair.model, pair.guide, (x, y), {})
-            )
+            (_, *whole), *further = parts(pair.model, pair.guide, x, y)
+            found = [_Draw(p_s, q_s, elbo, x, y) for p_s, q_s in _traces(elbo, *whole)]
+            for name, *part in further:
+                more = (_Draw(p_s, q_s, elbo, x, y) for p_s, q_s in _traces(elbo, *part))
+                for draw, bound in zip(found, more):
+                    draw.terms[name] = torch.stack(list(bound.terms.values())).sum(0)
+            draws.extend(found)
     first = draws[0]
 
     def mean(part: str) -> pd.DataFrame:
@@ -119,6 +126,11 @@ def check_data_of(vae: nn.Module, x: Any, y: Any) -> tuple[Tensor, Tensor | None
     p = next((p for p in vae.parameters() if p.is_floating_point()), torch.zeros(()))
     x = unit_scale(x).to(p)
     return x, None if y is None else checked.to(p.device)
+
+
+def _traces(elbo: Any, model: Any, guide: Any, args: tuple[Any, ...]) -> list[tuple[Any, Any]]:
+    """The traces that an ELBO sums, of the model and of the guide."""
+    return list(elbo._get_traces(model, guide, args, {}))
 
 
 class _Draw:
@@ -266,7 +278,8 @@ def kind(p: Any, q: Any) -> str:
     """What a site is: of the model ``p`` and the guide ``q``, where they have it.
 
     ``enumerated`` (summed over), ``observed``, ``factor``, ``deterministic`` (a point mass, or handed over by the
-    guide), ``auxiliary`` (in the guide alone) or ``latent``.
+    guide), ``auxiliary`` (in the guide alone), ``latent``, or ``latent seen`` (a latent's value under a second density,
+    which the site says with ``infer={"latent_seen": True}``).
     """
     site = q if q is not None else p
     if any(s is not None and "_enumerate_dim" in s["infer"] for s in (p, q)):
@@ -277,6 +290,8 @@ def kind(p: Any, q: Any) -> str:
         return "deterministic"
     if isinstance(plain(p["fn"]), dist.Unit):
         return "factor"
+    if p["infer"].get("latent_seen"):
+        return "latent seen"
     return "observed" if p["is_observed"] and q is None else "latent"
 
 

@@ -35,36 +35,56 @@ def dims(data: Any) -> dict[str, dict[str, tuple[str, ...]]]:
     return found
 
 
+# Latents of a model by their dimensions after the point's; of all others z alone.
+LATENTS = {"revae": ("z_c", "z_s"), "diva": ("z_c", "z_s"), "m1+m2": ("z_1", "z"), "classifier": ()}
+
+
+def latents(name: str, attributes: bool) -> dict[str, tuple[str, ...]]:
+    """Dimensions of each latent: ``<site>_dim``, and the ReVAE's attributes have a z_c each."""
+    found = {site: ("point", f"{site}_dim") for site in LATENTS.get(name, ("z",))}
+    return {**found, "z_c": ("attribute", "point", "z_c_dim")} if name == "revae" and attributes else found
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_groups_and_dimensions(case: str) -> None:
     model, x = build(case), points(4)
     assert model.labels is not None
     y = some_labels(model.labels, 4)
-    generative, attributes = not case.startswith("classifier"), model.labels is ATTRIBUTES
-    label = ("point", "attribute") if attributes else ("point",)
+    name, attributes = CASES[case][0], model.labels is ATTRIBUTES
+    generative, handed_over = name != "classifier", name in ("classifier", "augmented", "m2", "m1+m2", "diva")
+    revae = name == "revae" and attributes  # its attributes are a plate, on the left of the points'
+    label = (*["attribute"] * revae, "point", *["attribute"] * (attributes and not revae))
     of_x: dict[str, tuple[str, ...]] = {"x": ("point", "feature")} if generative else {}
-    draws: dict[str, tuple[str, ...]] = {"z": ("point", "z_dim")} if generative else {}
+    draws = latents(name, attributes)
     rows: dict[str, tuple[str, ...]] = {"x": ("point",)} if generative else {}
     expected: dict[str, Any] = {
         "posterior": draws, "posterior_predictive": of_x, "log_likelihood": rows, "observed_data": of_x
     }  # fmt: skip
     if case != "vae":
         draws |= {"y_unobserved": label, "y": label}
+    if handed_over:
         expected["constant_data"] = {"logits": ("point", "attribute" if attributes else "class")}
     unlabelled = ps.posterior(model, x, num_samples=8)
     assert dims(unlabelled) == {group: of for group, of in expected.items() if of}
+    for site in draws.keys() & latents(name, attributes):
+        sizes, coords = unlabelled["posterior"][site].sizes, unlabelled["posterior"][site].coords
+        assert (sizes["chain"], sizes["draw"], sizes["point"]) == (4, 2, 4)
+        assert list(coords[f"{site}_dim"].values) == list(range(sizes[f"{site}_dim"]))
+    if case != "vae":
+        assert list(unlabelled["posterior"].coords["attribute" if attributes else "class"]) == list(model.labels.names)
     if case != "vae":
         seen = {"y_observed": label}
         expected |= {"posterior_predictive": {**of_x, **seen}, "observed_data": {**of_x, **seen}}
-        expected |= {"log_likelihood": {**rows, "y_observed": ("point",)}}
+        expected |= {"log_likelihood": {**rows, "y_observed": label if revae else ("point",)}}
         labelled = ps.posterior(model, x, y, num_samples=8)
         assert dims(labelled) == expected
         known = labelled["observed_data"]["y_observed"].values
-        np.testing.assert_array_equal(np.where(np.isnan(known), -1, known), y)
+        seen_y = y.t() if revae else y
+        np.testing.assert_array_equal(np.where(np.isnan(known), -1, known), seen_y)
         missing = np.isnan(labelled["log_likelihood"]["y_observed"].values).all((0, 1))
-        np.testing.assert_array_equal(missing, (y.reshape(4, -1) == -1).all(1))
+        np.testing.assert_array_equal(missing, seen_y == -1 if revae else (y.reshape(4, -1) == -1).all(1))
         values = labelled["posterior"]["y"].values
-        assert (values == y.numpy())[..., y.numpy() >= 0].all()  # a known label is not in doubt
+        assert (values == seen_y.numpy())[..., seen_y.numpy() >= 0].all()  # a known label is not in doubt
 
 
 def test_dimensions_of_the_revae_and_of_images() -> None:

@@ -56,6 +56,26 @@ def test_terms_of_the_revae_sum_to_its_bound_row_by_row(labels: Any, options: di
     assert found.table.loc["y_unobserved", "kind"] == ("latent" if "missing" in options else "enumerated")
 
 
+def test_further_bounds_of_the_mvae_are_terms() -> None:
+    """Sites are those of ELBO(x, y); the bounds of x, of y and of random subsets have a term each, if any is known."""
+    torch.set_default_dtype(torch.float64)
+    model = build("mvae-attributes").double()
+    model.subsets = 2  # type: ignore[assignment]
+    x, y = points(8), some_labels(ATTRIBUTES, 8)
+    found = assert_sums_to_the_objective(model, x, y)
+    assert list(found.table.index) == [
+        "z", "y_observed", "y_unobserved", "y", "x", "ELBO(x)", "ELBO(y)", "ELBO(subset 1)", "ELBO(subset 2)"
+    ]  # fmt: skip
+    assert (found.table["kind"][5:] == "term of the bound").all()
+    labelled = (y >= 0).any(1).numpy()
+    assert (found.terms.loc[~labelled, list(found.terms)[5:]] == 0).all(axis=None)
+    assert (found.terms.loc[labelled, ["ELBO(x)", "ELBO(y)"]] != 0).all(axis=None)
+    np.testing.assert_allclose(found.terms["z"], found.log_p["z"] - found.log_q["z"])
+    np.testing.assert_allclose(found.terms["y_observed"], model.alpha * found.log_p["y_observed"])
+    np.testing.assert_allclose(found.terms["x"], found.log_p["x"])
+    assert list(ps.sites(model, x).terms) == ["z", "y_observed", "y_unobserved", "y", "x"]
+
+
 @pytest.mark.parametrize("pair", [Mixture, GuidedMixture])
 @pytest.mark.parametrize("scale", [1.0, 2.5])
 def test_pairs_of_one_s_own(pair: type[Mixture], scale: float) -> None:

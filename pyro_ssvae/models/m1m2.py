@@ -50,7 +50,7 @@ class M1M2(Classifying):
         MLPs by default.
 
     Sites (plate ``data`` over B): ``z_1`` (event [D]; N(0, I) / q(z_1 | x)), ``x`` (event input_shape), the sites of
-    :class:`~pyro_ssvae.M2` that concern y and z, and ``z_1_seen`` (event [D]), z_1 observed under p(z_1 | z, y).
+    :class:`~pyro_ssvae.M2` that concern y and z, and ``z_1_seen`` (event [D]), the drawn z_1 under p(z_1 | z, y).
     """
 
     augmentation = "none"  # a VAE of moved pictures has latents of their position first, of the class last
@@ -107,7 +107,9 @@ class M1M2(Classifying):
             with poutine.scale(scale=self.m1.beta):
                 z_1 = pyro.sample("z_1", standard_normal(x, self.latent_dim))
             z, c = self.m2.p_latents(z_1.detach(), y)
-            pyro.sample("z_1_seen", self.m2.likelihood(self.m2.decoder(z, c)), obs=z_1.detach())
+            seen: Any = {"latent_seen": True}
+            p_1 = self.m2.likelihood(self.m2.decoder(z, c))
+            pyro.sample("z_1_seen", p_1, obs=z_1.detach(), infer=seen)
             return pyro.sample("x", self.likelihood(self.m1.decoder(z_1, None)), obs=self.likelihood.target(x))
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:

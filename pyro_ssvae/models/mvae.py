@@ -251,21 +251,31 @@ class SubsampledELBO(DifferentiableELBO):
         super().__init__(max_plate_nesting=1, strict_enumeration_warning=False)
         self.vae = vae
 
-    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """The negative sum, over the batch too; ``args`` are x and y."""
-        return self._sum(model, guide, *args, **kwargs)
-
-    def _sum(self, model: Any, guide: Any, x: Any, y: Any = None) -> Tensor:
+    def parts(self, model: Any, guide: Any, x: Any, y: Any = None) -> list[tuple[str, Any, Any, tuple[Any, ...]]]:
+        """The bounds that it is the sum of, the full one first: a name, a model, a guide and their arguments."""
         y = self.vae.targets(y, self.vae.inputs(x))
         labelled = (y != MISSING).reshape(len(y), -1).any(1)
-        loss = TraceEnum_ELBO.differentiable_loss(self, model, guide, x, y)
+        full = ("ELBO(x, y)", model, guide, (x, y))
         if not bool(labelled.any()):
-            return loss
+            return [full]
         model, guide = poutine.mask(model, mask=labelled), poutine.mask(guide, mask=labelled)
-        subsets: list[tuple[Tensor | None, Tensor | bool]] = [(None, True), (y, False)]
-        for _ in range(self.vae.subsets):
+        more: list[tuple[str, Tensor | None, Tensor | bool]] = [("ELBO(x)", None, True), ("ELBO(y)", y, False)]
+        for i in range(self.vae.subsets):
             kept = torch.rand(y.shape, device=y.device) < 0.5
-            subsets.append((torch.where(kept, y, MISSING), torch.rand(len(y), device=y.device) < 0.5))
-        for some, seen in subsets:
-            loss = loss + TraceEnum_ELBO.differentiable_loss(self, model, guide, x, some, seen)
-        return loss
+            seen = torch.rand(len(y), device=y.device) < 0.5
+            more.append((f"ELBO(subset {i + 1})", torch.where(kept, y, MISSING), seen))
+        return [full, *((name, model, guide, (x, some, seen)) for name, some, seen in more)]
+
+    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """The negative sum, over the batch too; ``args`` are x and y."""
+        losses = [
+            TraceEnum_ELBO.differentiable_loss(self, model, guide, *of)
+            for _, model, guide, of in self.parts(model, guide, *args, **kwargs)
+        ]
+        return torch.stack(losses).sum()
+
+    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
+        """The same number, without gradients."""
+        parts = self.parts(model, guide, *args, **kwargs)
+        with torch.no_grad():
+            return sum(float(TraceEnum_ELBO.loss(self, model, guide, *of)) for _, model, guide, of in parts)
