@@ -83,7 +83,7 @@ def make(case: Case) -> nn.Module:
     if case.size == IMAGES:
         labels = AttributeLabels([f"attribute {i}" for i in range(18)])
         shape = tuple(int(n) for n in IMAGES.split("-")[0].split("x"))
-        model: nn.Module = MODELS[case.model].default(shape, labels, 45)
+        model: nn.Module = MODELS[case.model].default(shape, labels, 45, steering=0.0)  # its bound alone
         return model
     flat, *hidden, latent = (int(n) for n in case.size.split("-"))
     norm = case.size == LARGE
