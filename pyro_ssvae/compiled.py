@@ -10,6 +10,7 @@ import random
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -112,20 +113,28 @@ def capture(
         raise CannotCompile("a parameter has a hook on its gradient")
     store = pyro.get_param_store()
     state = store.get_state()
-    held = {**dict(objective.named_parameters()), **dict(objective.named_buffers())}
-    ids = {id(t) for t in held.values()}
-    free = {name: p for name, p in state["params"].items() if id(p) not in ids}
-    inputs = [*held.values(), *free.values()]
+    held = {  # every place once, though a module may stand in two, and a tensor too
+        f"{path}.{name}" if path else name: t
+        for path, part in objective.named_modules()
+        for name, t in chain(
+            part.named_parameters(recurse=False, remove_duplicate=False),
+            part.named_buffers(recurse=False, remove_duplicate=False),
+        )
+    }
+    own = {id(t): t for t in held.values()}
+    free = {name: p for name, p in state["params"].items() if id(p) not in own}
+    inputs = [*own.values(), *free.values()]
     places = {id(t): i for i, t in enumerate(inputs)}
     trained: list[Tensor] = []
 
     def loss_and_gradients(x: Tensor, y: Tensor, *values: Tensor) -> list[Tensor]:
-        own: Any = {"params": dict(zip(free, values[len(held) :])), "constraints": dict(state["constraints"])}
-        with store.scope(own), branchless(), torch.enable_grad():
-            swapped = dict(zip(held, values))
-            loss = functional_call(objective, swapped, (x, y))
+        stored: Any = {"params": dict(zip(free, values[len(own) :])), "constraints": dict(state["constraints"])}
+        with store.scope(stored), branchless(), torch.enable_grad():
+            swapped = {name: values[places[id(t)]] for name, t in held.items()}
+            loss = functional_call(objective, swapped, (x, y), tie_weights=False)
             found = torch.autograd.grad(loss, [values[places[id(p)]] for p in parameters], allow_unused=True)
-        for before, after in zip(values, swapped.values()):  # buffers that were assigned anew
+        for name, after in swapped.items():  # buffers that were assigned anew
+            before = values[places[id(held[name])]]
             if after is not before:
                 before.detach().copy_(after.detach())
         trained[:] = [p for p, g in zip(parameters, found) if g is not None]

@@ -12,6 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from test_fit import OfPyro, Outside, Plain, Regression
@@ -87,6 +88,35 @@ def test_the_revaes_too(labels: Any, capsys: pytest.CaptureFixture[str]) -> None
 def test_pairs_of_ones_own(make: type[nn.Module], capsys: pytest.CaptureFixture[str]) -> None:
     x = points(48)
     assert_same(make, x, x.sum(1).long() if make is Regression else None)
+    assert REFUSED not in capsys.readouterr().err
+
+
+class Twice(nn.Module):
+    """One module under two names, and one tensor in two modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5, affine=False))
+        self.again = self.first
+        self.tied = nn.Linear(5, 5, bias=False)
+        self.tied.weight = self.first[0].weight
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        pyro.module("twice", self)
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(self.tied(self.again(x)), 1.0).to_event(1), obs=x)
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None: ...
+
+
+@pytest.mark.usefixtures("captured")
+def test_what_is_held_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    def make() -> nn.Module:
+        made = Twice()
+        made.first[0].bias = None  # before batch normalisation, a bias has no gradient
+        return made
+
+    assert_same(make, points(48), None)
     assert REFUSED not in capsys.readouterr().err
 
 

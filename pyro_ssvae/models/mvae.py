@@ -253,11 +253,11 @@ class SubsampledELBO(DifferentiableELBO):
 
     def parts(self, model: Any, guide: Any, x: Any, y: Any = None) -> list[tuple[str, Any, Any, tuple[Any, ...]]]:
         """The bounds that it is the sum of, the full one first: a name, a model, a guide and their arguments."""
+        full = ("ELBO(x, y)", model, guide, (x, y))
+        if y is None:
+            return [full]
         y = self.vae.targets(y, self.vae.inputs(x))
         labelled = (y != MISSING).reshape(len(y), -1).any(1)
-        full = ("ELBO(x, y)", model, guide, (x, y))
-        if not bool(labelled.any()):
-            return [full]
         model, guide = poutine.mask(model, mask=labelled), poutine.mask(guide, mask=labelled)
         more: list[tuple[str, Tensor | None, Tensor | bool]] = [("ELBO(x)", None, True), ("ELBO(y)", y, False)]
         for i in range(self.vae.subsets):
