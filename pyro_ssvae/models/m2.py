@@ -141,7 +141,8 @@ class M2(Interventions, ToldDecoder):
 
     def q_latents(self, x: Tensor, y: Tensor, logits: Tensor | None = None) -> None:
         """The guide's sites of y and z; the logits are the head's where none are given."""
-        h = self.encoder(self.likelihood.standardize(x))
+        lead = x.shape[: x.dim() - len(self.input_shape)]  # M1+M2 draws its x, and Pyro may draw many at once
+        h = self.encoder(self.likelihood.standardize(x).reshape(-1, *self.input_shape)).reshape(*lead, -1)
         logits = self.head(h) if logits is None else logits
         pyro.sample("logits", dist.Delta(logits, event_dim=1))
         guess = self.q_missing(logits, y)
