@@ -250,7 +250,9 @@ class ReVAE(Characteristics, Classifying):
     def log_q_known(self, y: Tensor, loc: Tensor, scale: Tensor, z_c: Tensor) -> Tensor:
         """``log q(y_O | x) = log E_q(z|x)[ q(y_O | z_c) ]``, ``[B]``; samples are joined by the current z_c."""
         if self.factorised and self.integral == "quadrature":
-            return self.sum_known(y, self.log_q_y_given_x(loc, scale))
+            mean, spread = self.head_given_x(loc, scale)
+            picked = log_sigmoid_normal(torch.where(y == 0, -mean, mean), spread)
+            return torch.where(y == MISSING, 0.0, picked).sum(-2)
         draws = torch.cat([z_c.unsqueeze(0), loc + scale * torch.randn((100, *loc.shape)).to(loc)])
         return self.log_q_known_given_z(y.expand(draws.shape[:-1]), draws).logsumexp(0) - math.log(len(draws))
 
@@ -260,11 +262,15 @@ class ReVAE(Characteristics, Classifying):
         picked = torch.where(y == MISSING, 0.0, picked)
         return picked.sum(-2) if self.factorised else picked
 
+    def head_given_x(self, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and scale ``[A, B]`` of the head's logits under q(z_c | x)."""
+        w = self.head_weight.unsqueeze(-2)
+        return (w * loc).sum(-1) + self.head_bias.unsqueeze(-1), (w * scale).square().sum(-1).sqrt()
+
     def log_q_y_given_x(self, loc: Tensor, scale: Tensor) -> Tensor:
         """``log q(y | x)`` of each value: ``[A, B, 2]`` by quadrature, ``[B, K]`` by 100 fixed draws."""
         if self.factorised:
-            w = self.head_weight.unsqueeze(-2)
-            mean, spread = (w * loc).sum(-1) + self.head_bias.unsqueeze(-1), (w * scale).square().sum(-1).sqrt()
+            mean, spread = self.head_given_x(loc, scale)
             return torch.stack([log_sigmoid_normal(-mean, spread), log_sigmoid_normal(mean, spread)], -1)
         return self.log_q_y(loc + scale * self.noise).logsumexp(0) - math.log(len(self.noise))
 

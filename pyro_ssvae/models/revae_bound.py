@@ -36,7 +36,7 @@ class ReVAEBound(DifferentiableELBO):
     :param detach: what of w carries no gradient: ``"none"``, ``"numerator"`` (z_c inside the numerator, as in the
         authors' released code), ``"all"`` (MEME).
     :param alpha: α; 1 is the paper's.
-    :param steering: weight, in training, of :func:`~pyro_ssvae.models.steering.steering` on a quarter of the rows.
+    :param steering: weight, in training, of :func:`~pyro_ssvae.models.steering.steering` on an eighth of the rows.
     """
 
     def __init__(self, vae: ReVAE, *, detach: Detach = "all", alpha: float = 1.0, steering: float = 0.0) -> None:
@@ -111,7 +111,7 @@ class ReVAEBound(DifferentiableELBO):
         if self.steering and self.vae.training:
             y = self.vae.targets(y, self.vae.inputs(x))
             n = y.shape[-1]
-            some = torch.randperm(n, device=y.device)[: max(1, n // 4)]
+            some = torch.randperm(n, device=y.device)[: max(1, n // 8)]
             z_c, z_s = (q.nodes[site]["value"] for site in ("z_c", "z_s"))
             z_c = z_c[:, some] if self.vae.factorised else z_c[some]
             said = steering(self.vae, z_c, z_s[some], y[..., some])
