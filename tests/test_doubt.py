@@ -55,9 +55,8 @@ def test_class_posterior_of_attributes_sums_the_others_out() -> None:
     every = ATTRIBUTES.configurations()
     with torch.no_grad():
         joint = torch.stack([grid_log_p(model, x, y) for y in every], -1).softmax(-1)
-    torch.testing.assert_close(
-        ps.class_posterior(model, x, num_samples=4000), joint @ every.double(), atol=0.02, rtol=0
-    )
+    found = ps.class_posterior(model, x, num_samples=1000)  # of a standard deviation of about 0.005
+    torch.testing.assert_close(found, joint @ every.double(), atol=0.02, rtol=0)
 
 
 def test_models_without_a_joint_probability_are_refused() -> None:
