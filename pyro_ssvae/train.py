@@ -173,9 +173,10 @@ def training_part(whole: Dataset, source: DataSettings, seed: int) -> tuple[Data
     train, x_val, y_val = datasets.hold_out(seen, fraction=min(0.1, 2000 / len(seen.x)), seed=0)
     y = datasets.hide_classes(train.y, train.labels, source.hide_classes) if source.hide_classes else train.y
     y = datasets.hide_labels(y, train.labels, source.keep, seed)
-    rows, files = training_rows(source, whole), row_names(source)
-    for path in source.label_file:
-        y = datasets.add_labels(Path(path), y, rows, train.labels, files)
+    if source.label_file:
+        rows, files = training_rows(source, whole), row_names(source)
+        for path in source.label_file:
+            y = datasets.add_labels(Path(path), y, rows, train.labels, files)
     return replace(train, y=y), (x_val, y_val)
 
 

@@ -98,10 +98,11 @@ class ReVAEBound(DifferentiableELBO):
         z_c, q_z_c = q.nodes["z_c"]["value"], q.nodes["z_c"]["fn"].base_dist
         y = self.vae.targets(y, x)
         log_q_x = self.vae.log_q_known(y, q_z_c.loc, q_z_c.scale, z_c)
-        numerator = self.vae.log_q_known_given_z(y, z_c.detach() if self.detach == "numerator" else z_c)
+        log_q_z = self.vae.log_q_known_given_z(y, z_c)
+        numerator = self.vae.log_q_known_given_z(y, z_c.detach()) if self.detach == "numerator" else log_q_z
         w = (numerator - log_q_x).exp()
         w = w.detach() if self.detach == "all" else w
-        parts["y_observed"] = parts["y_observed"] - self.vae.log_q_known_given_z(y, z_c)
+        parts["y_observed"] = parts["y_observed"] - log_q_z
         return parts, w, log_q_x
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
