@@ -298,7 +298,7 @@ def check_network(network: ModelSettings) -> None:
         raise InputError(f"--label-dim: {network.label_dim}; at least 1 is needed")
     if network.latent_dim < 1:
         raise InputError(f"--latent-dim: {network.latent_dim}; at least 1 is needed")
-    for name in ("alpha", "beta", "entropy_weight", "balance_weight", "subsets"):
+    for name in ("alpha", "beta", "entropy_weight", "balance_weight", "steering", "subsets"):
         value = getattr(network, name)
         if value is not None and not 0 <= value < math.inf:
             raise InputError(f"--{name.replace('_', '-')}: {value}; a number of at least 0 is needed")

@@ -452,6 +452,7 @@ def test_arguments_that_cannot_be_used(arguments: list[str], culprits: list[str]
         ("--class-prior flat", ["--class-prior", "'flat'"]),
         ("--likelihood poisson", ["--likelihood", "'poisson'"]),
         ("--alpha -1", ["--alpha: -1"]),
+        ("--model revae --steering -1", ["--steering: -1"]),
         ("--beta nan", ["--beta: nan"]),
         ("--model vae --class-input enumerate", ["--class-input", "'vae'", "leave it out"]),
         ("--model classifier --beta 2", ["--beta", "'classifier'"]),
