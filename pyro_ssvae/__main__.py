@@ -25,6 +25,7 @@ from .benchmark import Benchmark, run_benchmark
 from .data import Dataset
 from .errors import InputError, nearest
 from .evaluate import evaluate
+from .explore_commands import Explore, run_explore
 from .fit import Interrupted
 from .inspect_commands import Inspect, run_inspect
 from .intervene_commands import (
@@ -296,6 +297,7 @@ COMMANDS: dict[str, tuple[Any, Callable[[Any], int | None]]] = {
     "swap": (Swap, run_swap),
     "walk": (Walk, run_walk),
     "inspect": (Inspect, run_inspect),
+    "explore": (Explore, run_explore),
     "suggest": (Suggest, run_suggest),
     "study": (StudyCommand, run_study),
     "benchmark": (Benchmark, run_benchmark),
