@@ -10,6 +10,7 @@ import math
 import os
 import platform
 import shlex
+import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +23,7 @@ import tyro
 from torch import Tensor
 
 from . import data as datasets
+from . import loggers
 from .augment import make_augmentation
 from .checkpoint import write_atomically
 from .data import Dataset
@@ -49,7 +51,7 @@ CHOICES = {
     "integral": ("quadrature", "samples"),
     "missing": ("enumerate", "sample", "relax"),
 }
-RUN_FILES = ("config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures")
+RUN_FILES = ("config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ class Train:
     """The folder of a run that was stopped: go on with it, with its own settings."""
     baseline: bool = True
     """Also train the same trunk on the kept labels alone."""
+    logger: OptionalStr = None
+    """tensorboard: write each epoch's numbers, and the metrics, for TensorBoard to show, into the run's folder."""
     quiet: bool = False
     """No progress bar."""
 
@@ -142,7 +146,7 @@ def settings_of(config: dict[str, Any], where: Path) -> Train:
         listed = {name: tuple(value) for name, value in saved["source"].items() if isinstance(value, list)}
         source = DataSettings(**{**saved["source"], **listed})
         network, training = ModelSettings(**saved["network"]), FitSettings(**saved["training"])
-        return Train(source, network, training, baseline=saved["baseline"])
+        return Train(source, network, training, baseline=saved["baseline"], logger=saved.get("logger"))
     except (KeyError, TypeError) as error:
         raise InputError(f"{where / 'config.json'}: it is not a run's configuration ({error})") from None
 
@@ -210,6 +214,8 @@ def train(settings: Train) -> Path:
     source, network, training = settings.source, settings.network, settings.training
     check_settings(training)
     check_network(network)
+    if settings.logger is not None:
+        loggers.check(settings.logger)
     if settings.out is not None and settings.resume is None:
         check_free(settings.out)
     whole, part, validation = prepare_data(source, training.seed, network.classes)
@@ -255,8 +261,10 @@ def run(
 ) -> None:
     """Train, evaluate, and write all into the run's folder, ``metrics.json`` last: it says that the run has ended."""
     checkpoint = folder / "checkpoint" / "last.safetensors"
+    logger = None if settings.logger is None else loggers.tensorboard(folder / "tensorboard")
     history = fit(
         vae, part.x, part.y, validation=validation, progress=not settings.quiet, checkpoint=checkpoint,
+        on_epoch=None if logger is None else loggers.log_epochs(logger),
         resume=settings.resume is not None and checkpoint.exists(), **asdict(settings.training),
     )  # fmt: skip
     save(vae, folder, **about)
@@ -275,6 +283,9 @@ def run(
     }
     if settings.baseline and labelled and settings.network.model != "classifier":
         metrics["baseline"] = baseline(settings, whole, part, history, about["judged"])
+    if logger is not None:
+        for name in ("test", "baseline"):
+            loggers.log_metrics(logger, metrics.get(name, {}), name, step=epochs)
     seen = whole if settings.source.leave_out is None else datasets.leave_out(whole, settings.source.leave_out)
     save_all(vae, history, test, seen.x_test, seen.y_test, folder / "figures")
     write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2).encode())
@@ -391,5 +402,6 @@ def abandon(folder: Path) -> None:
     """Remove a run that failed before it came to anything, so that the corrected command can take the same folder."""
     if not (folder / "checkpoint").exists() and not (folder / "model.safetensors").exists():
         (folder / "config.json").unlink(missing_ok=True)
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
         if not any(folder.iterdir()):
             folder.rmdir()
