@@ -42,6 +42,7 @@ from .intervene_commands import (
 )
 from .labels import MISSING, AttributeLabels, ClassLabels, Labels
 from .models import Model
+from .processes import Lost, leads
 from .saving import load, read_config
 from .studies import STUDIES
 from .study_command import StudyCommand, run_study
@@ -148,7 +149,7 @@ def option_names(command: Any) -> dict[str, str]:
     kinds = {"int": "a whole number", "float": "a number", "Path": "a path", "str": "a word"}
     found: dict[str, str] = {}
     for field, kind in get_type_hints(command).items():
-        name = field.replace("_", "-")
+        name = field.removeprefix("num_").replace("_", "-")  # num_nodes is --nodes
         if hasattr(kind, "__dataclass_fields__"):
             found |= option_names(kind)
         elif kind is bool:
@@ -160,7 +161,8 @@ def option_names(command: Any) -> dict[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the program and return its exit status: 0, 1 where cells failed, 2 for bad input, 130 if stopped."""
+    """Run the program and return its exit status: 0, 1 where cells failed or a process was lost, 2 for bad input, 130
+    if stopped."""
     try:
         command = parse(sys.argv[1:] if arguments is None else arguments)
         with warnings.catch_warnings():
@@ -173,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except Interrupted as error:
         print(f"pyro-ssvae: {error}", file=sys.stderr)
-        return 130
+        return 1 if isinstance(error, Lost) else 130
     except KeyboardInterrupt:
         print("pyro-ssvae: stopped", file=sys.stderr)
         return 130
@@ -182,6 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_train(command: Train) -> None:
     """``pyro-ssvae train``."""
     folder = train(command)
+    if not leads(command.training):
+        return
     metrics = json.loads((folder / "metrics.json").read_text())
     counts = metrics["data"]
     rows = f"{counts['train']} points, {counts['labelled']} with a label; {counts['test']} test points"

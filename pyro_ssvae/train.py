@@ -34,6 +34,7 @@ from .fit import FitSettings, History, Interrupted, check_settings, fit
 from .labels import MISSING, ClassLabels
 from .likelihoods import LIKELIHOODS
 from .models import MODELS, Model, create_model
+from .processes import Lost, leads
 from .saving import read_config, save, save_config
 
 # Of options that may be left out, the help shows the kind alone.
@@ -51,6 +52,7 @@ CHOICES = {
     "integral": ("quadrature", "samples"),
     "missing": ("enumerate", "sample", "relax"),
 }
+CHECKPOINT = Path("checkpoint", "last.safetensors")
 RUN_FILES = ("config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures", "tensorboard")
 
 
@@ -130,7 +132,7 @@ class Train:
     out: OptionalPath = None
     """The run's folder, which must not hold a run; by default a new one in runs/."""
     resume: OptionalPath = None
-    """The folder of a run that was stopped: go on with it, with its own settings."""
+    """The folder of a run that was stopped: go on with it, with its own settings (--devices may be another)."""
     baseline: bool = True
     """Also train the same trunk on the kept labels alone."""
     logger: OptionalStr = None
@@ -209,6 +211,8 @@ def train(settings: Train) -> Path:
         resumed = settings_of(read_config(folder), folder)
         if (folder / "metrics.json").exists():
             raise InputError(f"--resume {folder}: this run has ended; there is nothing to go on with")
+        if settings.training.devices is not None:  # as many processes as there are now
+            resumed = replace(resumed, training=replace(resumed.training, devices=settings.training.devices))
         settings = replace(resumed, out=folder, resume=folder, quiet=settings.quiet)
     settings = replace(settings, source=replace(settings.source, labels=settings.source.keep))
     source, network, training = settings.source, settings.network, settings.training
@@ -231,6 +235,9 @@ def train(settings: Train) -> Path:
         "fingerprint": datasets.fingerprint(part),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "pyro": pyro.__version__},
     }
+    if not leads(training):
+        follow(settings, part, validation, vae)
+        return settings.out or Path("runs")
     folder = settings.out or free_folder(f"{Path(source.data).stem}-{network.model}-{source.keep}")
     if settings.resume is None:
         claim(folder)
@@ -240,7 +247,8 @@ def train(settings: Train) -> Path:
     try:
         run(settings, whole, part, validation, vae, folder, about)
     except (Interrupted, KeyboardInterrupt) as stop:
-        raise Interrupted(
+        kind = Lost if isinstance(stop, Lost) else Interrupted
+        raise kind(
             f"{str(stop) or 'stopped'}; to go on: pyro-ssvae train --resume {shlex.quote(str(folder))}"
         ) from None
     except InputError:
@@ -260,7 +268,7 @@ def run(
     about: dict[str, Any],
 ) -> None:
     """Train, evaluate, and write all into the run's folder, ``metrics.json`` last: it says that the run has ended."""
-    checkpoint = folder / "checkpoint" / "last.safetensors"
+    checkpoint = folder / CHECKPOINT
     logger = None if settings.logger is None else loggers.tensorboard(folder / "tensorboard")
     history = fit(
         vae, part.x, part.y, validation=validation, progress=not settings.quiet, checkpoint=checkpoint,
@@ -289,6 +297,15 @@ def run(
     seen = whole if settings.source.leave_out is None else datasets.leave_out(whole, settings.source.leave_out)
     save_all(vae, history, test, seen.x_test, seen.y_test, folder / "figures")
     write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2).encode())
+
+
+def follow(settings: Train, part: Dataset, validation: tuple[Tensor, Tensor], vae: Model) -> None:
+    """Train beside the process that :func:`run` is in, and write nothing."""
+    checkpoint = (settings.resume or Path()) / CHECKPOINT
+    fit(
+        vae, part.x, part.y, validation=validation, progress=False, checkpoint=checkpoint,
+        resume=settings.resume is not None and checkpoint.exists(), **asdict(settings.training),
+    )  # fmt: skip
 
 
 def judged(source: DataSettings, whole: Dataset, part: Dataset) -> dict[str, Any]:
@@ -353,7 +370,8 @@ def baseline(
     steps = len(history["epoch"]) * (len(part.x) // min(size, len(part.x)))
     n = int(rows.sum())
     augment = MODELS[settings.network.model].augmentation if training.augment == "auto" else training.augment
-    own = replace(training, epochs=max(1, steps // (n // min(size, n))), augment=augment)
+    epochs = max(1, steps // (n // min(size, n)))
+    own = replace(training, epochs=epochs, augment=augment, devices=1, num_nodes=1)
     started = time.monotonic()
     fit(trunk, part.x[rows], part.y[rows], progress=not settings.quiet, **asdict(own))
     seconds = time.monotonic() - started

@@ -26,6 +26,7 @@ class TrainingState:
     :param columns: of the history.
     :param path: the checkpoint's file; None for none.
     :param about: JSON-ready facts in which a checkpoint and the training that goes on from it must agree.
+    :param writes: False in all processes of a training but one.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class TrainingState:
         path: Path | None,
         about: dict[str, Any],
         device: torch.device,
+        writes: bool = True,
     ) -> None:
         self.modules, self.free, self.optimizer = modules, free, optimizer
-        self.path, self.about, self.device = path, about, device
+        self.path, self.about, self.device, self.writes = path, about, device, writes
         self.history: History = {column: [] for column in columns}
         self.done = 0
         counted = [column for column in columns if column in ("loss", "decodes")]
@@ -86,7 +88,7 @@ class TrainingState:
 
     def write(self) -> None:
         """Write the checkpoint; raise :class:`InputError` where its folder doesn't take it."""
-        if self.path is None:
+        if self.path is None or not self.writes:
             return
         tensors = {f"{name}.{k}": t for name, module in self.modules.items() for k, t in module.state_dict().items()}
         tensors |= {f"free.{i}": p for i, p in enumerate(self.free)}

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, Labels, PartlyKnownBernoulli
+from ..sharing import total
 from .base import Classifying, labels_of
 
 ClassPrior = Literal["estimated", "uniform"]
@@ -80,11 +81,12 @@ class LabelPrior(Classifying):
 
     @torch.no_grad()
     def track(self, logits: Tensor, y: Tensor, momentum: float = 0.9) -> None:
-        """Move the running mean of π towards this batch's, over the missing labels."""
+        """Move the running mean of π towards this batch's, over the missing labels (of all processes)."""
         weights = (y == MISSING).unsqueeze(-1).to(logits)
         probs = self.labels.log_probs(logits).exp()
-        count = weights.sum(0)
-        mean = torch.where(count > 0, (weights * probs).sum(0) / count.clamp_min(1), self.mean_probs)
+        counted, sums = torch.broadcast_tensors(weights.sum(0), (weights * probs).sum(0))
+        count, sums = total(torch.stack([counted, sums])).unbind()
+        mean = torch.where(count > 0, sums / count.clamp_min(1), self.mean_probs)
         self.mean_probs.lerp_(mean, 1 - momentum)
 
     def annealed(self, value: Tensor) -> Tensor:

@@ -1,0 +1,61 @@
+"""What a person sees of a training, and how they stop it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Interrupted(Exception):  # noqa: N818
+    """Training was asked to stop, and has written its state to a checkpoint."""
+
+
+@contextmanager
+def progress_bar(steps: int, visible: bool) -> Iterator[Callable[[int, str], None]]:
+    """Give a function that shows the steps done and a few words, from its first call on."""
+    bar = Progress(
+        TextColumn("training"),
+        BarColumn(),
+        TextColumn("{task.fields[words]}"),
+        TimeRemainingColumn(),
+        disable=not visible,
+    )
+    task = bar.add_task("training", total=steps, words="")
+
+    def show(done: int, words: str) -> None:
+        bar.start()
+        bar.update(task, completed=done, words=words)
+
+    try:
+        yield show
+    finally:
+        if bar.live.is_started:
+            bar.stop()
+
+
+@contextmanager
+def stop_requests(listen: bool) -> Iterator[Callable[[], bool]]:
+    """Turn SIGINT and SIGTERM into a question to ask between two steps; a second SIGINT stops at once."""
+    asked: list[int] = []
+    if not listen:
+        yield lambda: False
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if signal.SIGINT in asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    try:
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread, where Python takes no signals
+        before = {}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
