@@ -20,7 +20,7 @@ from .figures import BLUE, ORANGE
 
 MOST_BARS = 18
 MOST_LATENTS = 16
-SIDE = 220  # of a picture, in pixels, about
+SIDE = 200  # of a picture, in pixels, about
 LARGE = 32  # pixels a side from which images stay as they are, for the browser to enlarge
 
 STYLE = f"""

@@ -125,11 +125,11 @@ class Page:
                     donor = gr.HTML(visible=self.pairs)
                 with gr.Column(scale=11, min_width=700):
                     with gr.Row():
-                        with gr.Column(scale=5, min_width=480):
+                        with gr.Column(scale=5, min_width=438):
                             fixed = gr.HTML(elem_id="fixed")
-                        with gr.Column(scale=2, min_width=240, visible=self.pairs):
+                        with gr.Column(scale=2, min_width=224, visible=self.pairs):
                             edited = gr.HTML(elem_id="edited")
-                        with gr.Column(scale=4, min_width=260):
+                        with gr.Column(scale=4, min_width=220):
                             bars = gr.HTML(elem_id="bars")
                     rows, resets = self.build_sliders()
                     sliders = [slider for slider, _ in rows]
