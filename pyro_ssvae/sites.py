@@ -278,8 +278,7 @@ def kind(p: Any, q: Any) -> str:
     """What a site is: of the model ``p`` and the guide ``q``, where they have it.
 
     ``enumerated`` (summed over), ``observed``, ``factor``, ``deterministic`` (a point mass, or handed over by the
-    guide), ``auxiliary`` (in the guide alone), ``latent``, or ``latent seen`` (a latent's value under a second density,
-    which the site says with ``infer={"latent_seen": True}``).
+    guide), ``auxiliary`` (in the guide alone) or ``latent``.
     """
     site = q if q is not None else p
     if any(s is not None and "_enumerate_dim" in s["infer"] for s in (p, q)):
@@ -290,8 +289,6 @@ def kind(p: Any, q: Any) -> str:
         return "deterministic"
     if isinstance(plain(p["fn"]), dist.Unit):
         return "factor"
-    if p["infer"].get("latent_seen"):
-        return "latent seen"
     return "observed" if p["is_observed"] and q is None else "latent"
 
 

@@ -80,8 +80,8 @@ def test_permuted_rows_permute_every_term(case: str) -> None:
     x, y, eps = data_for(case, 6, torch.float64)
     order = torch.tensor([3, 0, 5, 1, 4, 2])
     torch.testing.assert_close(loss_at(model, x, y, eps), loss_at(model, x[order], y[order], eps[order]))
-    everywhere = {"z_1", "z_s", "y_observed", "class_prior", "y_divergence"}
-    downstream = {"z_c", "x", "z_1_seen"}  # of a missing y, which is drawn in a trace
+    everywhere = {"z_s", "y_observed", "class_prior", "y_divergence"}
+    downstream = {"z_c", "x", "z_1"}  # of a missing y, which is drawn in a trace
     (downstream if CASES[case][0] in ("m2", "m1+m2") else everywhere).add("z")
     for labels, names in ((y, everywhere), (y.clamp_min(0), everywhere | downstream)):
         before, after = log_probs(model, x, labels, eps), log_probs(model, x[order], labels[order], eps[order])

@@ -45,7 +45,7 @@ def expected_sites(name: str, labels: ClassLabels | AttributeLabels) -> tuple[di
         return z | guess | observed | x, z | guess
     if name == "m1+m2":
         z_1 = {"z_1": ((B,), (D,))}
-        return z_1 | z | head | observed | {"class_prior": ((B,), (0,)), "z_1_seen": ((B,), (D,))} | x, z_1 | z | head
+        return z_1 | z | head | observed | {"class_prior": ((B,), (0,))} | x, z_1 | z | head
     if name == "diva":
         z = {"z_c": ((B,), (1,)), "z_s": ((B,), (1,))}
     return z | head | observed | {"class_prior": ((B,), (0,))} | x, z | head
