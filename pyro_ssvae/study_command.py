@@ -53,6 +53,10 @@ class StudyCommand:
     """Width of z."""
     image_size: OptionalInt = None
     """Images are converted to squares of this side."""
+    draws: OptionalInt = None
+    """Draws of the importance-weighted bound; by default 100."""
+    points: OptionalInt = None
+    """Test points that interventions are judged on; by default 500."""
     quick: bool = False
     """A small version for a first look, about a minute; other options still count."""
     jobs: OptionalInt = None
@@ -72,15 +76,18 @@ def plan_of(command: StudyCommand) -> tuple[Study, Plan]:
     """
     if command.name not in STUDIES:
         raise InputError(f"there is no study {command.name!r}{nearest(command.name, STUDIES)}")
-    for name, low in (("seeds", 1), ("epochs", 1), ("steps", 1), ("batch_size", 2), ("latent_dim", 1), ("jobs", 1)):
-        value = getattr(command, name)
+    for name in ("seeds", "epochs", "steps", "batch_size", "latent_dim", "draws", "points", "jobs"):
+        value, low = getattr(command, name), 2 if name == "batch_size" else 1
         if value is not None and not low <= value <= 10**9:
             raise InputError(f"--{name.replace('_', '-')}: {value}; a whole number of at least {low} is needed")
     if command.epochs is not None and command.steps is not None:
         raise InputError("--epochs, --steps: one of the two is needed, not both")
     study = STUDIES[command.name]
     methods = choose_methods(command.name, study.methods, command.models)
-    names = ("data", "labels", "classes", "seeds", "epochs", "steps", "batch_size", "latent_dim", "image_size")
+    names = (
+        "data", "labels", "classes", "seeds", "epochs", "steps", "batch_size", "latent_dim", "image_size", "draws",
+        "points",
+    )  # fmt: skip
     given: dict[str, Any] = {name: getattr(command, name) for name in names if getattr(command, name) not in (None, ())}
     plan = replace(study.quick if command.quick else study.full, methods=methods, **given)
     if command.epochs is not None:

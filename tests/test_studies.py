@@ -336,6 +336,7 @@ REFUSALS: list[tuple[str, list[str]]] = [
     ("sparse-labels --models vae --labels some", ["--labels", "some"]),
     ("sparse-labels --models vae --labels 5", ["--labels", "10 classes"]),
     ("sparse-labels --models vae --seeds 0", ["--seeds: 0"]),
+    ("sparse-labels --models vae --draws 0", ["--draws: 0"]),
     ("sparse-labels --models vae --steps 0", ["--steps: 0"]),
     ("sparse-labels --models vae --jobs 0", ["--jobs: 0"]),
     ("sparse-labels --models vae --steps 3 --epochs 3", ["--epochs, --steps", "not both"]),

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..checkpoint import write_atomically
 
-VERSION = 1
+VERSION = 2
 """Part of a cell's identity; to be raised whenever the same settings would give another result."""
 
 
