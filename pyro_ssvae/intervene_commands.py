@@ -17,12 +17,11 @@ from torch import Tensor
 
 from . import characteristic_figures as pictures
 from .augment import unit_scale
-from .data import Dataset
-from .data.avatars import avatar_factors
+from .data import Dataset, factors_of
 from .data.images import decode
 from .errors import InputError, nearest
 from .interventions import evaluate_interventions
-from .judge import Factors, judge_for
+from .judge import judge_for
 from .labels import ClassLabels
 from .models import Model
 from .saving import load, read_config
@@ -249,11 +248,6 @@ def save_picture(figure: Figure, out: Path | None, run: Path, stem: str) -> Path
     except OSError as error:
         raise InputError(f"--out {path}: it cannot be written ({error.strerror})") from None
     return path
-
-
-def factors_of(data: str) -> tuple[Factors, Factors] | None:
-    """The true factors of a data set's training and test points, where someone knows them."""
-    return avatar_factors(data) if data.partition(":")[0] == "avatars" else None
 
 
 def judged_interventions(

@@ -174,4 +174,4 @@ def test_evaluate_with_interventions(monkeypatch: pytest.MonkeyPatch, capsys: py
         assert word in said
     plain = create_model("augmented", input_shape=(1, 4, 12), labels=LABELS, latent_dim=6)
     refused(lambda: commands.judged_interventions(run, plain, whole, "own.npz"), "--interventions", "'augmented'")
-    assert commands.factors_of("digits") is None
+    assert data.factors_of("digits") is None

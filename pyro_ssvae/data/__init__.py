@@ -9,7 +9,7 @@ from .avatars import Factors, avatar_factors
 from .dataset import Dataset, fingerprint
 from .folder import load_folder, training_files
 from .label_file import add_labels, label_file_text
-from .sources import NAMES, load
+from .sources import NAMES, factors_of, load
 from .splits import hide_classes, hide_labels, hold_out, known_rows, leave_out, split_rows
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Factors",
     "add_labels",
     "avatar_factors",
+    "factors_of",
     "fingerprint",
     "hide_classes",
     "hide_labels",

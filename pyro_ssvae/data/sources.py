@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import InputError, nearest
 from ..labels import AttributeLabels
 from .arrays import load_npz
-from .avatars import load_avatars
+from .avatars import Factors, avatar_factors, load_avatars
 from .celeba import load_celeba
 from .checks import hint, shown
 from .dataset import Dataset
@@ -106,3 +106,8 @@ def _own(path: Path, name: str, image_size: ImageSize) -> Dataset:
     if path.suffix or len(path.parts) > 1:
         raise InputError(f"{name[:300]}: no such file or folder")
     raise InputError(f"--data {shown(name)}: no such data set, file or folder{nearest(name, NAMES)}")
+
+
+def factors_of(name: str) -> tuple[Factors, Factors] | None:
+    """The true factors of a data set's training and test points; None where nobody knows them."""
+    return avatar_factors(name) if name.partition(":")[0] == "avatars" else None

@@ -11,10 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..data import Dataset
+from ..data import Dataset, factors_of
 from ..errors import InputError
 from ..evaluate import evaluate
-from ..intervene_commands import factors_of
 from ..interventions import evaluate_interventions
 from ..judge import Judge, judge_for
 from ..labels import AttributeLabels
