@@ -265,5 +265,7 @@ def described(shape: Sequence[int]) -> str:
         what = f"images of {height} × {width} {'' if kind is None else kind + ' '}pixels, enlarged"
         return what if kind else f"{what}, the mean of their {channels} channels in grey"
     if len(shape) == 2:
-        return f"no images: series of {shape[0]} channels × {shape[1]} time steps, drawn one channel after another"
-    return f"no images: vectors of {shape[0]} features, drawn as a line over the features in their order"
+        what = f"no images: series of {shape[0]} channels × {shape[1]} time steps, one channel after another"
+    else:
+        what = f"no images: vectors of {shape[0]} features, a line over the features in their order"
+    return f"{what}; in grey: the point"

@@ -105,6 +105,7 @@ def picture(x: Tensor, words: str, name: str, behind: Tensor | None = None) -> s
     """One point, its caption, and a link that saves it as a file of that name.
 
     :param x: ``[C, H, W]``, ``[C, T]`` or ``[D]``.
+    :param behind: a point of the same shape, drawn in grey behind lines.
     """
     if x.dim() == 3:
         source = address(png(x), "image/png")

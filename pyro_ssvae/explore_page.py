@@ -227,7 +227,7 @@ class Page:
         if code is not None:
             recon = explore.decoded(self.model, code)
             name = f"{self.name}-{index}-reconstruction"
-            pictures.append(html.picture(recon, "reconstruction", name, x[0] if x.dim() < 4 else None))
+            pictures.append(html.picture(recon, "reconstruction", name, x[0]))
         truth = html.quiet(f"label: {named(self.model, self.whole.y_test[index]) or 'not known'}")
         found = explore.latents(self.model, x)
         posterior = "" if found is None else html.intervals(*found)
@@ -243,7 +243,7 @@ class Page:
         """The edited point, and what the model reads on its picture."""
         assert code is not None
         image = explore.decoded(self.model, code)
-        drawn = html.picture(image, "edited", f"{self.name}-{visit.index}-edited")
+        drawn = html.picture(image, "edited", f"{self.name}-{visit.index}-edited", self.point(visit.index)[0])
         read = explore.probabilities(self.model, image[None])
         return html.page(drawn), self.bars(visit, read)
 
@@ -298,13 +298,14 @@ class Page:
         """The point with the second one's characteristic."""
         if second is None or visit is None or not self.pairs:
             return ""
-        found = explore.swapped(self.model, self.point(visit.index), self.point(second))
+        x = self.point(visit.index)
+        found = explore.swapped(self.model, x, self.point(second))
         assert found is not None
         name = f"{self.name}-{visit.index}-with-{second}"
         return html.page(
             *(
-                html.picture(x, f"with {column} of point {second}", f"{name}-{column}")
-                for x, column in zip(found.images[0], found.columns, strict=True)
+                html.picture(image, f"with {column} of point {second}", f"{name}-{column}", x[0])
+                for image, column in zip(found.images[0], found.columns, strict=True)
             )
         )
 

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from data_makers import npz
+from PIL import Image
 from toy_blocks import NAMES, world
 
 from pyro_ssvae import create_model, data, fit, load, save
@@ -137,11 +138,17 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture
-def served(runs: dict[str, Path]) -> Iterator[Callable[[str], str]]:
-    """Serve a run's page from this process, and say where."""
+def served(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """Serve a run's page from this process, which may look up no host but this one, and say where."""
     from pyro_ssvae import explore_page
 
-    servers = []
+    servers, looked_up, look_up = [], set(), socket.getaddrinfo
+
+    def noted(host: Any, *more: Any, **options: Any) -> Any:
+        looked_up.add(host)
+        return look_up(host, *more, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", noted)
 
     def serve(name: str) -> str:
         model = load(runs[name])
@@ -158,6 +165,7 @@ def served(runs: dict[str, Path]) -> Iterator[Callable[[str], str]]:
     for server, thread in servers:
         server.should_exit = True
         thread.join(10)
+    assert looked_up <= {"localhost", "127.0.0.1", "::1"}
 
 
 def nothing_from_outside(browser: Any) -> None:
@@ -192,7 +200,7 @@ def test_sliders_of_a_revae(served: Callable[[str], str], browser: Any) -> None:
     nothing_from_outside(browser)
 
 
-def test_points_and_styles_of_digits(served: Callable[[str], str], browser: Any) -> None:
+def test_points_and_styles_of_digits(served: Callable[[str], str], browser: Any, tmp_path: Path) -> None:
     visitor = Visitor(browser, served("digits"))
     assert len(visitor.pictures("grid")) == 50
     first = visitor.pictures("fixed")
@@ -205,6 +213,13 @@ def test_points_and_styles_of_digits(served: Callable[[str], str], browser: Any)
     visitor.changed("edited", lambda: visitor.type("second", "7"))
     visitor.changed("fixed", lambda: visitor.type("point", "0"))
     visitor.wait(lambda: visitor.pictures("fixed") == first, "the first point again")
+
+    downloads = {"behavior": "allow", "downloadPath": str(tmp_path)}
+    visitor.look().execute_cdp_cmd("Browser.setDownloadBehavior", downloads)
+    visitor.look().find_element("css selector", "#fixed a").click()
+    visitor.wait((tmp_path / "digits-0.png").exists, "the picture to be saved")
+    with Image.open(tmp_path / "digits-0.png") as image:
+        assert image.size == (200, 200)
 
     visitor.type("point", "99999")
     visitor.wait(

@@ -69,6 +69,8 @@ def test_vectors_and_series_are_drawn_as_lines(labels: Labels, shape: tuple[int,
     *_, fixed, _, edited, _, grid = page.pick(3, 4)[:7]
     assert "<img" not in fixed + edited + grid
     assert fixed.count("<polyline") == 3  # the point, and its reconstruction on it
+    assert edited.count("<polyline") == 2  # on the point too, at one scale
+    assert edited.count('stroke="#A0A0A0" stroke-width="2"') == 1
     assert "no images" in str(page.blocks.get_config_file())
 
 
