@@ -104,15 +104,28 @@ class Generate:
 def parse(arguments: Sequence[str]) -> Any:
     """The command that the arguments name; a wrong one raises :class:`InputError` instead of tyro's box."""
     heard = io.StringIO()
+    begun = settings_given(arguments)
     try:
         with contextlib.redirect_stderr(heard):
             kinds: Any = [Annotated[kind, tyro.conf.subcommand(name)] for name, (kind, _) in COMMANDS.items()]
+            if begun is not None:
+                kinds[list(COMMANDS).index("train")] = Annotated[Train, tyro.conf.subcommand("train", default=begun)]
             return tyro.cli(reduce(operator.or_, kinds), prog="pyro-ssvae", args=arguments)
     except SystemExit as error:
         if error.code in (0, None):
             raise
         words = " ".join(line.strip("│╰╯╭╮─ ") for line in heard.getvalue().splitlines())
         raise InputError(complaint(arguments, words)) from None
+
+
+def settings_given(arguments: Sequence[str]) -> Train | None:
+    """The settings of the run that ``train --config`` names; the other arguments are read on top of them."""
+    given = [argument for argument in arguments if argument.partition("=")[0] == "--config"]
+    if list(arguments[:1]) != ["train"] or not given:
+        return None
+    following = list(arguments)[list(arguments).index(given[-1]) + 1 :][:1]
+    path = given[-1].partition("=")[2] or next(iter(following), "")
+    return settings_of(read_config(Path(path)), Path(path)) if path else None
 
 
 def complaint(arguments: Sequence[str], words: str) -> str:

@@ -6,6 +6,7 @@ format nor most discs notice a flipped bit. Nothing is pickled.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,21 +21,62 @@ from torch import Tensor
 from .errors import InputError
 
 
+class CannotWrite(InputError):  # noqa: N818
+    """A file could not be written: the disk is full, or the folder read-only. What was there before is whole."""
+
+
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file under another name, sync it, and only then give it its name."""
+    """Write a file under another name, sync it, and only then give it its name; then sync the folder.
+
+    :raises CannotWrite: naming the file; one of that name that was there before is as it was.
+    """
+    try:
+        os.replace(write_partial(path, data), path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+
+
+def write_partial(path: Path, data: bytes) -> Path:
+    """Write a file whole and synced beside ``path``, and return its name; where that fails nothing is left of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):  # a full disk needs the space
+            partial.unlink()
+        raise
+    return partial
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder as lasting as the files; some file systems cannot, and need it less."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def cannot_write(path: Path, error: OSError) -> CannotWrite:
+    """The error of a file that cannot be written, and why."""
+    return CannotWrite(f"{path}: it cannot be written ({error.strerror or type(error).__name__})")
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], **facts: str) -> None:
     """Write tensors and words; tensors that share memory, such as tied weights, are written apart."""
+    write_atomically(path, packed(tensors, **facts))
+
+
+def packed(tensors: dict[str, Tensor], **facts: str) -> bytes:
+    """The file of these tensors and words."""
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_atomically(path, save(tensors, metadata={**facts, "sha256": checksum(tensors, facts)}))
+    return save(tensors, metadata={**facts, "sha256": checksum(tensors, facts)})
 
 
 def load_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -67,18 +109,18 @@ def checksum(tensors: dict[str, Tensor], facts: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
-def save_state(path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
-    """Write tensors and a JSON-ready state, whose keys are about, done, seconds and history."""
-    save_tensors(path, tensors, state=json.dumps(state))
-
-
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what :func:`save_state` wrote; raise :class:`InputError` naming the file where it is absent or damaged."""
+    """Read a checkpoint: tensors, and a state with the keys about, done, seconds and history.
+
+    :raises InputError: naming the file, where it is absent, damaged or no checkpoint.
+    """
     tensors, facts = load_tensors(path, "a checkpoint")
     try:
         state = json.loads(facts["state"])
-        return tensors, {key: state[key] for key in ("about", "done", "seconds", "history")}
-    except (KeyError, TypeError, ValueError):
+        for key in ("about", "done", "seconds", "history"):
+            state[key]
+        return tensors, dict(state)
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise InputError(f"{path}: tensors, but not a checkpoint") from None
 
 
@@ -97,5 +139,5 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):
             _, i, key = name.split(".", 2)
-            whole["state"].setdefault(int(i), {})[key] = tensor
+            whole["state"].setdefault(int(i), {})[key] = tensor.clone()  # the optimiser changes it in place
     optimizer.load_state_dict(whole)

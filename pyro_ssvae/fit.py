@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,11 @@ from torch import Tensor, nn
 
 from .augment import make_augmentation, unit_scale
 from .compiled import CompiledStep
+from .data.dataset import digest
+from .divergence import Watch, recovering
 from .errors import InputError
 from .fit_settings import FitSettings, check_settings, make_settings
+from .kept import check_checkpoints
 from .labels import MISSING
 from .points import check_data
 from .processes import Lost, by_torchrun, check_alike, is_lost, join, make_fabric, run_workers
@@ -66,6 +69,8 @@ def fit(
     checkpoint: str | Path | None = None,
     resume: bool = False,
     checkpoint_every: float = 60.0,
+    checkpoint_epochs: int | None = None,
+    keep_checkpoints: int = 2,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
     **settings: Any,
 ) -> History:
@@ -80,9 +85,11 @@ def fit(
     :param y: labels, -1 where missing; None for none.
     :param validation: ``(x, y)`` to show an accuracy of while training. Nothing is chosen by it.
     :param progress: show a progress bar.
-    :param checkpoint: a file that the training's state is written to: every ``checkpoint_every`` seconds, at the end,
-        and when stopped by SIGINT or SIGTERM.
-    :param resume: go on from that file.
+    :param checkpoint: a file that the training's state is written to: every ``checkpoint_every`` seconds, at the end of
+        every ``checkpoint_epochs`` epochs, at the end, and when stopped by SIGINT or SIGTERM. Beside it
+        (:mod:`~pyro_ssvae.kept`) lie the latest ``keep_checkpoints - 1`` before it and the weights of the best epoch,
+        by ``validation_accuracy`` or, without, by ``loss``.
+    :param resume: go on from that file, or from the one before it where it is damaged.
     :param on_epoch: called with each epoch's row of the history.
     :param settings: fields of :class:`FitSettings`. With ``devices`` or ``num_nodes`` above 1, every batch is shared by
         processes, which are started for the purpose and get the model by value; under ``torchrun`` it is shared by
@@ -97,7 +104,9 @@ def fit(
     x, y = check_data(model, x, y)
     plan = make_plan(x, y, s)
     options: dict[str, Any] = {"validation": validation, "checkpoint": None if checkpoint is None else Path(checkpoint)}
-    options |= {"resume": resume, "checkpoint_every": checkpoint_every}
+    check_checkpoints(checkpoint_every, checkpoint_epochs, keep_checkpoints)
+    options |= {"resume": resume, "every": (checkpoint_every, checkpoint_epochs), "keep": keep_checkpoints}
+    options |= {"data": None if checkpoint is None else digest(x, y)}
     several = ((s.devices or 1) > 1 or s.num_nodes > 1) and not by_torchrun(s)
     fabric = None if several else join(s)
     pyro.set_rng_seed(s.seed)
@@ -182,7 +191,9 @@ def train(
     validation: tuple[Tensor, Tensor] | None,
     checkpoint: Path | None,
     resume: bool,
-    checkpoint_every: float,
+    every: tuple[float, int | None],
+    keep: int,
+    data: str | None,
     show: Callable[[int, str], None],
     asked: Callable[[], bool],
     on_epoch: Callable[[dict[str, float]], None] | None,
@@ -222,11 +233,21 @@ def train(
             free,
             optimizer,
             columns=["epoch", "loss", "seconds", *measured],
+            steps=plan.steps,
+            per_epoch=plan.per_epoch,
             path=checkpoint,
-            about={"settings": about, "rows": plan.n, "steps": plan.steps},
+            about={"settings": about, "rows": plan.n, "steps": plan.steps, "data": data},
             device=fabric.device,
+            every=every,
+            keep=keep,
             writes=rank == 0,
         )
+        watch = Watch(gradients, objective, state, shared)
+
+        def attempt(n: int) -> None:
+            rows = torch.arange((n + plan.extra) // fabric.world_size) % plan.n
+            gradients(unit_scale(x[rows]), y[rows])
+
         if resume:
             state.restore()
         elif shared:
@@ -234,49 +255,55 @@ def train(
         while state.done < plan.steps:
             epoch, first = divmod(state.done, plan.per_epoch)
             order = batches(plan.n, plan.known, plan.batch_size, plan.extra, s.seed, epoch)[first:]
-            for rows in order[:, rank :: fabric.world_size].to(fabric.device):
-                for group in optimizer.param_groups:
-                    group["lr"] = s.learning_rate * one_cycle(state.done / plan.steps, 1 / plan.steps)
-                if hasattr(model, "anneal"):
-                    model.anneal(state.done / plan.steps)  # type: ignore[operator]
-                if shared:
-                    seed_step(s.seed, rank, state.done)
-                before = [buffer.clone() for buffer in model.buffers()] if shared else []
-                stop = shared and asked()
-                try:
-                    with divergence(s, state.done, epoch), shared_batch() if shared else nullcontext():
-                        loss = gradients(augment(unit_scale(x[rows])), y[rows])
-                        decodes = getattr(model, "decodes", None)
-                        if shared:
-                            loss, decodes, stop = sum_up(trained, loss, decodes, len(rows), stop, state.done)
-                except RuntimeError as error:
-                    if not (shared and is_lost(error)):
-                        raise
-                    for buffer, value in zip(model.buffers(), before):
-                        buffer.copy_(value)
-                    state.write()
-                    where = "" if checkpoint is None else f"; the state is in {checkpoint}"
-                    raise Lost(
-                        f"another process does not answer after {state.done} of {plan.steps} steps{where}"
-                    ) from error
-                wrapped.step()
-                update(averages, values(model), state.done)
-                state.count(loss / order.shape[1], decodes)
-                if state.done % plan.per_epoch == 0:
-                    row = state.end_epoch(plan.per_epoch)
-                    if not math.isfinite(row["loss"]):
-                        raise diverged(s, epoch)
-                    if validation is not None:
-                        due = (epoch + 1) % max(1, plan.epochs // 40) == 0 or epoch + 1 == plan.epochs
-                        row["validation_accuracy"] = accuracy(averaged, *validation) if due and rank == 0 else math.nan
-                    state.record(row)
-                    if on_epoch is not None and rank == 0:
-                        on_epoch(row)
-                show(state.done, f"epoch {epoch + 1}/{plan.epochs}{state.summary()}")
-                if stop or (not shared and asked()):
-                    state.write()
-                    raise Interrupted(f"stopped after {state.done} of {plan.steps} steps; the state is in {checkpoint}")
-                state.write_every(checkpoint_every)
+            with recovering(state, s, attempt):
+                for rows in order[:, rank :: fabric.world_size].to(fabric.device):
+                    for group in optimizer.param_groups:
+                        group["lr"] = (
+                            state.slower * s.learning_rate * one_cycle(state.done / plan.steps, 1 / plan.steps)
+                        )
+                    if hasattr(model, "anneal"):
+                        model.anneal(state.done / plan.steps)  # type: ignore[operator]
+                    if shared:
+                        seed_step(s.seed, rank, state.done)
+                    before = [buffer.clone() for buffer in model.buffers()] if shared else []
+                    stop = shared and asked()
+                    try:
+                        with shared_batch() if shared else nullcontext():
+                            loss = watch(augment(unit_scale(x[rows])), y[rows])
+                            decodes = getattr(model, "decodes", None)
+                            if shared:
+                                loss, decodes, stop = sum_up(trained, loss, decodes, len(rows), stop, state.done)
+                    except RuntimeError as error:
+                        if not (shared and is_lost(error)):
+                            raise
+                        for buffer, value in zip(model.buffers(), before):
+                            buffer.copy_(value)
+                        state.write()
+                        where = "" if checkpoint is None else f"; the state is in {checkpoint}"
+                        raise Lost(
+                            f"another process does not answer after {state.done} of {plan.steps} steps{where}"
+                        ) from error
+                    watch.check(loss)
+                    wrapped.step()
+                    update(averages, values(model), state.done)
+                    state.count(loss / order.shape[1], decodes)
+                    if state.done % plan.per_epoch == 0:
+                        row = state.end_epoch()
+                        if validation is not None:
+                            due = (epoch + 1) % max(1, plan.epochs // 40) == 0 or epoch + 1 == plan.epochs
+                            row["validation_accuracy"] = (
+                                accuracy(averaged, *validation) if due and rank == 0 else math.nan
+                            )
+                        state.record(row)
+                        if on_epoch is not None and rank == 0:
+                            on_epoch(row)
+                    show(state.done, f"epoch {epoch + 1}/{plan.epochs}{state.summary()}")
+                    if stop or (not shared and asked()):
+                        state.write()
+                        raise Interrupted(
+                            f"stopped after {state.done} of {plan.steps} steps; the state is in {checkpoint}"
+                        )
+                    state.write_when_due()
         state.write()
         if s.average:
             model.load_state_dict(averaged.state_dict())
@@ -322,25 +349,6 @@ def hand_over(outside: Any) -> None:
     for kind in ("params", "constraints"):
         state[kind].update(outside[kind])
     store.set_state(state)
-
-
-@contextmanager
-def divergence(s: FitSettings, done: int, epoch: int) -> Iterator[None]:
-    """Name the cause where, after some steps, a distribution refuses parameters that are not finite or positive."""
-    try:
-        yield
-    except ValueError as error:
-        if done == 0 or "constraint" not in str(error):
-            raise
-        raise diverged(s, epoch) from None
-
-
-def diverged(s: FitSettings, epoch: int) -> InputError:
-    """The end of a training whose numbers are no longer finite."""
-    return InputError(
-        f"training: the loss is not finite in epoch {epoch + 1}; "
-        f"a learning rate below {s.learning_rate:g} or data on a smaller scale would help"
-    )
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:

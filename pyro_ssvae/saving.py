@@ -12,6 +12,8 @@ from .labels import describe, restore
 from .models import Model, create_model
 
 WEIGHTS = "model.safetensors"
+MAX_CONFIG_BYTES = 64 * 2**20
+"""Largest configuration that is read; one of 10,000 classes has about 1 MB."""
 
 
 def save(model: Model, folder: str | Path, **more: Any) -> Path:
@@ -21,10 +23,7 @@ def save(model: Model, folder: str | Path, **more: Any) -> Path:
     :raises InputError: where the folder cannot be written to.
     """
     folder = save_config(model, folder, **more)
-    try:
-        save_tensors(folder / WEIGHTS, model.state_dict())
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written to ({error.strerror})") from None
+    save_tensors(folder / WEIGHTS, model.state_dict())
     return folder
 
 
@@ -37,19 +36,20 @@ def save_config(model: Model, folder: str | Path, **more: Any) -> Path:
         made = model.config
     except TypeError:  # an option that is a module, such as a likelihood of one's own
         made = None
-    try:
-        text = json.dumps({"model": made, "labels": labels, **more}, indent=2)
-        write_atomically(folder / "config.json", text.encode())
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written to ({error.strerror})") from None
+    text = json.dumps({"model": made, "labels": labels, **more}, indent=2)
+    write_atomically(folder / "config.json", text.encode())
     return folder
 
 
 def read_config(folder: str | Path) -> dict[str, Any]:
-    """The configuration that a model or a run was saved with."""
-    path = Path(folder) / "config.json"
+    """The configuration that a model or a run was saved with, of its folder or of the file ``config.json``."""
+    path = config_file(folder)
     try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise InputError(f"{path}: {path.stat().st_size:,} bytes; at most {MAX_CONFIG_BYTES:,} can be read")
         config = json.loads(path.read_text("utf-8"))
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; the folder of a saved model or a run is needed") from None
     except NotADirectoryError:
@@ -59,6 +59,12 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     if not isinstance(config, dict) or not {"model", "labels"} <= config.keys():
         raise InputError(f"{path}: it is not a model's configuration; 'model' and 'labels' are missing")
     return config
+
+
+def config_file(folder: str | Path) -> Path:
+    """The configuration's file, of the folder that holds it or of its own name."""
+    path = Path(folder)
+    return path if path.name == "config.json" else path / "config.json"
 
 
 def build(config: dict[str, Any], where: str | Path) -> Model:
@@ -78,9 +84,10 @@ def build(config: dict[str, Any], where: str | Path) -> Model:
         raise InputError(f"{where}: its configuration is damaged ({type(error).__name__}: {reason})") from None
 
 
-def load(folder: str | Path, *, into: Model | None = None) -> Model:
+def load(folder: str | Path, *, into: Model | None = None, weights: str = WEIGHTS) -> Model:
     """Return the model that :func:`save` wrote, on the CPU, in evaluation mode.
 
+    :param weights: their file in the folder; ``checkpoint/last-best.safetensors`` for those of a run's best epoch.
     :param into: the model to load the weights into; needed for one that was made from networks of one's own.
     :raises InputError: where a file is absent, damaged, or another model's.
     """
@@ -89,7 +96,7 @@ def load(folder: str | Path, *, into: Model | None = None) -> Model:
     if into is None and config["model"] is None:
         raise InputError(f"{folder}: a model with networks of its own; make it and use load({str(folder)!r}, into=it)")
     model = build(config, folder / "config.json") if into is None else into
-    path = folder / WEIGHTS
+    path = folder / weights
     if not path.exists():
         raise InputError(f"{path}: no such file; the run may not have ended (train --resume {folder} goes on with it)")
     tensors, _ = load_tensors(path, "a model's weights")

@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,17 +26,18 @@ from torch import Tensor
 from . import data as datasets
 from . import loggers
 from .augment import make_augmentation
-from .checkpoint import write_atomically
+from .checkpoint import CannotWrite, cannot_write, write_atomically
 from .data import Dataset
 from .errors import InputError, nearest
 from .evaluate import evaluate
 from .figures import save_all
 from .fit import FitSettings, History, Interrupted, check_settings, fit
+from .kept import CheckpointSettings, check_checkpoints, checkpoints
 from .labels import MISSING, ClassLabels
 from .likelihoods import LIKELIHOODS
 from .models import MODELS, Model, create_model
 from .processes import Lost, leads
-from .saving import read_config, save, save_config
+from .saving import config_file, read_config, save, save_config
 
 # Of options that may be left out, the help shows the kind alone.
 OptionalInt = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
@@ -52,6 +54,7 @@ CHOICES = {
     "integral": ("quadrature", "samples"),
     "missing": ("enumerate", "sample", "relax"),
 }
+PACKAGES = ("numpy", "pyro-ppl", "lightning", "pyro_ssvae")  # whose versions a run notes
 CHECKPOINT = Path("checkpoint", "last.safetensors")
 RUN_FILES = ("config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures", "tensorboard")
 
@@ -129,10 +132,13 @@ class Train:
     source: Annotated[DataSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=DataSettings)
     network: Annotated[ModelSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=ModelSettings)
     training: Annotated[FitSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=FitSettings)
+    saving: Annotated[CheckpointSettings, tyro.conf.OmitArgPrefixes] = field(default_factory=CheckpointSettings)
     out: OptionalPath = None
     """The run's folder, which must not hold a run; by default a new one in runs/."""
     resume: OptionalPath = None
     """The folder of a run that was stopped: go on with it, with its own settings (--devices may be another)."""
+    config: OptionalPath = None
+    """A run's config.json: repeat that run, in a new folder; the options given beside it win over it."""
     baseline: bool = True
     """Also train the same trunk on the kept labels alone."""
     logger: OptionalStr = None
@@ -148,9 +154,10 @@ def settings_of(config: dict[str, Any], where: Path) -> Train:
         listed = {name: tuple(value) for name, value in saved["source"].items() if isinstance(value, list)}
         source = DataSettings(**{**saved["source"], **listed})
         network, training = ModelSettings(**saved["network"]), FitSettings(**saved["training"])
-        return Train(source, network, training, baseline=saved["baseline"], logger=saved.get("logger"))
+        saving = CheckpointSettings(**saved.get("saving", {}))
+        return Train(source, network, training, saving, baseline=saved["baseline"], logger=saved.get("logger"))
     except (KeyError, TypeError) as error:
-        raise InputError(f"{where / 'config.json'}: it is not a run's configuration ({error})") from None
+        raise InputError(f"{config_file(where)}: it is not a run's configuration ({error})") from None
 
 
 def load_data(source: DataSettings) -> Dataset:
@@ -217,6 +224,7 @@ def train(settings: Train) -> Path:
     settings = replace(settings, source=replace(settings.source, labels=settings.source.keep))
     source, network, training = settings.source, settings.network, settings.training
     check_settings(training)
+    check_checkpoints(*fit_options(settings.saving).values())
     check_network(network)
     if settings.logger is not None:
         loggers.check(settings.logger)
@@ -228,22 +236,18 @@ def train(settings: Train) -> Path:
         raise InputError(f"--labels: {source.keep} leaves no label; a classifier needs some")
     make_augmentation(training.augment, part.x)
     vae = make_model(network, part, training.seed)
-    about = {
-        "settings": {**asdict(settings), "out": None, "resume": None},
-        "command": shlex.join(["pyro-ssvae", *sys.argv[1:]]),
-        "judged": judged(source, whole, part),
-        "fingerprint": datasets.fingerprint(part),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "pyro": pyro.__version__},
-    }
+    about = facts(settings, whole, part)
     if not leads(training):
         follow(settings, part, validation, vae)
         return settings.out or Path("runs")
     folder = settings.out or free_folder(f"{Path(source.data).stem}-{network.model}-{source.keep}")
     if settings.resume is None:
+        if settings.config is not None:
+            note_differences(read_config(settings.config), about, settings.config)
         claim(folder)
         save_config(vae, folder, **about)
-    elif read_config(folder).get("fingerprint") != about["fingerprint"]:
-        raise InputError(f"--resume {folder}: {source.data} has changed since it was begun; a new run is needed")
+    else:
+        about = go_on(folder, source, about)
     try:
         run(settings, whole, part, validation, vae, folder, about)
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -251,11 +255,78 @@ def train(settings: Train) -> Path:
         raise kind(
             f"{str(stop) or 'stopped'}; to go on: pyro-ssvae train --resume {shlex.quote(str(folder))}"
         ) from None
+    except OSError as error:
+        raise unfinished(folder, cannot_write(Path(error.filename or folder), error)) from None
+    except CannotWrite as error:
+        raise unfinished(folder, error) from None
     except InputError:
         if settings.resume is None:
             abandon(folder)
         raise
     return folder
+
+
+def facts(settings: Train, whole: Dataset, part: Dataset) -> dict[str, Any]:
+    """What ``config.json`` says of a run beside its model: all that is needed to repeat it."""
+    return {
+        "settings": {**asdict(settings), "out": None, "resume": None, "config": None},
+        "command": shlex.join(["pyro-ssvae", *sys.argv[1:]]),
+        "judged": judged(settings.source, whole, part),
+        "fingerprint": datasets.fingerprint(part),
+        "label_set": datasets.digest(part.y),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            **{name: installed(name) for name in PACKAGES},
+        },
+        "threads": torch.get_num_threads(),
+    }
+
+
+def installed(package: str) -> str:
+    """The version of a package, empty where it runs without being installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def go_on(folder: Path, source: DataSettings, about: dict[str, Any]) -> dict[str, Any]:
+    """The facts of a run that is gone on with: its own, where its data and label set are as they were."""
+    begun = read_config(folder)
+    if begun.get("fingerprint") != about["fingerprint"]:
+        raise InputError(f"--resume {folder}: {source.data} has changed since it was begun; a new run is needed")
+    note_differences(begun, about, folder)
+    return {name: begun.get(name, value) for name, value in about.items()}
+
+
+def note_differences(begun: dict[str, Any], about: dict[str, Any], where: Path) -> None:
+    """Say, on stderr, why a run will not give the same numbers as the one that has this configuration."""
+    told = []
+    if begun["settings"]["source"] == json.loads(json.dumps(about["settings"]["source"])):
+        told += [name for name in ("fingerprint", "label_set") if begun.get(name) != about[name]]
+    then = {**begun.get("versions", {}), "threads": begun.get("threads")}
+    now = {**about["versions"], "threads": about["threads"]}
+    told += [f"{name} {then.get(name)}, now {value}" for name, value in now.items() if then.get(name) != value]
+    if told:
+        words = ", ".join(told).replace("fingerprint", "data").replace("label_set", "label set")
+        print(f"train: not bit for bit as {where}: other {words}", file=sys.stderr)
+
+
+def unfinished(folder: Path, error: CannotWrite) -> InputError:
+    """The error of a run that could not write, with the way to go on where it has a checkpoint."""
+    if not checkpoints(folder / CHECKPOINT):
+        return error
+    return InputError(f"{error}; once that is mended: pyro-ssvae train --resume {shlex.quote(str(folder))}")
+
+
+def fit_options(saving: CheckpointSettings) -> dict[str, Any]:
+    """The settings of checkpoints as :func:`~.fit.fit` takes them."""
+    return {
+        "checkpoint_every": 60 * saving.checkpoint_minutes,
+        "checkpoint_epochs": saving.checkpoint_epochs,
+        "keep_checkpoints": saving.keep_checkpoints,
+    }
 
 
 def run(
@@ -268,12 +339,12 @@ def run(
     about: dict[str, Any],
 ) -> None:
     """Train, evaluate, and write all into the run's folder, ``metrics.json`` last: it says that the run has ended."""
-    checkpoint = folder / CHECKPOINT
     logger = None if settings.logger is None else loggers.tensorboard(folder / "tensorboard")
     history = fit(
-        vae, part.x, part.y, validation=validation, progress=not settings.quiet, checkpoint=checkpoint,
+        vae, part.x, part.y, validation=validation, progress=not settings.quiet, checkpoint=folder / CHECKPOINT,
         on_epoch=None if logger is None else loggers.log_epochs(logger),
-        resume=settings.resume is not None and checkpoint.exists(), **asdict(settings.training),
+        resume=settings.resume is not None and bool(checkpoints(folder / CHECKPOINT)),
+        **fit_options(settings.saving), **asdict(settings.training),
     )  # fmt: skip
     save(vae, folder, **about)
     write_history(folder / "history.csv", history)
@@ -304,7 +375,8 @@ def follow(settings: Train, part: Dataset, validation: tuple[Tensor, Tensor], va
     checkpoint = (settings.resume or Path()) / CHECKPOINT
     fit(
         vae, part.x, part.y, validation=validation, progress=False, checkpoint=checkpoint,
-        resume=settings.resume is not None and checkpoint.exists(), **asdict(settings.training),
+        resume=settings.resume is not None and bool(checkpoints(checkpoint)),
+        **fit_options(settings.saving), **asdict(settings.training),
     )  # fmt: skip
 
 
@@ -418,8 +490,9 @@ def claim(folder: Path) -> None:
 
 def abandon(folder: Path) -> None:
     """Remove a run that failed before it came to anything, so that the corrected command can take the same folder."""
-    if not (folder / "checkpoint").exists() and not (folder / "model.safetensors").exists():
+    if not checkpoints(folder / CHECKPOINT) and not (folder / "model.safetensors").exists():
         (folder / "config.json").unlink(missing_ok=True)
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        for place in (folder / CHECKPOINT.parent, folder):
+            if place.is_dir() and not any(place.iterdir()):
+                place.rmdir()

@@ -18,10 +18,15 @@ from pyro_ssvae.checkpoint import (
     load_tensors,
     optimizer_tensors,
     restore_optimizer,
-    save_state,
     save_tensors,
     write_atomically,
 )
+from pyro_ssvae.kept import checkpoints, load_newest, sibling, write_state
+
+
+def save_state(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+    write_state(path, (tensors, state))
+
 
 STATE: dict[str, Any] = {"about": {"a": 1}, "done": 3, "seconds": 0.1 + 0.2, "history": {"loss": [1 / 3, 1e-300]}}
 
@@ -121,9 +126,35 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="No space"):
-        write_atomically(file, b"bad")
+    refused(lambda: write_atomically(file, b"bad"), str(file), "No space left on device")
     assert file.read_bytes() == b"good"
+    assert os.listdir(tmp_path) == ["c"], "the part that was written takes no space"
+
+
+def test_the_last_ones_are_kept_and_the_newest_whole_one_is_read(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "last.safetensors"
+    refused(lambda: load_newest(file), str(file), "no such file")
+    for done in range(5):
+        write_state(file, ({"a": torch.tensor(done)}, {**STATE, "done": done}), keep=3)
+    write_state(sibling(file, "good"), ({"a": torch.tensor(-1)}, {**STATE, "done": -1}))
+    (tmp_path / "last-best.safetensors").write_bytes(b"")
+    (tmp_path / "last-.safetensors").write_bytes(b"")
+    (tmp_path / "other.safetensors").write_bytes(b"")
+    names = ["last.safetensors", "last-1.safetensors", "last-2.safetensors", "last-good.safetensors"]
+    assert [path.name for path in checkpoints(file)] == names
+    capfd.readouterr()
+    for name, done in zip(names, (4, 3, 2, -1), strict=True):
+        tensors, state = load_newest(file)
+        assert (int(tensors["a"]), state["done"]) == (done, done)
+        said = capfd.readouterr().err
+        assert said.count("\n") == (done < 4)
+        assert done == 4 or (str(file) in said and f"going on from {name}, step {done}" in said)
+        damaged = bytearray((tmp_path / name).read_bytes())
+        damaged[-1] ^= 1
+        (tmp_path / name).write_bytes(damaged)
+    refused(lambda: load_newest(file), str(file), "damaged")
 
 
 def test_an_optimiser_goes_on_as_if_nothing_had_been(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import torch
 from data_makers import folder, noise, npz, picture
 from PIL import Image
 
-from pyro_ssvae import load
+from pyro_ssvae import divergence, load
 from pyro_ssvae import train as training
 from pyro_ssvae.__main__ import main
 
@@ -375,16 +375,22 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
     assert "--resume parts" in capfd.readouterr().err
     monkeypatch.setattr(training, "baseline", lambda *rest: {"accuracy": 0.5})
     os.rename("parts", "moved")
-    content = contents(Path("moved"))
     data = Path("own.npz").read_bytes()
     small(Path("own.npz"), n=100)
     refuses(["train", "--resume", "moved"], "--resume moved", "has changed")
     Path("own.npz").write_bytes(data)
     file = Path("moved/checkpoint/last.safetensors")
-    file.write_bytes(content[str(file)][:-9])  # type: ignore[index]
+    good, before = (file.with_name(f"last-{word}.safetensors") for word in ("good", "1"))
+    before.unlink()
+    file.write_bytes(file.read_bytes()[:-9])
+    good.rename("elsewhere")
     refuses(["train", "--resume", "moved"], str(file))
-    file.write_bytes(content[str(file)])  # type: ignore[arg-type]
+    Path("elsewhere").rename(good)
+    capfd.readouterr()
     assert main(["train", "--resume", "moved", "--quiet"]) == 0
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert "going on from last-good.safetensors, step 8" in said
     assert Path("moved/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
     assert metrics_of(Path("moved"))["test"] == metrics_of(Path("whole"))["test"]
     columns = [
@@ -508,10 +514,24 @@ def test_data_that_cannot_be_used(refuses: Refused) -> None:
     refuses(["train", "--data", "two.npz", "--labels", "all", "--image-size", "8"], "--image-size", "two.npz")
 
 
-def test_a_loss_that_is_not_finite_leaves_no_run(refuses: Refused) -> None:
+def test_a_loss_that_is_not_finite_goes_back_and_ends_clearly(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], no_figures: None
+) -> None:
     data = small(Path("own.npz"))
-    rate = ["--learning-rate", "9.9", "--epochs", "300", "--augment", "none", "--quiet"]
-    refuses(["train", "--data", data, "--labels", "9", "--out", "new", *rate], "learning rate below 9.9")
+    rate = ["--learning-rate", "2", "--epochs", "100", "--augment", "none", "--quiet", "--no-baseline"]
+    arguments = ["train", "--data", str(data), "--labels", "9", *rate]
+    assert main([*arguments, "--out", "new"]) == 0
+    said = capfd.readouterr().err
+    assert 1 <= said.count("\n") <= 2
+    assert "fit: the loss is not finite in epoch" in said
+    assert "learning rate of 0.2" in said
+    assert metrics_of(Path("new"))["train"]["epochs"] == 100
+    monkeypatch.setattr(divergence, "SETBACKS", 0)
+    assert main([*arguments, "--out", "other"]) == 2
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1
+    assert "learning rate below 2 or" in said
+    assert not Path("other").exists(), "the corrected command takes the same folder"
 
 
 def test_a_folder_that_is_not_free_is_left_as_it_was(trained: Path, refuses: Refused) -> None:
@@ -578,3 +598,50 @@ def test_parameters_of_others_stay(trained: Path) -> None:
     assert main(["evaluate", str(trained)]) == 0
     assert list(pyro.get_param_store().keys()) == ["mine"]
     assert torch.equal(mine, torch.ones(2))
+
+
+def test_a_configuration_repeats_its_run_bit_for_bit(
+    capfd: pytest.CaptureFixture[str], no_figures: None, refuses: Refused
+) -> None:
+    data = small(Path("own.npz"))
+    first = run("--data", data, "--labels", "9", "--seed", "5", "--learning-rate", "0.01", "--keep-checkpoints", "3")
+    config = json.loads((first / "config.json").read_text())
+    assert config["settings"]["training"]["seed"] == 5
+    assert config["settings"]["saving"]["keep_checkpoints"] == 3
+    assert config["versions"]["torch"] == torch.__version__
+    assert {"python", "numpy", "pyro-ppl", "pyro_ssvae"} < config["versions"].keys()
+    assert config["command"].startswith("pyro-ssvae ")
+    assert len(config["fingerprint"]) == len(config["label_set"]) == 64
+    capfd.readouterr()
+    assert main(["train", "--config", str(first / "config.json"), "--out", "again", "--quiet"]) == 0
+    assert capfd.readouterr().err == ""
+    again = Path("again")
+    assert (again / "model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
+    for key in ("data", "test"):
+        assert metrics_of(again)[key] == metrics_of(first)[key]
+    assert metrics_of(again)["baseline"]["accuracy"] == metrics_of(first)["baseline"]["accuracy"]
+    repeated = json.loads((again / "config.json").read_text())
+    assert {k: v for k, v in repeated.items() if k != "command"} == {k: v for k, v in config.items() if k != "command"}
+    assert load(first, weights="checkpoint/last-best.safetensors").input_shape == (1, 4, 4)
+
+    # An option beside it wins, also where it is the option's default; data that changed is said.
+    assert main(["train", f"--config={first}", "--out", "other", "--quiet", "--seed", "0", "--no-baseline"]) == 0
+    other = json.loads(Path("other/config.json").read_text())
+    assert other["settings"]["training"] == {**config["settings"]["training"], "seed": 0}
+    assert other["label_set"] != config["label_set"]
+    small(data, n=99)
+    capfd.readouterr()
+    assert main(["train", "--config", str(first), "--out", "changed", "--quiet", "--no-baseline"]) == 0
+    said = capfd.readouterr().err
+    assert said == "train: not bit for bit as run: other data, label set\n"
+    refuses(["train", "--config", "nowhere"], "nowhere/config.json", "no such file")
+    Path("broken").mkdir()
+    Path("broken/config.json").write_text('{"model": null, "labels": null}')
+    refuses(["train", "--config", "broken/config.json"], "broken/config.json", "not a run's configuration")
+
+
+def test_settings_of_checkpoints_that_cannot_be_used(refuses: Refused) -> None:
+    refuses(["train", "--checkpoint-minutes", "-1"], "checkpoint_minutes", "-1")
+    refuses(["train", "--checkpoint-minutes", "nan"], "checkpoint_minutes", "nan")
+    refuses(["train", "--checkpoint-epochs", "0"], "checkpoint_epochs", "0")
+    refuses(["train", "--keep-checkpoints", "0"], "keep_checkpoints", "0")

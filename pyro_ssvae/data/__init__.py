@@ -6,7 +6,7 @@
 
 from .arrays import load_npz
 from .avatars import Factors, avatar_factors
-from .dataset import Dataset, fingerprint
+from .dataset import Dataset, digest, fingerprint
 from .folder import load_folder, training_files
 from .label_file import add_labels, label_file_text
 from .sources import NAMES, factors_of, load
@@ -18,6 +18,7 @@ __all__ = [
     "Factors",
     "add_labels",
     "avatar_factors",
+    "digest",
     "factors_of",
     "fingerprint",
     "hide_classes",

@@ -63,9 +63,15 @@ class Dataset:
 
 def fingerprint(dataset: Dataset) -> str:
     """Return a SHA-256 of the points, their labels, shapes and dtypes, and the labels' names (not of ``name``)."""
-    digest = hashlib.sha256(json.dumps(describe(dataset.labels)).encode())
-    for tensor in (dataset.x, dataset.y, dataset.x_test, dataset.y_test):
-        digest.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
+    names = json.dumps(describe(dataset.labels))
+    return digest(dataset.x, dataset.y, dataset.x_test, dataset.y_test, also=names)
+
+
+def digest(*tensors: Tensor, also: str = "") -> str:
+    """A SHA-256 of the words ``also`` and of tensors with rows: their values, shapes and dtypes."""
+    made = hashlib.sha256(also.encode())
+    for tensor in tensors:
+        made.update(f"{tensor.dtype} {list(tensor.shape)}".encode())
         for rows in tensor.split(4096):  # a bounded copy where the tensor is not contiguous, or on another device
-            digest.update(memoryview(rows.contiguous().cpu().numpy()).cast("B"))
-    return digest.hexdigest()
+            made.update(memoryview(rows.contiguous().cpu().numpy()).cast("B"))
+    return made.hexdigest()
