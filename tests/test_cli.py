@@ -355,7 +355,7 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
     genuine = training.fit
 
     def stopped(*rest: Any, **options: Any) -> Any:
-        return genuine(*rest, **options, on_epoch=lambda row: os.kill(os.getpid(), signal.SIGINT))
+        return genuine(*rest, **{**options, "on_epoch": lambda row: os.kill(os.getpid(), signal.SIGINT)})
 
     monkeypatch.setattr(training, "fit", stopped)
     capfd.readouterr()
