@@ -16,7 +16,7 @@ from test_fit import Plain, blobs, layered, pictures, same, train
 from torch import Tensor, nn
 
 from pyro_ssvae import fit
-from pyro_ssvae.divergence import first_site, fitting_batch, watched
+from pyro_ssvae.divergence import Watch, first_site, fitting_batch
 from pyro_ssvae.fit import Interrupted, Step
 
 
@@ -121,10 +121,9 @@ def test_going_back_is_the_same_after_a_stop(tmp_path: Path) -> None:
         return step
 
     module = sys.modules["pyro_ssvae.fit"]
-    genuine = watched
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            module, "watched", lambda real, objective, state: genuine(diverging(state, real), objective, state)
+            module, "Watch", lambda real, pair, state, *rest: Watch(diverging(state, real), pair, state, *rest)
         )
         whole = layered()
         history = train(whole, **data, epochs=4)
