@@ -10,6 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from torch import Tensor, nn
 
 from .augment import unit_scale
@@ -22,6 +23,8 @@ CELL = 0.62
 """An image's side in inches."""
 BAND = 9
 """Most attributes side by side."""
+HALO = withStroke(linewidth=3, foreground="white")
+"""Around lines that cross pictures or bars, so that they are seen in grey too."""
 BEFORE = ("image", "recon-\nstruction")
 
 
@@ -150,7 +153,7 @@ def walk(
 
 
 @styled
-def intervention_bars(metrics: Mapping[str, Any], ax: Axes | None = None) -> Figure:
+def intervention_bars(metrics: Mapping[str, Any]) -> Figure:
     """Success, preservation and carry-over with their intervals, a line at chance, a diamond at the judge's ceiling.
 
     :param metrics: what :func:`~.interventions.evaluate_interventions` returned.
@@ -181,7 +184,8 @@ def intervention_bars(metrics: Mapping[str, Any], ax: Axes | None = None) -> Fig
             panel.text(1.08, place, f"{value:.2f}", va="center", fontsize=7)
             best = entry["ceiling"]["reconstruction"]
             if entry["chance"] is not None:
-                panel.plot([entry["chance"]] * 2, [place - 0.42, place + 0.42], color=VERMILLION, lw=1.6)
+                line = [entry["chance"]] * 2
+                panel.plot(line, [place - 0.42, place + 0.42], color=VERMILLION, lw=1.6, path_effects=[HALO])
             if best is not None:
                 panel.plot(best, place, "D", color="white", markeredgecolor="black", markersize=4, clip_on=False)
         panel.set_yticks(range(len(there)), [_fit(name, 20) for name in there])
@@ -292,5 +296,14 @@ def _frame(ax: Axes, grid: Tensor, frames: Tensor) -> None:
     for i, j in frames.nonzero().tolist():
         corner = (j * (width + gap) - 0.5 - gap / 4, i * (height + gap) - 0.5 - gap / 4)
         ax.add_patch(
-            Rectangle(corner, width + gap / 2, height + gap / 2, fill=False, ec=VERMILLION, lw=1.4, clip_on=False)
+            Rectangle(
+                corner,
+                width + gap / 2,
+                height + gap / 2,
+                fill=False,
+                ec=VERMILLION,
+                lw=1.4,
+                clip_on=False,
+                path_effects=[HALO],
+            )
         )

@@ -170,7 +170,8 @@ def samples(model: nn.Module, n: int = 10, y: Any = None, seed: int = 0, title: 
     if drawn.dim() != 4:
         figure = _lines([drawn[None]], ["sample"], [title], drawn, None)
     else:
-        figure, panels = _panels(None, len(rows), (0.6 * len(rows[0]) + 0.3, 0.6 * len(rows) + (0.6 if title else 0.3)))
+        height = 0.62 * len(rows) + (0.25 if title else 0.02)
+        figure, panels = _panels(None, len(rows), (0.6 * len(rows[0]) + 0.1, height))
         for panel, row in zip(panels, rows, strict=True):
             _mosaic(panel, row[None], [""], len(rows[0]))
         panels[0].set_title(_fit(title, 40), loc="left")
@@ -224,7 +225,11 @@ def latent_space(
             panel.set_ylabel(axis_names[1])
         if handles and (i == wide - 1 or len(parts) == 1):
             panel.legend(
-                handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1), ncols=math.ceil(len(handles) / 20)
+                handles=handles,
+                loc="upper left",
+                bbox_to_anchor=(1.01, 1),
+                ncols=math.ceil(len(handles) / 20),
+                markerscale=1.5 if len(parts) == 1 else 2.5,
             )
     return figure
 
@@ -401,11 +406,23 @@ def _scatter(ax: Axes, points: np.ndarray, y: Tensor, names: Sequence[str], smal
 
 
 def _panels(ax: Axes | None, n: int, size: tuple[float, float], wide: int = 1) -> tuple[Figure, list[Axes]]:
-    """The figure of ``ax`` and ax itself, or a new figure with n panels, ``wide`` beside one another."""
+    """The figure of ``ax`` and ax itself, in the style, or a new figure with n panels, ``wide`` beside one another."""
     if ax is not None:
+        dress(ax)
         return ax.get_figure(root=True), [ax]  # type: ignore[return-value]
     figure = Figure(figsize=size, layout="constrained")
     return figure, [figure.add_subplot(math.ceil(n / wide), wide, i + 1) for i in range(n)]
+
+
+def dress(ax: Axes) -> None:
+    """Give axes that somebody else made the style, which matplotlib applies to new ones alone."""
+    ax.spines[["top", "right"]].set_visible(False)
+    for spine in ax.spines.values():
+        spine.set_linewidth(0.6)
+    ax.set_axisbelow(True)
+    ax.tick_params(labelsize=8, width=0.6, grid_color="#E0E0E0", grid_linewidth=0.6)
+    for words in (ax.title, ax.xaxis.label, ax.yaxis.label):
+        words.set_fontsize(9)
 
 
 def _gap(images: Tensor) -> int:

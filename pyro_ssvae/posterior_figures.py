@@ -65,7 +65,7 @@ def term_bars(terms: Mapping[str, float], ax: Axes | None = None) -> Figure:
     for i, value in enumerate(values):
         panel.text(value, i, f" {value:.4g} ", va="center", ha="left" if value >= 0 else "right", fontsize=7)
     panel.set_yticks(range(len(words)), words)
-    panel.set_ylim(max(len(words), 8) - 0.5, -0.5)
+    panel.set_ylim(max(len(words), 1) - 0.5, -0.5)
     reach = max([abs(v) for v in values], default=1.0)
     panel.set_xlim(min([0.0, *values]) - 0.35 * reach, max([0.0, *values]) + 0.35 * reach)
     panel.locator_params(axis="x", nbins=4)
@@ -118,7 +118,8 @@ def expected_points(x: Any, predictive: Any, *, draws: int = 4, ax: Axes | None 
     words = ["point", "mean", "sd", *[f"draw {i + 1}" for i in range(min(draws, len(predictive)))]]
     panel.xaxis.tick_top()
     panel.set_xticks([(i + 0.5) * pitch - 0.5 for i in range(len(words))], words)
-    panel.tick_params(axis="x", length=0)
+    cell = 0.9 if ax is None else panel.get_window_extent().width / figure.dpi / len(images)
+    panel.tick_params(axis="x", length=0, labelsize=min(8.0, 8 * 0.9 * cell / _inches(words)))
     return figure
 
 
@@ -172,7 +173,9 @@ def inspection(
         label_bars(beliefs, names, known, ax=figure.add_subplot(next(places)))
     if latents:
         latent_intervals(latents, ax=figure.add_subplot(next(places)))
-    term_bars(terms, ax=figure.add_subplot(next(places)))
+    costs = figure.add_subplot(next(places))
+    term_bars(terms, ax=costs)
+    costs.set_ylim(max(costs.get_ylim()[0], 7.5), -0.5)  # bars no thicker than those beside them
     if title:
         figure.suptitle(_fit(title, 70), x=0.01, ha="left", fontsize=10)
     return figure

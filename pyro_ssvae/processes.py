@@ -46,7 +46,12 @@ class Lost(Interrupted):
 
 
 class Summed(DDPStrategy):
-    """Fabric's processes and devices, without a wrapper around modules: ``sharing.sum_gradients`` does its work."""
+    """Fabric's processes and devices, without a wrapper around modules: ``sharing.sum_gradients`` does its work.
+
+    Nor does it start processes: :func:`run_workers` or ``torchrun`` has, so that notebooks, too, may ask for them.
+    """
+
+    def _configure_launcher(self) -> None: ...
 
     def setup_module(self, module: nn.Module) -> Any:
         return module

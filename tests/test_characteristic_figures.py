@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
+from texts import texts_apart
 from torch import Tensor
 from toy_blocks import NAMES, BlockClasses, BlockJudge, BlockModel, blocks, pictures, world
 
@@ -157,6 +158,7 @@ def test_bars_of_the_judges_numbers(how: str) -> None:
     success = figure.axes[0]
     assert [label.get_text() for label in success.get_yticklabels()] == ["mean", *NAMES]
     shown = [bar.get_width() for bar in success.patches]
+    assert texts_apart(figure)
     assert shown == [metrics["success"]["mean"]["value"]] + [
         metrics["success"]["per_attribute"][name]["value"] for name in NAMES
     ]

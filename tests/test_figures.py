@@ -2,15 +2,14 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from itertools import combinations
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
+from texts import texts_apart
 from torch import Tensor, nn
 
 from pyro_ssvae import figures
@@ -107,40 +106,6 @@ def faces(attributes: int, size: int = 16) -> tuple[PcaModel, Tensor, Tensor]:
     x = (torch.einsum("na,achw->nchw", y.float(), patterns) / 3 + 0.1).clamp(0, 1)
     names = [LONG[i % 10] + ("" if i < 10 else f" {i}") for i in range(attributes)]
     return PcaModel(x, y, AttributeLabels(names)), (x * 255).byte(), y
-
-
-def texts_apart(figure: Figure) -> bool:
-    """No two texts overlap, and none leaves the figure."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    renderer = canvas.get_renderer()
-    boxes = []
-    for text in figure.findobj(matplotlib.text.Text):
-        if text.get_text() and text.get_visible() and text.get_window_extent(renderer).width:
-            boxes.append((text.get_text(), text.get_window_extent(renderer)))
-    # ticks beyond an axis' limits are not drawn, yet found
-    boxes = [(word, box) for word, box in boxes if _drawn(figure, word, box)]
-    assert len(boxes) > 1
-    for (one, a), (two, b) in combinations(boxes, 2):
-        width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
-        assert width < 1.5 or height < 1.5, f"{one!r} overlaps {two!r}"
-    page = figure.bbox
-    for word, box in boxes:
-        inside = box.x0 > -1 and box.y0 > -1 and box.x1 < page.x1 + 1 and box.y1 < page.y1 + 1
-        assert inside, f"{word!r} leaves the page: {box}"
-    return True
-
-
-def _drawn(figure: Figure, word: str, box: matplotlib.transforms.Bbox) -> bool:
-    for ax in figure.axes:
-        for axis in (ax.xaxis, ax.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            for tick in axis.get_major_ticks():
-                for label in (tick.label1, tick.label2):
-                    if label.get_text() == word and label.get_window_extent().bounds == box.bounds:
-                        slack = 1e-6 * (high - low)
-                        return label.get_visible() and low - slack <= tick.get_loc() <= high + slack
-    return True
 
 
 def tick_words(ax: matplotlib.axes.Axes) -> list[str]:
@@ -357,6 +322,8 @@ def test_figures_draw_into_an_axes_of_ones_own() -> None:
     assert figures.samples_by_class(model, ax=axes[2]) is axes[0].figure
     assert figures.reconstructions(x[:10], model.reconstruct(x[:10]), ax=axes[3]) is axes[0].figure
     assert texts_apart(axes[0].figure)
+    assert not axes[0].spines["top"].get_visible()
+    assert axes[0].xaxis.label.get_fontsize() == figures.STYLE["axes.labelsize"]
 
 
 def test_names_are_cut_in_the_middle() -> None:

@@ -9,6 +9,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pairs import GuidedMixture
+from texts import texts_apart
 from tiny import CASES, build, points
 
 import pyro_ssvae as ps
@@ -38,6 +39,9 @@ def test_label_bars() -> None:
     assert bars(figure) == [0.2, 0.5, 0.3, 0.1, 0.8, 0.1]
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["cat", "★ dog", "owl"]
     drawn(figure)
+    assert texts_apart(figure)
+    q, p = figure.axes[0].containers
+    assert q[0].get_hatch() != p[0].get_hatch()  # told apart without colour
 
 
 def test_many_labels_are_cut_to_the_most_probable() -> None:
@@ -74,7 +78,33 @@ def test_inspection_of_every_model(case: str) -> None:
     beliefs = {"q(y | x)": model.predict_proba(x)[0].tolist()} if case != "vae" else {}
     figure = pictures.inspection(data, terms, beliefs, [0] if beliefs else [], "test point 3")
     assert drawn(figure).std() > 0
+    assert texts_apart(figure)
     assert len(figure.axes) == (1 if case.startswith("classifier") else 3) + (case != "vae")
+
+
+def test_panels_go_into_axes_of_ones_own_in_the_same_style() -> None:
+    figure = Figure(figsize=(12, 7), layout="constrained")
+    axes = figure.subplots(2, 3).ravel()
+    beliefs = {"q(y | x)": [0.2, 0.5, 0.3], "p(y | x)": [0.1, 0.8, 0.1]}
+    draws = {f"z[{i}]": torch.randn(50) for i in range(9)}
+    assert pictures.label_bars(beliefs, ["cat", "dog", "a long name of an owl"], [1], ax=axes[0]) is figure
+    assert pictures.term_bars({"z": -20.0, "y_unobserved": -0.4, "class_prior": -37.5, "x": 16.1}, ax=axes[1]) is figure
+    assert pictures.latent_intervals(draws, ax=axes[2]) is figure
+    assert pictures.expected_points(torch.rand(1, 8, 8), torch.rand(9, 1, 8, 8), ax=axes[3]) is figure
+    assert pictures.expected_points(torch.rand(1, 8, 8), torch.rand(9, 1, 8, 8), draws=9, ax=axes[4]) is figure
+    assert pictures.expected_points(torch.rand(20), torch.rand(9, 20), ax=axes[5]) is figure
+    assert texts_apart(figure)
+    for ax in axes[:3]:
+        assert not ax.spines["top"].get_visible()
+        for line in ax.get_xgridlines():
+            assert line.get_color() == "#E0E0E0"
+
+
+def test_a_sheet_of_points_has_room_for_its_titles() -> None:
+    titles = [f"{i}: a long name of a class\nor another name as long" for i in range(12)]
+    figure = pictures.contact_sheet(torch.rand(12, 1, 8, 8), titles)
+    assert len(figure.axes) == 12
+    assert texts_apart(figure)
 
 
 def test_names_of_latents_and_draws_of_images() -> None:

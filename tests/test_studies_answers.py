@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from scipy import stats
+from texts import texts_apart
 
 from pyro_ssvae.studies import STUDIES
 from pyro_ssvae.studies.cells import Cell, Result
@@ -341,6 +342,16 @@ def test_a_picture_shows_chance_where_a_figure_has_one() -> None:
     words = [text.get_text() for text in drawn.legends[0].get_texts()]
     assert words == ["revae", "m2", "chance (mean over methods)"]
     assert panel.get_ylim()[0] < 0.65
+
+
+def test_a_picture_of_every_method_at_many_counts_can_be_read() -> None:
+    for study in STUDIES.values():
+        every: dict[tuple[str, str], Figures] = {}
+        for i, method in enumerate(study.methods):
+            numbers = {column.path: 0.5 + 0.03 * i for column in study.columns}
+            for labels in ("0", "10", "100", "1000", "0.25", "all"):
+                every[method, labels] = lambda seed, numbers=numbers: numbers
+        assert texts_apart(figure(study, results(every)))
 
 
 def test_wide_intervals_do_not_squeeze_the_means() -> None:
