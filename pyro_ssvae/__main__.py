@@ -49,6 +49,11 @@ from .study_command import StudyCommand, run_study
 from .suggest_commands import Suggest, run_suggest
 from .train import OptionalPath, OptionalStr, Train, load_data, settings_of, train
 
+ABOUT = """Semi-supervised variational autoencoders on Pyro: many data points, few labels.
+
+Example: pyro-ssvae train --data mnist --labels 100
+"""
+
 # What a table shows of the metrics: key, words, digits.
 SHOWN = (
     ("accuracy", "accuracy", 4),
@@ -110,7 +115,7 @@ def parse(arguments: Sequence[str]) -> Any:
             kinds: Any = [Annotated[kind, tyro.conf.subcommand(name)] for name, (kind, _) in COMMANDS.items()]
             if begun is not None:
                 kinds[list(COMMANDS).index("train")] = Annotated[Train, tyro.conf.subcommand("train", default=begun)]
-            return tyro.cli(reduce(operator.or_, kinds), prog="pyro-ssvae", args=arguments)
+            return tyro.cli(reduce(operator.or_, kinds), prog="pyro-ssvae", description=ABOUT, args=arguments)
     except SystemExit as error:
         if error.code in (0, None):
             raise

@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -21,7 +23,7 @@ from PIL import Image
 
 from pyro_ssvae import divergence, load
 from pyro_ssvae import train as training
-from pyro_ssvae.__main__ import main
+from pyro_ssvae.__main__ import ABOUT, COMMANDS, main, parse
 
 TINY = ("--epochs", "2", "--batch-size", "16", "--labelled-rows", "4", "--latent-dim", "2", "--quiet")
 FILES = {"config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures"}
@@ -591,6 +593,19 @@ def test_help_is_for_people(arguments: list[str], capfd: pytest.CaptureFixture[s
     if "train" in arguments:
         assert "--labels" in said
         assert "(default: 50)" in said
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_every_help_has_an_example_that_can_be_typed(command: str | None, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([command, "--help"] if command else ["--help"])
+    said = " ".join(line.strip("│ ") for line in capfd.readouterr().out.splitlines())
+    written = ABOUT if command is None else str(COMMANDS[command][0].__doc__)
+    (example,) = re.findall(r"Example: (.*)", written)
+    assert f"Example: {example}" in said
+    program, *arguments = shlex.split(example)
+    assert program == "pyro-ssvae"
+    assert isinstance(parse(arguments), COMMANDS[command or "train"][0])
 
 
 def test_parameters_of_others_stay(trained: Path) -> None:
