@@ -1,12 +1,15 @@
-"""Which points to label next: those whose label would change the model most, and not all of them for one reason."""
+"""Which points to label next: representative ones that no label is near, the more so the more doubt they stand for."""
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 
 from .doubt import entropy
@@ -15,21 +18,29 @@ from .evaluate import batched
 from .labels import MISSING, ClassLabels
 from .sites import check_data_of
 
+MOST_POINTS = 10_000
+MOST_CLUSTERS = 500  # for labelled points
+
 
 def suggest(vae: nn.Module, x: Any, y: Any = None, *, n: int = 20, seed: int = 0) -> pd.DataFrame:
     """Choose ``n`` of the points without a label to be labelled next.
 
-    Each point stands at ``g = (π - onehot(argmax π)) ⊗ (1, z)``, with π = q(y | x) and z the standardised mean of
-    q(z | x): how the class head would move if the model's own guess were the label. Its length is the doubt about the
-    label, its direction says between which classes and of which looks. The points are drawn as the first centres of
-    k-means++: the longest g first, then each with probability in proportion to its squared distance to those chosen
-    before, or to g = 0, where the sure points are. So they are doubtful and differ from each other. (With attributes,
-    π - 1[π > 1/2] of each.)
+    The points are clustered at the standardised means of q(z | x), as many clusters as there are labelled and asked
+    points together, by k-means with the weights ::
 
-    Source: Ash, Zhang, Krishnamurthy, Langford, Agarwal (2020), arXiv:1906.03671 (BADGE). Choices: z in the place of
-    the last layer's features, and g = 0 as a centre from the start, without which the second point is a sure one.
-    Only the ReVAE and its like have a q(y | z) that varies with z, so that the mutual information of y and z (BALD) is
-    no measure for all models; the entropy of q(y | x) is.
+        w = 1/N + H / Σ H,        H the entropy of q(y | x)
+
+    so that half of the mass lies where the points are, half where the doubt is. A cluster with few labels comes first,
+    of those the heavier one, and of a cluster the point nearest to its centre. While labels are few this asks for
+    representative points of what no label covers yet: a model of ten labels is sure of much that it has wrong, and its
+    doubt alone is a bad guide. Later it asks for what many doubtful points are like, never twice for the same.
+
+    Sources: Hacohen, Dekel, Weinshall (2022), arXiv:2202.02794 (TypiClust: clusters without a label); Zhdanov (2019),
+    arXiv:1901.05954 (k-means weighted by doubt). Choices: the weights' two halves, and the centre in place of the
+    densest point. What it saves: results/suggest.md. Only the ReVAE and its like have a q(y | z) that varies with z, so
+    that the mutual information of y and z (BALD) is no measure for all models; the entropy of q(y | x) is.
+
+    Of more than 10,000 points without a label, or with one, 10,000 are drawn at random and the others left out.
 
     :param vae: a model with ``predict_proba(x)`` and ``encode(x)``.
     :param y: labels, -1 where missing; None for none. Points with any known label are not suggested.
@@ -45,16 +56,18 @@ def suggest(vae: nn.Module, x: Any, y: Any = None, *, n: int = 20, seed: int = 0
     if labels is None or not hasattr(vae, "predict_proba"):
         raise InputError(f"suggest: a {type(vae).__name__} predicts no labels; a model that does is needed")
     x, known = check_data_of(vae, x, y)
-    open_rows = torch.arange(len(x))
+    missing = torch.ones(len(x), dtype=torch.bool)
     if known is not None:
-        open_rows = (known == MISSING).reshape(len(x), -1).all(1).nonzero().squeeze(-1).cpu()
-    if not 1 <= n <= len(open_rows):
-        raise InputError(f"n: {n}; from 1 to {len(open_rows)} points without a label are there")
-    classes, x = isinstance(labels, ClassLabels), x[open_rows.to(x.device)]
+        missing = (known == MISSING).reshape(len(x), -1).all(1).cpu()
+    if not 1 <= n <= int(missing.sum()):
+        raise InputError(f"n: {n}; from 1 to {int(missing.sum())} points without a label are there")
+    generator = torch.Generator().manual_seed(seed)
+    open_rows, labelled = (some(rows.nonzero().squeeze(-1), n, generator) for rows in (missing, ~missing))
+    classes, x = isinstance(labels, ClassLabels), x[torch.cat([open_rows, labelled]).to(x.device)]
     probs = batched(vae, vae.predict_proba, x, seed=seed).double()  # type: ignore[arg-type]
     pair: Any = vae
     z = batched(vae, lambda part: pair.encode(part).mean.flatten(1), x, seed=seed).double()
-    chosen = k_means_plus_plus(gradients(probs, z, classes), n, seed)
+    chosen = representatives(z, entropy(probs, classes), len(open_rows), n, seed)
     table = pd.DataFrame({"entropy": entropy(probs, classes)[chosen].numpy()})
     table.index = pd.Index(open_rows[chosen].tolist(), name="index")
     if classes and labels.size > 1:
@@ -65,29 +78,28 @@ def suggest(vae: nn.Module, x: Any, y: Any = None, *, n: int = 20, seed: int = 0
     return table
 
 
-def gradients(probs: Tensor, z: Tensor, classes: bool) -> Tensor:
-    """``(π - guess) ⊗ (1, z)`` of each point: ``[N, K (1 + D)]``, z in standard deviations over √D."""
-    guess = torch.nn.functional.one_hot(probs.argmax(-1), probs.shape[-1]) if classes else (probs > 0.5)
-    z = (z - z.mean(0)) / z.std(0, unbiased=False).clamp_min(1e-12) / max(z.shape[1], 1) ** 0.5
-    features = torch.cat([torch.ones(len(z), 1, dtype=z.dtype), z], 1)
-    return ((probs - guess.to(probs)).unsqueeze(-1) * features.unsqueeze(1)).flatten(1)
+def some(rows: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """All of the rows, or a random part of them that has at least n, in order."""
+    most = max(n, MOST_POINTS)
+    return rows if len(rows) <= most else rows[torch.randperm(len(rows), generator=generator)[:most]].sort().values
 
 
-def k_means_plus_plus(points: Tensor, n: int, seed: int = 0) -> Tensor:
-    """Rows of n of the ``points [N, D]``: the longest, then each in proportion to its squared distance to those before
-    and to 0. Where all distances are 0, the first row that is left.
-    """
-    generator = np.random.default_rng(seed)
-    nearest = points.square().sum(1)
-    chosen = [int(nearest.argmax())]
-    for _ in range(n - 1):
-        nearest = torch.minimum(nearest, (points - points[chosen[-1]]).square().sum(1))
-        nearest[chosen] = 0
-        total = float(nearest.sum())
-        if total > 0:
-            chosen.append(int(generator.choice(len(points), p=(nearest / total).numpy())))
-        else:
-            left = torch.ones(len(points), dtype=torch.bool)
-            left[chosen] = False
-            chosen.append(int(left.nonzero()[0]))
-    return torch.tensor(chosen)
+def representatives(z: Tensor, doubt: Tensor, n_open: int, n: int, seed: int = 0) -> Tensor:
+    """Rows of n of the first ``n_open`` of the points ``z [N, D]``; the others are those with a label."""
+    points = ((z - z.mean(0)) / z.std(0, unbiased=False).clamp_min(1e-12)).numpy()
+    total = float(doubt.sum())
+    weights = 1 / len(z) + (doubt / total).numpy() if total > 0 else np.full(len(z), 1 / len(z))
+    k = min(len(z) - n_open, MOST_CLUSTERS) + n
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different points than clusters
+        means = KMeans(min(k, len(z)), n_init=3, random_state=seed).fit(points, sample_weight=weights)
+    cluster = means.labels_
+    mass = np.bincount(cluster, weights, minlength=k)
+    labelled = np.bincount(cluster[n_open:], minlength=k)
+    away = np.linalg.norm(points - means.cluster_centers_[cluster], axis=1)[:n_open]
+    cluster = cluster[:n_open]
+    order = np.lexsort((away, cluster))
+    first = np.searchsorted(cluster[order], cluster[order])
+    rank = np.empty(n_open, dtype=int)  # in its cluster, the nearest to the centre first
+    rank[order] = np.arange(n_open) - first
+    return torch.from_numpy(np.lexsort((cluster, -mass[cluster], labelled[cluster] + rank))[:n].copy())
