@@ -37,6 +37,7 @@ from .labels import MISSING, ClassLabels
 from .likelihoods import LIKELIHOODS
 from .models import MODELS, Model, create_model
 from .processes import Lost, leads
+from .saved_settings import read_settings
 from .saving import config_file, read_config, save, save_config
 
 # Of options that may be left out, the help shows the kind alone.
@@ -151,12 +152,14 @@ def settings_of(config: dict[str, Any], where: Path) -> Train:
     """The settings that a run's ``config.json`` holds."""
     try:
         saved = config["settings"]
-        listed = {name: tuple(value) for name, value in saved["source"].items() if isinstance(value, list)}
-        source = DataSettings(**{**saved["source"], **listed})
-        network, training = ModelSettings(**saved["network"]), FitSettings(**saved["training"])
-        saving = CheckpointSettings(**saved.get("saving", {}))
-        return Train(source, network, training, saving, baseline=saved["baseline"], logger=saved.get("logger"))
-    except (KeyError, TypeError) as error:
+        source, network = read_settings(DataSettings, saved["source"]), read_settings(ModelSettings, saved["network"])
+        training = read_settings(FitSettings, saved["training"])
+        saving = read_settings(CheckpointSettings, saved.get("saving", {}))
+        baseline, logger = saved["baseline"], saved.get("logger")
+        if not isinstance(baseline, bool) or not isinstance(logger, (str, type(None))):
+            raise TypeError("baseline or logger")
+        return Train(source, network, training, saving, baseline=baseline, logger=logger)
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise InputError(f"{config_file(where)}: it is not a run's configuration ({error})") from None
 
 

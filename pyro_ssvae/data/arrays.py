@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -214,11 +215,14 @@ def _words(
 
 
 def _texts(array: np.ndarray, where: str) -> list[str]:
-    """Text as Python's; refused where it is no valid Unicode (NumPy doesn't look)."""
+    """Text as Python's; refused where it is no valid Unicode (NumPy doesn't look, and Python trips over it later)."""
     try:
-        return [str(text) for text in array.tolist()]
+        codes = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))).view(np.uint32)
+        if codes.max(initial=0) <= sys.maxunicode:
+            return [str(text) for text in array.tolist()]
     except (ValueError, SystemError):
-        raise InputError(f"{where}: not valid Unicode text; save words as str") from None
+        pass
+    raise InputError(f"{where}: not valid Unicode text; save words as str")
 
 
 def _whole(array: np.ndarray, most: int, where: str) -> Tensor:

@@ -7,6 +7,7 @@ import math
 import socket
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ def read_idx(path: Path) -> Tensor:
                 raise InputError(f"{path}: not an idx file of bytes (it starts with {shown(start)}); download it again")
             shape = [int.from_bytes(file.read(4), "big") for _ in range(start[3])]
             check_bytes(math.prod(shape), str(path))
-            content = file.read(math.prod(shape))
+            content = _read(file, math.prod(shape))
             # reading on makes gzip compare its checksum
             if len(content) < math.prod(shape) or file.read(1):
                 raise InputError(f"{path}: its length is not that of the {shape} it says; download it again")
@@ -95,6 +96,14 @@ def read_idx(path: Path) -> Tensor:
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: damaged or cut short ({reason(error)}); download it again") from None
     return torch.from_numpy(np.frombuffer(content, np.uint8).reshape(shape).copy())
+
+
+def _read(file: Any, size: int) -> bytes:
+    """So many bytes, or as many as there are; no more memory is taken than the file fills, whatever it claims."""
+    content = bytearray()
+    while piece := file.read(min(size - len(content), 2**20)):
+        content += piece
+    return bytes(content)
 
 
 def _find(folder: Path, file: str) -> Path | None:
