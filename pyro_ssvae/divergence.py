@@ -41,8 +41,9 @@ class Watch:
                 return self.gradients(x, y)
         try:
             return self.gradients(x, y)
-        except ValueError as error:  # a distribution refuses its parameters, after some steps
-            if self.state.done == 0 or "constraint" not in str(error):
+        except (ValueError, RuntimeError) as error:  # a distribution refuses its parameters, after some steps
+            refused = "constraint" in str(error) or "probability tensor" in str(error)
+            if self.state.done == 0 or not refused:
                 raise
             raise NotFinite(self.state.done, self.place()) from None
 

@@ -21,6 +21,7 @@ from pyro.infer import TraceEnum_ELBO
 from torch import Tensor, nn
 
 from .augment import make_augmentation, unit_scale
+from .branchless import branchless
 from .compiled import CompiledStep
 from .data.dataset import digest
 from .divergence import Watch, recovering
@@ -29,9 +30,11 @@ from .fit_settings import FitSettings, check_settings, make_settings
 from .kept import check_checkpoints
 from .labels import MISSING
 from .points import check_data
+from .precision import mixed_networks
 from .processes import Lost, by_torchrun, check_alike, is_lost, join, make_fabric, run_workers
 from .recipe import batches, make_optimizer, moving_average, one_cycle, values
 from .sharing import copy_first, seed_step, shared_batch, sum_gradients
+from .streaming import Streamed, batches_of
 from .training_state import History, TrainingState
 from .watching import Interrupted, progress_bar, stop_requests
 
@@ -81,7 +84,9 @@ def fit(
 
     :param model: a module with ``model(x, y)`` and ``guide(x, y)``; ``objective()``, ``prepare(x, y)`` and
         ``anneal(progress)`` are used where it has them.
-    :param x: points ``[N, ...]`` (tensor or array; uint8 pixels are scaled to [0, 1]), or a ``ps.data`` data set.
+    :param x: points ``[N, ...]`` (tensor or array; uint8 pixels are scaled to [0, 1]), or a ``ps.data`` data set. Or
+        points in files, which above 1 GB stay there and are read batch by batch: ``np.memmap``, the path of a .npy or
+        .npz file, or of a folder of images with ``labels.csv``. ``prepare`` then gets a random sample of them.
     :param y: labels, -1 where missing; None for none.
     :param validation: ``(x, y)`` to show an accuracy of while training. Nothing is chosen by it.
     :param progress: show a progress bar.
@@ -106,7 +111,8 @@ def fit(
     options: dict[str, Any] = {"validation": validation, "checkpoint": None if checkpoint is None else Path(checkpoint)}
     check_checkpoints(checkpoint_every, checkpoint_epochs, keep_checkpoints)
     options |= {"resume": resume, "every": (checkpoint_every, checkpoint_epochs), "keep": keep_checkpoints}
-    options |= {"data": None if checkpoint is None else digest(x, y)}
+    seen = x.sample(2_000_000) if isinstance(x, Streamed) else x
+    options |= {"data": None if checkpoint is None else digest(seen, y)}
     several = ((s.devices or 1) > 1 or s.num_nodes > 1) and not by_torchrun(s)
     fabric = None if several else join(s)
     pyro.set_rng_seed(s.seed)
@@ -114,7 +120,7 @@ def fit(
         model.to(fabric.device)
         x, y = x.to(fabric.device), y.to(fabric.device)
     if hasattr(model, "prepare") and not resume:
-        model.prepare(x, y)  # type: ignore[operator]
+        model.prepare(x.sample().to(y.device) if isinstance(x, Streamed) else x, y)  # type: ignore[operator]
     visible = progress and (fabric is None or fabric.is_global_zero)
     with progress_bar(plan.steps, visible) as show, stop_requests(checkpoint is not None) as asked:
         watching: dict[str, Any] = {"show": show, "asked": asked, "on_epoch": on_epoch}
@@ -202,14 +208,14 @@ def train(
 
     :returns: the history, and the state of Pyro's parameter store as far as it was trained.
     """
-    rank, shared = fabric.global_rank, fabric.world_size > 1
+    rank, shared, mixed = fabric.global_rank, fabric.world_size > 1, s.precision.endswith("mixed")
     augment = make_augmentation(getattr(model, "augmentation", "auto") if s.augment == "auto" else s.augment, x)
     # Parameters of pyro.module and pyro.param are kept apart from the caller's for the time of the training.
     store = pyro.get_param_store()
     measured = ["decodes"] * hasattr(model, "decodes") + ["validation_accuracy"] * (validation is not None)
     with store.scope(store.get_state()) as apart:
         objective = Step(model)
-        free = parameters_outside(objective, unit_scale(x[:2]), y[:2])
+        free = parameters_outside(objective, unit_scale(x[:2]).to(fabric.device), y[:2])
         trained = [p for p in [*model.parameters(), *free] if p.requires_grad]
         if shared:
             check_alike(y, plan.n, fabric.device)
@@ -219,12 +225,12 @@ def train(
 
         def gradients(x: Tensor, y: Tensor) -> Tensor:
             wrapped.zero_grad()
-            loss: Tensor = step(x, y)
+            loss: Tensor = objective(x, y) if mixed else step(x, y)  # Fabric's wrapper would narrow x too
             fabric.backward(loss)
             return loss.detach()
 
         if s.compile:
-            gradients = CompiledStep(objective, trained, gradients, fabric.autocast)
+            gradients = CompiledStep(objective, trained, gradients, nullcontext if mixed else fabric.autocast)
         averaged = copy.deepcopy(model)
         averages, update = values(averaged), moving_average(s.average)
         about = {name: value for name, value in asdict(s).items() if name not in ("devices", "num_nodes")}
@@ -246,7 +252,7 @@ def train(
 
         def attempt(n: int) -> None:
             rows = torch.arange((n + plan.extra) // fabric.world_size) % plan.n
-            gradients(unit_scale(x[rows]), y[rows])
+            gradients(unit_scale(x[rows]).to(fabric.device), y[rows.to(y.device)])
 
         if resume:
             state.restore()
@@ -256,7 +262,8 @@ def train(
             epoch, first = divmod(state.done, plan.per_epoch)
             order = batches(plan.n, plan.known, plan.batch_size, plan.extra, s.seed, epoch)[first:]
             with recovering(state, s, attempt):
-                for rows in order[:, rank :: fabric.world_size].to(fabric.device):
+                order = order[:, rank :: fabric.world_size].to(fabric.device)
+                for rows, points in zip(order, batches_of(x, order, fabric.device)):
                     for group in optimizer.param_groups:
                         group["lr"] = (
                             state.slower * s.learning_rate * one_cycle(state.done / plan.steps, 1 / plan.steps)
@@ -268,8 +275,13 @@ def train(
                     before = [buffer.clone() for buffer in model.buffers()] if shared else []
                     stop = shared and asked()
                     try:
-                        with shared_batch() if shared else nullcontext():
-                            loss = watch(augment(unit_scale(x[rows])), y[rows])
+                        with (
+                            shared_batch() if shared else nullcontext(),
+                            mixed_networks(model, fabric.autocast) if mixed else nullcontext(),
+                            branchless() if state.done % plan.per_epoch else nullcontext(),
+                        ):
+                            # Pyro checks an epoch's first step; a look at numbers in each would make a GPU wait.
+                            loss = watch(augment(unit_scale(points)), y[rows])
                             decodes = getattr(model, "decodes", None)
                             if shared:
                                 loss, decodes, stop = sum_up(trained, loss, decodes, len(rows), stop, state.done)
@@ -286,7 +298,7 @@ def train(
                     watch.check(loss)
                     wrapped.step()
                     update(averages, values(model), state.done)
-                    state.count(loss / order.shape[1], decodes)
+                    state.count(loss / (plan.batch_size + plan.extra), decodes)
                     if state.done % plan.per_epoch == 0:
                         row = state.end_epoch()
                         if validation is not None:

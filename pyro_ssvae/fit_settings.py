@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
+import torch
 import tyro
 
 from .errors import InputError, nearest
 
+PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
 OPTIONAL = tyro.conf.arg(metavar="INT", help_behavior_hint="")
 
 
@@ -35,7 +37,7 @@ class FitSettings:
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda or mps."""
     precision: str = "32-true"
-    """Of the numbers, as Lightning Fabric names them: 32-true or 64-true."""
+    """Of the numbers, as Lightning Fabric names them: 32-true, 64-true, bf16-mixed or, on CUDA, 16-mixed."""
     devices: Annotated[int | None, OPTIONAL] = None
     """Processes that share each batch: GPUs, or processes of the CPU; by default 1, under torchrun its number."""
     num_nodes: Annotated[int, tyro.conf.arg(name="nodes")] = 1
@@ -70,8 +72,12 @@ def check_settings(s: FitSettings) -> None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise InputError(f"{name}: {value!r}; a whole number from {low} to {high} is needed")
-    if s.precision not in ("32-true", "64-true"):
-        raise InputError(f"precision: {s.precision!r}; 32-true or 64-true is needed")
+    if s.precision not in PRECISIONS:
+        raise InputError(f"precision: {s.precision!r}; one of {', '.join(PRECISIONS)} is needed")
+    if s.precision == "16-mixed" and (s.device not in ("auto", "cuda", "gpu") or not torch.cuda.is_available()):
+        raise InputError("precision: 16-mixed needs CUDA; bf16-mixed works everywhere")
+    if s.precision == "16-mixed" and s.compile:
+        raise InputError("precision: 16-mixed scales its gradients, which compile does not; bf16-mixed has no need to")
     for name, fine, what in (
         ("learning_rate", lambda v: 0 < v < 10, "above 0 and below 10"),
         ("weight_decay", lambda v: 0 <= v < 10, "from 0 to below 10"),

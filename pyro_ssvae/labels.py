@@ -72,7 +72,8 @@ class ClassLabels:
 
     def encode(self, y: Tensor) -> Tensor:
         """One-hot ``[..., K]`` of classes ``[...]``; a missing label gives zeros."""
-        return F.one_hot(y + 1, self.num_classes + 1)[..., 1:].to(torch.get_default_dtype())
+        classes = torch.arange(self.num_classes, device=y.device)  # F.one_hot would look at the numbers
+        return (y.unsqueeze(-1) == classes).to(torch.get_default_dtype())
 
     def values(self, y: Tensor, like: Tensor) -> Tensor:
         """``y`` as :meth:`observed` takes it, with some class where it is missing."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..labels import Labels
 from .checks import check_bytes, reason, shown
 from .dataset import Dataset
 from .images import SUFFIXES, ImageSize, decode, height_width, inspect
@@ -31,11 +33,19 @@ def load_folder(folder: Path, *, image_size: ImageSize = None) -> Dataset:
 
     :raises InputError: naming the file or the row.
     """
+    size = height_width(image_size)
+    table, paths = _listed(folder)
+    pixels = torch.from_numpy(_read(paths, size, str(folder)))
+    train, test = _split(table.y, table.test, folder)
+    return Dataset(folder.resolve().name, pixels[train], table.y[train], pixels[test], table.y[test], table.labels)
+
+
+def _listed(folder: Path) -> tuple[Any, list[Path]]:
+    """``labels.csv``, and the file of each of its rows."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     if not (folder / CSV).is_file():
         raise InputError(f"{folder / CSV}: no such file; it is needed, its first column the images' names")
-    size = height_width(image_size)
     table = read_labels_csv(folder / CSV)
     files = _files(folder)
     absent = [name for name in table.files if name not in files]
@@ -52,9 +62,18 @@ def load_folder(folder: Path, *, image_size: ImageSize = None) -> Dataset:
             f"{folder / CSV}: no row for {shown(unlisted[0])}{more}; each image needs one, with an empty cell "
             "where its label is missing"
         )
-    pixels = torch.from_numpy(_read([files[name] for name in table.files], size, str(folder)))
-    train, test = _split(table.y, table.test, folder)
-    return Dataset(folder.resolve().name, pixels[train], table.y[train], pixels[test], table.y[test], table.labels)
+    return table, [files[name] for name in table.files]
+
+
+def training_images(folder: Path) -> tuple[list[Path], Tensor, Labels]:
+    """The files of :func:`load_folder`'s training rows, their labels and what these mean, without any pixel.
+
+    :raises InputError: naming the file or the row.
+    """
+    table, paths = _listed(folder)
+    _check_files(paths, str(folder))
+    train, _ = _split(table.y, table.test, folder)
+    return [paths[i] for i in train.tolist()], table.y[train], table.labels
 
 
 def training_files(folder: Path) -> list[str]:
@@ -98,12 +117,7 @@ def _is_image(path: Path) -> bool:
 
 def _read(paths: list[Path], size: tuple[int, int] | None, where: str) -> np.ndarray:
     """The images as uint8 ``[N, C, *size]``: first all headers, then, within bounds, all pixels."""
-    root = os.path.realpath(where)
-    for path in paths:
-        if os.path.commonpath([root, os.path.realpath(path)]) != root:
-            raise InputError(f"{path}: a link that leads out of {where}; put the file itself there")
-        if not path.is_file():  # a pipe would wait for ever
-            raise InputError(f"{path}: not a file; an image is needed")
+    _check_files(paths, where)
     headers = [inspect(path) for path in paths]
     grey = all(is_grey for is_grey, _ in headers)
     if size is None:
@@ -115,3 +129,13 @@ def _read(paths: list[Path], size: tuple[int, int] | None, where: str) -> np.nda
     for i, path in enumerate(paths):
         pixels[i] = decode(path, grey=grey, size=size)
     return pixels
+
+
+def _check_files(paths: list[Path], where: str) -> None:
+    """Raise :class:`InputError` naming the first that is not a file of this folder."""
+    root = os.path.realpath(where)
+    for path in paths:
+        if os.path.commonpath([root, os.path.realpath(path)]) != root:
+            raise InputError(f"{path}: a link that leads out of {where}; put the file itself there")
+        if not path.is_file():  # a pipe would wait for ever
+            raise InputError(f"{path}: not a file; an image is needed")

@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, Labels
 from ..likelihoods import Likelihood
 from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
-from .base import Classifying, labels_of, make_likelihood, standard_normal
+from .base import Classifying, deterministic, labels_of, make_likelihood, standard_normal
 from .characteristics import Characteristics
 from .label_integral import log_sigmoid_normal
 from .revae_bound import Detach, ReVAEBound
@@ -163,7 +163,7 @@ class ReVAE(Characteristics, Classifying):
             known = dist.Categorical(logits=log_p_y).mask(y != MISSING)
             pyro.sample("y_observed", known, obs=y.clamp_min(0))
             values = pyro.sample("y_unobserved", dist.Categorical(logits=known_values(log_p_y, y)))
-            pyro.deterministic("y", values)
+            deterministic("y", values, x, 0)
             z_c = pyro.sample("z_c", self.p_z_c(values))
         with data:
             out = self.decoder(self.join(z_c, z_s), None)
@@ -220,8 +220,11 @@ class ReVAE(Characteristics, Classifying):
         return z_c.unflatten(-1, (-1, self.label_dim)).transpose(-3, -2) if self.factorised else z_c
 
     def join(self, z_c: Tensor, z_s: Tensor) -> Tensor:
-        """Sites z_c and z_s as the decoder's ``[B, D]``."""
-        return torch.cat([z_c.transpose(-3, -2).flatten(-2) if self.factorised else z_c, z_s], -1)
+        """Sites z_c and z_s as the decoder's ``[..., B, D]``; in a further plate z_s has a 1 for the attributes."""
+        if self.factorised:
+            z_c = z_c.transpose(-3, -2).flatten(-2)
+            z_c = z_c.unsqueeze(-3) if z_c.dim() < z_s.dim() else z_c
+        return torch.cat([z_c, z_s], -1)
 
     def log_p_y(self, n: int) -> Tensor:
         """log p(y) of each value: ``[A, n, 2]`` or ``[n, K]``."""
