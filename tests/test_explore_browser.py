@@ -54,7 +54,7 @@ class Visitor:
         self.browser.switch_to.window(self.window)
         return self.browser
 
-    def wait(self, what: Callable[[], Any], words: str, seconds: float = 20) -> None:
+    def wait(self, what: Callable[[], Any], words: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             if what():
@@ -262,6 +262,6 @@ def test_the_command_serves_until_ctrl_c(runs: dict[str, Path], browser: Any) ->
     assert server.stdout.readline() == f"page: http://127.0.0.1:{port}/\n"
     Visitor(browser, f"http://127.0.0.1:{port}/")
     server.send_signal(signal.SIGINT)
-    said, complained = server.communicate(timeout=20)
+    said, complained = server.communicate(timeout=120)  # on a busy machine the interpreter takes its time to end
     assert (server.returncode, complained) == (0, "")
     assert said.endswith("closed\n")
