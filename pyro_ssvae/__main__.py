@@ -47,7 +47,7 @@ from .saving import load, read_config
 from .studies import STUDIES
 from .study_command import StudyCommand, run_study
 from .suggest_commands import Suggest, run_suggest
-from .train import OptionalPath, OptionalStr, Train, load_data, settings_of, train
+from .train import OptionalPath, OptionalStr, Train, check_unchanged, load_data, settings_of, train
 
 ABOUT = """Semi-supervised variational autoencoders on Pyro: many data points, few labels.
 
@@ -191,6 +191,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"pyro-ssvae: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except OSError as error:  # a disk that is full or read-only, where nobody else has said so
+        print(f"pyro-ssvae: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except Interrupted as error:
         print(f"pyro-ssvae: {error}", file=sys.stderr)
         return 1 if isinstance(error, Lost) else 130
@@ -225,6 +228,8 @@ def run_evaluate(command: Evaluate) -> None:
     if whole.input_shape != model.input_shape:
         shapes = f"{list(whole.input_shape)}; the model needs {list(model.input_shape)}"
         raise InputError(f"--data {command.data or source.data}: its points have shape {shapes}")
+    if command.data is None:
+        check_unchanged(config, whole, command.run)
     y_test = whole.y_test if model.labels is None else numbered_as(model.labels, whole)
     judged = config.get("judged")
     if not isinstance(judged, dict) or not judged.keys() <= {"known_classes", "left_out"}:

@@ -25,7 +25,7 @@ from .judge import judge_for
 from .labels import ClassLabels
 from .models import Model
 from .saving import load, read_config
-from .train import OptionalInt, OptionalPath, OptionalStr, load_data, settings_of
+from .train import OptionalInt, OptionalPath, OptionalStr, check_unchanged, load_data, settings_of
 
 GIVEN = Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="STR", help_behavior_hint="")]
 
@@ -226,11 +226,13 @@ def asked_image(
 
 def run_data(run: Path, model: Model) -> Dataset:
     """The data set that a run was trained on, with all its labels."""
-    source = settings_of(read_config(run), run).source
+    config = read_config(run)
+    source = settings_of(config, run).source
     whole = load_data(source)
     if whole.input_shape != model.input_shape:
         shapes = f"{list(whole.input_shape)}; the model needs {list(model.input_shape)}"
         raise InputError(f"{source.data}: its points have shape {shapes}")
+    check_unchanged(config, whole, run)
     return whole
 
 

@@ -17,7 +17,7 @@ from .errors import InputError
 from .intervene_commands import save_picture
 from .saving import load, read_config
 from .suggest import suggest
-from .train import OptionalPath, prepare_data, row_names, settings_of, training_rows
+from .train import OptionalPath, check_unchanged, prepare_data, row_names, settings_of, training_rows
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,13 @@ def run_suggest(command: Suggest) -> None:
     if not 0 <= command.seed <= 2**32 - 1:
         raise InputError(f"--seed: {command.seed}; a whole number from 0 to {2**32 - 1} is needed")
     model = load(command.run)
-    settings = settings_of(read_config(command.run), command.run)
+    config = read_config(command.run)
+    settings = settings_of(config, command.run)
     whole, part, _ = prepare_data(settings.source, settings.training.seed, settings.network.classes)
     if whole.input_shape != model.input_shape:
         shapes = f"{list(whole.input_shape)}; the model needs {list(model.input_shape)}"
         raise InputError(f"{settings.source.data}: its points have shape {shapes}")
+    check_unchanged(config, whole, command.run)
     try:
         found = suggest(model, part.x, part.y, n=command.n, seed=command.seed)
     except InputError as error:

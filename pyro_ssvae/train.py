@@ -258,9 +258,9 @@ def train(settings: Train) -> Path:
         raise kind(
             f"{str(stop) or 'stopped'}; to go on: pyro-ssvae train --resume {shlex.quote(str(folder))}"
         ) from None
-    except OSError as error:
-        raise unfinished(folder, cannot_write(Path(error.filename or folder), error)) from None
-    except CannotWrite as error:
+    except (OSError, CannotWrite) as error:
+        if settings.resume is None:
+            abandon(folder)
         raise unfinished(folder, error) from None
     except InputError:
         if settings.resume is None:
@@ -275,6 +275,7 @@ def facts(settings: Train, whole: Dataset, part: Dataset) -> dict[str, Any]:
         "settings": {**asdict(settings), "out": None, "resume": None, "config": None},
         "command": shlex.join(["pyro-ssvae", *sys.argv[1:]]),
         "judged": judged(settings.source, whole, part),
+        "points": datasets.digest(whole.x, whole.y, whole.x_test, whole.y_test),
         "fingerprint": datasets.fingerprint(part),
         "label_set": datasets.digest(part.y),
         "versions": {
@@ -303,6 +304,16 @@ def go_on(folder: Path, source: DataSettings, about: dict[str, Any]) -> dict[str
     return {name: begun.get(name, value) for name, value in about.items()}
 
 
+def check_unchanged(config: dict[str, Any], whole: Dataset, run: Path) -> None:
+    """Raise :class:`InputError` where a run's data set is no longer the one that it was trained on."""
+    points = datasets.digest(whole.x, whole.y, whole.x_test, whole.y_test)
+    if config.get("points", points) != points:
+        name = config["settings"]["source"]["data"]
+        raise InputError(
+            f"{run}: {name} has changed since this run; it is needed as it was then (evaluate --data takes any other)"
+        )
+
+
 def note_differences(begun: dict[str, Any], about: dict[str, Any], where: Path) -> None:
     """Say, on stderr, why a run will not give the same numbers as the one that has this configuration."""
     told = []
@@ -316,11 +327,12 @@ def note_differences(begun: dict[str, Any], about: dict[str, Any], where: Path) 
         print(f"train: not bit for bit as {where}: other {words}", file=sys.stderr)
 
 
-def unfinished(folder: Path, error: CannotWrite) -> InputError:
+def unfinished(folder: Path, error: OSError | CannotWrite) -> InputError:
     """The error of a run that could not write, with the way to go on where it has a checkpoint."""
+    said = error if isinstance(error, CannotWrite) else cannot_write(Path(error.filename or folder), error)
     if not checkpoints(folder / CHECKPOINT):
-        return error
-    return InputError(f"{error}; once that is mended: pyro-ssvae train --resume {shlex.quote(str(folder))}")
+        return said
+    return InputError(f"{said}; once that is mended: pyro-ssvae train --resume {shlex.quote(str(folder))}")
 
 
 def fit_options(saving: CheckpointSettings) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ..labels import Labels
 from .checks import check_bytes, reason, shown
 from .dataset import Dataset
 from .images import SUFFIXES, ImageSize, decode, height_width, inspect
-from .labels_csv import read_labels_csv
+from .labels_csv import Table, read_labels_csv
 from .splits import split_rows
 
 CSV = "labels.csv"
@@ -46,7 +46,7 @@ def _listed(folder: Path) -> tuple[Any, list[Path]]:
         raise InputError(f"{folder}: no such folder")
     if not (folder / CSV).is_file():
         raise InputError(f"{folder / CSV}: no such file; it is needed, its first column the images' names")
-    table = read_labels_csv(folder / CSV)
+    table = _table(folder)
     files = _files(folder)
     absent = [name for name in table.files if name not in files]
     if absent:
@@ -78,8 +78,20 @@ def training_images(folder: Path) -> tuple[list[Path], Tensor, Labels]:
 
 def training_files(folder: Path) -> list[str]:
     """The names of the images of :func:`load_folder`'s training rows, in their order."""
-    table = read_labels_csv(folder / CSV)
+    table = _table(folder)
     return [table.files[i] for i in _split(table.y, table.test, folder)[0].tolist()]
+
+
+def _table(folder: Path) -> Table:
+    """What ``labels.csv`` says; a link out of the folder is refused, since messages quote what they refuse."""
+    _check_within(folder / CSV, os.path.realpath(folder), str(folder))
+    return read_labels_csv(folder / CSV)
+
+
+def _check_within(path: Path, root: str, where: str) -> None:
+    """Raise :class:`InputError` where a link leads out of ``root``, a real path."""
+    if os.path.commonpath([root, os.path.realpath(path)]) != root:
+        raise InputError(f"{path}: a link that leads out of {where}; put the file itself there")
 
 
 def _split(y: Tensor, test: Tensor | None, folder: Path) -> tuple[Tensor, Tensor]:
@@ -135,7 +147,6 @@ def _check_files(paths: list[Path], where: str) -> None:
     """Raise :class:`InputError` naming the first that is not a file of this folder."""
     root = os.path.realpath(where)
     for path in paths:
-        if os.path.commonpath([root, os.path.realpath(path)]) != root:
-            raise InputError(f"{path}: a link that leads out of {where}; put the file itself there")
+        _check_within(path, root, where)
         if not path.is_file():  # a pipe would wait for ever
             raise InputError(f"{path}: not a file; an image is needed")

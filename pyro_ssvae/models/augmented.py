@@ -19,7 +19,7 @@ from ..labels import ClassLabels, Labels
 from ..likelihoods import Likelihood
 from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
 from ..sparse import Scattered, SparseCategorical, sparsemax
-from .base import deterministic, make_likelihood, standard_normal
+from .base import deterministic, make_likelihood, positive, standard_normal
 from .label_prior import ClassPrior, ToldDecoder, bound_over_labels, gaussian, zero_head
 
 ClassInput = Literal["probabilities", "enumerate", "sparse"]
@@ -156,7 +156,7 @@ class AugmentedVAE(ToldDecoder):
         logits = self.head(h)
         with pyro.plate("data", len(x)):
             with poutine.scale(scale=self.beta):
-                pyro.sample("z", dist.Normal(self.loc(h), self.log_scale(h).exp()).to_event(1))
+                pyro.sample("z", dist.Normal(self.loc(h), positive(self.log_scale(h))).to_event(1))
             pyro.sample("logits", dist.Delta(logits, event_dim=1))
             if self.class_input == "probabilities":
                 # Nothing depends on this draw; detached, it adds no noise to the gradient.
@@ -192,7 +192,7 @@ class AugmentedVAE(ToldDecoder):
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The encoder's mean ``[B, D]``, scale ``[B, D]`` and logits ``[B, K]``."""
         h = self.encoder(self.likelihood.standardize(x))
-        return self.loc(h), self.log_scale(h).exp(), self.head(h)
+        return self.loc(h), positive(self.log_scale(h)), self.head(h)
 
     def encode(self, x: Any) -> dist.TorchDistribution:
         """q(z | x), batch shape [B], event shape [D]."""

@@ -205,6 +205,11 @@ def mean_logits(labels: Labels, logits: Tensor) -> Tensor:
     return log_p[..., 1] - log_p[..., 0] if labels.event_shape else log_p
 
 
+def positive(log_scale: Tensor, most: float = 15.0) -> Tensor:
+    """A scale from its logarithm, which is kept within ±``most``: far from all training points it would be 0 or ∞."""
+    return log_scale.clamp(-most, most).exp()
+
+
 def standard_normal(like: Tensor, dim: int) -> dist.TorchDistribution:
     """N(0, I) over ``dim`` dimensions as one event."""
     return dist.Normal(like.new_zeros(dim), like.new_ones(dim)).to_event(1)

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..labels import MISSING, Labels
 from ..likelihoods import Likelihood
 from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
-from .base import deterministic, make_likelihood, mean_logits, standard_normal
+from .base import deterministic, make_likelihood, mean_logits, positive, standard_normal
 from .characteristics import Interventions, repeated
 from .label_prior import ClassPrior, LabelPrior, Missing, bound_over_labels, gaussian, zero_head
 
@@ -139,12 +139,12 @@ class DIVA(Interventions, LabelPrior):
 
     def p_z_c(self, c: Tensor) -> dist.TorchDistribution:
         """p(z_c | y) of class inputs ``[..., K]`` or ``[..., A]``."""
-        return dist.Normal(self.prior_loc(c), self.prior_log_scale(c).exp()).to_event(1)
+        return dist.Normal(self.prior_loc(c), positive(self.prior_log_scale(c))).to_event(1)
 
     def posterior(self, x: Tensor) -> tuple[dist.TorchDistribution, dist.TorchDistribution]:
         """q(z_c | x) and q(z_s | x)."""
         h = self.encoder(self.likelihood.standardize(x))
-        loc, scale, d = self.loc(h), self.log_scale(h).exp(), self.label_dim
+        loc, scale, d = self.loc(h), positive(self.log_scale(h)), self.label_dim
         return dist.Normal(loc[:, :d], scale[:, :d]).to_event(1), dist.Normal(loc[:, d:], scale[:, d:]).to_event(1)
 
     def class_logits(self, x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..labels import MISSING, Labels
 from ..likelihoods import Likelihood
 from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
-from .base import deterministic, make_likelihood, standard_normal
+from .base import deterministic, make_likelihood, positive, standard_normal
 from .characteristics import Interventions, repeated
 from .label_prior import ClassPrior, Missing, ToldDecoder, bound_over_labels, gaussian, zero_head
 
@@ -154,7 +154,7 @@ class M2(Interventions, ToldDecoder):
     def q_z(self, h: Tensor, c: Tensor) -> dist.TorchDistribution:
         """q(z | x, y) of features ``[B, H]`` and class inputs ``[..., B, K]``."""
         r = (self.from_h(h) + self.from_c(c)).relu()
-        return dist.Normal(self.loc(r), self.log_scale(r).exp()).to_event(1)
+        return dist.Normal(self.loc(r), positive(self.log_scale(r))).to_event(1)
 
     def class_logits(self, x: Tensor) -> Tensor:
         return self.head(self.encoder(self.likelihood.standardize(x)))

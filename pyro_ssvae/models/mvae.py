@@ -27,6 +27,7 @@ from .base import (
     labels_of,
     make_likelihood,
     mean_logits,
+    positive,
     standard_normal,
 )
 from .characteristics import Interventions, repeated
@@ -138,7 +139,7 @@ class MVAE(Interventions, Classifying):
         precision, weighted = self.label_experts(y)
         if seen is not False:
             h = self.encoder(self.likelihood.standardize(x))
-            t = (-2 * self.log_scale(h)).exp() * torch.as_tensor(seen, device=x.device).reshape(-1, 1)
+            t = positive(-2 * self.log_scale(h), 30.0) * torch.as_tensor(seen, device=x.device).reshape(-1, 1)
             precision, weighted = precision + t, weighted + t * self.loc(h)
         precision = 1 + precision
         return dist.Normal(weighted / precision, precision.rsqrt()).to_event(1)

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..labels import Labels
 from ..likelihoods import Likelihood
 from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
-from .base import Model, make_likelihood, standard_normal
+from .base import Model, make_likelihood, positive, standard_normal
 
 
 class VAE(Model):
@@ -80,7 +80,7 @@ class VAE(Model):
     def posterior(self, x: Tensor) -> dist.TorchDistribution:
         """q(z | x), with gradients."""
         h = self.encoder(self.likelihood.standardize(x))
-        return dist.Normal(self.loc(h), self.log_scale(h).exp()).to_event(1)
+        return dist.Normal(self.loc(h), positive(self.log_scale(h))).to_event(1)
 
     def encode(self, x: Any) -> dist.TorchDistribution:
         """q(z | x), batch shape [B], event shape [D]."""
