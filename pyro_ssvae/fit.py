@@ -225,8 +225,10 @@ def train(
 
         def gradients(x: Tensor, y: Tensor) -> Tensor:
             wrapped.zero_grad()
-            loss: Tensor = objective(x, y) if mixed else step(x, y)  # Fabric's wrapper would narrow x too
-            fabric.backward(loss)
+            # Pyro checks an epoch's first step; a look at numbers in each would make a GPU wait.
+            with branchless() if state.done % plan.per_epoch else nullcontext():
+                loss: Tensor = objective(x, y) if mixed else step(x, y)  # Fabric's wrapper would narrow x too
+                fabric.backward(loss)
             return loss.detach()
 
         if s.compile:
@@ -278,9 +280,7 @@ def train(
                         with (
                             shared_batch() if shared else nullcontext(),
                             mixed_networks(model, fabric.autocast) if mixed else nullcontext(),
-                            branchless() if state.done % plan.per_epoch else nullcontext(),
                         ):
-                            # Pyro checks an epoch's first step; a look at numbers in each would make a GPU wait.
                             loss = watch(augment(unit_scale(points)), y[rows])
                             decodes = getattr(model, "decodes", None)
                             if shared:
