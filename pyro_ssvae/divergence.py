@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pyro
@@ -36,14 +36,15 @@ class Watch:
         """The loss; its gradients are in the parameters."""
         self.looks = self.state.device.type == "cpu" or self.state.setbacks > 0
         self.batch, self.rng = (x, y), torch.get_rng_state() if self.looks else None
-        if self.shared and self.state.done:  # a refusal by one process would leave the others waiting
-            with pyro.validation_enabled(False):
-                return self.gradients(x, y)
+        # Where processes share, a refusal by one would leave the others waiting; what is left is refused by all.
+        begun = self.state.done > 0 or self.state.setbacks > 0
+        checks = pyro.validation_enabled(False) if self.shared and begun else nullcontext()
         try:
-            return self.gradients(x, y)
+            with checks:
+                return self.gradients(x, y)
         except (ValueError, RuntimeError) as error:  # a distribution refuses its parameters, after some steps
             refused = "constraint" in str(error) or "probability tensor" in str(error)
-            if self.state.done == 0 or not refused:
+            if not (begun and refused):
                 raise
             raise NotFinite(self.state.done, self.place()) from None
 

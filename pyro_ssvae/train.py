@@ -273,7 +273,7 @@ def facts(settings: Train, whole: Dataset, part: Dataset) -> dict[str, Any]:
     """What ``config.json`` says of a run beside its model: all that is needed to repeat it."""
     return {
         "settings": {**asdict(settings), "out": None, "resume": None, "config": None},
-        "command": shlex.join(["pyro-ssvae", *sys.argv[1:]]),
+        "command": shlex.join(["pyro-ssvae", *sys.argv[1:]]) if sys.argv[1:2] == ["train"] else None,
         "judged": judged(settings.source, whole, part),
         "points": datasets.digest(whole.x, whole.y, whole.x_test, whole.y_test),
         "fingerprint": datasets.fingerprint(part),

@@ -196,9 +196,20 @@ def test_a_process_that_does_not_answer_is_not_waited_for_forever(
     assert not multiprocessing.active_children()
 
 
+class Spoilt(Plain):
+    """A pair whose loss is not finite after some calls."""
+
+    calls = 0
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        super().guide(x, y)
+        self.calls += 1
+        pyro.factor("spoilt", torch.tensor(torch.nan if self.calls > 6 else 0.0), has_rsample=False)
+
+
 def test_what_a_process_raises_is_raised_here() -> None:
-    with pytest.raises(InputError, match="loss is not finite in epoch"):
-        trained(classes(), learning_rate=9.0, epochs=30)
+    with pytest.raises(InputError, match=r"loss is not finite in epoch ., step .*, first at site 'spoilt'"):
+        trained(Spoilt())
 
 
 @pytest.mark.parametrize(
