@@ -2,6 +2,7 @@
 
     python tests/kills.py --kills 200            # the long version, some minutes
     python tests/kills.py --kills 20 --compile   # compiled steps
+    python tests/kills.py --kills 20 --devices 2
 
 Each child is a fork of a process that has imported everything, does what ``pyro-ssvae train`` does, and gets SIGKILL.
 One trial is one run, killed once or several times before it ends.
@@ -204,10 +205,11 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--devices", type=int, default=1, help="processes that share each batch")
     parser.add_argument("--figures", action="store_true", help="also draw the figures, which takes most of the time")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        options = ("--compile",) if asked.compile else ()
+        options = (*["--compile"] * asked.compile, *(["--devices", str(asked.devices)] if asked.devices > 1 else []))
         killer = Killer(Path(place), epochs=asked.epochs, options=options, figures=asked.figures)
         started = time.monotonic()
         count = kill_many(killer, asked.kills, asked.seed, progress=True)
