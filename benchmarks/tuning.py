@@ -17,6 +17,8 @@ import tyro
 import pyro_ssvae as ps
 from pyro_ssvae.labels import AttributeLabels, ClassLabels
 from pyro_ssvae.metrics import attribute_metrics, class_metrics
+from pyro_ssvae.studies.cells import Cell
+from pyro_ssvae.studies.methods import learn
 from pyro_ssvae.train import DataSettings, prepare_data
 
 WEIGHTS = (50.0, 500.0, 5000.0)  # α, of the labels
@@ -62,16 +64,9 @@ def trained(run: Tuning, model: str, options: dict[str, Any], seed: int) -> tupl
     made: Any = ps.create_model(
         model, input_shape=part.input_shape, labels=part.labels, latent_dim=run.latent_dim, **options
     )
-    rows = part.x, part.y
-    if model == "classifier":
-        known = (part.y >= 0).reshape(len(part.y), -1).any(1)
-        rows = part.x[known], part.y[known]
-    per_epoch = len(rows[0]) // min(run.batch_size, len(rows[0]))
     augment = "none" if isinstance(part.labels, AttributeLabels) else "affine"
-    ps.fit(
-        made, *rows, epochs=max(1, run.steps // per_epoch), batch_size=run.batch_size, augment=augment, seed=seed,
-        progress=False,
-    )  # fmt: skip
+    cell = Cell("tuning", run.data, "", model, run.labels, seed, run.steps, run.batch_size, run.latent_dim, augment)
+    learn(made, cell, part, "auto")
     probs = made.predict_proba(x)
     if isinstance(part.labels, ClassLabels):
         return class_metrics(probs, y)["accuracy"], float("nan")

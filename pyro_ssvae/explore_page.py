@@ -93,7 +93,7 @@ class Page:
         self.reconstructs = hasattr(model, "reconstruct")
         x = self.point(index)
         self.pairs = bool(self.sliders) or explore.swapped(model, x, x) is not None
-        self.gridded = not self.sliders and explore.grid(model, x, 1) is not None
+        self.gridded = not self.sliders and hasattr(model, "generate")
         self.blocks = self.build(index)
 
     # --- what is on the page

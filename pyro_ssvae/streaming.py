@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .data.arrays import read_header, read_npz
 from .data.folder import training_images
 from .data.images import decode
 from .errors import InputError
@@ -85,7 +86,7 @@ def batches_of(x: Any, order: Tensor, device: torch.device) -> Iterator[Tensor]:
         yield from (x[rows] for rows in order)
 
 
-def open_points(x: Any, input_shape: tuple[int, ...] | None) -> tuple[Any, Tensor | None, Labels | None]:
+def open_points(x: Any, input_shape: tuple[int, ...] | None) -> tuple[Any, Any, Labels | None]:
     """Points by the path of their file or folder, or in NumPy's memory map; what is small, as an array.
 
     :returns: the points, and labels and their meaning where the source has them.
@@ -119,7 +120,7 @@ def open_points(x: Any, input_shape: tuple[int, ...] | None) -> tuple[Any, Tenso
         ) from None
     if array is None:
         raise InputError(f"{path}: no array 'x'; x [N, ...] is needed, and y is optional")
-    return open_points(array, input_shape)[0], None if labels is None else torch.as_tensor(np.array(labels)), None
+    return open_points(array, input_shape)[0], None if labels is None else np.array(labels), None
 
 
 def mapped(path: Path, name: str) -> np.ndarray | None:
@@ -131,19 +132,13 @@ def mapped(path: Path, name: str) -> np.ndarray | None:
         if info.compress_type != zipfile.ZIP_STORED:
             if info.file_size > IN_MEMORY:
                 raise InputError(f"{path}: compressed, and too large to be read whole; np.savez does not compress")
-            with np.load(path, allow_pickle=False) as arrays:
-                return np.asarray(arrays[name])
+            return read_npz(path, [name])[name]
         with archive.open(info) as member:
-            version = np.lib.format.read_magic(member)
-            header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, fortran, dtype = header[version](member)
-            start = member.tell()
-    if dtype.hasobject:
-        raise InputError(f"{path}: a pickled object array, which is never loaded; save numbers")
+            shape, by_columns, dtype, start = read_header(member, info.file_size, f"{path}: {name}")
     with open(path, "rb") as file:  # the local header's name and extra field may differ from the directory's
         file.seek(info.header_offset + 26)
         start += info.header_offset + 30 + sum(int.from_bytes(file.read(2), "little") for _ in range(2))
-    return np.memmap(path, dtype, "r", start, shape, "F" if fortran else "C")
+    return np.memmap(path, dtype, "r", start, shape, "F" if by_columns else "C")
 
 
 def streamed_map(x: np.memmap) -> Streamed:

@@ -241,7 +241,7 @@ def train(settings: Train) -> Path:
     vae = make_model(network, part, training.seed)
     about = facts(settings, whole, part)
     if not leads(training):
-        follow(settings, part, validation, vae)
+        fit_run(settings, part, validation, vae, settings.resume or Path(), progress=False)  # it writes nothing
         return settings.out or Path("runs")
     folder = settings.out or free_folder(f"{Path(source.data).stem}-{network.model}-{source.keep}")
     if settings.resume is None:
@@ -355,12 +355,8 @@ def run(
 ) -> None:
     """Train, evaluate, and write all into the run's folder, ``metrics.json`` last: it says that the run has ended."""
     logger = None if settings.logger is None else loggers.tensorboard(folder / "tensorboard")
-    history = fit(
-        vae, part.x, part.y, validation=validation, progress=not settings.quiet, checkpoint=folder / CHECKPOINT,
-        on_epoch=None if logger is None else loggers.log_epochs(logger),
-        resume=settings.resume is not None and bool(checkpoints(folder / CHECKPOINT)),
-        **fit_options(settings.saving), **asdict(settings.training),
-    )  # fmt: skip
+    on_epoch = None if logger is None else loggers.log_epochs(logger)
+    history = fit_run(settings, part, validation, vae, folder, progress=not settings.quiet, on_epoch=on_epoch)
     save(vae, folder, **about)
     write_history(folder / "history.csv", history)
     test = evaluate(vae, whole.x_test, whole.y_test, **about["judged"])
@@ -385,13 +381,15 @@ def run(
     write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2).encode())
 
 
-def follow(settings: Train, part: Dataset, validation: tuple[Tensor, Tensor], vae: Model) -> None:
-    """Train beside the process that :func:`run` is in, and write nothing."""
-    checkpoint = (settings.resume or Path()) / CHECKPOINT
-    fit(
-        vae, part.x, part.y, validation=validation, progress=False, checkpoint=checkpoint,
+def fit_run(
+    settings: Train, part: Dataset, validation: tuple[Tensor, Tensor], vae: Model, folder: Path, **watching: Any
+) -> History:
+    """Train a run's model, from the checkpoint in its folder where it is gone on with and has one."""
+    checkpoint = folder / CHECKPOINT
+    return fit(
+        vae, part.x, part.y, validation=validation, checkpoint=checkpoint,
         resume=settings.resume is not None and bool(checkpoints(checkpoint)),
-        **fit_options(settings.saving), **asdict(settings.training),
+        **fit_options(settings.saving), **asdict(settings.training), **watching,
     )  # fmt: skip
 
 

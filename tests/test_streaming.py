@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,27 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     refused(lambda: trained(tmp_path / "objects.npy", None), "objects.npy")
     with pytest.raises(InputError, match="one after another"):
         trained(np.load(tmp_path / "nan.npy", mmap_mode="r")[:, :, ::2], y)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_archives_are_read_as_carefully_as_by_load(tmp_path: Path, compression: int) -> None:
+    x, y = images()
+
+    def archive(name: str, content: bytes) -> Path:
+        with zipfile.ZipFile(tmp_path / name, "w", compression) as made:
+            made.writestr("x.npy", content)
+        return tmp_path / name
+
+    def saved(array: np.ndarray, version: tuple[int, int] = (1, 0)) -> bytes:
+        file = io.BytesIO()
+        np.lib.format.write_array(file, array, version)
+        return file.getvalue()
+
+    refused(lambda: trained(archive("third.npz", saved(x, (3, 0))), y), "third.npz", "x")
+    refused(lambda: trained(archive("short.npz", saved(x)[:-9]), y), "short.npz", "are there")
+    refused(lambda: trained(archive("words.npz", saved(np.array([["a"], ["b"]]))), y), "x")
+    np.savez(tmp_path / "named.npz", x=x, y=np.array(["a"] * N))
+    refused(lambda: trained(tmp_path / "named.npz", None), "y")
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory cannot be reset")

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -93,29 +94,39 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> np.ndarray:
     with archive.open(info) as file:
-        start = io.BytesIO(file.read(HEADER_BYTES))
-        try:
-            version = np.lib.format.read_magic(start)
-            read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            shape, _, dtype = read_header[version](start)
-        except Exception as error:  # the header is a Python literal: its parser has many ways to refuse one
-            raise InputError(f"{where}: not an array of NumPy's format ({reason(error)})") from None
-        content = info.file_size - start.tell()
-        if dtype.hasobject:
-            raise InputError(f"{where}: a pickled object array, which is never loaded; save numbers or text")
-        if dtype.kind not in "biufU" or dtype.shape:
-            raise InputError(f"{where}: dtype {shown(str(dtype))}; numbers, booleans or text are needed")
-        size = math.prod(shape) * dtype.itemsize
-        if min(shape, default=0) < 0 or size != content:
-            raise InputError(
-                f"{where}: its header says shape {shown(list(shape))} of {dtype}, {shown(size)} bytes, but "
-                f"{content} are there; the file is damaged"
-            )
+        read_header(file, info.file_size, where)
         file.seek(0)
         try:
             return np.asanyarray(np.lib.format.read_array(file, allow_pickle=False))
         except Exception as error:  # checksum, compression, length
             raise InputError(f"{where}: damaged or cut short ({reason(error)})") from None
+
+
+def read_header(file: IO[bytes], size: int, where: str) -> tuple[tuple[int, ...], bool, np.dtype, int]:
+    """Read the header of an array in a file of ``size`` bytes: shape, whether columns come first, dtype, and where the
+    numbers begin.
+
+    :raises InputError: objects, or another size than the file has.
+    """
+    start = io.BytesIO(file.read(HEADER_BYTES))
+    try:
+        version = np.lib.format.read_magic(start)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, by_columns, dtype = readers[version](start)
+    except Exception as error:  # the header is a Python literal: its parser has many ways to refuse one
+        raise InputError(f"{where}: not an array of NumPy's format ({reason(error)})") from None
+    content = size - start.tell()
+    if dtype.hasobject:
+        raise InputError(f"{where}: a pickled object array, which is never loaded; save numbers or text")
+    if dtype.kind not in "biufU" or dtype.shape:
+        raise InputError(f"{where}: dtype {shown(str(dtype))}; numbers, booleans or text are needed")
+    claimed = math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or claimed != content:
+        raise InputError(
+            f"{where}: its header says shape {shown(list(shape))} of {dtype}, {shown(claimed)} bytes, but "
+            f"{content} are there; the file is damaged"
+        )
+    return shape, by_columns, dtype, start.tell()
 
 
 def _points(array: np.ndarray, where: str) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import unicodedata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +39,7 @@ def load_folder(folder: Path, *, image_size: ImageSize = None) -> Dataset:
     return Dataset(folder.resolve().name, pixels[train], table.y[train], pixels[test], table.y[test], table.labels)
 
 
-def _listed(folder: Path) -> tuple[Any, list[Path]]:
+def _listed(folder: Path) -> tuple[Table, list[Path]]:
     """``labels.csv``, and the file of each of its rows."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
