@@ -231,7 +231,7 @@ def train(settings: Train) -> Path:
     check_network(network)
     if settings.logger is not None:
         loggers.check(settings.logger)
-    if settings.out is not None and settings.resume is None:
+    if settings.out is not None and settings.resume is None and leads(training):  # others may come once it is taken
         check_free(settings.out)
     whole, part, validation = prepare_data(source, training.seed, network.classes)
     labelled = int((part.y != MISSING).reshape(len(part.y), -1).any(1).sum())

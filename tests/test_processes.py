@@ -17,11 +17,13 @@ import numpy as np
 import pyro
 import pytest
 import torch
+from data_makers import refused
 from test_fit import Outside, Plain, blobs, same
 from tiny import loss_at
 from torch import Tensor, nn
 
 from pyro_ssvae import ClassLabels, InputError, create_model, fit
+from pyro_ssvae import train as training
 from pyro_ssvae.compiled import CompiledStep
 from pyro_ssvae.fit import Interrupted, Step
 from pyro_ssvae.fit_settings import FitSettings
@@ -260,6 +262,19 @@ def test_under_torchrun(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("run: ") == 1
     check_one_run(out)
+
+
+def test_the_folder_may_be_taken_before_the_others_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first process claims it whenever it is that far; where it was not free, that one says so."""
+    out = tmp_path / "a"
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    monkeypatch.setattr(training, "fit_run", lambda *rest, **options: {})
+    monkeypatch.setattr(training, "leads", lambda settings: False)
+    settings = training.Train(training.DataSettings(data=npz(tmp_path)), out=out)
+    assert training.train(settings) == out
+    monkeypatch.setattr(training, "leads", lambda settings: True)
+    refused(lambda: training.train(settings), "--out", "has not ended")
 
 
 @pytest.mark.slow
