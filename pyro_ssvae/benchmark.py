@@ -24,11 +24,13 @@ from torch import Tensor, nn
 
 from .compiled import CompiledStep
 from .errors import InputError
-from .fit import FitSettings, Step, fit, make_fabric, make_optimizer, moving_average, values
+from .fit import FitSettings, Step, fit, make_fabric, make_optimizer, moving_average
 from .handwritten import LOSSES
 from .labels import AttributeLabels, ClassLabels
 from .models import MODELS
 from .networks import Decoder, Encoder, mlp
+from .processes import no_look_for_gpus
+from .recipe import lister, values
 
 VARIANTS = ("eager", "compiled", "pyro SVI", "by hand", "by hand, compiled")
 
@@ -116,7 +118,7 @@ def our_step(model: nn.Module, settings: FitSettings) -> Callable[[Tensor, Tenso
     parameters: list[Tensor] = list(model.parameters())
     optimizer = make_optimizer(parameters, settings)
     step, wrapped = fabric.setup(objective.train(), optimizer)
-    averages, update = values(copy.deepcopy(model)), moving_average(settings.average)
+    averages, current, update = values(copy.deepcopy(model)), lister(model), moving_average(settings.average)
 
     def gradients(x: Tensor, y: Tensor) -> Tensor:
         wrapped.zero_grad()
@@ -130,7 +132,7 @@ def our_step(model: nn.Module, settings: FitSettings) -> Callable[[Tensor, Tenso
     def run(x: Tensor, y: Tensor) -> None:
         gradients(x, y)
         wrapped.step()
-        update(averages, values(model), 1000)
+        update(averages, current(), 1000)
 
     return run
 
@@ -226,7 +228,8 @@ def measure(case: Case, settings: FitSettings, seconds: float) -> dict[str, Any]
     }
     if case.class_input != "sparse":  # its shapes change from step to step
         steps["by hand, compiled"] = hand_step(start[4], settings, torch.compile(by_hand, fullgraph=True))
-    found = take_turns(steps, x[: case.batch], y[: case.batch], seconds)
+    with no_look_for_gpus():  # for all alike
+        found = take_turns(steps, x[: case.batch], y[: case.batch], seconds)
     torch._dynamo.reset()
     pyro.clear_param_store()
     return {

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -31,8 +32,8 @@ from .kept import check_checkpoints
 from .labels import MISSING
 from .points import check_data
 from .precision import mixed_networks
-from .processes import Lost, by_torchrun, check_alike, is_lost, join, make_fabric, run_workers
-from .recipe import batches, make_optimizer, moving_average, one_cycle, values
+from .processes import Lost, by_torchrun, check_alike, is_lost, join, make_fabric, no_look_for_gpus, run_workers
+from .recipe import batches, lister, make_optimizer, moving_average, one_cycle, values
 from .sharing import copy_first, seed_step, shared_batch, sum_gradients
 from .streaming import Streamed, batches_of
 from .training_state import History, TrainingState
@@ -213,7 +214,7 @@ def train(
     # Parameters of pyro.module and pyro.param are kept apart from the caller's for the time of the training.
     store = pyro.get_param_store()
     measured = ["decodes"] * hasattr(model, "decodes") + ["validation_accuracy"] * (validation is not None)
-    with store.scope(store.get_state()) as apart:
+    with store.scope(store.get_state()) as apart, no_look_for_gpus():
         objective = Step(model)
         free = parameters_outside(objective, unit_scale(x[:2]).to(fabric.device), y[:2])
         trained = [p for p in [*model.parameters(), *free] if p.requires_grad]
@@ -234,7 +235,7 @@ def train(
         if s.compile:
             gradients = CompiledStep(objective, trained, gradients, nullcontext if mixed else fabric.autocast)
         averaged = copy.deepcopy(model)
-        averages, update = values(averaged), moving_average(s.average)
+        averages, current, update = values(averaged), lister(model), moving_average(s.average)
         about = {name: value for name, value in asdict(s).items() if name not in ("devices", "num_nodes")}
         state = TrainingState(
             {"model": model, "averaged": averaged},
@@ -243,6 +244,7 @@ def train(
             columns=["epoch", "loss", "seconds", *measured],
             steps=plan.steps,
             per_epoch=plan.per_epoch,
+            rows=plan.batch_size + plan.extra,
             path=checkpoint,
             about={"settings": about, "rows": plan.n, "steps": plan.steps, "data": data},
             device=fabric.device,
@@ -260,6 +262,7 @@ def train(
             state.restore()
         elif shared:
             state.write()  # whatever happens, there is something to go on from
+        shown = -math.inf
         while state.done < plan.steps:
             epoch, first = divmod(state.done, plan.per_epoch)
             order = batches(plan.n, plan.known, plan.batch_size, plan.extra, s.seed, epoch)[first:]
@@ -297,8 +300,8 @@ def train(
                         ) from error
                     watch.check(loss)
                     wrapped.step()
-                    update(averages, values(model), state.done)
-                    state.count(loss / (plan.batch_size + plan.extra), decodes)
+                    update(averages, current(), state.done)
+                    state.count(loss, decodes)
                     if state.done % plan.per_epoch == 0:
                         row = state.end_epoch()
                         if validation is not None:
@@ -309,7 +312,9 @@ def train(
                         state.record(row)
                         if on_epoch is not None and rank == 0:
                             on_epoch(row)
-                    show(state.done, f"epoch {epoch + 1}/{plan.epochs}{state.summary()}")
+                    if time.monotonic() - shown > 0.1 or state.done == plan.steps:
+                        shown = time.monotonic()
+                        show(state.done, f"epoch {epoch + 1}/{plan.epochs}{state.summary()}")
                     if stop or (not shared and asked()):
                         state.write()
                         raise Interrupted(

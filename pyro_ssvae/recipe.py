@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,4 +65,15 @@ def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], int], 
 
 def values(module: nn.Module) -> list[Tensor]:
     """A module's parameters and buffers."""
-    return [*module.parameters(), *module.buffers()]
+    return lister(module)()
+
+
+def lister(module: nn.Module) -> Callable[[], list[Tensor]]:
+    """A function that gives :func:`values` as they are at the time, buffers that were assigned anew included, without
+    walking the module again."""
+    places: list[tuple[Any, str]] = []
+    for kind, named in (("_parameters", module.named_parameters()), ("_buffers", module.named_buffers())):
+        for name, _ in named:
+            path, _, last = name.rpartition(".")
+            places.append((getattr(module.get_submodule(path), kind), last))
+    return lambda: [held[name] for held, name in places]

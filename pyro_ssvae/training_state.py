@@ -19,6 +19,7 @@ from .errors import InputError
 from .kept import State, load_newest, sibling, write_best, write_state
 
 History = dict[str, list[float]]
+APART = 200  # steps between two good states at least: keeping one costs as much as some steps
 
 
 class NotFinite(Exception):  # noqa: N818
@@ -40,8 +41,10 @@ class TrainingState:
     :param free: parameters outside of the model, those of ``pyro.param``.
     :param optimizer: over all of them.
     :param columns: of the history.
-    :param steps: of the whole training; about twenty times, at the end of an epoch, the state is kept as ``good``.
+    :param steps: of the whole training; about twenty times, at the end of an epoch, the state is kept as
+        ``good``, but not more often than every :data:`APART` steps.
     :param per_epoch: steps of an epoch.
+    :param rows: of a step.
     :param path: the checkpoint's file; None for none.
     :param about: JSON-ready facts in which a checkpoint and the training that goes on from it must agree.
     :param every: seconds, and epochs or None, between two checkpoints.
@@ -59,6 +62,7 @@ class TrainingState:
         columns: Sequence[str],
         steps: int,
         per_epoch: int,
+        rows: int,
         path: Path | None,
         about: dict[str, Any],
         device: torch.device,
@@ -68,13 +72,12 @@ class TrainingState:
     ) -> None:
         self.modules, self.free, self.optimizer = modules, free, optimizer
         self.path, self.about, self.device, self.writes = path, about, device, writes
-        self.every, self.keep, self.steps, self.per_epoch = every, keep, steps, per_epoch
-        self.mark = max(1, steps // per_epoch // 20) * per_epoch
+        self.every, self.keep, self.steps, self.per_epoch, self.rows = every, keep, steps, per_epoch, rows
+        self.mark = max(steps // per_epoch // 20, math.ceil(APART / per_epoch)) * per_epoch
         self.history: History = {column: [] for column in columns}
         self.done = self.setbacks = 0
         counted = [column for column in columns if column in ("loss", "decodes")]
-        # Of the epoch so far; "finite" counts the steps whose loss was.
-        self.totals = {column: torch.zeros((), device=device) for column in [*counted, "finite"]}
+        self.counts = {column: torch.zeros(per_epoch, device=device) for column in counted}  # of the epoch's steps
         self.score: list[float] | None = None  # of the best epoch: larger is better
         self.best: tuple[dict[str, Tensor], dict[str, Any]] | None = None  # its weights, until they are written
         self.started = self.written = time.monotonic()
@@ -93,26 +96,28 @@ class TrainingState:
         return float(0.1**self.setbacks)
 
     def count(self, loss: Tensor, decodes: Tensor | None = None) -> None:
-        """Note a step with this loss, and so many decodes, a row."""
-        self.totals["loss"] += loss.detach()
-        self.totals["finite"] += self.totals["loss"].isfinite()
+        """Note a step with this loss, and so many decodes a row."""
+        place = self.done % self.per_epoch
+        self.counts["loss"][place] = loss.detach()
         if decodes is not None:
-            self.totals["decodes"] += decodes
+            self.counts["decodes"][place] = decodes
         self.done += 1
 
     def end_epoch(self) -> dict[str, float]:
         """The row of the history for an epoch that ends here; raise :class:`NotFinite` where its loss is not."""
         self.check_loss()
-        means = {column: total.item() / self.per_epoch for column, total in self.totals.items() if column != "finite"}
-        for total in self.totals.values():
-            total.zero_()
+        means = {column: count.double().mean().item() for column, count in self.counts.items()}
+        means["loss"] /= self.rows
+        for count in self.counts.values():
+            count.zero_()
         return {"epoch": float(self.done // self.per_epoch), **means, "seconds": self.seconds}
 
     def check_loss(self) -> None:
         """Raise :class:`NotFinite` naming the epoch's first step whose loss was not finite."""
-        if not math.isfinite(self.totals["loss"].item()):
+        wrong = ~self.counts["loss"].isfinite()
+        if bool(wrong.any()):
             first = (self.done - 1) // self.per_epoch * self.per_epoch
-            raise NotFinite(first + int(self.totals["finite"].item()))
+            raise NotFinite(first + int(wrong.int().argmax()))
 
     def record(self, row: dict[str, float]) -> None:
         """Add an epoch's row to the history, and keep what is best so far, and what is good."""
@@ -142,7 +147,7 @@ class TrainingState:
         tensors = {f"{name}.{k}": t for name, module in self.modules.items() for k, t in module.state_dict().items()}
         tensors |= {f"free.{i}": p for i, p in enumerate(self.free)}
         tensors |= optimizer_tensors(self.optimizer)
-        tensors |= {f"total.{column}": total for column, total in self.totals.items()}
+        tensors |= {f"count.{column}": count for column, count in self.counts.items()}
         tensors |= {"rng.cpu": torch.get_rng_state()}
         if self.device.type == "cuda":
             tensors["rng.cuda"] = torch.cuda.get_rng_state(self.device)
@@ -248,8 +253,8 @@ class TrainingState:
         for i, p in enumerate(self.free):
             p.data.copy_(tensors[f"free.{i}"])
         restore_optimizer(self.optimizer, tensors)
-        for column, total in self.totals.items():
-            total.copy_(tensors[f"total.{column}"])
+        for column, count in self.counts.items():
+            count.copy_(tensors[f"count.{column}"])
         torch.set_rng_state(tensors["rng.cpu"])
         if self.device.type == "cuda" and "rng.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["rng.cuda"], self.device)

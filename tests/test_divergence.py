@@ -15,7 +15,7 @@ from data_makers import refused
 from test_fit import Plain, blobs, layered, pictures, same, train
 from torch import Tensor, nn
 
-from pyro_ssvae import fit
+from pyro_ssvae import fit, training_state
 from pyro_ssvae.divergence import Watch, first_site, fitting_batch
 from pyro_ssvae.fit import Interrupted, Step
 
@@ -33,6 +33,19 @@ class Poisoned(Plain):
             self.taken, self.latest = self.taken + 1, float(self.encoder.weight.sum())
         if self.training and self.taken - 1 in self.steps:
             pyro.factor("poison", torch.tensor(math.nan), has_rsample=False)
+
+
+@pytest.fixture(autouse=True)
+def every_epoch_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_state, "APART", 1)
+
+
+def test_good_states_are_some_steps_apart(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    x, _, _ = blobs(64)
+    monkeypatch.setattr(training_state, "APART", 9)  # 4 steps an epoch: the first state is kept after 12
+    train(Poisoned(10), x, epochs=5)
+    train(Poisoned(14), x, epochs=5)
+    assert [line.split("back to ")[1][:7] for line in capfd.readouterr().err.splitlines()] == ["step 0,", "step 12"]
 
 
 def test_a_loss_that_is_not_finite_goes_back_with_smaller_steps(capfd: pytest.CaptureFixture[str]) -> None:
