@@ -18,8 +18,11 @@ import pyro
 import torch
 import torch._inductor
 from torch import Tensor, nn
+from torch._guards import TracingContext, tracing
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 from .branchless import branchless
 
@@ -77,13 +80,16 @@ class CompiledStep:
             raise CannotCompile(f"batches of more than {MOST_SHAPES} shapes")
         dtype = self.parameters[0].dtype
         x = x.to(dtype) if x.is_floating_point() else x
+        # Shapes are those of this batch; a count of numbers that are not zero stays open, as for sparsemax.
+        shapes = ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=True)
+        fake = FakeTensorMode(shape_env=shapes, allow_non_fake_inputs=True)
         with self.context():
-            graph, inputs, trained = capture(self.objective, self.parameters, x, y)
+            graph, inputs, trained = capture(self.objective, self.parameters, x, y, fake)
         self.python = python_state(self.objective)
         # CUDA graphs spare a GPU the launches one by one; they have not been tried yet on one.
         options = {"fallback_random": True, "triton.cudagraphs": x.device.type == "cuda"}
-        with torch.no_grad():
-            run: Any = torch._inductor.compile(graph, [x, y, *inputs], options=options)
+        with torch.no_grad(), tracing(TracingContext(fake)):
+            run: Any = torch._inductor.compile(graph, [stand_in(t, fake) for t in (x, y, *inputs)], options=options)
         for p in self.parameters:
             p.grad = None
 
@@ -103,7 +109,7 @@ class CannotCompile(Exception):  # noqa: N818
 
 
 def capture(
-    objective: nn.Module, parameters: Sequence[Tensor], x: Tensor, y: Tensor
+    objective: nn.Module, parameters: Sequence[Tensor], x: Tensor, y: Tensor, fake: FakeTensorMode
 ) -> tuple[torch.fx.GraphModule, list[Tensor], list[Tensor]]:
     """Capture loss and gradients as a graph of ``x``, ``y`` and further tensors.
 
@@ -143,7 +149,9 @@ def capture(
     before, others = python_state(objective), (random.getstate(), np.random.get_state())  # noqa: NPY002
     drawn = str(others)
     try:
-        graph = make_fx(loss_and_gradients, tracing_mode="fake", _allow_non_fake_inputs=True)(x, y, *inputs)
+        stand_ins = [stand_in(t, fake) for t in (x, y, *inputs)]
+        with fake:
+            graph = make_fx(loss_and_gradients, tracing_mode="real", _allow_non_fake_inputs=True)(*stand_ins)
         if name := changed(before):
             raise CannotCompile(f"{name} changes while the model trains")
         if drawn != str((random.getstate(), np.random.get_state())):  # noqa: NPY002
@@ -155,6 +163,11 @@ def capture(
         random.setstate(others[0])
         np.random.set_state(others[1])  # noqa: NPY002
     return graph, free_inputs(graph, inputs), trained
+
+
+def stand_in(tensor: Tensor, fake: FakeTensorMode) -> Tensor:
+    """A tensor of the same form, without numbers."""
+    return fake.from_tensor(tensor, static_shapes=True)
 
 
 def laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import constraints
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 
 def sparsemax(logits: Tensor) -> Tensor:
@@ -59,7 +60,8 @@ class SparseCategorical(dist.TorchDistribution):
         return torch.where(positive, torch.where(positive, chosen, 1.0).log(), -torch.inf)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        width = int((self.probs > 0).sum(-1).max())
+        # While a program is captured there are no numbers to count, and all K stand for the S.
+        width = self.probs.shape[-1] if get_proxy_mode() else int((self.probs > 0).sum(-1).max())
         return self.probs.topk(width, -1).indices.movedim(-1, 0)
 
 

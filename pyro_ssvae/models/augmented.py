@@ -183,7 +183,8 @@ class AugmentedVAE(ToldDecoder):
             return self.likelihood(self.decoder(z, c))
         needed = (self.labels.fill(sparsemax(logits), y) * c).sum(-1) > 0
         place, row = needed.nonzero(as_tuple=True)
-        self.decodes.fill_(len(row) / len(z))
+        self.decodes.copy_(needed.sum() / len(z))
+        torch._check(row.shape[0] >= len(z))  # what a captured program may rely on
         return Scattered(self.likelihood(self.decoder(z[row], c[place, row])), place, row, needed.shape)
 
     def class_logits(self, x: Tensor) -> Tensor:
