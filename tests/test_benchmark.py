@@ -51,7 +51,7 @@ def test_turns_are_taken_evenly() -> None:
 
     found = take_turns({"a": step("a"), "b": step("b")}, torch.zeros(1), torch.zeros(1), 0.3)
     assert 0 < found["a"] < found["b"]
-    assert min(calls.values()) >= 5 + 3 + 5
+    assert min(calls.values()) >= 3 + 2 + 5
 
 
 def test_the_command_prints_a_row_a_case(capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +67,7 @@ def test_the_command_prints_a_row_a_case(capsys: pytest.CaptureFixture[str]) -> 
     assert row["model"] == "augmented sparse"
     assert set(row["milliseconds"]) == set(VARIANTS)
     assert min(row["milliseconds"].values()) > 0
-    assert row["points_per_second"]["eager"] > 0
+    assert row["points_per_second"] > 0
     assert row["peak_megabytes"] > 50
     assert "cannot be compiled" not in err
 
