@@ -7,10 +7,8 @@ import inspect
 import io
 import json
 import math
-import os
 import platform
 import shlex
-import shutil
 import sys
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -37,6 +35,7 @@ from .labels import MISSING, ClassLabels
 from .likelihoods import LIKELIHOODS
 from .models import MODELS, Model, create_model
 from .processes import Lost, leads
+from .run_folder import CHECKPOINT, abandon, alone, check_free, claim, free_folder
 from .saved_settings import read_settings
 from .saving import config_file, read_config, save, save_config
 
@@ -56,8 +55,6 @@ CHOICES = {
     "missing": ("enumerate", "sample", "relax"),
 }
 PACKAGES = ("numpy", "pyro-ppl", "lightning", "pyro_ssvae")  # whose versions a run notes
-CHECKPOINT = Path("checkpoint", "last.safetensors")
-RUN_FILES = ("config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -252,7 +249,8 @@ def train(settings: Train) -> Path:
     else:
         about = go_on(folder, source, about)
     try:
-        run(settings, whole, part, validation, vae, folder, about)
+        with alone(folder):
+            run(settings, whole, part, validation, vae, folder, about)
     except (Interrupted, KeyboardInterrupt) as stop:
         kind = Lost if isinstance(stop, Lost) else Interrupted
         raise kind(
@@ -471,41 +469,3 @@ def write_history(path: Path, history: History) -> None:
     for row in zip(*history.values()):
         writer.writerow(["" if value != value else f"{value:.6g}" for value in row])
     write_atomically(path, text.getvalue().encode())
-
-
-def free_folder(name: str) -> Path:
-    """A folder in runs/ that is not there yet."""
-    numbers = (f"-{i}" if i > 1 else "" for i in range(1, 1_000_000))
-    return next(path for number in numbers if not (path := Path("runs") / f"{name}{number}").exists())
-
-
-def check_free(folder: Path) -> None:
-    """Refuse a folder that holds a run, or anything that a run would overwrite."""
-    there = [name for name in RUN_FILES if os.path.lexists(folder / name)]
-    if "config.json" in there and "metrics.json" not in there:
-        raise InputError(f"--out {folder}: it holds a run that has not ended; --resume {folder}, or another, is needed")
-    if there:
-        raise InputError(f"--out {folder}: it holds a run already ({there[0]}); another folder is needed")
-
-
-def claim(folder: Path) -> None:
-    """Make a run's folder; refuse one that cannot be written to."""
-    check_free(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"--out {folder}: it is a file; a folder is needed") from None
-    except OSError as error:
-        raise InputError(f"--out {folder}: it cannot be made ({error.strerror})") from None
-    if not os.access(folder, os.W_OK):
-        raise InputError(f"--out {folder}: it is read-only; a folder that can be written to is needed")
-
-
-def abandon(folder: Path) -> None:
-    """Remove a run that failed before it came to anything, so that the corrected command can take the same folder."""
-    if not checkpoints(folder / CHECKPOINT) and not (folder / "model.safetensors").exists():
-        (folder / "config.json").unlink(missing_ok=True)
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
-        for place in (folder / CHECKPOINT.parent, folder):
-            if place.is_dir() and not any(place.iterdir()):
-                place.rmdir()

@@ -25,6 +25,7 @@ from pyro_ssvae import divergence, load
 from pyro_ssvae import train as training
 from pyro_ssvae.__main__ import ABOUT, COMMANDS, main, parse
 from pyro_ssvae.fit import Step
+from pyro_ssvae.run_folder import alone
 
 TINY = ("--epochs", "2", "--batch-size", "16", "--labelled-rows", "4", "--latent-dim", "2", "--quiet")
 FILES = {"config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures"}
@@ -370,6 +371,8 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
         "to go on: pyro-ssvae train --resume parts\n"
     )
     monkeypatch.setattr(training, "fit", genuine)
+    with alone(Path("parts")):
+        refuses(["train", "--resume", "parts"], "parts", "another process")
 
     def interrupted(*rest: Any) -> Any:
         raise KeyboardInterrupt
