@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from pyro_ssvae.__main__ import main
-from pyro_ssvae.benchmark import CASES, QUICK, VARIANTS, Case, check_same_loss, make, make_data, take_turns
+from pyro_ssvae.benchmark import CASES, QUICK, VARIANTS, Case, check_same_loss, make, make_data, tables, take_turns
 from pyro_ssvae.handwritten import LOSSES
 from pyro_ssvae.models import MODELS
 
@@ -70,6 +72,19 @@ def test_the_command_prints_a_row_a_case(capsys: pytest.CaptureFixture[str]) -> 
     assert row["points_per_second"] > 0
     assert row["peak_megabytes"] > 50
     assert "cannot be compiled" not in err
+
+
+def test_the_tables_fit_80_columns() -> None:
+    row = {"model": "augmented probabilities", "networks": "784-500-500-50", "batch": 256, "points_per_second": 22076.4}
+    row |= {"milliseconds": dict.fromkeys(VARIANTS, 218.79), "outside_steps": -0.01, "peak_megabytes": 1392.2}
+    row["milliseconds"]["pyro SVI"] = 437.58
+    text = io.StringIO()
+    Console(width=80, file=text).print(*tables("title", [row]))
+    said = text.getvalue()
+    assert "…" not in said
+    assert "784-500-500-50, 256" in said
+    for number in ("218.79", "437.58", " 2.00 ", " 1.00 ", " 22076 ", " 0% ", " 1392 "):
+        assert number in said, number
 
 
 def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
