@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from test_cli import TINY, contents, metrics_of, small
 from test_fit import layered, pictures, same, train
 
-from pyro_ssvae import save
+from pyro_ssvae import save, training_state
 from pyro_ssvae import train as training
 from pyro_ssvae.__main__ import main
 from pyro_ssvae.kept import checkpoints, load_newest
@@ -32,6 +32,11 @@ def files_up_to(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture(autouse=True)
+def good_states_in_short_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_state, "APART", 1)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ def test_memory_is_flat_over_ten_epochs(case: str) -> None:
     seen: list[tuple[int, int]] = []
 
     def look(row: dict[str, float]) -> None:
-        if row["epoch"] in (3, 10):
+        if row["epoch"] in (3, 9):  # at the end, the last state is kept as a good one
             gc.collect()
             seen.append((sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()), resident()))
 
@@ -43,7 +43,7 @@ def test_memory_is_flat_over_ten_epochs(case: str) -> None:
     tensors, size = zip(*seen, strict=True)
     assert len(seen) == 2
     assert tensors[0] == tensors[1], "tensors are left behind from step to step"
-    assert size[1] - size[0] < 2**20, "35 steps; what a step leaves behind would be some 30 KB"
+    assert size[1] - size[0] < 2**20, "30 steps; what a step leaves behind would be some 35 KB"
 
 
 def extreme(kind: str, images: bool) -> tuple[Tensor, Tensor]:

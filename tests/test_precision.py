@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -139,6 +140,7 @@ def test_no_step_waits_for_a_number(case: str, compiled: bool, no_shortcuts: lis
 
     with (
         patch("pyro_ssvae.fit.progress_bar", lambda *_: Bar()),
+        patch("pyro_ssvae.fit.time", SimpleNamespace(monotonic=itertools.count().__next__)),  # shown at every step
         patch("torch._inductor.compile", lambda graph, inputs, options: graph),
         patch("pyro_ssvae.divergence.Watch.check", lambda *_: None),  # a CPU's losses are looked at, a GPU's are not
         looks,

@@ -271,7 +271,7 @@ def test_the_folder_may_be_taken_before_the_others_come(tmp_path: Path, monkeypa
     (out / "config.json").write_text("{}")
     monkeypatch.setattr(training, "fit_run", lambda *rest, **options: {})
     monkeypatch.setattr(training, "leads", lambda settings: False)
-    settings = training.Train(training.DataSettings(data=npz(tmp_path)), out=out)
+    settings = training.Train(training.DataSettings(data=str(npz(tmp_path))), out=out)
     assert training.train(settings) == out
     monkeypatch.setattr(training, "leads", lambda settings: True)
     refused(lambda: training.train(settings), "--out", "has not ended")
