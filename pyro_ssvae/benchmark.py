@@ -24,13 +24,13 @@ from torch import Tensor, nn
 
 from .compiled import CompiledStep
 from .errors import InputError
-from .fit import FitSettings, Step, fit, make_fabric, make_optimizer, moving_average
+from .fit import FitSettings, Step, fit, make_fabric
 from .handwritten import LOSSES
 from .labels import AttributeLabels, ClassLabels
 from .models import MODELS
 from .networks import Decoder, Encoder, mlp
 from .processes import no_look_for_gpus
-from .recipe import lister, values
+from .recipe import lister, make_optimizer, moving_average, values
 
 VARIANTS = ("eager", "compiled", "pyro SVI", "by hand", "by hand, compiled")
 

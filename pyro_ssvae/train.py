@@ -248,22 +248,22 @@ def train(settings: Train) -> Path:
         save_config(vae, folder, **about)
     else:
         about = go_on(folder, source, about)
-    try:
-        with alone(folder):
+    with alone(folder):
+        try:
             run(settings, whole, part, validation, vae, folder, about)
-    except (Interrupted, KeyboardInterrupt) as stop:
-        kind = Lost if isinstance(stop, Lost) else Interrupted
-        raise kind(
-            f"{str(stop) or 'stopped'}; to go on: pyro-ssvae train --resume {shlex.quote(str(folder))}"
-        ) from None
-    except (OSError, CannotWrite) as error:
-        if settings.resume is None:
-            abandon(folder)
-        raise unfinished(folder, error) from None
-    except InputError:
-        if settings.resume is None:
-            abandon(folder)
-        raise
+        except (Interrupted, KeyboardInterrupt) as stop:
+            kind = Lost if isinstance(stop, Lost) else Interrupted
+            raise kind(
+                f"{str(stop) or 'stopped'}; to go on: pyro-ssvae train --resume {shlex.quote(str(folder))}"
+            ) from None
+        except (OSError, CannotWrite) as error:
+            if settings.resume is None:
+                abandon(folder)
+            raise unfinished(folder, error) from None
+        except InputError:
+            if settings.resume is None:
+                abandon(folder)
+            raise
     return folder
 
 
