@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from data_makers import refused
+from pyro import poutine
 from test_augmented import assert_bounds, grid, normal
 from tiny import (
     ATTRIBUTES,
@@ -112,6 +113,25 @@ def test_random_subsets_are_bounds_of_what_was_drawn(monkeypatch: pytest.MonkeyP
                 some = torch.where(kept[i], y[i], -1)
                 expected = expected - bound(model, x[i], some, eps[i, :2], bool(seen[i]))
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+
+
+def test_a_step_encodes_once_and_decodes_no_bound_without_x() -> None:
+    """Values and gradients are those of the bounds one by one: the tests above."""
+    model = mvae(ATTRIBUTES, subsets=2)
+    calls = {"encoder": 0, "decoder": 0}
+
+    def count(name: str) -> None:
+        calls[name] += 1
+
+    model.encoder.register_forward_hook(lambda *_: count("encoder"))
+    model.decoder.register_forward_hook(lambda *_: count("decoder"))
+    x, y = points(4).double(), some_labels(ATTRIBUTES, 4)
+    for _ in range(2):  # the second step takes nothing from the first
+        model.objective().differentiable_loss(model.model, model.guide, x, y).backward()
+    assert calls == {"encoder": 2, "decoder": 2 * 4}
+    trace = poutine.trace(model.model).get_trace(x, y, False)
+    assert "x" not in trace.nodes
+    assert "y_observed" in trace.nodes
 
 
 def test_random_subsets_by_default() -> None:

@@ -6,7 +6,8 @@ Source: Wu, Goodman (2018), arXiv:1802.05335.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -95,6 +96,7 @@ class MVAE(Interventions, Classifying):
         self.noise: Tensor
         noise = torch.randn(100, 1, latent_dim, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", noise, persistent=False)
+        self._experts: list[tuple[Tensor, tuple[Tensor, Tensor]]] | None = None
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, latent_dim: int, **options: Any) -> MVAE:
@@ -106,10 +108,11 @@ class MVAE(Interventions, Classifying):
         """The sum of the bounds of several subsets of the modalities."""
         return SubsampledELBO(self)
 
-    def model(self, x: Tensor, y: Tensor | None = None, seen: Tensor | bool = True) -> Tensor:
+    def model(self, x: Tensor, y: Tensor | None = None, seen: Tensor | bool = True) -> Tensor | None:
         """``p(z) p(x | z) Π p(y_i | z)``.
 
-        :param seen: of which rows x is there, ``[B]`` or one for all; elsewhere its likelihood does not count.
+        :param seen: of which rows x is there, ``[B]`` or one for all; elsewhere its likelihood does not count. Where
+            it is False nothing is decoded: there is no site ``x``.
         """
         self.register()
         x = self.inputs(x)
@@ -121,6 +124,8 @@ class MVAE(Interventions, Classifying):
             self.observe(logits, y, self.alpha)
             guess = pyro.sample("y_unobserved", self.labels.given(logits.detach(), y))
             deterministic("y", guess, logits, len(self.labels.event_shape))
+            if seen is False:
+                return None
             with poutine.mask(mask=seen):  # type: ignore[arg-type]
                 return pyro.sample("x", self.likelihood(self.decoder(z, None)), obs=self.likelihood.target(x))
 
@@ -138,11 +143,32 @@ class MVAE(Interventions, Classifying):
         """q(z | x, y_O), the product of the prior and the experts that are there."""
         precision, weighted = self.label_experts(y)
         if seen is not False:
-            h = self.encoder(self.likelihood.standardize(x))
-            t = positive(-2 * self.log_scale(h), 30.0) * torch.as_tensor(seen, device=x.device).reshape(-1, 1)
-            precision, weighted = precision + t, weighted + t * self.loc(h)
+            there = torch.as_tensor(seen, device=x.device).reshape(-1, 1)
+            t, t_loc = self.image_expert(x)
+            precision, weighted = precision + t * there, weighted + t_loc * there
         precision = 1 + precision
         return dist.Normal(weighted / precision, precision.rsqrt()).to_event(1)
+
+    def image_expert(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The precision of x's expert, and its mean weighted by it: ``[B, D]``."""
+        for known, expert in self._experts or ():
+            if known is x:
+                return expert
+        h = self.encoder(self.likelihood.standardize(x))
+        t = positive(-2 * self.log_scale(h), 30.0)
+        expert = t, t * self.loc(h)
+        if self._experts is not None:
+            self._experts.append((x, expert))
+        return expert
+
+    @contextmanager
+    def encoding_once(self) -> Iterator[None]:
+        """For a while the bounds of one x share its expert: as long as neither weights nor x change."""
+        self._experts = []
+        try:
+            yield
+        finally:
+            self._experts = None
 
     def label_experts(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """The sum of the precisions of the known labels' experts, and of their means weighted by it: ``[B, D]``."""
@@ -254,10 +280,11 @@ class SubsampledELBO(DifferentiableELBO):
 
     def parts(self, model: Any, guide: Any, x: Any, y: Any = None) -> list[tuple[str, Any, Any, tuple[Any, ...]]]:
         """The bounds that it is the sum of, the full one first: a name, a model, a guide and their arguments."""
+        x = self.vae.inputs(x)
         full = ("ELBO(x, y)", model, guide, (x, y))
         if y is None:
             return [full]
-        y = self.vae.targets(y, self.vae.inputs(x))
+        y = self.vae.targets(y, x)
         labelled = (y != MISSING).reshape(len(y), -1).any(1)
         model, guide = poutine.mask(model, mask=labelled), poutine.mask(guide, mask=labelled)
         more: list[tuple[str, Tensor | None, Tensor | bool]] = [("ELBO(x)", None, True), ("ELBO(y)", y, False)]
@@ -269,14 +296,15 @@ class SubsampledELBO(DifferentiableELBO):
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The negative sum, over the batch too; ``args`` are x and y."""
-        losses = [
-            TraceEnum_ELBO.differentiable_loss(self, model, guide, *of)
-            for _, model, guide, of in self.parts(model, guide, *args, **kwargs)
-        ]
+        with self.vae.encoding_once():
+            losses = [
+                TraceEnum_ELBO.differentiable_loss(self, model, guide, *of)
+                for _, model, guide, of in self.parts(model, guide, *args, **kwargs)
+            ]
         return torch.stack(losses).sum()
 
     def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
         """The same number, without gradients."""
         parts = self.parts(model, guide, *args, **kwargs)
-        with torch.no_grad():
+        with torch.no_grad(), self.vae.encoding_once():
             return sum(float(TraceEnum_ELBO.loss(self, model, guide, *of)) for _, model, guide, of in parts)
