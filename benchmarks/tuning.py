@@ -44,6 +44,7 @@ class Tuning:
     seeds: int = 2
     batch_size: int = 256
     latent_dim: int = 50
+    image_size: int | None = None
     models: tuple[str, ...] = tuple(SECOND)
 
 
@@ -59,7 +60,7 @@ def settings(model: str) -> Iterator[dict[str, Any]]:
 
 def trained(run: Tuning, model: str, options: dict[str, Any], seed: int) -> tuple[float, float]:
     """Accuracy and, of attributes, average precision on the validation rows after one training."""
-    _, part, (x, y) = prepare_data(DataSettings(run.data, run.labels), seed)
+    _, part, (x, y) = prepare_data(DataSettings(run.data, run.labels, image_size=run.image_size), seed)
     pyro.set_rng_seed(seed)
     made: Any = ps.create_model(
         model, input_shape=part.input_shape, labels=part.labels, latent_dim=run.latent_dim, **options

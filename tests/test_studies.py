@@ -26,7 +26,7 @@ from pyro_ssvae.fit import Interrupted
 from pyro_ssvae.models import MODELS, create_model
 from pyro_ssvae.studies import STUDIES, Plan
 from pyro_ssvae.studies import methods as studied
-from pyro_ssvae.studies.cells import Cell, Result, read, write
+from pyro_ssvae.studies.cells import VERSION, VERSIONS, Cell, Result, read, write
 from pyro_ssvae.studies.methods import choose_methods, sklearn_proba
 from pyro_ssvae.studies.plan import grid, label_counts
 from pyro_ssvae.studies.run import Outcome, default_jobs, duration, estimate, outcome_of, run
@@ -162,6 +162,13 @@ def test_a_cells_file_is_named_for_a_person_and_differs_by_every_setting() -> No
     }  # fmt: skip
     assert others.keys() == a_cell().__dataclass_fields__.keys()
     assert len({a_cell().key, *(a_cell(**{name: value}).key for name, value in others.items())}) == len(others) + 1
+
+
+def test_a_method_that_changed_gives_other_cells_of_that_method_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = a_cell(method="m2").key, a_cell(method="vae").key
+    monkeypatch.setitem(VERSIONS, "m2", VERSION + 1)
+    assert a_cell(method="m2").key != before[0]
+    assert a_cell(method="vae").key == before[1]
 
 
 def test_a_cells_file_holds_settings_versions_seconds_and_metrics(own: Path) -> None:

@@ -13,6 +13,8 @@ from ..checkpoint import write_atomically
 
 VERSION = 2
 """Part of a cell's identity; to be raised whenever the same settings would give another result."""
+VERSIONS = {"mvae": 3}
+"""The same, of methods that changed by themselves."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Cell:
     @property
     def key(self) -> str:
         """The beginning of a SHA-256 of all settings."""
-        return hashlib.sha256(json.dumps([VERSION, asdict(self)]).encode()).hexdigest()[:8]
+        return hashlib.sha256(json.dumps([VERSIONS.get(self.method, VERSION), asdict(self)]).encode()).hexdigest()[:8]
 
     @property
     def name(self) -> str:
