@@ -52,7 +52,8 @@ class MVAE(Interventions, Classifying):
     :param decoder: ``z [..., D]`` → ``[..., *input_shape]``.
     :param labels: :class:`~pyro_ssvae.ClassLabels` (one modality) or :class:`~pyro_ssvae.AttributeLabels` (A).
     :param latent_dim: D.
-    :param alpha: λ, the weight of the labels' likelihood, which is of a few nats beside the image's hundreds.
+    :param alpha: λ, the weight of the labels' likelihood, which is of a few nats beside the image's hundreds to
+        thousands; the default is the best of 50, 500 and 5,000 (docs/baselines.md).
     :param beta: β.
     :param subsets: random subsets of the modalities a step, see :class:`SubsampledELBO`; by default 1 for attributes
         and 0 for classes, of which there are no further subsets.
@@ -71,7 +72,7 @@ class MVAE(Interventions, Classifying):
         labels: Labels,
         *,
         latent_dim: int,
-        alpha: float = 50.0,
+        alpha: float = 5000.0,
         beta: float = 1.0,
         subsets: int | None = None,
         likelihood: str | Likelihood | None = None,
