@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import pyro_ssvae as ps
+from pyro_ssvae.benchmark import peak_memory, reset_peak_memory
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("file", type=Path)
@@ -31,7 +32,7 @@ if not given.file.exists():
     x.flush()
     del x, part
 print(f"{given.file.stat().st_size / 1e9:.2f} GB; the peak of memory so far is forgotten", flush=True)
-Path("/proc/self/clear_refs").write_text("5")
+reset_peak_memory()
 
 
 class Small(nn.Module):
@@ -56,7 +57,6 @@ model = Small()
 started = time.monotonic()
 ps.fit(model, given.file, epochs=1, batch_size=1000, augment="none", progress=False)
 seconds = time.monotonic() - started
-lines = Path("/proc/self/status").read_text().splitlines()
-peak = next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e6
+peak = peak_memory(torch.device("cpu")) / 1e9
 print(f"{n:,} points in {seconds:.0f} s, {n / seconds:,.0f} a second; peak memory {peak:.2f} GB")
 given.file.unlink()
