@@ -20,7 +20,7 @@ from ..likelihoods import Likelihood
 from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
 from .base import deterministic, make_likelihood, mean_logits, positive, standard_normal
 from .characteristics import Interventions, repeated
-from .label_prior import ClassPrior, LabelPrior, Missing, bound_over_labels, gaussian, zero_head
+from .label_prior import ClassPrior, LabelPrior, Missing, bound_over_labels, gaussian
 
 MOST_VALUES = 1024  # of y that are enumerated by default; x is decoded once for all of them
 
@@ -90,12 +90,26 @@ class DIVA(Interventions, LabelPrior):
         width = features(encoder)
         self.loc = nn.Linear(width, latent_dim)
         self.log_scale = nn.Linear(width, latent_dim)
-        self.head = zero_head(d, labels.size)
+        self.head = nn.Linear(d, labels.size)
         self.prior_loc = nn.Linear(labels.size, d)
         self.prior_log_scale = nn.Linear(labels.size, d)
+        self.start_apart()
         self.noise: Tensor
         noise = torch.randn(100, 1, d, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", noise, persistent=False)
+
+    @torch.no_grad()
+    def start_apart(self) -> None:
+        """Begin with p(z_c | y) at ±1 along a direction of z_c for each attribute, at 2 for each class, of scale 1, and
+        with q(y | z_c) as its inverse (choice, as in the ReVAE): means that begin at random take far longer to part."""
+        nn.init.orthogonal_(self.prior_loc.weight)
+        self.head.weight.copy_(2 * self.prior_loc.weight.t())
+        self.prior_loc.weight.mul_(2)
+        self.prior_loc.bias.zero_()
+        if self.labels.event_shape:
+            self.prior_loc.bias.sub_(self.prior_loc.weight.sum(1) / 2)
+        for p in (self.head.bias, *self.prior_log_scale.parameters()):
+            p.zero_()
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, latent_dim: int, **options: Any) -> DIVA:
