@@ -65,6 +65,8 @@ class StudyCommand:
     """auto (a GPU where there is one), cpu, cuda or mps."""
     out: OptionalPath = None
     """The folder of its cells and tables; by default results/NAME, with --quick results/NAME-quick."""
+    report: bool = False
+    """Compute nothing: the table and the picture of the cells that are there so far."""
     quiet: bool = False
     """No progress, only failures."""
 
@@ -107,7 +109,13 @@ def run_study(command: StudyCommand) -> int:
     cells = grid(study, plan, whole)
     if not cells:
         raise InputError(f"study {study.name}: these models and labels leave nothing to compute")
-    typed = shlex.join(["pyro-ssvae", "study", *sys.argv[2:]]) if is_own(sys.argv) else command_line(command)
+    typed = (
+        shlex.join(["pyro-ssvae", "study", *(word for word in sys.argv[2:] if word != "--report")])
+        if is_own(sys.argv)
+        else command_line(replace(command, report=False))
+    )
+    if command.report:
+        return report(study, cells, folder, typed, 0)
     missing = [cell for cell in cells if read(folder, cell) is None]
     try:
         (folder / "cells").mkdir(parents=True, exist_ok=True)
@@ -119,7 +127,9 @@ def run_study(command: StudyCommand) -> int:
             print(f"{study.name} on {plan.data}: {len(cells)} cells of {cells[0].steps} steps{there}; {jobs} at a time")
         outcomes = run(study, cells, whole, folder, jobs=jobs, device=command.device, progress=not command.quiet)
     except Interrupted as stop:
-        raise Interrupted(f"{stop}; to go on: {typed}") from None
+        paths = write_what_is_there(study, cells, folder, typed)
+        shown = f"; {paths[1]} shows them" if paths else ""
+        raise Interrupted(f"{stop}{shown}; to go on: {typed}") from None
     except KeyboardInterrupt:
         raise Interrupted(f"stopped; to go on: {typed}") from None
     except OSError as error:
@@ -129,18 +139,26 @@ def run_study(command: StudyCommand) -> int:
 
 def report(study: Study, cells: list[Cell], folder: Path, typed: str, failed: int) -> int:
     """Write and show what there is."""
-    results = [result for cell in cells if (result := read(folder, cell)) is not None]
-    if not results:
-        raise InputError(f"study {study.name}: every cell failed; {folder / 'cells'} says where")
-    try:
-        paths = write_all(study, results, folder, command=typed, lacking=len(cells) - len(results))
-    except OSError as error:
-        raise InputError(f"--out {folder}: it cannot be written to ({error.strerror})") from None
+    paths = write_what_is_there(study, cells, folder, typed)
+    if not paths:
+        what = "every cell failed" if failed else "no cell of it has been computed"
+        raise InputError(f"study {study.name}: {what}; {folder / 'cells'} {'says where' if failed else 'has none'}")
     print(paths[1].read_text("utf-8"))
     print("\n".join(f"{path.stem}: {path}" for path in paths))
     if failed:
         print(f"pyro-ssvae: {failed} of {len(cells)} cells failed; to try them again: {typed}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def write_what_is_there(study: Study, cells: list[Cell], folder: Path, typed: str) -> list[Path]:
+    """The files that show the finished cells; none where there is no such cell."""
+    results = [result for cell in cells if (result := read(folder, cell)) is not None]
+    if not results:
+        return []
+    try:
+        return write_all(study, results, folder, command=typed, lacking=len(cells) - len(results))
+    except OSError as error:
+        raise InputError(f"--out {folder}: it cannot be written to ({error.strerror})") from None
 
 
 def is_own(arguments: list[str]) -> bool:

@@ -164,6 +164,22 @@ def test_a_cells_file_is_named_for_a_person_and_differs_by_every_setting() -> No
     assert len({a_cell().key, *(a_cell(**{name: value}).key for name, value in others.items())}) == len(others) + 1
 
 
+def test_a_report_computes_nothing_and_shows_what_is_there(own: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--data", own, "--labels", "6", "--models", "classifier"]
+    assert main(["study", "sparse-labels", *map(str, options), "--out", "out", "--report"]) == 2
+    assert "no cell of it has been computed; out/cells has none" in capsys.readouterr().err
+    before = stamps(study(*options, "--seeds", 2))
+    whole = Path("out/table.md").read_text()
+    study(*options, "--seeds", 3, "--report")
+    assert stamps(Path("out")) == before
+    shown = Path("out/table.md").read_text()
+    assert "| 6 | classifier | 2 |" in shown
+    assert "**Incomplete**: one cell of the plan has no result" in shown
+    assert "--report" not in shown
+    study(*options, "--seeds", 2, "--report")
+    assert Path("out/table.md").read_text() == whole
+
+
 def test_a_method_that_changed_gives_other_cells_of_that_method_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     before = a_cell(method="m2").key, a_cell(method="vae").key
     monkeypatch.setitem(VERSIONS, "m2", VERSION + 1)
@@ -318,6 +334,8 @@ def test_ctrl_c_in_several_processes_leaves_finished_cells_and_says_how_to_go_on
     there = stamps(Path("out"))
     assert 3 <= len(there) < 40
     assert not list(Path("out/cells").glob("*.failed.txt"))
+    assert "; out/table.md shows them; to go on:" in err
+    assert f"**Incomplete**: {40 - len(there)} cells" in Path("out/table.md").read_text()
     assert main(["study", "sparse-labels", *map(str, options[:-1]), "1", "--seeds", "3", "--out", "out"]) == 0
     assert there.items() <= stamps(Path("out")).items()
     assert not [path for path in Path("out").iterdir() if "partial" in path.name]

@@ -71,7 +71,8 @@ def markdown(study: Study, results: Sequence[Result], command: str, lacking: int
     columns = [column for column in study.columns if any(by_seed(results, column.path, at) for at in rows(results))]
     lines = [f"# {study.title}", "", f"`{command}`", "", *comparison(results), *(f"- {note}" for note in study.notes)]
     if lacking:
-        lines.append(f"- **Incomplete**: {lacking} cells of the plan have no result; the command above goes on.")
+        what = "one cell of the plan has" if lacking == 1 else f"{lacking} cells of the plan have"
+        lines.append(f"- **Incomplete**: {what} no result; the command above goes on.")
     lines += ["", f"| labels | method | seeds | {' | '.join(column.words for column in columns)} |"]
     lines.append("|---|---|---" + "|---:" * len(columns) + "|")
     for at in rows(results):
