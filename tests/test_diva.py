@@ -55,6 +55,23 @@ def test_objective_and_gradient_are_the_sum_over_labels(labels: Any) -> None:
     assert_same(model, x, y, eps, -total)
 
 
+@both
+def test_a_new_model_reads_each_label_where_its_prior_puts_it(labels: Any) -> None:
+    """``q(y | z_c)`` begins as the posterior of ``p(z_c | y)`` under labels that are equally frequent."""
+    model = DIVA(tiny_encoder((5,)), tiny_decoder((5,), 12, 0), labels, latent_dim=12, label_dim=7).double()
+    values = (torch.cartesian_prod(*[torch.arange(2)] * 3) if labels is ATTRIBUTES else torch.arange(3)).long()
+    p = model.p_z_c(labels.encode(values).double())
+    torch.testing.assert_close(p.base_dist.scale, torch.ones(len(values), 7).double())
+    apart = torch.pdist(p.mean)
+    assert float(apart.min().detach()) >= (2 if labels is ATTRIBUTES else math.sqrt(8)) - 1e-6
+    z = 3 * torch.randn(50, 7, dtype=torch.float64)
+    joint = p.log_prob(z.unsqueeze(1)).softmax(-1)  # [50, values]
+    if labels is ATTRIBUTES:
+        torch.testing.assert_close(model.head(z).sigmoid(), joint @ values.double(), rtol=0, atol=1e-6)
+    else:
+        torch.testing.assert_close(model.head(z).softmax(-1), joint, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("missing", ["enumerate", "relax"])
 def test_one_decode_a_point_serves_every_label(missing: Any) -> None:
     model = diva(ATTRIBUTES, missing=missing)

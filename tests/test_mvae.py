@@ -154,6 +154,26 @@ def test_posterior_is_the_product_of_what_is_there(labels: Any) -> None:
     assert not torch.allclose(q.mean[0], model.encode(x).mean[0])
 
 
+@both
+def test_a_new_models_experts_are_apart(labels: Any) -> None:
+    """With N(0, I) each is at distance 1 from the middle, opposite values at -1 and 1, different labels at a right
+    angle."""
+    model = MVAE(tiny_encoder((5,)), tiny_decoder((5,), 9, 0), labels, latent_dim=9)
+    nothing = torch.full((labels.size, *labels.event_shape), -1)
+    one = nothing.clone()
+    if labels is ATTRIBUTES:
+        one.fill_diagonal_(1)
+        no = nothing.clone().fill_diagonal_(0)
+        torch.testing.assert_close(
+            model.posterior(points(3), no, False).mean, -model.posterior(points(3), one, False).mean
+        )
+    else:
+        one = torch.arange(labels.size)
+    means = model.posterior(points(3), one, False).mean
+    torch.testing.assert_close(means @ means.t(), torch.eye(3), rtol=0, atol=1e-5)
+    assert model.posterior(points(3), nothing, False).mean.abs().max() == 0
+
+
 def test_predictions_average_over_the_posterior() -> None:
     for labels in (CLASSES, ATTRIBUTES):
         model = mvae(labels)
