@@ -262,7 +262,7 @@ def test_a_cell_that_fails_is_said_in_one_line_and_the_others_go_on(
     assert len(stamps(Path("out"))) == 1
     (failure,) = Path("out/cells").glob("*.failed.txt")
     assert "Traceback" in failure.read_text()
-    assert "1 cells of the plan have no result" in Path("out/table.md").read_text()
+    assert "one cell of the plan has no result" in Path("out/table.md").read_text()
 
 
 def test_an_error_of_any_kind_stays_with_its_cell(own: Path) -> None:
