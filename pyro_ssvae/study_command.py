@@ -141,8 +141,8 @@ def report(study: Study, cells: list[Cell], folder: Path, typed: str, failed: in
     """Write and show what there is."""
     paths = write_what_is_there(study, cells, folder, typed)
     if not paths:
-        what = "every cell failed" if failed else "no cell of it has been computed"
-        raise InputError(f"study {study.name}: {what}; {folder / 'cells'} {'says where' if failed else 'has none'}")
+        what, there = ("every cell failed", "says where") if failed else ("no cell of it has been computed", "has none")
+        raise InputError(f"study {study.name}: {what}; {folder / 'cells'} {there}")
     print(paths[1].read_text("utf-8"))
     print("\n".join(f"{path.stem}: {path}" for path in paths))
     if failed:
