@@ -114,7 +114,7 @@ def m2(model: Any, x: Tensor, y: Tensor) -> Tensor:
     log_q = torch.where(missing, logits.log_softmax(-1), 0.0)
     log_p = torch.where(missing, model.prior_logits.log_softmax(-1), 0.0)
     every = torch.eye(q.shape[-1], device=h.device, dtype=h.dtype).unsqueeze(1)
-    r = (model.from_h(h) + model.from_c(every)).relu()
+    r = (h + model.from_c(every)).relu()
     loc, scale = model.loc(r), model.log_scale(r).exp()
     z = loc + scale * torch.randn_like(loc)
     kl = (log_normal(z, loc, scale) - log_normal(z, 0.0, 1.0)).sum(-1)

@@ -63,7 +63,7 @@ def known_term(labels: Any, logits: Tensor, y: Tensor) -> Tensor:
 
 
 def q_z(model: M2, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    r = F.relu(model.from_h.weight @ h + model.from_h.bias + model.from_c.weight @ c)
+    r = F.relu(h + model.from_c.weight @ c)
     return model.loc(r), model.log_scale(r).exp()
 
 
@@ -290,7 +290,7 @@ def test_bounds_of_the_stack(known: bool) -> None:
                 log_p_y = (model.m2.prior_logits.log_softmax(-1) * c[0]).sum()
                 log_p_1 = log_p_x(model.m2, z_1, z, c)
                 joint.append(log_p_row + log_p_1 + normal(z, 0.0, one) + log_p_y)
-                r = F.relu(model.m2.from_h(h_1) + model.m2.from_c(c))
+                r = F.relu(h_1 + model.m2.from_c(c))
                 log_q = log_q_1 + normal(z, model.m2.loc(r), model.m2.log_scale(r).exp())
                 inner = (log_q.exp() * (joint[-1] - log_q)).sum() * math.exp(2 * step)
                 expected = expected + log_q_y.exp() * (inner - log_q_y)
