@@ -33,8 +33,8 @@ class M2(Interventions, ToldDecoder):
         U(x)    = Σ_y q(y | x) [ L'(x, y) + log p(y) - log q(y | x) ] + log class_prior(q(y | x))          y missing
 
     with L' = L at α = 0. The encoder sees a point once, whatever the number of classes; y enters at its topmost layer
-    (choice: a layer more between h and z cost 10 nats after 450 steps, docs/baselines.md). The training objective has
-    no log p(y) for known labels, a constant; :meth:`elbo` has it.
+    (choice: a layer more between h and z cost up to 28 nats in one epoch of MNIST, docs/baselines.md). The training
+    objective has no log p(y) for known labels, a constant; :meth:`elbo` has it.
 
     ``missing`` says how the sum over a missing y is done: ``"enumerate"`` is exact and decodes every value, K of a
     class, 2^A of A attributes (of which known ones count only at their known value). ``"relax"``, for attributes
