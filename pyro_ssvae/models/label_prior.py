@@ -38,7 +38,7 @@ class LabelPrior(Classifying):
     prior_logits: Tensor
     mean_probs: Tensor
     warmth: Tensor
-    missing: Missing = "enumerate"
+    missing: str = "enumerate"
 
     def set_label_prior(
         self, labels: Labels, class_prior: ClassPrior, entropy_weight: float, balance_weight: float

@@ -20,15 +20,16 @@ from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, Labels
 from ..likelihoods import Likelihood
 from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
-from .base import Classifying, deterministic, labels_of, make_likelihood, standard_normal
+from .base import deterministic, labels_of, make_likelihood, standard_normal
 from .characteristics import Characteristics
 from .label_integral import log_sigmoid_normal
+from .label_prior import ClassPrior, LabelPrior
 from .revae_bound import Detach, ReVAEBound
 
 FLOOR = 1e-3  # of every scale
 
 
-class ReVAE(Characteristics, Classifying):
+class ReVAE(Characteristics, LabelPrior):
     """z = (z_c, z_s): z_c carries the labelled characteristics, z_s the rest::
 
         generative:  p(y) p(z_c | y) p(z_s) p(x | z_c, z_s)        p(z_s) = N(0, I)
@@ -48,8 +49,11 @@ class ReVAE(Characteristics, Classifying):
         ``-E[w log q(y_O | z_c)]`` and ``log q(y_O | x)`` then cancel on labelled rows, so that the head would learn
         from missing labels alone. 100 (choice) lets few labels be heard beside thousands of pixels.
     :param steering: weight of a term beside the bound, in training alone, that asks of the decoder that pictures of
-        interventions be read as they were meant (:func:`~pyro_ssvae.models.steering.steering`; choice). 0 trains by the
-        bound alone.
+        interventions be read as they were meant (:func:`~pyro_ssvae.models.steering.steering`; choice).
+    :param entropy_weight, balance_weight, class_prior: of :class:`~pyro_ssvae.models.label_prior.LabelPrior`, whose
+        prior on π = q(y | x) then stands beside the bound, in training alone (choice). By default it does not; with
+        few labels AugVAE's weights, 20 and 50, make a far better classifier (docs/baselines.md). With them and the
+        steering at 0, the bound alone is trained.
     :param detach: what of w(z) carries no gradient, see :class:`~pyro_ssvae.models.revae_bound.ReVAEBound`.
     :param integral: how q(y | x) is computed: ``"quadrature"`` (attributes: one-dimensional, exact to 1e-3 nats) or
         ``"samples"`` (100 joint draws with the current z among them, as in the released code; always for classes).
@@ -85,6 +89,9 @@ class ReVAE(Characteristics, Classifying):
         label_dim: int | None = None,
         alpha: float = 100.0,
         steering: float = 20.0,
+        entropy_weight: float = 0.0,
+        balance_weight: float = 0.0,
+        class_prior: ClassPrior = "estimated",
         detach: Detach = "all",
         integral: Literal["quadrature", "samples"] = "quadrature",
         missing: Literal["enumerate", "sample"] = "enumerate",
@@ -98,7 +105,7 @@ class ReVAE(Characteristics, Classifying):
         ):
             if value not in known:
                 raise InputError(f"{name}: {value!r}; one of {', '.join(known)} is needed")
-        self.labels: Labels = labels
+        self.set_label_prior(labels, class_prior, entropy_weight, balance_weight)
         self.factorised = isinstance(labels, AttributeLabels)
         self.plates = 2 if self.factorised else 1
         roomy = min(4, max(1, (latent_dim - 8) // labels.size))
@@ -126,13 +133,9 @@ class ReVAE(Characteristics, Classifying):
         self.head_bias = nn.Parameter(torch.zeros(labels.size))
         self.prior_loc = nn.Parameter(start.clone())
         self.prior_raw_scale = nn.Parameter(torch.full_like(start, math.log(math.expm1(1.0))))
-        self.prior_logits: Tensor
         self.noise: Tensor
-        self.register_buffer("prior_logits", torch.zeros(labels.size))
         noise = torch.randn(100, 1, d, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", noise, persistent=False)
-        self.warmth: Tensor
-        self.register_buffer("warmth", torch.tensor(1.0), persistent=False)
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, latent_dim: int, **options: Any) -> ReVAE:
@@ -141,12 +144,14 @@ class ReVAE(Characteristics, Classifying):
         return cls(encoder, decoder, labels, latent_dim=latent_dim, **options)
 
     def objective(self) -> ReVAEBound:
-        """One bound for any mix of labels and, in training, the steering of interventions."""
-        return ReVAEBound(self, detach=self.detach, alpha=self.alpha, steering=self.steering)
+        """One bound for any mix of labels and, in training, the prior on π and the steering of interventions."""
+        label_prior = bool(self.entropy_weight or self.balance_weight)
+        return ReVAEBound(self, detach=self.detach, alpha=self.alpha, steering=self.steering, label_prior=label_prior)
 
     def anneal(self, progress: float) -> None:
-        """Let the steering grow from nothing to its whole between a tenth and three tenths of the training: before
-        that, encoder and head can't read much. Without a call, as under plain ``SVI``, it is whole from the start.
+        """Let the steering and the entropy's weight grow from nothing to their whole between a tenth and three tenths
+        of the training: before that, encoder and head can't read much. Without a call, as under plain ``SVI``, they are
+        whole from the start.
         """
         self.warmth.fill_(min(1.0, max(0.0, (progress - 0.1) / 0.2)))
 
@@ -198,14 +203,13 @@ class ReVAE(Characteristics, Classifying):
 
     def prepare(self, x: Tensor, y: Tensor) -> None:
         """Take p(y) from the known labels; every attribute, or class, must have some of each value, or none any."""
-        super().prepare(x, y)
         if bool((y != MISSING).any()):
             for i, name in enumerate(self.labels.names if self.factorised else ()):
                 values = y[:, i][y[:, i] != MISSING].unique().tolist()
                 if len(values) < 2:
                     found = f"only the value {values[0]}" if values else "no known label"
                     raise InputError(f"attribute {name!r}: {found} among the labels kept; it needs both 0 and 1")
-        self.prior_logits.copy_(self.labels.prior_logits(y))
+        super().prepare(x, y)
 
     def posterior(self, x: Tensor) -> tuple[dist.TorchDistribution, dist.TorchDistribution]:
         """q(z_c | x) and q(z_s | x)."""
@@ -284,7 +288,12 @@ class ReVAE(Characteristics, Classifying):
 
     def class_logits(self, x: Tensor) -> Tensor:
         """Logits of q(y | x)."""
-        log_q = self(x)
+        q_c = self.posterior(x)[0].base_dist
+        return self.logits_given_x(q_c.loc, q_c.scale)
+
+    def logits_given_x(self, loc: Tensor, scale: Tensor) -> Tensor:
+        """Logits of q(y | x), ``[B, A]`` or ``[B, K]``, of q(z_c | x)."""
+        log_q = self.log_q_y_given_x(loc, scale)
         return (log_q[..., 1] - log_q[..., 0]).t() if self.factorised else log_q
 
     def encode(self, x: Any) -> dist.TorchDistribution:

@@ -37,14 +37,24 @@ class ReVAEBound(DifferentiableELBO):
         authors' released code), ``"all"`` (MEME).
     :param alpha: α; 1 is the paper's.
     :param steering: weight, in training, of :func:`~pyro_ssvae.models.steering.steering` on an eighth of the rows.
+    :param label_prior: add, in training, the prior on π = q(y | x) of
+        :class:`~pyro_ssvae.models.label_prior.LabelPrior`, with the model's weights.
     """
 
-    def __init__(self, vae: ReVAE, *, detach: Detach = "all", alpha: float = 1.0, steering: float = 0.0) -> None:
+    def __init__(
+        self,
+        vae: ReVAE,
+        *,
+        detach: Detach = "all",
+        alpha: float = 1.0,
+        steering: float = 0.0,
+        label_prior: bool = False,
+    ) -> None:
         super().__init__(max_plate_nesting=vae.plates, strict_enumeration_warning=False)
         self.vae = vae
         self.detach = detach
         self.alpha = alpha
-        self.steering = steering
+        self.steering, self.label_prior = steering, label_prior
 
     def rows(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The bound at one draw of z: ``[B]`` nats."""
@@ -106,11 +116,18 @@ class ReVAEBound(DifferentiableELBO):
         return parts, w, log_q_x
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
-        """The negative bound, summed over the batch, less the steering."""
+        """The negative bound, summed over the batch, less what stands beside it in training."""
         p, q, x, y = self._draw(model, guide, *args, **kwargs)
         loss = -self._rows(p, q, x, y).sum()
-        if self.steering and self.vae.training:
-            y = self.vae.targets(y, self.vae.inputs(x))
+        if not self.vae.training:
+            return loss
+        y = self.vae.targets(y, self.vae.inputs(x))
+        if self.label_prior:
+            q_z_c = q.nodes["z_c"]["fn"].base_dist
+            logits, rows = self.vae.logits_given_x(q_z_c.loc, q_z_c.scale), y.t() if self.vae.factorised else y
+            self.vae.track(logits, rows)
+            loss = loss - self.vae.log_class_prior(logits, rows).sum()
+        if self.steering:
             n = y.shape[-1]
             some = torch.randperm(n, device=y.device)[: max(1, n // 8)]
             z_c, z_s = (q.nodes[site]["value"] for site in ("z_c", "z_s"))
