@@ -80,7 +80,8 @@ def test_captured_steps_are_pyros(case: str, capsys: pytest.CaptureFixture[str])
 @pytest.mark.usefixtures("captured")
 def test_the_revaes_too(labels: Any, capsys: pytest.CaptureFixture[str]) -> None:
     def make() -> nn.Module:
-        return create_model("revae", input_shape=(5,), labels=labels, latent_dim=5, alpha=10.0)
+        weights = {"alpha": 10.0, "entropy_weight": 2.0, "balance_weight": 5.0}
+        return create_model("revae", input_shape=(5,), labels=labels, latent_dim=5, **weights)
 
     assert_same(make, points(48), some_labels(labels, 48), rtol=1e-3, learning_rate=1e-4)
     assert REFUSED not in capsys.readouterr().err
