@@ -288,12 +288,10 @@ class ReVAE(Characteristics, LabelPrior):
 
     def class_logits(self, x: Tensor) -> Tensor:
         """Logits of q(y | x)."""
-        q_c = self.posterior(x)[0].base_dist
-        return self.logits_given_x(q_c.loc, q_c.scale)
+        return self.as_logits(self(x))
 
-    def logits_given_x(self, loc: Tensor, scale: Tensor) -> Tensor:
-        """Logits of q(y | x), ``[B, A]`` or ``[B, K]``, of q(z_c | x)."""
-        log_q = self.log_q_y_given_x(loc, scale)
+    def as_logits(self, log_q: Tensor) -> Tensor:
+        """Log-probabilities of each value, ``[A, B, 2]`` or ``[B, K]``, as logits ``[B, A]`` or ``[B, K]``."""
         return (log_q[..., 1] - log_q[..., 0]).t() if self.factorised else log_q
 
     def encode(self, x: Any) -> dist.TorchDistribution:

@@ -119,12 +119,13 @@ class ReVAEBound(DifferentiableELBO):
         """The negative bound, summed over the batch, less what stands beside it in training."""
         p, q, x, y = self._draw(model, guide, *args, **kwargs)
         loss = -self._rows(p, q, x, y).sum()
-        if not self.vae.training:
+        if not self.vae.training or not (self.label_prior or self.steering):
             return loss
         y = self.vae.targets(y, self.vae.inputs(x))
         if self.label_prior:
             q_z_c = q.nodes["z_c"]["fn"].base_dist
-            logits, rows = self.vae.logits_given_x(q_z_c.loc, q_z_c.scale), y.t() if self.vae.factorised else y
+            logits = self.vae.as_logits(self.vae.log_q_y_given_x(q_z_c.loc, q_z_c.scale))
+            rows = y.t() if self.vae.factorised else y
             self.vae.track(logits, rows)
             loss = loss - self.vae.log_class_prior(logits, rows).sum()
         if self.steering:
