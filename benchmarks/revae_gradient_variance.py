@@ -61,6 +61,9 @@ def main() -> None:
         latent_dim=int(2.5 * args.attributes),
         likelihood="laplace",
         alpha=10.0,
+        entropy_weight=0.0,
+        balance_weight=0.0,
+        z_c_gradient=1.0,
     )
     assert isinstance(vae, ReVAE)
     x, y = images(1000, args.size, args.attributes)

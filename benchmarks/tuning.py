@@ -29,7 +29,7 @@ SECOND: dict[str, dict[str, tuple[Any, ...]]] = {
     "m1+m2": PRIOR,
     "diva": PRIOR,
     "mvae": {"subsets": (0, 1)},
-    "revae": {"steering": (0.0, 20.0)},
+    "revae": PRIOR,
     "classifier": {},
 }
 

@@ -85,7 +85,8 @@ def make(case: Case) -> nn.Module:
     if case.size == IMAGES:
         labels = AttributeLabels([f"attribute {i}" for i in range(18)])
         shape = tuple(int(n) for n in IMAGES.split("-")[0].split("x"))
-        model: nn.Module = MODELS[case.model].default(shape, labels, 45, steering=0.0)  # its bound alone
+        alone = {"steering": 0.0, "entropy_weight": 0.0, "balance_weight": 0.0, "z_c_gradient": 1.0}  # the bound itself
+        model: nn.Module = MODELS[case.model].default(shape, labels, 45, **alone)
         return model
     flat, *hidden, latent = (int(n) for n in case.size.split("-"))
     norm = case.size == LARGE

@@ -108,6 +108,8 @@ class ModelSettings:
     """bernoulli (pixels), normal or laplace."""
     steering: OptionalFloat = None
     """ReVAE: weight of the term that asks pictures of interventions to be read as they were meant."""
+    z_c_gradient: OptionalFloat = None
+    """ReVAE: the share of the reconstruction's gradient that reaches the labels' latents, 0 to 1."""
     label_dim: OptionalInt = None
     """ReVAE: latent dimensions an attribute, or of all classes together; DIVA: of all labels together."""
     detach: OptionalStr = None
@@ -409,6 +411,8 @@ def check_network(network: ModelSettings) -> None:
         raise InputError(f"--label-dim: {network.label_dim}; at least 1 is needed")
     if network.latent_dim < 1:
         raise InputError(f"--latent-dim: {network.latent_dim}; at least 1 is needed")
+    if network.z_c_gradient is not None and not 0 <= network.z_c_gradient <= 1:
+        raise InputError(f"--z-c-gradient: {network.z_c_gradient}; a share from 0 to 1 is needed")
     for name in ("alpha", "beta", "entropy_weight", "balance_weight", "steering", "subsets"):
         value = getattr(network, name)
         if value is not None and not 0 <= value < math.inf:

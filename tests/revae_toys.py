@@ -22,8 +22,8 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 def toy(labels: AttributeLabels | ClassLabels = TWO, latent_dim: int = 3, seed: int = 0, **options: Any) -> ReVAE:
-    """Smooth networks on three numbers; units, p(y) and every parameter without symmetry; float64; α = 1."""
-    options = {"alpha": 1.0, **options}
+    """Smooth networks on three numbers; units, p(y) and no parameter symmetric; float64; the bound alone, α = 1."""
+    options = {"alpha": 1.0, "entropy_weight": 0.0, "balance_weight": 0.0, "z_c_gradient": 1.0, **options}
     decoder = nn.Sequential(nn.Linear(latent_dim, 7), nn.Tanh(), nn.Linear(7, 3))
     model = randomize(ReVAE(tiny_encoder((3,)), decoder, labels, latent_dim=latent_dim, **options), seed)
     assert isinstance(model, ReVAE)

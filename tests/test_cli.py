@@ -467,6 +467,7 @@ def test_arguments_that_cannot_be_used(arguments: list[str], culprits: list[str]
         ("--likelihood poisson", ["--likelihood", "'poisson'"]),
         ("--alpha -1", ["--alpha: -1"]),
         ("--model revae --steering -1", ["--steering: -1"]),
+        ("--model revae --z-c-gradient 1.5", ["--z-c-gradient: 1.5", "0 to 1"]),
         ("--beta nan", ["--beta: nan"]),
         ("--model vae --class-input enumerate", ["--class-input", "'vae'", "leave it out"]),
         ("--model classifier --beta 2", ["--beta", "'classifier'"]),

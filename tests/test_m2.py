@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pyro_ssvae import M1M2, M2, AttributeLabels, ClassLabels
-from pyro_ssvae.models.label_prior import StraightThroughBernoulli
+from pyro_ssvae.models.missing_labels import StraightThroughBernoulli
 
 WEIGHTS: dict[str, Any] = {"alpha": 3.0, "beta": 0.7, "entropy_weight": 2.0, "balance_weight": 1.5}
 

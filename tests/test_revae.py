@@ -122,6 +122,7 @@ def test_impossible_options_are_refused() -> None:
     refused(lambda: toy(TWO, detach="some"), "detach", "'some'", "none, numerator, all")
     refused(lambda: toy(TWO, integral="exact"), "integral", "quadrature, samples")
     refused(lambda: toy(TWO, missing="drop"), "missing", "enumerate, sample")
+    refused(lambda: toy(TWO, z_c_gradient=1.5), "z_c_gradient: 1.5", "0 to 1")
     refused(lambda: create_model("revae", input_shape=(3,), latent_dim=5), "labels", "revae")
     refused(lambda: create_model("revae", input_shape=(3,), labels=TWO, latent_dim=5, beta=1), "beta")
 

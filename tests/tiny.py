@@ -23,7 +23,7 @@ from pyro_ssvae import (
     Model,
     ReVAE,
 )
-from pyro_ssvae.models.label_prior import StraightThroughBernoulli
+from pyro_ssvae.models.missing_labels import StraightThroughBernoulli
 from pyro_ssvae.networks import Decoder
 
 CLASSES = ClassLabels(3)

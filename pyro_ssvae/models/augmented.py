@@ -20,7 +20,8 @@ from ..likelihoods import Likelihood
 from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
 from ..sparse import Scattered, SparseCategorical, sparsemax
 from .base import deterministic, make_likelihood, positive, standard_normal
-from .label_prior import ClassPrior, ToldDecoder, bound_over_labels, gaussian, zero_head
+from .label_prior import ClassPrior, ToldDecoder, gaussian, zero_head
+from .missing_labels import bound_over_labels
 
 ClassInput = Literal["probabilities", "enumerate", "sparse"]
 MOST_CONFIGURATIONS = 1024  # of y that are enumerated; 2^A for A attributes

@@ -20,12 +20,13 @@ from ..likelihoods import Likelihood
 from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
 from .base import deterministic, make_likelihood, mean_logits, positive, standard_normal
 from .characteristics import Interventions, repeated
-from .label_prior import ClassPrior, LabelPrior, Missing, bound_over_labels, gaussian
+from .label_prior import ClassPrior, gaussian
+from .missing_labels import Missing, MissingLabels, bound_over_labels
 
 MOST_VALUES = 1024  # of y that are enumerated by default; x is decoded once for all of them
 
 
-class DIVA(Interventions, LabelPrior):
+class DIVA(Interventions, MissingLabels):
     """z = (z_c, z_s); the label is a conditional prior on z_c, and a classifier reads it from there::
 
         generative:  p(y) p(z_c | y) p(z_s) p(x | z_c, z_s)        p(z_s) = N(0, I)
@@ -38,7 +39,7 @@ class DIVA(Interventions, LabelPrior):
     Gaussian whose mean and log-scale are linear in the encoded y: one Gaussian a class; of attributes (choice) a sum
     of one term each, over the whole of z_c. A missing y is summed over exactly, attributes jointly up to 2^10 values;
     beyond that it is drawn with a straight-through gradient and its KL is summed attribute by attribute
-    (:class:`~pyro_ssvae.models.label_prior.StraightThroughBernoulli`).
+    (:class:`~pyro_ssvae.models.missing_labels.StraightThroughBernoulli`).
 
     The paper has an encoder for each latent and a third for the domain; here one trunk serves both (choice), as in all
     models that this is compared with. The prior on π of :class:`~pyro_ssvae.models.label_prior.LabelPrior` is not the

@@ -19,8 +19,9 @@ from ..labels import Labels
 from ..likelihoods import Likelihood, Normal
 from ..networks import Decoder, Encoder, default_decoder, default_encoder, mlp
 from .base import Classifying
-from .label_prior import ClassPrior, Missing, bound_over_labels
+from .label_prior import ClassPrior
 from .m2 import M2
+from .missing_labels import Missing, bound_over_labels
 from .vae import VAE
 
 HIDDEN = 128  # units of the upper networks' layers

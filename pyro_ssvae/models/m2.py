@@ -19,12 +19,13 @@ from ..likelihoods import Likelihood
 from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
 from .base import deterministic, make_likelihood, positive, standard_normal
 from .characteristics import Interventions, repeated
-from .label_prior import ClassPrior, Missing, ToldDecoder, bound_over_labels, gaussian, zero_head
+from .label_prior import ClassPrior, ToldDecoder, gaussian, zero_head
+from .missing_labels import Missing, MissingLabels, bound_over_labels
 
 MOST_DECODES = 16  # a point, where nobody says how missing labels are dealt with
 
 
-class M2(Interventions, ToldDecoder):
+class M2(Interventions, ToldDecoder, MissingLabels):
     """``p(y) p(z) p(x | z, y)`` with the guide ``q(y | x) q(z | x, y)``, and a classifier's loss where y is known::
 
         h = encoder(x)     q(y | x) = softmax(head(h))     q(z | x, y) = N(loc(r), scale(r)²),  r = relu(h + W y)
@@ -39,8 +40,8 @@ class M2(Interventions, ToldDecoder):
     ``missing`` says how the sum over a missing y is done: ``"enumerate"`` is exact and decodes every value, K of a
     class, 2^A of A attributes (of which known ones count only at their known value). ``"relax"``, for attributes
     (choice), draws y with a straight-through gradient
-    (:class:`~pyro_ssvae.models.label_prior.StraightThroughBernoulli`), one decode a point, and has KL(q(y|x) || p(y))
-    exactly, attribute by attribute. By default attributes are enumerated up to 16 values.
+    (:class:`~pyro_ssvae.models.missing_labels.StraightThroughBernoulli`), one decode a point, and has
+    KL(q(y|x) || p(y)) exactly, attribute by attribute. By default attributes are enumerated up to 16 values.
 
     The prior on π of :class:`~pyro_ssvae.models.label_prior.LabelPrior`, and the late start of what reaches the head
     beside the labels, are not the paper's. They are AugVAE's, so that the two are compared with the same means; set the

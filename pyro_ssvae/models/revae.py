@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, Labels
 from ..likelihoods import Likelihood
 from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
-from .base import deterministic, labels_of, make_likelihood, standard_normal
+from .base import deterministic, make_likelihood, standard_normal
 from .characteristics import Characteristics
 from .label_integral import log_sigmoid_normal
 from .label_prior import ClassPrior, LabelPrior
@@ -47,13 +47,16 @@ class ReVAE(Characteristics, LabelPrior):
         1; by default (choice) up to 4, as long as z_s keeps at least 8, so that z_c^i can hold which kind it is.
     :param alpha: weight of ``log q(y_O | x)``. 1 is the paper's bound; but with w detached as a whole, the gradients of
         ``-E[w log q(y_O | z_c)]`` and ``log q(y_O | x)`` then cancel on labelled rows, so that the head would learn
-        from missing labels alone. 100 (choice) lets few labels be heard beside thousands of pixels.
+        from missing labels alone. 500 (choice, as in AugVAE) lets few labels be heard beside thousands of pixels.
     :param steering: weight of a term beside the bound, in training alone, that asks of the decoder that pictures of
-        interventions be read as they were meant (:func:`~pyro_ssvae.models.steering.steering`; choice).
+        interventions be read as they were meant (:func:`~pyro_ssvae.models.steering.steering`; choice). It grows with
+        the entropy's weight: :meth:`anneal`.
     :param entropy_weight, balance_weight, class_prior: of :class:`~pyro_ssvae.models.label_prior.LabelPrior`, whose
-        prior on π = q(y | x) then stands beside the bound, in training alone (choice). By default it does not; with
-        few labels AugVAE's weights, 20 and 50, make a far better classifier (docs/baselines.md). With them and the
-        steering at 0, the bound alone is trained.
+        prior on π = q(y | x) stands beside the bound, in training alone (choice). With these and the steering at 0, the
+        bound alone is trained.
+    :param z_c_gradient: the share of the gradient of ``log p(x | z)`` that reaches q(z_c | x) (choice). 1 is the
+        bound's own; thousands of pixels then write into the latents that the head reads, and few labels are not heard
+        (docs/baselines.md). With 0 the pixels shape z_s alone. While training it grows to this share: :meth:`anneal`.
     :param detach: what of w(z) carries no gradient, see :class:`~pyro_ssvae.models.revae_bound.ReVAEBound`.
     :param integral: how q(y | x) is computed: ``"quadrature"`` (attributes: one-dimensional, exact to 1e-3 nats) or
         ``"samples"`` (100 joint draws with the current z among them, as in the released code; always for classes).
@@ -87,11 +90,12 @@ class ReVAE(Characteristics, LabelPrior):
         *,
         latent_dim: int,
         label_dim: int | None = None,
-        alpha: float = 100.0,
+        alpha: float = 500.0,
         steering: float = 20.0,
-        entropy_weight: float = 0.0,
-        balance_weight: float = 0.0,
+        entropy_weight: float = 20.0,
+        balance_weight: float = 50.0,
         class_prior: ClassPrior = "estimated",
+        z_c_gradient: float = 0.3,
         detach: Detach = "all",
         integral: Literal["quadrature", "samples"] = "quadrature",
         missing: Literal["enumerate", "sample"] = "enumerate",
@@ -105,6 +109,8 @@ class ReVAE(Characteristics, LabelPrior):
         ):
             if value not in known:
                 raise InputError(f"{name}: {value!r}; one of {', '.join(known)} is needed")
+        if not 0 <= z_c_gradient <= 1:
+            raise InputError(f"z_c_gradient: {z_c_gradient}; a share from 0 to 1 is needed")
         self.set_label_prior(labels, class_prior, entropy_weight, balance_weight)
         self.factorised = isinstance(labels, AttributeLabels)
         self.plates = 2 if self.factorised else 1
@@ -117,7 +123,7 @@ class ReVAE(Characteristics, LabelPrior):
                 f"latent_dim: {latent_dim}; z_c alone takes {self.characteristic_dim}, and z_s needs at least 1 more"
             )
         self.latent_dim = latent_dim
-        self.alpha, self.steering = alpha, steering
+        self.alpha, self.steering, self.z_c_gradient = alpha, steering, z_c_gradient
         self.detach, self.integral, self.missing = detach, integral, missing
         self.encoder = encoder
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, latent_dim, 0)
@@ -148,13 +154,6 @@ class ReVAE(Characteristics, LabelPrior):
         label_prior = bool(self.entropy_weight or self.balance_weight)
         return ReVAEBound(self, detach=self.detach, alpha=self.alpha, steering=self.steering, label_prior=label_prior)
 
-    def anneal(self, progress: float) -> None:
-        """Let the steering and the entropy's weight grow from nothing to their whole between a tenth and three tenths
-        of the training: before that, encoder and head can't read much. Without a call, as under plain ``SVI``, they are
-        whole from the start.
-        """
-        self.warmth.fill_(min(1.0, max(0.0, (progress - 0.1) / 0.2)))
-
     def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """``p(y) p(z_c | y) p(z_s) p(x | z_c, z_s)``."""
         self.register()
@@ -171,6 +170,7 @@ class ReVAE(Characteristics, LabelPrior):
             deterministic("y", values, x, 0)
             z_c = pyro.sample("z_c", self.p_z_c(values))
         with data:
+            z_c = torch.lerp(z_c.detach(), z_c, self.z_c_gradient * self.warmth)  # the same value
             out = self.decoder(self.join(z_c, z_s), None)
             return pyro.sample("x", self.likelihood(out), obs=self.likelihood.target(x))
 
@@ -329,8 +329,8 @@ class ReVAE(Characteristics, LabelPrior):
         :param y: None, one label for all (a number, a class name, or A values), or labels a row, -1 where missing.
         """
         with self.inference():
-            labels = self.labels.check(None, n, self.device) if y is None else labels_of(y, n, self.labels, self.device)
-            values = dist.Categorical(logits=known_values(self.log_p_y(n), self.targets(labels, labels))).sample()
+            labels = self.drawn_labels(n, y)
+            values = self.targets(labels, labels)
             z_s = torch.randn(n, self.latent_dim - self.characteristic_dim).to(self.q_z.weight)
             return self.decode(self.join(self.p_z_c(values).sample(), z_s))
 
