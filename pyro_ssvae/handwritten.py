@@ -39,7 +39,7 @@ def class_terms(model: Any, logits: Tensor, y: Tensor) -> Tensor:
         weight = missing.unsqueeze(-1).to(pi)
         mean = torch.where(weight.sum() > 0, (weight * pi).sum(0) / weight.sum().clamp_min(1), model.mean_probs)
         model.mean_probs.lerp_(mean, 0.1)
-    ratio = model.mean_probs.clamp_min(1e-8).log() - model.prior_logits.log_softmax(-1)
+    ratio = model.mean_probs.clamp_min(1e-8).log() - (model.prior_logits.log_softmax(-1) + model.log_left)
     terms = model.warmth * model.entropy_weight * log_pi - model.balance_weight * ratio
     return -model.alpha * supervised - (pi * terms).sum(-1) * missing
 

@@ -106,6 +106,18 @@ class ClassLabels:
         share = (counts + 1) * seen / ((counts + 1) * seen).sum().clamp_min(1)
         return torch.where(seen, share * seen.double().mean(), 1 / self.num_classes).log()
 
+    def log_left(self, prior_logits: Tensor, y: Tensor) -> Tensor:
+        """log of the classes' shares among the N_U rows without a label, less log p(y), ``[K]``::
+
+            log( (N p_k - N_k) / N_U ) - log p_k          N rows, N_k known of class k
+
+        At least one row is left to each class. 0 where all rows, or none, have a label.
+        """
+        known, p = y[y != MISSING], self.probs(prior_logits.double())
+        left = (len(y) * p - torch.bincount(known, minlength=self.num_classes)).clamp_min(1)
+        log_left = (left / left.sum()).log() - p.log()
+        return (log_left if 0 < len(known) < len(y) else torch.zeros_like(p)).to(prior_logits)
+
     def given(self, logits: Tensor, y: Tensor) -> dist.TorchDistribution:
         """``Categorical(logits)`` where ``y`` is missing, a point mass on ``y`` where it is known.
 
@@ -190,6 +202,10 @@ class AttributeLabels:
         """logit p(y = 1) estimated from the known labels, counts plus one."""
         ones, known = (y == 1).sum(0).double(), (y != MISSING).sum(0).double()
         return torch.logit((ones + 1) / (known + 2))
+
+    def log_left(self, prior_logits: Tensor, y: Tensor) -> Tensor:
+        """0: of an attribute, missing values are taken to be as frequent as known ones; ``[A, 1]``."""
+        return torch.zeros_like(prior_logits).unsqueeze(-1)
 
     def given(self, logits: Tensor, y: Tensor) -> dist.TorchDistribution:
         """:class:`PartlyKnownBernoulli`: point masses on the known attributes, Bernoulli on the missing ones."""

@@ -426,9 +426,11 @@ def test_running_mean_follows_pi_of_the_missing_labels(labels: ClassLabels | Att
 def test_balance_has_the_gradient_of_the_divergence_from_the_prior() -> None:
     model = prepared(entropy_weight=0, balance_weight=1.5)
     logits, y = torch.randn(6, 3, dtype=torch.float64, requires_grad=True), torch.full((6,), -1)
+    model.prepare(torch.zeros(20, 5).double(), torch.tensor([0] * 8 + [1] * 2 + [-1] * 10))
     mean = logits.softmax(-1).mean(0)
     model.mean_probs.copy_(mean.detach())
-    divergence = (mean * (mean.log() - model.prior_logits.log_softmax(-1))).sum()
+    p = torch.tensor([20 * 9 / 18 - 8, 20 * 3 / 18 - 2, 20 / 3], dtype=torch.float64) / 10  # what the 10 known leave
+    divergence = (mean * (mean.log() - p.log())).sum()
     (expected,) = torch.autograd.grad(-1.5 * 6 * divergence, logits)
     (found,) = torch.autograd.grad(model.log_class_prior(logits, y).sum(), logits)
     assert expected.abs().max() > 1e-2

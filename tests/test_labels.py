@@ -111,6 +111,23 @@ def test_class_prior_is_counts_plus_one_and_keeps_room_for_unseen_classes() -> N
     torch.testing.assert_close(none, torch.full((3,), 1 / 3, dtype=torch.float64))
 
 
+def test_what_known_labels_leave_to_the_rows_without_one() -> None:
+    def left(labels: ClassLabels, y: Any) -> torch.Tensor:
+        prior = labels.prior_logits(torch.as_tensor(y))
+        return (prior + labels.log_left(prior, torch.as_tensor(y))).exp()
+
+    hidden = [0] * 40 + [1] * 40 + [-1] * 40  # class 2 has no label, the others all theirs
+    torch.testing.assert_close(left(C, hidden), torch.tensor([1 / 42, 1 / 42, 40 / 42], dtype=torch.float64))
+    few = [0] * 2 + [1] * 2 + [-1] * 96  # p is 1/3 each
+    torch.testing.assert_close(left(C, few), torch.tensor([94, 94, 100], dtype=torch.float64) * (1 / 288))
+    at_random = [0, 1, 2] * 5 + [-1] * 60
+    torch.testing.assert_close(left(C, at_random), torch.full((3,), 1 / 3, dtype=torch.float64))
+    for y in ([0, 0, 1], [-1, -1]):
+        prior = C.prior_logits(torch.tensor(y))
+        assert C.log_left(prior, torch.tensor(y)).abs().max() == 0
+    assert A.log_left(torch.randn(2), torch.tensor([[0, -1], [-1, -1]])).abs().max() == 0
+
+
 def test_attribute_prior_is_of_the_known_entries() -> None:
     y = torch.tensor([[1, -1], [1, -1], [0, -1], [-1, -1]])
     expected = torch.tensor([3 / 5, 1 / 2], dtype=torch.float64)

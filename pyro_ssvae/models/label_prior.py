@@ -21,15 +21,19 @@ class LabelPrior(Classifying):
 
         log class_prior(π) = - w_H H(π) - w_m Σ_k π_k log(m_k / p_k)
 
-    with m the running mean of π and p = p(y). The first favours a confident π, the second classes as frequent as p(y)
-    says. (Choice; the gradient of the second is that of ``w_m KL(m || p)``.) Both at 0 leave the papers' objectives.
+    with m the running mean of π and p the shares of the values among these rows: p(y), less what the known labels have
+    had of it (with every label of some classes known, the others' rows are what is left). The first favours a confident
+    π, the second classes as frequent as p says. (Choice; the gradient of the second is that of ``w_m KL(m || p)``.)
+    Both at 0 leave the papers' objectives.
 
     :ivar prior_logits: log p(y), attributes: logit p(y = 1).
+    :ivar log_left: log p - log p(y); 0 without a call of :meth:`prepare`.
     :ivar warmth: the share of w_H, and of what reaches the head beside the labels, in force: :meth:`anneal`.
     """
 
     labels: Labels
     prior_logits: Tensor
+    log_left: Tensor
     mean_probs: Tensor
     warmth: Tensor
 
@@ -44,17 +48,24 @@ class LabelPrior(Classifying):
         self.entropy_weight, self.balance_weight = entropy_weight, balance_weight
         self.register_buffer("prior_logits", torch.zeros(labels.size))
         self.register_buffer("mean_probs", labels.log_probs(torch.zeros(labels.size)).exp())
+        self.register_buffer("log_left", torch.zeros_like(self.mean_probs))
         self.register_buffer("warmth", torch.tensor(1.0), persistent=False)
 
     def prepare(self, x: Tensor, y: Tensor) -> None:
         super().prepare(x, y)
+        self.estimate_prior(y)
+
+    def estimate_prior(self, y: Tensor) -> None:
+        """Take p(y), where it is estimated, and the shares that the known labels leave to the others."""
         if self.class_prior == "estimated":
             self.prior_logits.copy_(self.labels.prior_logits(y))
+        self.log_left.copy_(self.labels.log_left(self.prior_logits, y))
 
     def log_class_prior(self, logits: Tensor, y: Tensor) -> Tensor:
         """``- w_H H(π) - w_m Σ_k π_k log(m_k / p_k)`` of the missing labels, ``[B]``."""
         log_pi = self.labels.log_probs(logits)
-        log_ratio = self.mean_probs.clamp_min(1e-8).log() - self.labels.log_probs(self.prior_logits)
+        log_p = self.labels.log_probs(self.prior_logits) + self.log_left
+        log_ratio = self.mean_probs.clamp_min(1e-8).log() - log_p
         terms = self.warmth * self.entropy_weight * log_pi - self.balance_weight * log_ratio
         value = (log_pi.exp() * terms).sum(-1) * (y == MISSING)
         return value.sum(-1) if self.labels.event_shape else value

@@ -121,8 +121,7 @@ class M1M2(Classifying):
 
     def prepare(self, x: Tensor, y: Tensor) -> None:
         super().prepare(x, y)
-        if self.m2.class_prior == "estimated":
-            self.m2.prior_logits.copy_(self.labels.prior_logits(y))
+        self.m2.estimate_prior(y)
 
     def anneal(self, progress: float) -> None:
         """:meth:`M2.anneal <pyro_ssvae.models.label_prior.LabelPrior.anneal>` of the upper model."""
