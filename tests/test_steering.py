@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from revae_toys import CLASSES, MIXED, TWO, points, toy
 from torch import Tensor, nn
 
-from pyro_ssvae import ReVAE
+from pyro_ssvae import ReVAE, create_model
 from pyro_ssvae.models import steering as module
 from pyro_ssvae.models.steering import steering
 
@@ -87,6 +89,16 @@ def test_it_counts_in_training_alone_and_by_its_weight() -> None:
     assert losses[0.0, False] == losses[20.0, False] == losses[0.0, True]
     assert losses[20.0, True] - losses[0.0, True] == pytest.approx(2 * (losses[10.0, True] - losses[0.0, True]))
     assert losses[20.0, True] > losses[0.0, True] + 1e-3
+
+
+def test_by_default_it_weighs_as_much_beside_any_number_of_values() -> None:
+    def weight(*shape: int, **options: float) -> float:
+        model: Any = create_model("revae", input_shape=shape, labels=TWO, latent_dim=12, **options)
+        return float(model.steering)
+
+    assert weight(3, 64, 64) == pytest.approx(20)
+    assert weight(1, 16, 16) == pytest.approx(20 / 48)
+    assert weight(1, 16, 16, steering=7.0) == 7
 
 
 def test_it_grows_while_training() -> None:

@@ -27,6 +27,7 @@ from .label_prior import ClassPrior, LabelPrior
 from .revae_bound import Detach, ReVAEBound
 
 FLOOR = 1e-3  # of every scale
+STEERING = 20 / (3 * 64 * 64)  # a value of a point
 
 
 class ReVAE(Characteristics, LabelPrior):
@@ -49,8 +50,9 @@ class ReVAE(Characteristics, LabelPrior):
         ``-E[w log q(y_O | z_c)]`` and ``log q(y_O | x)`` then cancel on labelled rows, so that the head would learn
         from missing labels alone. 500 (choice, as in AugVAE) lets few labels be heard beside thousands of pixels.
     :param steering: weight of a term beside the bound, in training alone, that asks of the decoder that pictures of
-        interventions be read as they were meant (:func:`~pyro_ssvae.models.steering.steering`; choice). It grows with
-        the entropy's weight: :meth:`anneal`.
+        interventions be read as they were meant (:func:`~pyro_ssvae.models.steering.steering`; choice). By default 20
+        for 3x64x64 values, and in proportion to their number, as the bound is. It grows like the entropy's weight:
+        :meth:`anneal`.
     :param entropy_weight, balance_weight, class_prior: of :class:`~pyro_ssvae.models.label_prior.LabelPrior`, whose
         prior on π = q(y | x) stands beside the bound, in training alone (choice). With these and the steering at 0, the
         bound alone is trained.
@@ -91,7 +93,7 @@ class ReVAE(Characteristics, LabelPrior):
         latent_dim: int,
         label_dim: int | None = None,
         alpha: float = 500.0,
-        steering: float = 20.0,
+        steering: float | None = None,
         entropy_weight: float = 20.0,
         balance_weight: float = 50.0,
         class_prior: ClassPrior = "estimated",
@@ -123,11 +125,12 @@ class ReVAE(Characteristics, LabelPrior):
                 f"latent_dim: {latent_dim}; z_c alone takes {self.characteristic_dim}, and z_s needs at least 1 more"
             )
         self.latent_dim = latent_dim
-        self.alpha, self.steering, self.z_c_gradient = alpha, steering, z_c_gradient
+        self.alpha, self.z_c_gradient = alpha, z_c_gradient
         self.detach, self.integral, self.missing = detach, integral, missing
         self.encoder = encoder
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, latent_dim, 0)
         self.likelihood, self.input_shape = make_likelihood(likelihood, self.decoder, latent_dim, 0)
+        self.steering = STEERING * math.prod(self.input_shape) if steering is None else steering
         self.q_z = nn.Linear(features(encoder), 2 * latent_dim)
         # p(z_c | y): attributes begin at -1 and 1, classes at twice the unit vectors; q(y | z_c) begins as its inverse.
         if self.factorised:
