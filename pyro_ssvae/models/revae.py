@@ -58,7 +58,8 @@ class ReVAE(Characteristics, LabelPrior):
         bound alone is trained.
     :param z_c_gradient: the share of the gradient of ``log p(x | z)`` that reaches q(z_c | x) (choice). 1 is the
         bound's own; thousands of pixels then write into the latents that the head reads, and few labels are not heard
-        (docs/baselines.md). With 0 the pixels shape z_s alone. While training it grows to this share: :meth:`anneal`.
+        (docs/baselines.md). The smaller, the less z_c holds beyond the label's value (docs/revae.md); with 0 the pixels
+        shape z_s alone. While training it grows to this share: :meth:`anneal`.
     :param detach: what of w(z) carries no gradient, see :class:`~pyro_ssvae.models.revae_bound.ReVAEBound`.
     :param integral: how q(y | x) is computed: ``"quadrature"`` (attributes: one-dimensional, exact to 1e-3 nats) or
         ``"samples"`` (100 joint draws with the current z among them, as in the released code; always for classes).
