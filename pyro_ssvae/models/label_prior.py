@@ -80,9 +80,9 @@ class LabelPrior(Classifying):
         mean = torch.where(count > 0, sums / count.clamp_min(1), self.mean_probs)
         self.mean_probs.lerp_(mean, 1 - momentum)
 
-    def annealed(self, value: Tensor) -> Tensor:
-        """``value``, of which only a share of the gradient is passed on: :meth:`anneal`."""
-        return torch.lerp(value.detach(), value, self.warmth)
+    def annealed(self, value: Tensor, share: float = 1.0) -> Tensor:
+        """``value``, of whose gradient only a part is passed on, which grows to ``share``: :meth:`anneal`."""
+        return torch.lerp(value.detach(), value, share * self.warmth)
 
     def anneal(self, progress: float) -> None:
         """Let two things grow from nothing to their whole between a tenth and four tenths of the training.

@@ -174,8 +174,7 @@ class ReVAE(Characteristics, LabelPrior):
             deterministic("y", values, x, 0)
             z_c = pyro.sample("z_c", self.p_z_c(values))
         with data:
-            z_c = torch.lerp(z_c.detach(), z_c, self.z_c_gradient * self.warmth)  # the same value
-            out = self.decoder(self.join(z_c, z_s), None)
+            out = self.decoder(self.join(self.annealed(z_c, self.z_c_gradient), z_s), None)
             return pyro.sample("x", self.likelihood(out), obs=self.likelihood.target(x))
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
