@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from pyro_ssvae import AttributeLabels, create_model
+from pyro_ssvae.models.revae import BOUND_ALONE
 
 
 def main() -> None:
@@ -29,10 +30,9 @@ def main() -> None:
     x = torch.rand(args.rows, 3, 64, 64)
     y = torch.where(torch.rand(args.rows, 1) < 0.2, torch.randint(0, 2, (args.rows, args.attributes)), -1)
     options: dict[str, Any] = {"input_shape": (3, 64, 64), "labels": labels, "latent_dim": 45, "likelihood": "laplace"}
-    alone = {"steering": 0.0, "entropy_weight": 0.0, "balance_weight": 0.0, "z_c_gradient": 1.0}
     models: dict[str, Any] = {
         "VAE": create_model("vae", **options),
-        "ReVAE, the bound alone": create_model("revae", **alone, **options),
+        "ReVAE, the bound alone": create_model("revae", **BOUND_ALONE, **options),
         "ReVAE": create_model("revae", **options),
     }
     optimizers = {name: torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True) for name, model in models.items()}

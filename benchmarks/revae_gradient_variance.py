@@ -19,6 +19,7 @@ from pyro.infer import SVI
 from torch import Tensor
 
 from pyro_ssvae import AttributeLabels, ReVAE, create_model
+from pyro_ssvae.models.revae import BOUND_ALONE
 
 
 def images(n: int, size: int, attributes: int) -> tuple[Tensor, Tensor]:
@@ -61,9 +62,7 @@ def main() -> None:
         latent_dim=int(2.5 * args.attributes),
         likelihood="laplace",
         alpha=10.0,
-        entropy_weight=0.0,
-        balance_weight=0.0,
-        z_c_gradient=1.0,
+        **BOUND_ALONE,
     )
     assert isinstance(vae, ReVAE)
     x, y = images(1000, args.size, args.attributes)

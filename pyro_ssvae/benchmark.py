@@ -28,6 +28,7 @@ from .fit import FitSettings, Step, fit, make_fabric
 from .handwritten import LOSSES
 from .labels import AttributeLabels, ClassLabels
 from .models import MODELS
+from .models.revae import BOUND_ALONE
 from .networks import Decoder, Encoder, mlp
 from .processes import no_look_for_gpus
 from .recipe import lister, make_optimizer, moving_average, values
@@ -85,8 +86,7 @@ def make(case: Case) -> nn.Module:
     if case.size == IMAGES:
         labels = AttributeLabels([f"attribute {i}" for i in range(18)])
         shape = tuple(int(n) for n in IMAGES.split("-")[0].split("x"))
-        alone = {"steering": 0.0, "entropy_weight": 0.0, "balance_weight": 0.0, "z_c_gradient": 1.0}  # the bound itself
-        model: nn.Module = MODELS[case.model].default(shape, labels, 45, **alone)
+        model: nn.Module = MODELS[case.model].default(shape, labels, 45, **BOUND_ALONE)
         return model
     flat, *hidden, latent = (int(n) for n in case.size.split("-"))
     norm = case.size == LARGE

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pyro_ssvae import AttributeLabels, ClassLabels, ReVAE
+from pyro_ssvae.models.revae import BOUND_ALONE
 
 TWO = AttributeLabels(["hat", "beard"])
 THREE = AttributeLabels(["hat", "beard", "scarf"])
@@ -23,7 +24,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 def toy(labels: AttributeLabels | ClassLabels = TWO, latent_dim: int = 3, seed: int = 0, **options: Any) -> ReVAE:
     """Smooth networks on three numbers; units, p(y) and no parameter symmetric; float64; the bound alone, α = 1."""
-    options = {"alpha": 1.0, "entropy_weight": 0.0, "balance_weight": 0.0, "z_c_gradient": 1.0, **options}
+    options = {"alpha": 1.0, **BOUND_ALONE, **options}
     decoder = nn.Sequential(nn.Linear(latent_dim, 7), nn.Tanh(), nn.Linear(7, 3))
     model = randomize(ReVAE(tiny_encoder((3,)), decoder, labels, latent_dim=latent_dim, **options), seed)
     assert isinstance(model, ReVAE)

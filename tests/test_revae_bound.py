@@ -34,7 +34,7 @@ from revae_toys import (
 from tiny import gradients
 from torch import Tensor
 
-from pyro_ssvae import AttributeLabels, ClassLabels, ReVAE
+from pyro_ssvae import AttributeLabels, ClassLabels, ReVAE, create_model
 from pyro_ssvae.models.revae_bound import ReVAEBound
 
 CLASS_ROWS = torch.tensor([-1, 0, 2, 1, -1])
@@ -385,6 +385,12 @@ def test_the_pixels_gradient_reaches_z_c_by_its_share(labels: AttributeLabels | 
     assert all(
         torch.equal(whole[name], none[name]) for name in none if name.split(".")[0] in ("decoder", "head_weight")
     )
+
+
+def test_by_default_the_whole_gradient_of_the_pixels_reaches_attributes_and_three_tenths_classes() -> None:
+    for labels, share in ((TWO, 1.0), (CLASSES, 0.3)):
+        model: Any = create_model("revae", input_shape=(3,), labels=labels, latent_dim=12)
+        assert model.z_c_gradient == share
 
 
 def test_options_of_the_model_reach_its_objective() -> None:

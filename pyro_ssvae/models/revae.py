@@ -28,6 +28,8 @@ from .revae_bound import Detach, ReVAEBound
 
 FLOOR = 1e-3  # of every scale
 STEERING = 20 / (3 * 64 * 64)  # a value of a point
+BOUND_ALONE = {"steering": 0.0, "entropy_weight": 0.0, "balance_weight": 0.0, "z_c_gradient": 1.0}
+"""Options with which nothing but the bound is trained."""
 
 
 class ReVAE(Characteristics, LabelPrior):
@@ -54,12 +56,13 @@ class ReVAE(Characteristics, LabelPrior):
         for 3x64x64 values, and in proportion to their number, as the bound is. It grows like the entropy's weight:
         :meth:`anneal`.
     :param entropy_weight, balance_weight, class_prior: of :class:`~pyro_ssvae.models.label_prior.LabelPrior`, whose
-        prior on π = q(y | x) stands beside the bound, in training alone (choice). With these and the steering at 0, the
-        bound alone is trained.
+        prior on π = q(y | x) stands beside the bound, in training alone (choice). ``BOUND_ALONE`` has the options with
+        which nothing else is trained.
     :param z_c_gradient: the share of the gradient of ``log p(x | z)`` that reaches q(z_c | x) (choice). 1 is the
-        bound's own; thousands of pixels then write into the latents that the head reads, and few labels are not heard
-        (docs/baselines.md). The smaller, the less z_c holds beyond the label's value (docs/revae.md); with 0 the pixels
-        shape z_s alone. While training it grows to this share: :meth:`anneal`.
+        bound's own, and the default for attributes. The smaller, the less z_c holds beyond the label's value
+        (docs/revae.md); with 0 the pixels shape z_s alone. For classes it is 0.3 by default: thousands of pixels
+        otherwise write into the one block that the head reads, and few labels are not heard (docs/baselines.md). While
+        training it grows to this share: :meth:`anneal`.
     :param detach: what of w(z) carries no gradient, see :class:`~pyro_ssvae.models.revae_bound.ReVAEBound`.
     :param integral: how q(y | x) is computed: ``"quadrature"`` (attributes: one-dimensional, exact to 1e-3 nats) or
         ``"samples"`` (100 joint draws with the current z among them, as in the released code; always for classes).
@@ -98,7 +101,7 @@ class ReVAE(Characteristics, LabelPrior):
         entropy_weight: float = 20.0,
         balance_weight: float = 50.0,
         class_prior: ClassPrior = "estimated",
-        z_c_gradient: float = 0.3,
+        z_c_gradient: float | None = None,
         detach: Detach = "all",
         integral: Literal["quadrature", "samples"] = "quadrature",
         missing: Literal["enumerate", "sample"] = "enumerate",
@@ -112,6 +115,8 @@ class ReVAE(Characteristics, LabelPrior):
         ):
             if value not in known:
                 raise InputError(f"{name}: {value!r}; one of {', '.join(known)} is needed")
+        if z_c_gradient is None:
+            z_c_gradient = 1.0 if isinstance(labels, AttributeLabels) else 0.3
         if not 0 <= z_c_gradient <= 1:
             raise InputError(f"z_c_gradient: {z_c_gradient}; a share from 0 to 1 is needed")
         self.set_label_prior(labels, class_prior, entropy_weight, balance_weight)

@@ -13,7 +13,7 @@ from ..checkpoint import write_atomically
 
 VERSION = 2
 """Part of a cell's identity; to be raised whenever the same settings would give another result."""
-VERSIONS = {"m2": 3, "m1+m2": 3, "mvae": 3, "diva": 3, "revae": 3}
+VERSIONS = {"m2": 3, "m1+m2": 3, "mvae": 3, "diva": 3, "revae": 4}
 """The same, of methods that changed by themselves."""
 
 
