@@ -366,18 +366,19 @@ def test_the_pixels_gradient_reaches_z_c_by_its_share(labels: AttributeLabels | 
     x, y = points(5), MIXED if labels is TWO else CLASS_ROWS
     eps = torch.randn(5, 5, dtype=torch.float64)
     values, found = {}, {}
-    for share, progress in ((0.0, 1.0), (0.3, 1.0), (1.0, 1.0), (1.0, 0.1 + 0.3 * 0.3)):
+    for share, progress in ((0.0, 1.0), (0.3, 1.0), (1.0, 1.0), (0.6, 0.1 + 0.3 / 2), (1.0, 0.0)):
         model = toy(labels, 5, z_c_gradient=share)
         model.anneal(progress)
         pyro.set_rng_seed(0)  # classes: the draws of log q(y | x)
         rows = rows_at(model, x, y, eps)
         values[share, progress], found[share, progress] = rows.detach(), gradients(rows.sum(), model)
-    none, some, whole, growing = found.values()
+    none, some, whole, growing, start = found.values()
     for value in values.values():
         assert torch.equal(value, values[1.0, 1.0])
     for name in none:
         torch.testing.assert_close(some[name], none[name] + 0.3 * (whole[name] - none[name]))
         torch.testing.assert_close(growing[name], some[name])
+        assert torch.equal(start[name], whole[name])  # the bound's own does not grow
     n = model.characteristic_dim
     moved = (whole["q_z.weight"] - none["q_z.weight"]).reshape(2, 5, -1).abs().sum((0, 2)) > 1e-6
     assert moved[:n].all()

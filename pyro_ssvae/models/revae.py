@@ -59,10 +59,10 @@ class ReVAE(Characteristics, LabelPrior):
         prior on π = q(y | x) stands beside the bound, in training alone (choice). ``BOUND_ALONE`` has the options with
         which nothing else is trained.
     :param z_c_gradient: the share of the gradient of ``log p(x | z)`` that reaches q(z_c | x) (choice). 1 is the
-        bound's own, and the default for attributes. The smaller, the less z_c holds beyond the label's value
-        (docs/revae.md); with 0 the pixels shape z_s alone. For classes it is 0.3 by default: thousands of pixels
-        otherwise write into the one block that the head reads, and few labels are not heard (docs/baselines.md). While
-        training it grows to this share: :meth:`anneal`.
+        bound's own, and the default for attributes: what z_c does not hold from the start of a training, z_s does
+        (docs/revae.md). For classes it is 0.3 by default, since thousands of pixels otherwise write into the one block
+        that the head reads, and few labels are not heard (docs/baselines.md). A part of it grows to this share:
+        :meth:`anneal`; with 0 the pixels shape z_s alone.
     :param detach: what of w(z) carries no gradient, see :class:`~pyro_ssvae.models.revae_bound.ReVAEBound`.
     :param integral: how q(y | x) is computed: ``"quadrature"`` (attributes: one-dimensional, exact to 1e-3 nats) or
         ``"samples"`` (100 joint draws with the current z among them, as in the released code; always for classes).
@@ -179,7 +179,9 @@ class ReVAE(Characteristics, LabelPrior):
             deterministic("y", values, x, 0)
             z_c = pyro.sample("z_c", self.p_z_c(values))
         with data:
-            out = self.decoder(self.join(self.annealed(z_c, self.z_c_gradient), z_s), None)
+            if self.z_c_gradient < 1:
+                z_c = self.annealed(z_c, self.z_c_gradient)
+            out = self.decoder(self.join(z_c, z_s), None)
             return pyro.sample("x", self.likelihood(out), obs=self.likelihood.target(x))
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
