@@ -109,7 +109,7 @@ class ModelSettings:
     steering: OptionalFloat = None
     """ReVAE: weight of the term that asks pictures of interventions to be read as they were meant."""
     z_c_gradient: OptionalFloat = None
-    """ReVAE: the share of the reconstruction's gradient that reaches the labels' latents, 0 to 1."""
+    """ReVAE: the share of the reconstruction's gradient that reaches the labels' latents; 1, with classes 0.3."""
     label_dim: OptionalInt = None
     """ReVAE: latent dimensions an attribute, or of all classes together; DIVA: of all labels together."""
     detach: OptionalStr = None
