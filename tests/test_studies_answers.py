@@ -359,6 +359,9 @@ def test_wide_intervals_do_not_squeeze_the_means() -> None:
     assert (low, high) == pytest.approx((0.5 - 0.11, 0.7 + 0.11))
     low, high = limits([Interval(0.5, 0.49, 0.51, 2), Interval(0.7, 0.69, 0.71, 2)])
     assert (low, high) == pytest.approx((0.49 - 0.01, 0.71 + 0.01))
+    low, high = limits([Interval(0.96, 0.92, 1.0, 3), Interval(0.95, 0.92, 0.98, 3)])
+    assert low < 0.92  # means that no interval parts do not look far apart
+    assert high > 0.98
     low, high = limits([Interval(0.0, None, None, 1)])
     assert low < 0 < high
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import median_low
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -80,11 +81,12 @@ def chance(results: Sequence[Result], path: str | None, labels: str) -> Interval
 
 
 def limits(shown: Sequence[Interval]) -> tuple[float, float]:
-    """From the lowest to the highest mean, and as much beyond as intervals reach, up to half of that span: those of
-    two or three seeds are so wide that nothing else could be told apart; they run out of the panel."""
-    means = [value.mean for value in shown]
+    """From the lowest to the highest mean, and as much beyond as intervals reach, up to half of that span or, where
+    that is more, their lower median half: a few of two or three seeds are so wide that nothing else could be told
+    apart; these run out of the panel."""
+    means, halves = [value.mean for value in shown], [value.half for value in shown if value.half]
     low, high = min(means), max(means)
-    most = 0.5 * (high - low) or 0.05 * abs(high) or 0.05
+    most = max(0.5 * (high - low), median_low(halves) if halves else 0.0) or 0.05 * abs(high) or 0.05
     below = min(most, max(low - (value.mean - (value.half or 0.0)) for value in shown))
     above = min(most, max(value.mean + (value.half or 0.0) - high for value in shown))
     edge = 0.1 * most
