@@ -408,7 +408,7 @@ def test_the_prior_on_missing_labels_counts_in_training_alone(labels: AttributeL
     losses: dict[tuple[float, bool], Tensor] = {}
     for weight in (0.0, 1.0):
         for training in (False, True):
-            vae = toy(labels, 5, steering=0.0, entropy_weight=3 * weight, balance_weight=5 * weight).train(training)
+            vae = toy(labels, 5, entropy_weight=3 * weight, balance_weight=5 * weight).train(training)
             vae.mean_probs.copy_(shares)
             vae.anneal(0.25)  # half of the entropy
             torch.manual_seed(0)
