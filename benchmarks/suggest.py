@@ -17,7 +17,7 @@ import pyro
 import torch
 
 import pyro_ssvae as ps
-from pyro_ssvae.doubt import entropy
+from pyro_ssvae.evaluation.uncertainty import entropy
 from pyro_ssvae.studies.intervals import t_interval
 
 STRATEGIES = ("random", "entropy", "badge", "suggest")

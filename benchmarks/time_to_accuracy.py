@@ -15,7 +15,7 @@ import torch
 import tyro
 
 import pyro_ssvae as ps
-from pyro_ssvae.train import DataSettings, prepare_data
+from pyro_ssvae.experiment.run import DataSettings, prepare_data
 
 
 @dataclass(frozen=True)

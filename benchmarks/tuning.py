@@ -16,10 +16,10 @@ import tyro
 
 import pyro_ssvae as ps
 from pyro_ssvae.labels import AttributeLabels, ClassLabels
-from pyro_ssvae.metrics import attribute_metrics, class_metrics
+from pyro_ssvae.evaluation.metrics import attribute_metrics, class_metrics
 from pyro_ssvae.studies.cells import Cell
 from pyro_ssvae.studies.methods import learn
-from pyro_ssvae.train import DataSettings, prepare_data
+from pyro_ssvae.experiment.run import DataSettings, prepare_data
 
 WEIGHTS = (50.0, 500.0, 5000.0)  # α, of the labels
 PRIOR = {"entropy_weight": (0.0, 20.0)}

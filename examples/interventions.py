@@ -8,7 +8,7 @@ from pathlib import Path
 import pyro
 
 import pyro_ssvae as ps
-from pyro_ssvae.characteristic_figures import interventions
+from pyro_ssvae.plots.interventions import interventions
 
 
 def main(faces: int = 4000, epochs: int | None = None, out: str = "interventions.png") -> Path:

@@ -4,7 +4,7 @@ import pyro
 import pyro.distributions as dist
 
 import pyro_ssvae as ps
-from pyro_ssvae.networks import default_decoder, default_encoder
+from pyro_ssvae.nn.networks import default_decoder, default_encoder
 
 
 class HeavyTailed(ps.AugmentedVAE):

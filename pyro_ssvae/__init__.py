@@ -1,16 +1,17 @@
 """Semi-supervised variational autoencoders on Pyro, for many data points and few labels."""
 
-from . import data, figures
-from .doubt import class_posterior, doubts, least_sure
+from . import data
 from .errors import InputError
-from .evaluate import anomaly_scores, evaluate
-from .fit import FitSettings, fit
+from .evaluation.active_learning import suggest
+from .evaluation.evaluate import anomaly_scores, evaluate
+from .evaluation.posterior import posterior
+from .evaluation.sites import Sites, sites
+from .evaluation.uncertainty import class_posterior, doubts, least_sure
 from .labels import MISSING, AttributeLabels, ClassLabels
 from .models import DIVA, M1, M1M2, M2, MVAE, VAE, AugmentedVAE, Classifier, Model, ReVAE, create_model
-from .posterior import posterior
-from .saving import load, save
-from .sites import Sites, sites
-from .suggest import suggest
+from .models.saving import load, save
+from .plots import summary as figures
+from .train.fit import FitSettings, fit
 
 __all__ = [
     "DIVA",

@@ -17,10 +17,11 @@ from matplotlib.figure import Figure
 from test_cli import TINY, contents, metrics_of, small
 from test_fit import layered, pictures, same, train
 
-from pyro_ssvae import save, training_state
-from pyro_ssvae import train as training
-from pyro_ssvae.__main__ import main
-from pyro_ssvae.kept import checkpoints, load_newest
+from pyro_ssvae import save
+from pyro_ssvae.cli.main import main
+from pyro_ssvae.experiment import run as training
+from pyro_ssvae.train import state as training_state
+from pyro_ssvae.train.checkpoints import checkpoints, load_newest
 
 
 @contextlib.contextmanager

@@ -15,8 +15,8 @@ from tiny import ATTRIBUTES, CLASSES, build, points, some_labels
 from torch import Tensor
 
 from pyro_ssvae import create_model, evaluate, fit
-from pyro_ssvae.likelihoods import Bernoulli, Laplace, Normal
-from pyro_ssvae.sparse import sparsemax
+from pyro_ssvae.distributions.sparse import sparsemax
+from pyro_ssvae.nn.likelihoods import Bernoulli, Laplace, Normal
 
 MODELS = ("augmented", "revae", "vae", "classifier", "m1", "m2", "m1+m2", "mvae", "diva")
 TINY = {"augmented": "probabilities", **{name: name for name in MODELS[1:]}}  # names of tiny.CASES

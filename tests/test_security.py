@@ -24,10 +24,10 @@ from test_checkpoint import Planted
 import pyro_ssvae
 from pyro_ssvae.data import load, load_folder
 from pyro_ssvae.errors import InputError
-from pyro_ssvae.judge import load_judge
-from pyro_ssvae.kept import load_newest, sibling
+from pyro_ssvae.evaluation.oracle import load_judge
 from pyro_ssvae.studies.cells import Cell
 from pyro_ssvae.studies.cells import read as read_cell
+from pyro_ssvae.train.checkpoints import load_newest, sibling
 
 FORBIDDEN = ("pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect")
 heard: list[list[tuple[str, Any]]] = []

@@ -14,14 +14,14 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from ..distributions.sparse import Scattered, SparseCategorical, sparsemax
 from ..errors import InputError
+from ..infer.label_inference import bound_over_labels
+from ..infer.label_prior import ClassPrior, ToldDecoder, gaussian, zero_head
 from ..labels import ClassLabels, Labels
-from ..likelihoods import Likelihood
-from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
-from ..sparse import Scattered, SparseCategorical, sparsemax
+from ..nn.likelihoods import Likelihood
+from ..nn.networks import AddClass, default_decoder, default_encoder, features, takes_class_input
 from .base import deterministic, make_likelihood, positive, standard_normal
-from .label_prior import ClassPrior, ToldDecoder, gaussian, zero_head
-from .missing_labels import bound_over_labels
 
 ClassInput = Literal["probabilities", "enumerate", "sparse"]
 MOST_CONFIGURATIONS = 1024  # of y that are enumerated; 2^A for A attributes
@@ -43,12 +43,12 @@ class AugmentedVAE(ToldDecoder):
       term stays the softmax cross-entropy, which is finite where sparsemax gives the true class nothing.
 
     With few labels, a prior on π of the unlabelled rows keeps the classes apart
-    (:class:`~pyro_ssvae.models.label_prior.LabelPrior`, with the weights w_H and w_m; a choice). Set both to 0 for the
+    (:class:`~pyro_ssvae.infer.label_prior.LabelPrior`, with the weights w_H and w_m; a choice). Set both to 0 for the
     paper's objective alone. The training objective has no log p(y) for known labels, a constant; :meth:`elbo` has it.
 
     :param encoder: ``x [B, *input_shape]`` → features ``[B, H]``; H is its ``out_features``.
     :param decoder: ``(z, c)`` → ``[..., *input_shape]``, or of ``z`` alone, which is then extended
-        (:class:`~pyro_ssvae.networks.AddClass`). Its output is the likelihood's logits or mean.
+        (:class:`~pyro_ssvae.nn.networks.AddClass`). Its output is the likelihood's logits or mean.
     :param labels: :class:`~pyro_ssvae.ClassLabels` or :class:`~pyro_ssvae.AttributeLabels`.
     :param latent_dim: D, the width of z.
     :param class_input: see above.

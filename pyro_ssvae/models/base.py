@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from ..errors import InputError, nearest
 from ..labels import ClassLabels, Labels
-from ..likelihoods import LIKELIHOODS, Likelihood
-from ..networks import AddClass
+from ..nn.likelihoods import LIKELIHOODS, Likelihood
+from ..nn.networks import AddClass
 
 _numbers = itertools.count()
 ROWS = 1000  # rows that the verbs below process at a time, which bounds their memory

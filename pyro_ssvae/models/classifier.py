@@ -9,8 +9,8 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from ..labels import Labels
-from ..likelihoods import Likelihood
-from ..networks import default_encoder, features
+from ..nn.likelihoods import Likelihood
+from ..nn.networks import default_encoder, features
 from .base import Classifying, deterministic, named_likelihood
 
 

@@ -15,13 +15,13 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..infer.label_inference import Missing, MissingLabels, bound_over_labels
+from ..infer.label_prior import ClassPrior, gaussian
 from ..labels import MISSING, Labels
-from ..likelihoods import Likelihood
-from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
+from ..nn.likelihoods import Likelihood
+from ..nn.networks import AddClass, default_decoder, default_encoder, features, takes_class_input
 from .base import deterministic, make_likelihood, mean_logits, positive, standard_normal
-from .characteristics import Interventions, repeated
-from .label_prior import ClassPrior, gaussian
-from .missing_labels import Missing, MissingLabels, bound_over_labels
+from .interventions import Interventions, repeated
 
 MOST_VALUES = 1024  # of y that are enumerated by default; x is decoded once for all of them
 
@@ -39,10 +39,10 @@ class DIVA(Interventions, MissingLabels):
     Gaussian whose mean and log-scale are linear in the encoded y: one Gaussian a class; of attributes (choice) a sum
     of one term each, over the whole of z_c. A missing y is summed over exactly, attributes jointly up to 2^10 values;
     beyond that it is drawn with a straight-through gradient and its KL is summed attribute by attribute
-    (:class:`~pyro_ssvae.models.missing_labels.StraightThroughBernoulli`).
+    (:class:`~pyro_ssvae.infer.label_inference.StraightThroughBernoulli`).
 
     The paper has an encoder for each latent and a third for the domain; here one trunk serves both (choice), as in all
-    models that this is compared with. The prior on π of :class:`~pyro_ssvae.models.label_prior.LabelPrior` is not the
+    models that this is compared with. The prior on π of :class:`~pyro_ssvae.infer.label_prior.LabelPrior` is not the
     paper's; weights of 0 leave it out.
 
     :param encoder: ``x [B, *input_shape]`` → features ``[B, H]``; H is its ``out_features``.
@@ -53,7 +53,7 @@ class DIVA(Interventions, MissingLabels):
     :param missing: ``"enumerate"`` or ``"relax"``, see above.
     :param alpha: α, in nats a labelled row.
     :param beta: β.
-    :param entropy_weight, balance_weight, class_prior: of :class:`~pyro_ssvae.models.label_prior.LabelPrior`.
+    :param entropy_weight, balance_weight, class_prior: of :class:`~pyro_ssvae.infer.label_prior.LabelPrior`.
     :param likelihood: as for :class:`~pyro_ssvae.AugmentedVAE`.
 
     Sites, all in the plate ``data`` over B: ``z_c`` (event [D_c]; p(z_c | y) / q(z_c | x)), ``z_s`` (event [D_s];

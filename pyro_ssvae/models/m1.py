@@ -13,11 +13,11 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from ..infer.label_prior import zero_head
 from ..labels import Labels
-from ..likelihoods import Likelihood
-from ..networks import default_decoder, default_encoder, mlp
+from ..nn.likelihoods import Likelihood
+from ..nn.networks import default_decoder, default_encoder, mlp
 from .base import Classifying, deterministic, labels_of, standard_normal
-from .label_prior import zero_head
 from .vae import VAE
 
 HIDDEN = 256  # units of the classifier's one hidden layer

@@ -15,13 +15,13 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from ..infer.label_inference import Missing, bound_over_labels
+from ..infer.label_prior import ClassPrior
 from ..labels import Labels
-from ..likelihoods import Likelihood, Normal
-from ..networks import Decoder, Encoder, default_decoder, default_encoder, mlp
+from ..nn.likelihoods import Likelihood, Normal
+from ..nn.networks import Decoder, Encoder, default_decoder, default_encoder, mlp
 from .base import Classifying
-from .label_prior import ClassPrior
 from .m2 import M2
-from .missing_labels import Missing, bound_over_labels
 from .vae import VAE
 
 HIDDEN = 128  # units of the upper networks' layers
@@ -124,7 +124,7 @@ class M1M2(Classifying):
         self.m2.estimate_prior(y)
 
     def anneal(self, progress: float) -> None:
-        """:meth:`M2.anneal <pyro_ssvae.models.label_prior.LabelPrior.anneal>` of the upper model."""
+        """:meth:`M2.anneal <pyro_ssvae.infer.label_prior.LabelPrior.anneal>` of the upper model."""
         self.m2.anneal(progress)
 
     def class_logits(self, x: Tensor) -> Tensor:

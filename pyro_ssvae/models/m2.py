@@ -14,13 +14,13 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
+from ..infer.label_inference import Missing, MissingLabels, bound_over_labels
+from ..infer.label_prior import ClassPrior, ToldDecoder, gaussian, zero_head
 from ..labels import MISSING, Labels
-from ..likelihoods import Likelihood
-from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
+from ..nn.likelihoods import Likelihood
+from ..nn.networks import AddClass, default_decoder, default_encoder, features, takes_class_input
 from .base import deterministic, make_likelihood, positive, standard_normal
-from .characteristics import Interventions, repeated
-from .label_prior import ClassPrior, ToldDecoder, gaussian, zero_head
-from .missing_labels import Missing, MissingLabels, bound_over_labels
+from .interventions import Interventions, repeated
 
 MOST_DECODES = 16  # a point, where nobody says how missing labels are dealt with
 
@@ -40,22 +40,22 @@ class M2(Interventions, ToldDecoder, MissingLabels):
     ``missing`` says how the sum over a missing y is done: ``"enumerate"`` is exact and decodes every value, K of a
     class, 2^A of A attributes (of which known ones count only at their known value). ``"relax"``, for attributes
     (choice), draws y with a straight-through gradient
-    (:class:`~pyro_ssvae.models.missing_labels.StraightThroughBernoulli`), one decode a point, and has
+    (:class:`~pyro_ssvae.infer.label_inference.StraightThroughBernoulli`), one decode a point, and has
     KL(q(y|x) || p(y)) exactly, attribute by attribute. By default attributes are enumerated up to 16 values.
 
-    The prior on π of :class:`~pyro_ssvae.models.label_prior.LabelPrior`, and the late start of what reaches the head
+    The prior on π of :class:`~pyro_ssvae.infer.label_prior.LabelPrior`, and the late start of what reaches the head
     beside the labels, are not the paper's. They are AugVAE's, so that the two are compared with the same means; set the
     weights to 0 for the paper's objective.
 
     :param encoder: ``x [B, *input_shape]`` → features ``[B, H]``; H is its ``out_features``.
     :param decoder: ``(z, c)`` → ``[..., *input_shape]``, or of ``z`` alone, which is then extended
-        (:class:`~pyro_ssvae.networks.AddClass`).
+        (:class:`~pyro_ssvae.nn.networks.AddClass`).
     :param labels: :class:`~pyro_ssvae.ClassLabels` or :class:`~pyro_ssvae.AttributeLabels`.
     :param latent_dim: D.
     :param missing: ``"enumerate"`` or ``"relax"``, see above.
     :param alpha: α, in nats a labelled row.
     :param beta: β.
-    :param entropy_weight, balance_weight, class_prior: of :class:`~pyro_ssvae.models.label_prior.LabelPrior`.
+    :param entropy_weight, balance_weight, class_prior: of :class:`~pyro_ssvae.infer.label_prior.LabelPrior`.
     :param likelihood: as for :class:`~pyro_ssvae.AugmentedVAE`.
 
     Sites (plate ``data`` over B):

@@ -18,9 +18,10 @@ from pyro.infer import TraceEnum_ELBO
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..infer.label_prior import gaussian, zero_head
 from ..labels import MISSING, AttributeLabels, Labels
-from ..likelihoods import Likelihood
-from ..networks import AddClass, default_decoder, default_encoder, features, mlp, takes_class_input
+from ..nn.likelihoods import Likelihood
+from ..nn.networks import AddClass, default_decoder, default_encoder, features, mlp, takes_class_input
 from .base import (
     Classifying,
     DifferentiableELBO,
@@ -31,8 +32,7 @@ from .base import (
     positive,
     standard_normal,
 )
-from .characteristics import Interventions, repeated
-from .label_prior import gaussian, zero_head
+from .interventions import Interventions, repeated
 
 HIDDEN = 256  # units of the labels' decoder
 

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..distributions.logistic_normal import log_sigmoid_normal
 from ..errors import InputError
+from ..infer.ccvae_bound import Detach, ReVAEBound
+from ..infer.label_prior import ClassPrior, LabelPrior
 from ..labels import MISSING, AttributeLabels, Labels
-from ..likelihoods import Likelihood
-from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
+from ..nn.likelihoods import Likelihood
+from ..nn.networks import AddClass, default_decoder, default_encoder, features, takes_class_input
 from .base import deterministic, make_likelihood, standard_normal
-from .characteristics import Characteristics
-from .label_integral import log_sigmoid_normal
-from .label_prior import ClassPrior, LabelPrior
-from .revae_bound import Detach, ReVAEBound
+from .interventions import Characteristics
 
 FLOOR = 1e-3  # of every scale
 STEERING = 20 / (3 * 64 * 64)  # a value of a point
@@ -40,7 +40,7 @@ class ReVAE(Characteristics, LabelPrior):
 
     Attributes, one part of z_c each: ``p(z_c|y) = Π_i N(z_c^i; μ_i(y_i), σ_i(y_i)²)``,
     ``q(y|z_c) = Π_i Bernoulli(logit = w_i · z_c^i + b_i)``. Classes: z_c is one block, ``p(z_c|y)`` one Gaussian a
-    class, ``q(y|z_c)`` a softmax. The objective is :class:`~pyro_ssvae.models.revae_bound.ReVAEBound`.
+    class, ``q(y|z_c)`` a softmax. The objective is :class:`~pyro_ssvae.infer.ccvae_bound.ReVAEBound`.
 
     :param encoder: ``x [B, *input_shape]`` → features ``[B, H]``.
     :param decoder: ``z [B, D]`` → ``[B, *input_shape]``.
@@ -52,10 +52,10 @@ class ReVAE(Characteristics, LabelPrior):
         ``-E[w log q(y_O | z_c)]`` and ``log q(y_O | x)`` then cancel on labelled rows, so that the head would learn
         from missing labels alone. 500 (choice, as in AugVAE) lets few labels be heard beside thousands of pixels.
     :param steering: weight of a term beside the bound, in training alone, that asks of the decoder that pictures of
-        interventions be read as they were meant (:func:`~pyro_ssvae.models.steering.steering`; choice). By default 20
+        interventions be read as they were meant (:func:`~pyro_ssvae.infer.intervention_consistency.steering`; choice). By default 20
         for 3x64x64 values, and in proportion to their number, as the bound is. It grows like the entropy's weight:
         :meth:`anneal`.
-    :param entropy_weight, balance_weight, class_prior: of :class:`~pyro_ssvae.models.label_prior.LabelPrior`, whose
+    :param entropy_weight, balance_weight, class_prior: of :class:`~pyro_ssvae.infer.label_prior.LabelPrior`, whose
         prior on π = q(y | x) stands beside the bound, in training alone (choice). ``BOUND_ALONE`` has the options with
         which nothing else is trained.
     :param z_c_gradient: the share of the gradient of ``log p(x | z)`` that reaches q(z_c | x) (choice). 1 is the
@@ -63,7 +63,7 @@ class ReVAE(Characteristics, LabelPrior):
         (docs/revae.md). For classes it is 0.3 by default, since thousands of pixels otherwise write into the one block
         that the head reads, and few labels are not heard (docs/baselines.md). A part of it grows to this share:
         :meth:`anneal`; with 0 the pixels shape z_s alone.
-    :param detach: what of w(z) carries no gradient, see :class:`~pyro_ssvae.models.revae_bound.ReVAEBound`.
+    :param detach: what of w(z) carries no gradient, see :class:`~pyro_ssvae.infer.ccvae_bound.ReVAEBound`.
     :param integral: how q(y | x) is computed: ``"quadrature"`` (attributes: one-dimensional, exact to 1e-3 nats) or
         ``"samples"`` (100 joint draws with the current z among them, as in the released code; always for classes).
     :param missing: a missing y is summed over (``"enumerate"``) or drawn (``"sample"``, as released, for comparison:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..labels import Labels
-from ..likelihoods import Likelihood
-from ..networks import AddClass, default_decoder, default_encoder, features, takes_class_input
+from ..nn.likelihoods import Likelihood
+from ..nn.networks import AddClass, default_decoder, default_encoder, features, takes_class_input
 from .base import Model, make_likelihood, positive, standard_normal
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from .. import data as datasets
 from ..data import Dataset
-from ..evaluate import evaluate
-from ..train import judged, training_part
+from ..evaluation.evaluate import evaluate
+from ..experiment.run import judged, training_part
 from .cells import Cell, Result
 from .intervals import Where, counts, difference, methods
 from .methods import facts, trained

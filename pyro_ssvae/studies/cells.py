@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import write_atomically
+from ..files import write_atomically
 
 VERSION = 2
 """Part of a cell's identity; to be raised whenever the same settings would give another result."""

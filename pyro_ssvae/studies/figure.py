@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from ..errors import InputError
-from ..figures import COLOURS, DASHES, GREY, MARKERS, styled
+from ..plots.summary import COLOURS, DASHES, GREY, MARKERS, styled
 from .cells import Result
 from .intervals import Interval, Where, by_seed, counts, interval, methods, rows
 from .plan import Study

@@ -13,11 +13,11 @@ from typing import Any
 
 from ..data import Dataset, factors_of
 from ..errors import InputError
-from ..evaluate import evaluate
-from ..interventions import evaluate_interventions
-from ..judge import Judge, judge_for
+from ..evaluation.evaluate import evaluate
+from ..evaluation.interventions import evaluate_interventions
+from ..evaluation.oracle import Judge, judge_for
+from ..experiment.run import judged, training_part
 from ..labels import AttributeLabels
-from ..train import judged, training_part
 from .cells import Cell, Result
 from .intervals import Where, counts, difference, methods
 from .methods import facts, trained

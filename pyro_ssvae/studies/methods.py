@@ -18,12 +18,12 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 from torch import Tensor
 
-from ..augment import unit_scale
 from ..data import Dataset, known_rows
+from ..data.augment import unit_scale
 from ..errors import InputError, nearest
-from ..fit import fit
 from ..labels import ClassLabels
 from ..models import MODELS, Model, create_model
+from ..train.fit import fit
 from .cells import Cell
 
 COMPONENTS = 50

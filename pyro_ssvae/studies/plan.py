@@ -10,9 +10,9 @@ from typing import Any
 from .. import data as datasets
 from ..data import Dataset, known_rows
 from ..errors import InputError
-from ..fit import STEPS
+from ..experiment.run import DataSettings, training_part
 from ..labels import ClassLabels
-from ..train import DataSettings, training_part
+from ..train.fit import STEPS
 from .cells import Cell, Result
 
 

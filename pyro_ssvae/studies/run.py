@@ -29,11 +29,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from threadpoolctl import threadpool_limits
 
-from ..checkpoint import write_atomically
 from ..data import Dataset, fingerprint
 from ..errors import InputError
-from ..fit import Interrupted
-from ..train import load_data
+from ..experiment.run import load_data
+from ..files import write_atomically
+from ..train.fit import Interrupted
 from .cells import Cell, Result, read, write
 from .plan import Study, source
 

@@ -13,10 +13,10 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from ..data import Dataset
-from ..evaluate import batched, evaluate
+from ..evaluation.evaluate import batched, evaluate
+from ..evaluation.metrics import agreement, match
+from ..experiment.run import judged, training_part
 from ..labels import MISSING
-from ..metrics import agreement, match
-from ..train import judged, training_part
 from .cells import Cell, Result
 from .intervals import Where, counts, difference, methods
 from .methods import facts, trained

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..data import Dataset, known_rows
-from ..evaluate import evaluate
+from ..evaluation.evaluate import evaluate
+from ..evaluation.metrics import class_metrics
+from ..experiment.run import judged, training_part
 from ..labels import ClassLabels
-from ..metrics import class_metrics
-from ..train import judged, training_part
 from .cells import Cell, Result
 from .intervals import Where, counts, difference, methods
 from .methods import METHODS, facts, sklearn_proba, trained

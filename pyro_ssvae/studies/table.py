@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import write_atomically
+from ..files import write_atomically
 from .cells import Result
 from .figure import figure
 from .intervals import Interval, by_seed, interval, rows

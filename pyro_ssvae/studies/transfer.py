@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 
 from ..data import Dataset
-from ..evaluate import evaluate
+from ..evaluation.evaluate import evaluate
+from ..experiment.run import training_part
 from ..labels import MISSING, ClassLabels
 from ..models import Model, create_model
-from ..train import training_part
 from .cells import Cell, Result
 from .intervals import Where, counts, difference, methods
 from .methods import METHODS, facts, learn, trained

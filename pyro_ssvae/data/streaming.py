@@ -1,0 +1,162 @@
+"""Points that stay in their files: each batch is read when its turn is near, so that memory holds a few batches."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..labels import Labels
+from .arrays import read_header, read_npz
+from .folder import training_images
+from .images import decode
+
+IN_MEMORY = 2**30  # arrays of at most so many bytes are read whole, and lie on the device
+READERS, AHEAD = 2, 4  # threads, and batches that they read ahead; files and image decoders let go of Python's lock
+
+
+class Streamed:
+    """What :func:`~pyro_ssvae.fit` needs of a tensor ``[N, ...]``, read from files: ``x[rows]`` and :meth:`stream`.
+
+    :param read: rows, an int64 array, to an array ``[len(rows), ...]``; called in threads.
+    :param shape: of the whole.
+    :param name: of the file or folder.
+    """
+
+    def __init__(self, read: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...], dtype: Any, name: str) -> None:
+        self.read, self.shape, self.name = read, torch.Size(shape), name
+        self.dtype = torch.uint8 if dtype == np.uint8 else torch.get_default_dtype()
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def dim(self) -> int:
+        return len(self.shape)
+
+    def to(self, device: Any) -> Streamed:
+        """Files stay where they are."""
+        return self
+
+    def __getitem__(self, rows: Any) -> Tensor:
+        """These points, as a tensor; raise :class:`InputError` naming the first that is not finite."""
+        rows = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
+        chosen = rows if isinstance(rows, np.ndarray) else np.atleast_1d(np.arange(len(self))[rows])
+        points = torch.as_tensor(self.read(chosen)).to(self.dtype)
+        if points.is_floating_point():
+            bad = ~torch.isfinite(points).reshape(len(points), -1).all(1)
+            if bad.any():
+                row = int(chosen[int(bad.nonzero()[0])])
+                raise InputError(f"{self.name}: row {row} has a NaN or infinite value; every value must be finite")
+        return points[0] if isinstance(rows, int) else points
+
+    def sample(self, numbers: int = 20_000_000) -> Tensor:
+        """Rows drawn at random, of so many numbers at most in all, in order."""
+        n = max(2, min(len(self), numbers // math.prod(self.shape[1:])))
+        return self[np.sort(np.random.default_rng(0).choice(len(self), n, replace=False))]
+
+    def stream(self, order: Tensor) -> Iterator[Tensor]:
+        """The batches of rows ``order [steps, B]``, in turn."""
+        pool, ahead = ThreadPoolExecutor(READERS), deque[Future[Tensor]]()
+        try:
+            for rows in order.cpu().numpy():
+                ahead.append(pool.submit(self.__getitem__, rows))
+                if len(ahead) > AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def batches_of(x: Any, order: Tensor, device: torch.device) -> Iterator[Tensor]:
+    """The points of rows ``order [steps, B]``, on the device: where they lie there, by indexing."""
+    if isinstance(x, Streamed):
+        yield from (batch.to(device) for batch in x.stream(order))
+    else:
+        yield from (x[rows] for rows in order)
+
+
+def open_points(x: Any, input_shape: tuple[int, ...] | None) -> tuple[Any, Any, Labels | None]:
+    """Points by the path of their file or folder, or in NumPy's memory map; what is small, as an array.
+
+    :returns: the points, and labels and their meaning where the source has them.
+    :raises InputError: naming the path.
+    """
+    if isinstance(x, np.memmap):
+        return (streamed_map(x) if x.nbytes > IN_MEMORY else np.array(x)), None, None
+    if not isinstance(x, (str, Path)):
+        return x, None, None
+    path = Path(x)
+    if path.is_dir():
+        if input_shape is None or len(input_shape) != 3:
+            raise InputError(f"{path}: a folder of images suits a model with input_shape (C, H, W)")
+        files, y, meaning = training_images(path)
+        grey, size = input_shape[0] == 1, (input_shape[1], input_shape[2])
+
+        def read(rows: np.ndarray) -> np.ndarray:
+            return np.stack([decode(files[row], grey=grey, size=size) for row in rows])
+
+        return Streamed(read, (len(files), *input_shape), np.dtype(np.uint8), str(path)), y, meaning
+    if path.suffix not in (".npy", ".npz"):
+        raise InputError(f"{path}: a .npy or .npz file, or a folder of images with labels.csv, is needed")
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False) if path.suffix == ".npy" else mapped(path, "x")
+        labels = mapped(path, "y") if path.suffix == ".npz" else None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(
+            f"{path}: not a file of arrays, or a damaged one ({str(error).splitlines()[0][:200]})"
+        ) from None
+    if array is None:
+        raise InputError(f"{path}: no array 'x'; x [N, ...] is needed, and y is optional")
+    return open_points(array, input_shape)[0], None if labels is None else np.array(labels), None
+
+
+def mapped(path: Path, name: str) -> np.ndarray | None:
+    """An array of an npz file, mapped into memory where it is not compressed; None where it is not there."""
+    with zipfile.ZipFile(path) as archive:
+        if f"{name}.npy" not in archive.namelist():
+            return None
+        info = archive.getinfo(f"{name}.npy")
+        if info.compress_type != zipfile.ZIP_STORED:
+            if info.file_size > IN_MEMORY:
+                raise InputError(f"{path}: compressed, and too large to be read whole; np.savez does not compress")
+            return read_npz(path, [name])[name]
+        with archive.open(info) as member:
+            shape, by_columns, dtype, start = read_header(member, info.file_size, f"{path}: {name}")
+    with open(path, "rb") as file:  # the local header's name and extra field may differ from the directory's
+        file.seek(info.header_offset + 26)
+        start += info.header_offset + 30 + sum(int.from_bytes(file.read(2), "little") for _ in range(2))
+    return np.memmap(path, dtype, "r", start, shape, "F" if by_columns else "C")
+
+
+def streamed_map(x: np.memmap) -> Streamed:
+    """A memory map's rows by reading its file: pages that were mapped once would count as this process's memory."""
+    if not x.flags.c_contiguous or x.filename is None:
+        raise InputError("x: a memory map of rows that do not lie one after another; np.save(file, x) makes it one")
+    whole: Any = x._mmap  # type: ignore[attr-defined]
+    begin = x.offset - x.offset % mmap.ALLOCATIONGRANULARITY
+    begin += x.ctypes.data - np.frombuffer(whole, np.uint8).ctypes.data
+    path, shape, dtype, size = Path(x.filename), x.shape, x.dtype, x[0].nbytes
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        points = np.empty((len(rows), *shape[1:]), dtype)
+        with open(path, "rb", buffering=0) as file:
+            for point, row in zip(points.reshape(len(rows), -1).view(np.uint8), rows):
+                file.seek(begin + int(row) * size)
+                if file.readinto(point.data) != size:
+                    raise InputError(f"{path}: it ends before row {row}; it has become shorter")
+        return points.astype(dtype.newbyteorder("="), copy=False)
+
+    return Streamed(read, shape, dtype, str(path))

@@ -1,0 +1,78 @@
+"""The folder of a run: which is free, and whose it is while it trains."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import InputError
+from ..train.checkpoints import checkpoints
+
+CHECKPOINT = Path("checkpoint", "last.safetensors")
+RUN_FILES = ("config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures", "tensorboard")
+
+
+def free_folder(name: str) -> Path:
+    """A folder in runs/ that is not there yet."""
+    numbers = (f"-{i}" if i > 1 else "" for i in range(1, 1_000_000))
+    return next(path for number in numbers if not (path := Path("runs") / f"{name}{number}").exists())
+
+
+def check_free(folder: Path) -> None:
+    """Refuse a folder that holds a run, or anything that a run would overwrite."""
+    there = [name for name in RUN_FILES if os.path.lexists(folder / name)]
+    if "config.json" in there and "metrics.json" not in there:
+        raise InputError(f"--out {folder}: it holds a run that has not ended; --resume {folder}, or another, is needed")
+    if there:
+        raise InputError(f"--out {folder}: it holds a run already ({there[0]}); another folder is needed")
+
+
+def claim(folder: Path) -> None:
+    """Make a run's folder; refuse one that cannot be written to."""
+    check_free(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"--out {folder}: it is a file; a folder is needed") from None
+    except OSError as error:
+        raise InputError(f"--out {folder}: it cannot be made ({error.strerror})") from None
+    if not os.access(folder, os.W_OK):
+        raise InputError(f"--out {folder}: it is read-only; a folder that can be written to is needed")
+
+
+def abandon(folder: Path) -> None:
+    """Remove a run that failed before it came to anything, so that the corrected command can take the same folder."""
+    if not checkpoints(folder / CHECKPOINT) and not (folder / "model.safetensors").exists():
+        (folder / "config.json").unlink(missing_ok=True)
+        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        for place in (folder / CHECKPOINT.parent, folder):
+            if place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold a run's folder for this process, where the system can; the process's end, whatever it be, lets it go.
+
+    :raises InputError: another process holds it.
+    """
+    try:
+        import fcntl  # not on Windows
+
+        place = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(f"{folder}: another process is training this run; it must end first") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(place)

@@ -1,0 +1,186 @@
+"""Default encoders and decoders, chosen by the input's shape; any ``nn.Module`` of the same form goes in their place.
+
+An *encoder* maps ``x [B, *input_shape]`` to features ``h [B, H]`` and says H in its attribute ``out_features``.
+A *decoder* maps ``z [..., D]`` and a class input ``c [..., C]``, whose leading dimensions broadcast, to
+``[..., *input_shape]``. Its first layer is ``W_z z + W_c c``, so z's part is computed once where c is enumerated.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+
+class Encoder(nn.Sequential):
+    """``nn.Sequential`` that knows the width of its output."""
+
+    def __init__(self, *layers: nn.Module, out_features: int) -> None:
+        super().__init__(*layers)
+        self.out_features = out_features
+
+
+class Decoder(nn.Module):
+    """``body(relu(W_z z + W_c c))``, reshaped to the input's shape.
+
+    :param body: maps ``[N, width]`` to ``[N, prod(input_shape)]`` in any shape.
+    """
+
+    def __init__(
+        self, latent_dim: int, class_dim: int, width: int, body: nn.Module, input_shape: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.from_z = nn.Linear(latent_dim, width)
+        self.from_c = nn.Linear(class_dim, width, bias=False) if class_dim else None
+        self.body = body
+        self.input_shape = tuple(input_shape)
+
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        h = self.from_z(z)
+        if self.from_c is not None and c is not None:
+            h = h + self.from_c(c)
+        out = self.body(h.relu().flatten(0, -2))
+        return out.reshape(h.shape[:-1] + self.input_shape)
+
+
+class AddClass(nn.Module):
+    """Extend a decoder of ``z`` alone by a class input: ``decoder(z + W c)``.
+
+    Where the decoder begins with a linear layer V this is V z + (V W) c: for no more classes than latent dimensions
+    as general as a class input of its own beside z.
+    """
+
+    def __init__(self, decoder: nn.Module, latent_dim: int, class_dim: int) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.from_c = nn.Linear(class_dim, latent_dim, bias=False) if class_dim else None
+
+    def forward(self, z: Tensor, c: Tensor | None = None) -> Tensor:
+        h = z if self.from_c is None or c is None else z + self.from_c(c)
+        out = self.decoder(h.flatten(0, -2))
+        return out.reshape(h.shape[:-1] + out.shape[1:])
+
+
+def takes_class_input(decoder: nn.Module) -> bool:
+    """Whether the decoder's ``forward`` has a second argument."""
+    parameters = inspect.signature(decoder.forward).parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(positional) >= 2
+
+
+def features(encoder: nn.Module) -> int:
+    """The width H of an encoder's output: its ``out_features``, or that of its last layer that has one."""
+    for module in [encoder, *reversed(list(encoder.modules()))]:
+        width = getattr(module, "out_features", None)
+        if isinstance(width, int):
+            return width
+    raise InputError("encoder: its output's width is not known; give it an attribute out_features = H")
+
+
+def mlp(sizes: Sequence[int], *, norm: bool = True, dropout: float = 0.0) -> list[nn.Module]:
+    """Linear layers with ReLU after each, batch normalisation before it."""
+    layers: list[nn.Module] = []
+    for i, j in pairwise(sizes):
+        layers += [nn.Linear(i, j), *([nn.BatchNorm1d(j)] if norm else []), nn.ReLU()]
+        layers += [nn.Dropout(dropout)] if dropout else []
+    return layers
+
+
+def mlp_width(flat: int) -> int:
+    """Width of the default MLPs for inputs of ``flat`` numbers."""
+    return 256 if flat <= 256 else 500
+
+
+def default_encoder(input_shape: tuple[int, ...]) -> Encoder:
+    """MLP for vectors and small images, convolutions for others (more than 32 pixels: patches first), and for series.
+
+    :param input_shape: ``(D,)``, ``(C, T)`` or ``(C, H, W)``.
+    """
+    if len(input_shape) == 2:
+        sizes = [input_shape[0], 64, 128, 128]
+        layers: list[nn.Module] = []
+        for i, j in pairwise(sizes):
+            layers += [nn.Conv1d(i, j, 5, stride=2, padding=2), nn.BatchNorm1d(j), nn.ReLU()]
+        return Encoder(*layers, nn.AdaptiveAvgPool1d(4), nn.Flatten(), out_features=512)
+    if len(input_shape) == 3 and min(input_shape[1:]) > 32:
+        return patch_encoder(input_shape)
+    if len(input_shape) == 3 and min(input_shape[1:]) >= 20:
+        return conv_encoder(input_shape)
+    flat = math.prod(input_shape)
+    width = mlp_width(flat)
+    return Encoder(nn.Flatten(), *mlp([flat, width, width]), nn.Dropout(0.2), out_features=width)
+
+
+def conv_encoder(input_shape: tuple[int, ...]) -> Encoder:
+    """Convolutions of stride 2, the first 5x5, the others 3x3, until the image's side is at most 4; a linear layer."""
+    channels, height, width = input_shape
+    layers: list[nn.Module] = []
+    i, j, kernel = channels, 32, 5
+    while min(height, width) > 4:
+        layers += [nn.Conv2d(i, j, kernel, stride=2, padding=kernel // 2, bias=False), nn.BatchNorm2d(j), nn.ReLU()]
+        i, j, kernel, height, width = j, min(2 * j, 128), 3, (height + 1) // 2, (width + 1) // 2
+    return Encoder(*layers, nn.Flatten(), *mlp([i * height * width, 256]), out_features=256)
+
+
+def patch_encoder(input_shape: tuple[int, ...]) -> Encoder:
+    """2x2 pixels become channels, then 4x4 convolutions of stride 2 until the side is at most 4; a linear layer.
+
+    On a CPU twice as fast as convolutions of the pixels themselves.
+    """
+    channels, height, width = input_shape
+    sizes = [4 * channels, *(min(128, 32 * 2**k) for k in range(halvings(input_shape)))]
+    layers: list[nn.Module] = [nn.ZeroPad2d((0, width % 2, 0, height % 2)), nn.PixelUnshuffle(2)]
+    height, width = (height + 1) // 2, (width + 1) // 2
+    for i, j in pairwise(sizes):
+        layers += [nn.Conv2d(i, j, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(j), nn.ReLU()]
+        height, width = height // 2, width // 2
+    return Encoder(*layers, nn.Flatten(), *mlp([sizes[-1] * height * width, 256]), out_features=256)
+
+
+def halvings(input_shape: tuple[int, ...]) -> int:
+    """How often the shorter side of the 2x2 patches is halved until it is at most 4 (a remainder is cut off)."""
+    n, side = 0, (min(input_shape[1:]) + 1) // 2
+    while side > 4:
+        n, side = n + 1, side // 2
+    return n
+
+
+def default_decoder(input_shape: tuple[int, ...], latent_dim: int, class_dim: int) -> Decoder:
+    """The counterpart of :func:`default_encoder`: an MLP up to 32 x 32 pixels, else transposed convolutions."""
+    if len(input_shape) == 3 and min(input_shape[1:]) > 32:
+        return patch_decoder(input_shape, latent_dim, class_dim)
+    flat = math.prod(input_shape)
+    width = mlp_width(flat)
+    body = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, flat))
+    return Decoder(latent_dim, class_dim, width, body, input_shape)
+
+
+def patch_decoder(input_shape: tuple[int, ...], latent_dim: int, class_dim: int) -> Decoder:
+    """A linear layer to a small image, 4x4 transposed convolutions that double it, and channels that become 2x2
+    pixels, cropped to the input's size. Batch normalisation makes it learn several times as fast."""
+    channels, height, width = input_shape
+    n = halvings(input_shape)
+    small = [math.ceil(side / 2 ** (n + 1)) for side in (height, width)]
+    sizes = [128 if k >= 2 else 64 for k in reversed(range(n))]
+    flat = sizes[0] * small[0] * small[1]
+    layers = [*mlp([256, flat]), nn.Unflatten(1, (sizes[0], *small))]
+    for i, j in pairwise(sizes):
+        layers += [nn.ConvTranspose2d(i, j, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(j), nn.ReLU()]
+    last = [nn.ConvTranspose2d(sizes[-1], 4 * channels, 4, stride=2, padding=1), nn.PixelShuffle(2)]
+    return Decoder(latent_dim, class_dim, 256, nn.Sequential(*layers, *last, Crop(height, width)), input_shape)
+
+
+class Crop(nn.Module):
+    """Keep the top left ``height x width`` pixels."""
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[..., : self.height, : self.width]

@@ -1,0 +1,123 @@
+"""The command as a function, and the way back from the file that it writes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import tyro
+from data_makers import folder, npz, refused
+from PIL import Image
+
+import pyro_ssvae as ps
+from pyro_ssvae.cli.main import main
+from pyro_ssvae.cli.suggest import Suggest, run_suggest
+from pyro_ssvae.experiment import run as training
+
+TINY = ("--epochs", "1", "--batch-size", "8", "--latent-dim", "2", "--quiet", "--no-baseline")
+
+
+@pytest.fixture(autouse=True)
+def in_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(training, "save_all", lambda *rest: [])
+
+
+def a_run(*options: str) -> Path:
+    assert main(["train", *options, *TINY, "--out", "run"]) == 0
+    return Path("run")
+
+
+def own(n: int = 60) -> str:
+    rng = np.random.default_rng(0)
+    y = np.arange(n) % 3
+    x = rng.integers(0, 255, (n, 1, 4, 4), np.uint8)
+    names = np.array(["cat", "dog", "owl"])
+    return str(npz(Path("own.npz"), x=x, y=np.where(np.arange(n) < 30, y, -1), x_test=x[:9], y_test=y[:9], names=names))
+
+
+def filled(path: Path, words: list[str]) -> list[str]:
+    """Fill the last column of a file in, and return its first."""
+    rows = list(csv.reader(path.read_text().splitlines()))
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([rows[0], *([*row[:-1], word] for row, word in zip(rows[1:], words))])
+    return [row[0] for row in rows[1:]]
+
+
+def test_from_a_run_to_a_file_and_back(capsys: pytest.CaptureFixture[str]) -> None:
+    run = a_run("--data", own(), "--labels", "9")
+    run_suggest(Suggest(run, n=4))
+    said = capsys.readouterr().out
+    assert "train --data own.npz --labels 9 --label-file run/suggest.csv" in said
+    with Image.open(run / "suggest.png") as image:
+        assert image.width > image.height
+    chosen = filled(run / "suggest.csv", ["cat", "owl", "", "dog"])
+    assert len(set(chosen)) == 4
+    again = ("--labels", "9", "--label-file", "run/suggest.csv")
+    assert main(["train", "--data", "own.npz", *again, *TINY, "--out", "second"]) == 0
+    metrics = json.loads(Path("second/metrics.json").read_text())
+    assert metrics["data"]["labelled"] == 9 + 3
+    capsys.readouterr()
+    run_suggest(Suggest(Path("second"), n=20, out=Path("next.csv")))  # the second run knows of its labels
+    assert "--label-file run/suggest.csv --label-file next.csv" in capsys.readouterr().out
+    rows = {row[0] for row in csv.reader(Path("next.csv").read_text().splitlines())}
+    assert not rows & {chosen[0], chosen[1], chosen[3]}
+    run_suggest(Suggest(run, n=2))
+    assert (run / "suggest-2.csv").exists()
+
+
+def test_the_rows_are_those_of_the_data_as_its_source_has_it() -> None:
+    run = a_run("--data", own(), "--labels", "9")
+    run_suggest(Suggest(run, n=5))
+    rows = [int(row[0]) for row in list(csv.reader((run / "suggest.csv").read_text().splitlines()))[1:]]
+    settings = training.settings_of(json.loads((run / "config.json").read_text()), run)
+    whole, part, _ = training.prepare_data(settings.source, 0)
+    found = ps.suggest(ps.load(run), part.x, part.y, n=5)
+    assert torch.equal(whole.x[rows], part.x[torch.tensor(found.index.to_list())])
+
+
+def test_a_folder_s_file_has_the_form_of_labels_csv() -> None:
+    names = [f"{i}.png" for i in range(24)]
+    lines = [f"{name},{'01'[i % 2] if i < 12 else ''},{i % 3 // 2}" for i, name in enumerate(names)]
+    root = folder(Path("photos"), "\n".join(["name,hat,scarf", *lines, ""]), names)
+    rows = (root / "labels.csv").read_text().replace(",0\n", ",\n").replace(",1\n", ",\n").splitlines()
+    lines = [row if i <= 12 else row.rpartition(",")[0] + "," for i, row in enumerate(rows)]
+    lines[1:5] = ["0.png,0,1", "1.png,1,0", "2.png,0,1", "3.png,1,0"]
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    run = a_run("--data", "photos", "--labels", "all")
+    run_suggest(Suggest(run, n=3))
+    header, *rows_written = (run / "suggest.csv").read_text().splitlines()
+    assert header == "file,hat,scarf"
+    assert all(row.endswith(".png,,") for row in rows_written)
+    filled(run / "suggest.csv", ["1", "0", "1"])
+    assert main(["train", "--data", "photos", "--label-file", "run/suggest.csv", *TINY, "--out", "second"]) == 0
+    first, second = (json.loads(Path(p, "metrics.json").read_text())["data"]["labelled"] for p in ("run", "second"))
+    assert second == first + 3
+
+
+def test_wrong_words_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    run = a_run("--data", own(), "--labels", "9")
+    right = Suggest(run, n=2)
+    refused(lambda: run_suggest(replace(right, n=1000)), "-n", "1000", "without a label")
+    refused(lambda: run_suggest(replace(right, n=0)), "-n", "0")
+    refused(lambda: run_suggest(replace(right, seed=-1)), "--seed", "-1")
+    refused(lambda: run_suggest(replace(right, out=Path("a.txt"))), "--out a.txt", ".csv")
+    Path("a.png").write_text("mine")
+    refused(lambda: run_suggest(replace(right, out=Path("a.csv"))), "--out a.csv", "a.png is there already")
+    refused(lambda: run_suggest(replace(right, out=Path("a.png/b.csv"))), "--out a.png/b.csv", "cannot be written")
+    refused(lambda: run_suggest(Suggest(Path("none"))), "none", "no such file")
+    Path("wrong.csv").write_text("index,label\n0,cow\n")
+    capsys.readouterr()
+    assert main(["train", "--data", "own.npz", "--label-file", "wrong.csv", *TINY, "--out", "other"]) == 2
+    assert "wrong.csv: row 2" in capsys.readouterr().err
+    assert not Path("other").exists()
+
+
+def test_the_words_of_the_shell() -> None:
+    for word in ("-n", "--n"):
+        assert tyro.cli(Suggest, args=["r", word, "3", "--out", "a.csv"]) == Suggest(Path("r"), 3, Path("a.csv"))

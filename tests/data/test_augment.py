@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from data_makers import refused
+
+from pyro_ssvae.data.augment import AUGMENTATIONS, affine, make_augmentation
+
+
+def disc(n: int, side: int = 28) -> torch.Tensor:
+    axis = torch.arange(side) - (side - 1) / 2
+    return ((axis[:, None] - 4) ** 2 + axis[None] ** 2 < 16).float().expand(n, 1, side, side).clone()
+
+
+def centre(x: torch.Tensor) -> torch.Tensor:
+    """Row and column of each image's centre of mass, from the middle."""
+    axis = torch.arange(x.shape[-1]) - (x.shape[-1] - 1) / 2
+    mass = x.sum((1, 2, 3))
+    return torch.stack([(x.sum((1, 3)) * axis).sum(1) / mass, (x.sum((1, 2)) * axis).sum(1) / mass], 1)
+
+
+def test_images_are_moved_a_little_each_in_its_own_way() -> None:
+    x = disc(200)
+    moved = affine(x)
+    assert moved.shape == x.shape
+    assert moved.min() >= 0
+    assert moved.max() <= 1
+    assert len({image.sum().item() for image in moved}) > 150
+    away = (centre(moved) - centre(x)).abs().max()
+    assert 1 < away < 5  # pixels
+    assert 0.6 < (moved.sum((1, 2, 3)) / x.sum((1, 2, 3))).median() < 1.5
+
+
+def test_no_change_at_size_nothing() -> None:
+    x = torch.rand(5, 3, 9, 7)
+    torch.testing.assert_close(affine(x, shift=0, angle=0, scale=0, shear=0), x)
+
+
+def test_a_shift_is_a_share_of_the_side() -> None:
+    for side in (28, 56):
+        moved = affine(disc(500, side), shift=0.1, angle=0, scale=0, shear=0)
+        offsets = (centre(moved) - centre(disc(500, side))) / side
+        assert offsets.abs().max() <= 0.1 + 1e-3
+        assert offsets.max() > 0.09
+        assert offsets.min() < -0.09
+
+
+def test_a_flip_mirrors_every_second_time() -> None:
+    x = torch.zeros(400, 1, 8, 8)
+    x[..., 0] = 1
+    flipped = affine(x, shift=0, angle=0, scale=0, shear=0, flip=True)
+    share = (flipped[:, 0, 0, 7] > 0.5).float().mean()
+    assert 0.4 < share < 0.6
+    torch.testing.assert_close(flipped.sum((1, 2, 3)), torch.full((400,), 8.0))
+
+
+def test_beyond_the_border_it_is_dark() -> None:
+    moved = affine(torch.ones(50, 1, 16, 16), shift=0.3, angle=0, scale=0, shear=0)
+    assert moved[:, 0, :, [0, -1]].min() == 0
+
+
+def test_the_random_state_decides() -> None:
+    x = torch.rand(4, 1, 8, 8)
+    torch.manual_seed(3)
+    one = affine(x)
+    torch.manual_seed(3)
+    assert torch.equal(one, affine(x))
+    assert not torch.equal(one, affine(x))
+
+
+def test_noise_has_the_size_of_each_feature() -> None:
+    x = torch.randn(4000, 3) * torch.tensor([1.0, 100.0, 0.0]) + 7
+    change = make_augmentation("noise", x)(x) - x
+    torch.testing.assert_close(change.std(0), torch.tensor([0.2, 20.0, 0.0]), atol=1, rtol=0.1)
+    assert (change[:, 2] == 0).all()
+
+
+def test_noise_of_series_is_by_channel_and_of_bytes_by_unit() -> None:
+    x = torch.randn(500, 2, 20) * torch.tensor([1.0, 50.0]).reshape(2, 1)
+    change = make_augmentation("auto", x)(x) - x
+    torch.testing.assert_close(change.std((0, 2)), torch.tensor([0.2, 10.0]), atol=0.01, rtol=0.05)
+    pixels = torch.randint(0, 256, (300, 1, 6, 6), dtype=torch.uint8)
+    change = make_augmentation("noise", pixels)(pixels / 255) - pixels / 255
+    assert 0.03 < change.std() < 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_precision_stays(dtype: torch.dtype) -> None:
+    for x in (torch.rand(6, 1, 8, 8, dtype=dtype), torch.rand(6, 4, dtype=dtype)):
+        changed = make_augmentation("auto", x)(x)
+        assert changed.dtype == dtype
+        assert not torch.equal(changed, x)
+
+
+def test_auto_suits_the_data_and_none_does_nothing() -> None:
+    image, vector = torch.rand(3, 1, 8, 8), torch.rand(3, 4)
+    for x in (image, vector):
+        assert make_augmentation("none", x)(x) is x
+    dark = torch.zeros(3, 1, 8, 8)
+    assert torch.equal(make_augmentation("auto", image)(dark), dark)  # moved, not noisy
+    assert make_augmentation("affine+flip", image)(image).shape == image.shape
+
+
+def test_wrong_names_and_data_are_refused() -> None:
+    refused(lambda: make_augmentation("afine", torch.rand(3, 1, 8, 8)), "'afine'", "did you mean 'affine'?")
+    for name in ("affine", "affine+flip"):
+        refused(lambda name=name: make_augmentation(name, torch.rand(3, 4)), name, "[N, C, H, W]", "[3, 4]", "noise")
+    assert set(AUGMENTATIONS) == {"auto", "none", "affine", "affine+flip", "noise"}

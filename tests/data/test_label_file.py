@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from data_makers import folder, refused
+
+from pyro_ssvae import AttributeLabels, ClassLabels, data
+from pyro_ssvae.data import add_labels, label_file_text, training_files
+from pyro_ssvae.experiment.run import DataSettings, prepare_data, row_names, training_rows
+
+PETS, WORN = ClassLabels(3, ["cat", "dog", "owl"]), AttributeLabels(["hat", "scarf"])
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    return path
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    y, rows = torch.tensor([-1, 2, -1, -1]), torch.tensor([0, 3, 4, 7])
+    text = label_file_text([4, 7], PETS)
+    assert text == "index,label\n4,\n7,\n"
+    assert torch.equal(add_labels(written(tmp_path, text), y, rows, PETS), y)
+    filled = written(tmp_path, text.replace("4,", "4,owl").replace("7,", "7, cat "))
+    assert add_labels(filled, y, rows, PETS).tolist() == [-1, 2, 2, 0]
+    assert y.tolist() == [-1, 2, -1, -1]
+
+
+def test_attributes_are_filled_in_one_by_one(tmp_path: Path) -> None:
+    y = torch.tensor([[-1, 1], [-1, -1]])
+    text = label_file_text([0, 1], WORN, ["a.png", "b.png"])
+    assert text == "file,hat,scarf\na.png,,\nb.png,,\n"
+    path = written(tmp_path, "file,hat,scarf\na.png,0,\nb.png,,1\n")
+    assert add_labels(path, y, torch.arange(2), WORN, ["a.png", "b.png"]).tolist() == [[0, 1], [-1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "culprits"),
+    [
+        ("row,label\n0,cat\n", ("row 1", "'row,label'", "'index,label'")),
+        ("index,label,more\n0,cat,1\n", ("row 1", "'index,label'")),
+        ("index,label\n0,cow\n", ("row 2", "'cow'", "'owl'")),
+        ("index,label\n0,cat\n0,dog\n", ("row 3", "row 2", "once")),
+        ("index,label\nx,cat\n", ("row 2", "'x'")),
+        ("index,label\n-1,cat\n", ("row 2", "'-1'")),
+        ("index,label\n5,cat\n", ("row 2", "'5'", "not trained on")),
+        ("index,label\n0,cat,\n", ("row 2", "3 cells")),
+    ],
+)
+def test_wrong_files_are_refused_by_their_row(tmp_path: Path, text: str, culprits: tuple[str, ...]) -> None:
+    path = written(tmp_path, text)
+    refused(lambda: add_labels(path, torch.tensor([-1, -1]), torch.tensor([0, 1]), PETS), str(path), *culprits)
+
+
+def test_wrong_files_of_a_folder_are_refused(tmp_path: Path) -> None:
+    def add(text: str, y: torch.Tensor) -> None:
+        add_labels(written(tmp_path, text), y, torch.arange(1), WORN, ["a.png", "b.png"])
+
+    y = torch.full((1, 2), -1)
+    refused(lambda: add("file,hat,scarf\nc.png,1,0\n", y), "row 2", "'c.png'", "no training image")
+    refused(lambda: add("file,hat,scarf\nb.png,1,0\n", y), "row 2", "'b.png'", "not trained on")
+    refused(lambda: add("file,hat,scarf\na.png,yes,0\n", y), "row 2", "'hat'", "'yes'")
+    refused(lambda: add_labels(tmp_path / "none.csv", y, torch.arange(1), WORN), "none.csv")
+
+
+def test_training_rows_are_those_of_the_prepared_data() -> None:
+    for source in (DataSettings(labels="50"), DataSettings(labels="50", leave_out="3")):
+        whole, part, _ = prepare_data(source, seed=1)
+        rows = training_rows(source, whole)
+        assert torch.equal(whole.x[rows], part.x)
+        assert len(rows.unique()) == len(part.x)
+        assert row_names(source) is None
+
+
+def test_labels_of_a_file_are_learnt_from(tmp_path: Path) -> None:
+    source = DataSettings(labels="50")
+    whole, part, validation = prepare_data(source, seed=1)
+    hidden = (part.y == -1).nonzero().squeeze(1)[:3]
+    rows = training_rows(source, whole)[hidden].tolist()
+    files = []
+    for i, row in enumerate(rows):
+        files.append(tmp_path / f"{i}.csv")
+        files[-1].write_text(f"index,label\n{row},{i + 4}\n")
+    more = DataSettings(labels="50", label_file=tuple(map(str, files)))
+    _, again, same = prepare_data(more, seed=1)
+    assert again.y[hidden].tolist() == [4, 5, 6]
+    assert int((again.y != part.y).sum()) == 3
+    assert torch.equal(again.x, part.x)
+    assert torch.equal(same[1], validation[1])
+
+
+def test_files_of_a_folder(tmp_path: Path) -> None:
+    names = [f"{c}.png" for c in "abcdefghij"]
+    lines = [f"{name},{'cat' if i % 2 else ''},{'test' if i in (2, 5) else 'train'}" for i, name in enumerate(names)]
+    root = folder(tmp_path / "pets", "\n".join(["file,label,split", *lines, ""]), names)
+    files = training_files(root)
+    assert files == [name for i, name in enumerate(names) if i not in (2, 5)]
+    whole = data.load(str(root))
+    assert [int(x.max()) for x in whole.x] == [10 * (names.index(name) + 1) for name in files]

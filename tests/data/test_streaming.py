@@ -1,0 +1,142 @@
+"""Points that stay in their files: the same training as from memory, in a bounded part of it."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyro
+import pytest
+import torch
+from data_makers import refused
+from PIL import Image
+from test_fit import same
+from torch import Tensor, nn
+
+from pyro_ssvae import VAE, ClassLabels, InputError, create_model, data, fit
+from pyro_ssvae.benchmark.steps import peak_memory, reset_peak_memory
+from pyro_ssvae.data import streaming
+
+N, SHAPE = 120, (1, 6, 6)
+
+
+@pytest.fixture
+def never_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "IN_MEMORY", 0)
+
+
+def trained(x: Any, y: Any, **options: Any) -> nn.Module:
+    pyro.set_rng_seed(0)
+    shape = tuple(np.shape(x)[1:]) if isinstance(x, (np.ndarray, Tensor)) else SHAPE
+    model = create_model("augmented", input_shape=shape, labels=ClassLabels(3), latent_dim=2)
+    fit(model, x, y, **{"progress": False, "batch_size": 16, "epochs": 2, **options})
+    return model
+
+
+def images(dtype: Any = np.uint8) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 256, (N, *SHAPE)).astype(dtype)
+    return (x / 255).astype(dtype) if x.dtype.kind == "f" else x, np.where(np.arange(N) < 30, np.arange(N) % 3, -1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, ">f8"])
+@pytest.mark.usefixtures("never_in_memory")
+def test_a_file_is_trained_on_as_the_array_is(tmp_path: Path, dtype: Any) -> None:
+    x, y = images(dtype)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "both.npz", y=y, x=x)
+    np.savez_compressed(tmp_path / "small.npz", y=y)
+    mapped = np.lib.format.open_memmap(tmp_path / "more.npy", "w+", dtype, (N + 7, *SHAPE))
+    mapped[7:] = x
+    mapped.flush()
+    whole = trained(x.astype(np.float32) if dtype == ">f8" else x, y)
+    assert same(trained(str(tmp_path / "x.npy"), y), whole)
+    assert same(trained(tmp_path / "both.npz", None), whole)
+    part = np.load(tmp_path / "more.npy", mmap_mode="r")[7:]
+    assert same(trained(part, y), whole)
+
+
+def test_what_is_small_is_read_whole(tmp_path: Path) -> None:
+    x, y = images()
+    np.savez_compressed(tmp_path / "both.npz", x=x, y=y)
+    assert same(trained(tmp_path / "both.npz", None), trained(x, y))
+
+
+@pytest.mark.usefixtures("never_in_memory")
+def test_a_folder_of_images_is_decoded_as_it_is_needed(tmp_path: Path) -> None:
+    x, y = images()
+    rows = ["file,label,split"]
+    for i in range(N):
+        Image.fromarray(x[i, 0]).save(tmp_path / f"{i:03}.png")
+        rows.append(f"{i:03}.png,{'' if y[i] < 0 else 'abc'[y[i]]},{'test' if i >= 100 else 'train'}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows))
+    loaded = data.load(str(tmp_path), image_size=6)
+    pyro.set_rng_seed(0)
+    model = create_model("augmented", input_shape=SHAPE, labels=loaded.labels, latent_dim=2)
+    fit(model, tmp_path, progress=False, batch_size=16, epochs=2)
+    pyro.set_rng_seed(0)
+    other = create_model("augmented", input_shape=SHAPE, labels=loaded.labels, latent_dim=2)
+    fit(other, loaded.x, loaded.y, progress=False, batch_size=16, epochs=2)
+    assert same(model, other)
+    refused(lambda: trained(tmp_path, None), "a, b, c")
+
+
+@pytest.mark.usefixtures("never_in_memory")
+def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    x, y = images(np.float32)
+    x[77, 0, 1, 1] = np.nan
+    np.save(tmp_path / "nan.npy", x)
+    refused(lambda: trained(tmp_path / "nan.npy", y), "nan.npy", "row 77")
+    refused(lambda: trained(tmp_path / "none.npy", y), "none.npy", "no such file")
+    refused(lambda: trained(tmp_path / "x.txt", y), "x.txt")
+    (tmp_path / "short.npy").write_bytes((tmp_path / "nan.npy").read_bytes()[:-90])
+    refused(lambda: trained(tmp_path / "short.npy", y), "short.npy")
+    np.savez(tmp_path / "noy.npz", y=y)
+    refused(lambda: trained(tmp_path / "noy.npz", y), "noy.npz", "'x'")
+    np.save(tmp_path / "objects.npy", np.array([{}, None]), allow_pickle=True)
+    refused(lambda: trained(tmp_path / "objects.npy", None), "objects.npy")
+    with pytest.raises(InputError, match="one after another"):
+        trained(np.load(tmp_path / "nan.npy", mmap_mode="r")[:, :, ::2], y)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_archives_are_read_as_carefully_as_by_load(tmp_path: Path, compression: int) -> None:
+    x, y = images()
+
+    def archive(name: str, content: bytes) -> Path:
+        with zipfile.ZipFile(tmp_path / name, "w", compression) as made:
+            made.writestr("x.npy", content)
+        return tmp_path / name
+
+    def saved(array: np.ndarray, version: tuple[int, int] = (1, 0)) -> bytes:
+        file = io.BytesIO()
+        np.lib.format.write_array(file, array, version)
+        return file.getvalue()
+
+    refused(lambda: trained(archive("third.npz", saved(x, (3, 0))), y), "third.npz", "x")
+    refused(lambda: trained(archive("short.npz", saved(x)[:-9]), y), "short.npz", "are there")
+    refused(lambda: trained(archive("words.npz", saved(np.array([["a"], ["b"]]))), y), "x")
+    np.savez(tmp_path / "named.npz", x=x, y=np.array(["a"] * N))
+    refused(lambda: trained(tmp_path / "named.npz", None), "y")
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory cannot be reset")
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """A file of 410 MB (of holes, on most discs) in less than 250 MB beside what is there already."""
+    torch.manual_seed(0)
+    n = 25_000
+    np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (n, 1, 128, 128)).flush()
+    encoder = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.Linear(64, 4))
+    small = VAE(encoder, nn.Sequential(nn.Linear(2, 128 * 128), nn.Unflatten(1, (1, 128, 128))), latent_dim=2)
+    options: dict[str, Any] = {"progress": False, "batch_size": 100, "epochs": 1, "augment": "none"}
+    fit(small, torch.zeros(200, 1, 128, 128), **options)
+    reset_peak_memory()
+    before = peak_memory(torch.device("cpu"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(streaming, "IN_MEMORY", 2**28)
+        history = fit(small, tmp_path / "x.npy", **options)
+    assert len(history["loss"]) == 1
+    assert peak_memory(torch.device("cpu")) - before < 250e6

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import revae_toys
+import torch
+from data_makers import refused
+from pairs import GuidedMixture
+from tiny import ATTRIBUTES, CLASSES, augmented, build, points
+
+import pyro_ssvae as ps
+from pyro_ssvae.evaluation.uncertainty import entropy
+
+NODES, WEIGHTS = revae_toys.grid(2, points_each=61, width=8.0)
+
+
+def grid_log_p(model: ps.AugmentedVAE, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """``log p(x, y)`` of one label for all, z integrated over its prior: ``[B]``."""
+    c = model.labels.encode(y).expand(len(NODES), len(x), -1)
+    out = model.decoder(NODES.unsqueeze(1).expand(-1, len(x), -1), c)
+    log_p_x = model.likelihood(out).log_prob(x)
+    log_p_y = model.labels.log_probs(model.prior_logits)
+    prior = log_p_y[y] if y.dim() == 0 else log_p_y.gather(-1, y.unsqueeze(-1)).sum()
+    return (log_p_x + WEIGHTS.log().unsqueeze(-1)).logsumexp(0) + prior
+
+
+def wide(model: ps.AugmentedVAE) -> ps.AugmentedVAE:
+    """The model with a guide as wide as the prior, whose importance weights have a small variance."""
+    with torch.no_grad():
+        for layer in (model.loc, model.log_scale):
+            layer.weight.zero_()
+            layer.bias.fill_(0.1)
+    return model.double()
+
+
+@pytest.mark.parametrize("class_input", ["enumerate", "probabilities"])
+def test_class_posterior_against_integration_over_z(class_input: str) -> None:
+    torch.set_default_dtype(torch.float64)
+    model = wide(augmented(CLASSES, class_input=class_input))
+    model.prior_logits.copy_(torch.tensor([0.5, -0.5, 0.0]))
+    x = points(4)
+    with torch.no_grad():
+        exact = torch.stack([grid_log_p(model, x, torch.tensor(k)) for k in range(3)], -1).softmax(-1)
+    found = ps.class_posterior(model, x, num_samples=1000)
+    torch.testing.assert_close(found, exact, atol=0.04, rtol=0)
+    torch.testing.assert_close(found.sum(-1), torch.ones(4))
+    assert (model.predict_proba(x) - exact).abs().max() > 0.1  # it isn't just the head
+
+
+def test_class_posterior_of_attributes_sums_the_others_out() -> None:
+    torch.set_default_dtype(torch.float64)
+    model, x = wide(augmented(ATTRIBUTES, class_input="enumerate")), points(3)
+    every = ATTRIBUTES.configurations()
+    with torch.no_grad():
+        joint = torch.stack([grid_log_p(model, x, y) for y in every], -1).softmax(-1)
+    found = ps.class_posterior(model, x, num_samples=1000)  # of a standard deviation of about 0.005
+    torch.testing.assert_close(found, joint @ every.double(), atol=0.02, rtol=0)
+
+
+def test_models_without_a_joint_probability_are_refused() -> None:
+    for case in ("vae", "classifier"):
+        refused(lambda case=case: ps.class_posterior(build(case), points(2)), "class_posterior", "has no p(x, y)")
+    refused(lambda: ps.class_posterior(GuidedMixture(), torch.zeros(2, 2)), "GuidedMixture")
+
+
+def test_entropy() -> None:
+    assert float(entropy(torch.full((4,), 0.25), True)) == pytest.approx(math.log(4))
+    assert float(entropy(torch.tensor([1.0, 0.0]), True)) == 0
+    assert float(entropy(torch.tensor([0.5, 0.5, 1.0, 0.0]), False)) == pytest.approx(2 * math.log(2))
+
+
+def test_doubts_are_those_of_the_model() -> None:
+    torch.set_default_dtype(torch.float64)
+    model, x = augmented(class_input="enumerate").double(), points(5)
+    found = ps.doubts(model, x, num_samples=100, batch_size=2)
+    probs = model.predict_proba(x)
+    np.testing.assert_allclose(found["label_entropy"], -(probs * probs.log()).sum(-1))
+    loc, scale, _ = (part.detach() for part in model.posterior(x))
+    kl = 0.5 * (loc.square() + scale.square() - 1).sum(-1) - scale.log().sum(-1)
+    # log q - log p at z = m + s e is (z² - e²) / 2 - log s, of variance (s² - 1)² / 2 + (m s)².
+    deviation = (((1 - scale.square()).square() / 2 + (loc * scale).square()).sum(-1) / 100).sqrt()
+    assert (torch.from_numpy(found["kl"].to_numpy(copy=True)) - kl).abs().le(5 * deviation).all()
+    assert list(found.columns) == ["label_entropy", "reconstruction", "kl"]
+    assert list(ps.doubts(build("vae"), points(3)).columns) == ["reconstruction", "kl"]
+    assert list(ps.doubts(build("classifier"), points(3)).columns) == ["label_entropy"]
+    own = ps.doubts(GuidedMixture(), torch.randn(3, 2))
+    assert list(own.columns) == ["label_entropy", "reconstruction", "kl"]
+
+
+def test_the_strange_point_is_found_for_the_reason_it_is_strange() -> None:
+    model = augmented(class_input="enumerate")
+    x = 0.1 * torch.randn(40, 5)
+    with torch.no_grad():
+        for part in (model.loc, model.log_scale):
+            part.weight.zero_()  # q(z | x) is the same for all: nothing but x and the label can stand out
+        model.head.weight.zero_()
+    x[7] = 50.0
+    found = ps.least_sure(model, x, n=5)
+    assert found.index[0] == 7
+    assert found["why"].iloc[0] == "reconstruction"
+    assert len(found) == 5
+    assert list(found["score"]) == sorted(found["score"], reverse=True)
+    assert found["score"].iloc[0] == pytest.approx(39**0.5, rel=0.02)  # the most that one of 40 can stand out
+
+
+def test_rank_by_label() -> None:
+    model, x = augmented(class_input="enumerate"), points(30)
+    found = ps.least_sure(model, x, n=30, by="label")
+    probs = model.predict_proba(x)
+    order = (-(probs * probs.log()).sum(-1)).argsort(descending=True)
+    assert list(found.index) == order.tolist()
+    assert set(found["why"]) == {"label"}
+    best = probs[order].topk(2)
+    np.testing.assert_allclose(found["p_first"], best.values[:, 0], rtol=1e-6)
+    assert list(found["second"]) == [CLASSES.names[k] for k in best.indices[:, 1].tolist()]
+    refused(lambda: ps.least_sure(model, x, by="lable"), "by: 'lable'", "'label'", "'KL of z'")
+    refused(lambda: ps.least_sure(build("vae"), x, by="label"), "by: 'label'", "'reconstruction'")

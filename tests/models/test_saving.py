@@ -1,0 +1,214 @@
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from data_makers import refused
+from safetensors.torch import load_file, save_file
+from test_checkpoint import Planted
+from tiny import CASES, CLASSES, augmented, points, randomize, some_labels
+from torch import nn
+
+from pyro_ssvae import VAE, AttributeLabels, AugmentedVAE, ClassLabels, Model, create_model, load, save
+from pyro_ssvae.nn.likelihoods import Normal
+
+
+def made(case: str, input_shape: tuple[int, ...] = (5,)) -> Model:
+    name, labels, options = CASES[case]
+    return randomize(create_model(name, input_shape=input_shape, labels=labels, latent_dim=5, **options)).eval()
+
+
+def outputs(model: Model, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {"encode": model.encode(x).mean}  # type: ignore[operator]
+    for verb in ("predict_proba", "predict", "reconstruct", "elbo", "log_likelihood"):
+        if hasattr(model, verb):
+            torch.manual_seed(0)
+            found[verb] = getattr(model, verb)(x)
+    if hasattr(model, "generate"):
+        torch.manual_seed(0)
+        found["generate"] = model.generate(4)
+    return found
+
+
+def same(one: Model, other: Model, x: torch.Tensor) -> None:
+    first, second = outputs(one, x), outputs(other, x)
+    assert first.keys() == second.keys()
+    for verb, value in first.items():
+        assert value.dtype == second[verb].dtype
+        assert torch.equal(value, second[verb]), verb
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("case", CASES)
+def test_a_loaded_model_gives_the_same_to_the_last_bit(tmp_path: Path, case: str, dtype: torch.dtype) -> None:
+    model = made(case).to(dtype)
+    x = points(7).to(dtype)
+    model.prepare(x, None if model.labels is None else some_labels(model.labels, 7))
+    model.eval()
+    assert save(model, tmp_path / "deep" / "run") == tmp_path / "deep" / "run"
+    loaded = load(tmp_path / "deep" / "run")
+    assert type(loaded) is type(model)
+    assert not loaded.training
+    assert loaded.labels == model.labels
+    assert {p.dtype for p in loaded.parameters()} == {dtype}
+    same(model, loaded, x)
+    save(loaded, tmp_path / "again")
+    for name in ("config.json", "model.safetensors"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "deep" / "run" / name).read_bytes()
+
+
+@pytest.mark.parametrize("input_shape", [(1, 8, 8), (3, 12), (1, 24, 24)])
+def test_every_kind_of_network_comes_back(tmp_path: Path, input_shape: tuple[int, ...]) -> None:
+    model = create_model("augmented", input_shape=input_shape, labels=CLASSES, latent_dim=3).eval()
+    save(model, tmp_path)
+    same(model, load(tmp_path), points(3, input_shape))
+
+
+def test_options_names_and_further_entries_are_kept(tmp_path: Path) -> None:
+    labels = AttributeLabels(["Brille", "Bärtig", 'a "b"'])
+    model = create_model("augmented", input_shape=(5,), labels=labels, latent_dim=4, alpha=3.0, likelihood="laplace")
+    save(model, tmp_path, settings={"epochs": 3})
+    loaded = load(tmp_path)
+    assert loaded.labels == labels
+    assert loaded.alpha == 3.0
+    assert type(loaded.likelihood).__name__ == "Laplace"
+    assert json.loads((tmp_path / "config.json").read_text())["settings"] == {"epochs": 3}
+    vae = create_model("vae", input_shape=(5,), latent_dim=2)
+    save(vae, tmp_path / "vae")
+    assert load(tmp_path / "vae").labels is None
+
+
+def test_only_safetensors_and_json_are_written(tmp_path: Path) -> None:
+    model = made("enumerate")
+    save(model, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert load_file(tmp_path / "model.safetensors").keys() == model.state_dict().keys()
+
+
+def test_networks_of_ones_own_need_a_model_to_go_into(tmp_path: Path) -> None:
+    model = augmented()
+    save(model, tmp_path)
+    refused(lambda: load(tmp_path), str(tmp_path), "into")
+    other = augmented()
+    for p in other.parameters():
+        p.data.zero_()
+    assert load(tmp_path, into=other) is other
+    same(model, other, points(4))
+    refused(lambda: load(tmp_path, into=augmented(latent_dim=3)), "model.safetensors", "size mismatch")
+    refused(lambda: load(tmp_path, into=VAE(nn.Linear(5, 4), nn.Linear(2, 5), latent_dim=2)), "model.safetensors")
+
+
+def test_tied_weights_and_an_own_likelihood(tmp_path: Path) -> None:
+    def tied() -> AugmentedVAE:
+        model = AugmentedVAE(nn.Linear(5, 4), nn.Linear(4, 5), CLASSES, latent_dim=4)
+        model.log_scale.weight = model.loc.weight
+        return model
+
+    model = tied()
+    save(model, tmp_path / "tied")
+    same(model.eval(), load(tmp_path / "tied", into=tied()), points(3))
+    own = create_model("vae", input_shape=(5,), latent_dim=2, likelihood=Normal((5,), scale=0.5))
+    save(own, tmp_path / "own")
+    refused(lambda: load(tmp_path / "own"), "into")
+
+
+def damage(folder: Path, change: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    change(config)
+    (folder / "config.json").write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.pop("model"),
+        lambda c: c.update(model=7),
+        lambda c: c.update(labels={"kind": "classes"}),
+        lambda c: c.update(labels=[1]),
+        lambda c: c["model"].pop("options"),
+        lambda c: c["model"].update(name="no such"),
+        lambda c: c["model"].update(name=["augmented"]),
+        lambda c: c["model"].update(input_shape="abc"),
+        lambda c: c["model"].update(input_shape=[]),
+        lambda c: c["model"].update(input_shape=[-5]),
+        lambda c: c["model"].update(latent_dim="many"),
+        lambda c: c["model"].update(latent_dim=-3),
+        lambda c: c["model"].update(options={"no_such": 1}),
+        lambda c: c["model"].update(options=[1]),
+        lambda c: c["model"].update(options={"class_input": "no such"}),
+    ],
+)
+def test_a_damaged_configuration_is_named(tmp_path: Path, change: Any) -> None:
+    save(made("probabilities"), tmp_path)
+    damage(tmp_path, change)
+    refused(lambda: load(tmp_path), "config.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\udcff", "[" * 100_000])
+def test_a_configuration_that_is_no_json_object_is_named(tmp_path: Path, text: str) -> None:
+    save(made("probabilities"), tmp_path)
+    (tmp_path / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    refused(lambda: load(tmp_path), "config.json")
+
+
+def test_a_configuration_of_another_model_is_noticed(tmp_path: Path) -> None:
+    save(made("probabilities"), tmp_path)
+    damage(tmp_path, lambda c: c["model"].update(latent_dim=4))
+    refused(lambda: load(tmp_path), "model.safetensors", "not the weights of this model")
+    damage(tmp_path, lambda c: c["model"].update(name="classifier", options={}))
+    refused(lambda: load(tmp_path), "model.safetensors")
+
+
+def test_absent_files_are_named(tmp_path: Path) -> None:
+    refused(lambda: load(tmp_path / "none"), "config.json", "no such file")
+    (tmp_path / "file").touch()
+    refused(lambda: load(tmp_path / "file"), "file")
+    save(made("probabilities"), tmp_path / "run")
+    (tmp_path / "run" / "model.safetensors").unlink()
+    refused(lambda: load(tmp_path / "run"), "model.safetensors", "--resume")
+
+
+def test_damaged_weights_are_named(tmp_path: Path) -> None:
+    save(made("probabilities"), tmp_path)
+    file = tmp_path / "model.safetensors"
+    content = file.read_bytes()
+    for place in (0, 9, 100, len(content) // 2, len(content) - 1):
+        damaged = bytearray(content)
+        damaged[place] ^= 16
+        file.write_bytes(damaged)
+        refused(lambda: load(tmp_path), str(file))
+    for length in (0, 100, len(content) - 4):
+        file.write_bytes(content[:length])
+        refused(lambda: load(tmp_path), str(file))
+
+
+def test_weights_that_others_wrote_are_read(tmp_path: Path) -> None:
+    model = made("probabilities")
+    save(model, tmp_path)
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
+    same(model, load(tmp_path), points(3))
+
+
+def test_a_planted_pickle_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANTED", str(tmp_path / "ran"))
+    save(made("probabilities"), tmp_path)
+    for name in ("model.safetensors", "config.json"):
+        (tmp_path / name).write_bytes(pickle.dumps(Planted()))
+        refused(lambda: load(tmp_path), str(tmp_path))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    refused(lambda: save(made("probabilities"), tmp_path / "file" / "run"), "file/run", "cannot be written")
+    refused(lambda: save(made("probabilities"), "/proc/run"), "/proc/run", "cannot be written")
+
+
+def test_labels_may_exceed_the_named_ones(tmp_path: Path) -> None:
+    labels = ClassLabels(4, ["cat", "dog", "found 1", "found 2"])
+    save(create_model("augmented", input_shape=(5,), labels=labels, latent_dim=2), tmp_path)
+    assert load(tmp_path).labels == labels

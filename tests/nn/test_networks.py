@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from data_makers import refused
+from torch import Tensor, nn
+
+from pyro_ssvae.nn.networks import (
+    AddClass,
+    Decoder,
+    default_decoder,
+    default_encoder,
+    features,
+    takes_class_input,
+)
+
+SHAPES = [(7,), (3, 20), (1, 8, 8), (1, 28, 28), (3, 64, 64), (3, 36, 50), (1, 33, 71), (3, 129, 96)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_default_networks_fit_their_shape(shape: tuple[int, ...]) -> None:
+    encoder = default_encoder(shape)
+    h = encoder(torch.rand(2, *shape))
+    assert h.shape == (2, encoder.out_features)
+    assert features(encoder) == encoder.out_features
+    decoder = default_decoder(shape, 4, 3)
+    assert decoder(torch.randn(2, 4), torch.zeros(2, 3)).shape == (2, *shape)
+    enumerated = decoder(torch.randn(2, 4), torch.eye(3).unsqueeze(1))
+    assert enumerated.shape == (3, 2, *shape)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [
+        ((7,), nn.Linear),
+        ((1, 8, 8), nn.Linear),
+        ((3, 20), nn.Conv1d),
+        ((1, 28, 28), nn.Conv2d),
+        ((3, 64, 64), nn.Conv2d),
+    ],
+)
+def test_the_shape_chooses_the_kind_of_network(shape: tuple[int, ...], kind: type[nn.Module]) -> None:
+    weighted = [m for m in default_encoder(shape) if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d))]
+    assert type(weighted[0]) is kind
+
+
+@pytest.mark.parametrize("shape", [(7,), (3, 40, 40)])
+def test_decoding_enumerated_classes_is_decoding_each(shape: tuple[int, ...]) -> None:
+    decoder, z = default_decoder(shape, 4, 3).double().eval(), torch.randn(2, 4, dtype=torch.float64)
+    classes = torch.eye(3, dtype=torch.float64)
+    together = decoder(z, classes.unsqueeze(1))
+    for k in range(3):
+        torch.testing.assert_close(together[k], decoder(z, classes[k].expand(2, 3)))
+    assert not torch.allclose(together[0], together[1])
+
+
+def test_decoder_without_classes_ignores_them() -> None:
+    decoder, z = Decoder(4, 0, 5, nn.Linear(5, 6), (2, 3)), torch.randn(2, 4)
+    torch.testing.assert_close(decoder(z), decoder(z, torch.zeros(2, 0)))
+    assert not any("from_c" in name for name, _ in decoder.named_parameters())
+
+
+def test_add_class_is_a_shift_of_z() -> None:
+    inner = nn.Sequential(nn.Linear(4, 6), nn.Unflatten(1, (2, 3)))
+    decoder = AddClass(inner, 4, 3)
+    z, c = torch.randn(2, 4), torch.eye(3)
+    out = decoder(z, c.unsqueeze(1))
+    assert out.shape == (3, 2, 2, 3)
+    assert decoder.from_c is not None
+    torch.testing.assert_close(out[1], inner(z + decoder.from_c.weight[:, 1]))
+    torch.testing.assert_close(decoder(z), inner(z))
+
+
+def test_takes_class_input() -> None:
+    class Both(nn.Module):
+        def forward(self, z: Tensor, c: Tensor) -> Tensor:
+            return z + c
+
+    class OneAndAnOption(nn.Module):
+        def forward(self, z: Tensor, *, temperature: float = 1.0) -> Tensor:
+            return z
+
+    assert takes_class_input(Both())
+    assert takes_class_input(Decoder(2, 3, 4, nn.Identity(), (4,)))
+    assert not takes_class_input(OneAndAnOption())
+    assert not takes_class_input(nn.Sequential(nn.Linear(2, 2)))
+
+
+def test_features_of_an_encoder_of_ones_own() -> None:
+    assert features(nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 5), nn.ReLU())) == 5
+    said = nn.Sequential(nn.Linear(9, 8), nn.Flatten())
+    said.out_features = 8  # type: ignore[assignment]
+    assert features(said) == 8
+    refused(lambda: features(nn.Sequential(nn.Flatten(), nn.ReLU())), "encoder", "out_features")

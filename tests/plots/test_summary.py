@@ -1,0 +1,373 @@
+from __future__ import annotations
+
+import json
+from functools import cache
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from sklearn.datasets import load_digits
+from texts import texts_apart
+from torch import Tensor, nn
+
+from pyro_ssvae.errors import InputError
+from pyro_ssvae.evaluation.evaluate import evaluate
+from pyro_ssvae.labels import AttributeLabels, ClassLabels
+from pyro_ssvae.plots import summary as figures
+
+DIGITS = load_digits()
+LONG = (
+    "walking upstairs with a heavy bag in each hand",
+    "sitting",
+    "standing still in the queue at the post office",
+    "Pneumonoultramicroscopicsilicovolcanoconiosis",
+    "a",
+    "lying down, transition to standing",
+    "cost in $ and £ per $",
+    "snake_case_name_that_goes_on_and_on",
+    "Übergröße",
+    "running",
+)
+
+
+class PcaModel(nn.Module):
+    """A stand-in for a trained model: principal components, nearest class means, noise around them."""
+
+    def __init__(self, x: Tensor, y: Tensor, labels: ClassLabels | AttributeLabels, latent_dim: int = 5) -> None:
+        super().__init__()
+        self.labels, self.latent_dim, self.shape = labels, latent_dim, x.shape[1:]
+        flat = figures.unit_scale(x).flatten(1).float()
+        self.register_buffer("mean", flat.mean(0))
+        self.register_buffer("basis", torch.pca_lowrank(flat, latent_dim, niter=1)[2].T)
+        if isinstance(labels, ClassLabels):
+            means = [flat[y == k].mean(0) if (y == k).any() else flat.mean(0) for k in range(labels.num_classes)]
+        else:
+            means = [flat[y[:, a] == 1].mean(0) for a in range(labels.size)]
+        self.register_buffer("means", torch.stack(means))
+
+    def encode(self, x: Tensor) -> torch.distributions.Normal:
+        loc = (figures.unit_scale(x).flatten(1) - self.mean) @ self.basis.T
+        return torch.distributions.Normal(loc, torch.full_like(loc, 0.1))
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        return (self.encode(x).mean @ self.basis + self.mean).reshape(-1, *self.shape)
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        distance = torch.cdist(figures.unit_scale(x).flatten(1).float(), self.means)
+        return self.labels.probs((distance.mean(-1, keepdim=True) - distance) * 4)
+
+    def generate(self, n: int, y: Tensor | None = None) -> Tensor:
+        if y is None:
+            centre = self.mean.expand(n, -1)
+        elif isinstance(self.labels, ClassLabels):
+            centre = self.means[y]
+        else:
+            centre = torch.stack([self.means[a] * v[a] for v in y for a in (v >= 0).nonzero()[0]])
+        return (centre + torch.randn(n, self.latent_dim) @ self.basis * 0.8).reshape(n, *self.shape)
+
+
+class Plain(PcaModel):
+    predict_proba = property()  # hasattr says no, as for the plain VAE
+
+
+class Classifier(nn.Module):
+    def __init__(self, full: PcaModel) -> None:
+        super().__init__()
+        self.labels, self.predict_proba = full.labels, full.predict_proba
+
+
+@cache
+def digits(names: tuple[str, ...] = (), latent_dim: int = 5) -> tuple[PcaModel, Tensor, Tensor]:
+    x = torch.tensor(DIGITS.images * 15.9, dtype=torch.uint8)[:, None]
+    y = torch.tensor(DIGITS.target)
+    return PcaModel(x, y, ClassLabels(10, names), latent_dim), x, y
+
+
+@cache
+def sensors(classes: int, features: tuple[int, ...]) -> tuple[PcaModel, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    y = torch.arange(400) % classes
+    centres = torch.randn(classes, int(np.prod(features)), generator=generator).cumsum(-1) / 10
+    x = centres[y] + 0.3 * torch.randn(400, centres.shape[1], generator=generator)
+    return PcaModel(x.reshape(400, *features), y, ClassLabels(classes, LONG[:classes]), 5), x.reshape(400, *features), y
+
+
+@cache
+def faces(attributes: int, size: int = 16) -> tuple[PcaModel, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    y = (torch.rand(200, attributes, generator=generator) < 0.3).long()
+    patterns = (
+        torch.rand(attributes, 3, 8, 8, generator=generator)
+        .repeat_interleave(size // 8, 2)
+        .repeat_interleave(size // 8, 3)
+    )
+    x = (torch.einsum("na,achw->nchw", y.float(), patterns) / 3 + 0.1).clamp(0, 1)
+    names = [LONG[i % 10] + ("" if i < 10 else f" {i}") for i in range(attributes)]
+    return PcaModel(x, y, AttributeLabels(names)), (x * 255).byte(), y
+
+
+def tick_words(ax: matplotlib.axes.Axes) -> list[str]:
+    return [label.get_text() for label in ax.get_yticklabels()]
+
+
+def history(epochs: int = 12) -> dict[str, list[float]]:
+    e = np.arange(1, epochs + 1.0)
+    validation = np.where(e % 5 == 0, 1 - 0.5 / e, np.nan)
+    return {
+        "epoch": e.tolist(),
+        "train_loss": (100 / e).tolist(),
+        "validation_loss": (110 / e).tolist(),
+        "train_accuracy": (1 - 0.6 / e).tolist(),
+        "validation_accuracy": validation.tolist(),
+        "train_reconstruction": (80 / e).tolist(),
+        "train_kl_divergence": (20 - 10 / e).tolist(),
+        "baseline": [float("nan")] * epochs,
+        "seconds": e.tolist(),
+    }
+
+
+def test_learning_curves_pair_training_with_validation_and_bridge_gaps() -> None:
+    columns = history()
+    figure = figures.learning_curves(columns)
+    assert [ax.get_title() for ax in figure.axes] == [
+        "loss",
+        "accuracy",
+        "reconstruction (train)",
+        "kl divergence (train)",
+    ]
+    train, validation = figure.axes[1].lines
+    np.testing.assert_array_equal(train.get_ydata(), columns["train_accuracy"])
+    np.testing.assert_array_equal(validation.get_xdata(), [5, 10])
+    assert train.get_linestyle() != validation.get_linestyle()
+    assert train.get_marker() != validation.get_marker()
+    assert texts_apart(figure)
+
+
+def test_learning_curves_need_few_columns() -> None:
+    figure = figures.learning_curves({"loss": [3.0, 2.0, 1.0]})
+    np.testing.assert_array_equal(figure.axes[0].lines[0].get_xdata(), [1, 2, 3])
+    with pytest.raises(InputError, match="no column"):
+        figures.learning_curves({"epoch": [1.0], "loss": [float("nan")]})
+
+
+def test_image_pairs_are_the_images_given() -> None:
+    model, x, y = digits(LONG)
+    x_hat = model.reconstruct(x[:13])
+    figure = figures.reconstructions(x[:13], x_hat, [LONG[k] for k in y[:13]])
+    assert len(figure.axes) == 2
+    first = figure.axes[0].images[0].get_array()
+    low, high = min(0.0, float(x_hat[:10].min())), max(1.0, float(x_hat[:10].max()))
+    for i in (0, 9):
+        expected = (torch.stack([x[i, 0] / 255, x_hat[i, 0]]) - low) / (high - low)
+        np.testing.assert_allclose(first[:8, 9 * i : 9 * i + 8], expected[0], atol=1e-6)
+        np.testing.assert_allclose(first[9:17, 9 * i : 9 * i + 8], expected[1], atol=1e-6)
+    assert (figure.axes[1].images[0].get_array()[:, 27:] == 1).all()  # three pairs in the second row, the rest white
+    assert tick_words(figure.axes[0]) == ["input", "reconstruction"]
+    assert texts_apart(figure)
+
+
+def test_colour_images_keep_their_colours() -> None:
+    _, x, _ = faces(4)
+    shown = figures.reconstructions(x[:2], x[:2] / 255).axes[0].images[0].get_array()
+    np.testing.assert_allclose(shown[:16, 17:33], x[1].permute(1, 2, 0) / 255, atol=1e-6)
+
+
+def test_vectors_are_lines_with_the_reconstruction_on_the_input() -> None:
+    _, x, y = sensors(6, (561,))
+    figure = figures.reconstructions(x[:4], x[:4] + 1, [LONG[k] for k in y[:4]])
+    lines = figure.axes[0].lines
+    assert len(lines) == 8
+    same, moved = lines[0].get_ydata(), lines[4].get_ydata()
+    assert np.corrcoef(same, x[0])[0, 1] > 0.999
+    assert np.ptp(moved - same) < 1e-5
+    assert (moved > same).all()
+    assert [line.get_linestyle() for line in lines[::4]] == ["-", "--"]
+    assert lines[0].get_linewidth() > 2 * lines[4].get_linewidth()
+    assert texts_apart(figure)
+
+
+def test_series_show_their_channels() -> None:
+    _, x, _ = sensors(6, (9, 32))
+    ax = figures.reconstructions(x[:2], x[:2]).axes[0]
+    assert len(ax.lines[0].get_ydata()) == 9 * 32
+    assert "channel" in ax.get_xlabel()
+    assert len(ax.lines) == 4 + 8
+
+
+def test_samples_have_a_named_row_a_class() -> None:
+    model, _, _ = digits(LONG)
+    figure = figures.samples_by_class(model, n_per_class=7)
+    ax = figure.axes[0]
+    words = [word.replace("\n", " ") for word in tick_words(ax)]
+    assert words[1] == "sitting"
+    assert words[9] == "running"
+    assert words[0].startswith("walking upstairs")
+    assert ax.images[0].get_array().shape == (10 * 9 - 1, 7 * 9 - 1)
+    # the rows are the classes asked for: each resembles its own class mean the most
+    rows = ax.images[0].get_array()
+    means = model.means.reshape(10, 8, 8).numpy()
+    for k in range(10):
+        cells = [rows[9 * k : 9 * k + 8, 9 * i : 9 * i + 8] for i in range(7)]
+        scores = [np.corrcoef(np.mean(cells, 0).ravel(), mean.ravel())[0, 1] for mean in means]
+        assert np.argmax(scores) == k
+    assert texts_apart(figure)
+
+
+def test_samples_by_attribute_have_a_row_a_value() -> None:
+    model, _, _ = faces(3)
+    figure = figures.samples_by_class(model, n_per_class=4)
+    assert [word.replace("\n", " ")[-4:] for word in tick_words(figure.axes[0])] == [" = 0", " = 1"] * 3
+    assert figure.axes[0].images[0].get_array().shape == (6 * 17 - 1, 4 * 17 - 1, 3)
+    assert texts_apart(figure)
+
+
+def test_a_model_without_classes_shows_plain_samples() -> None:
+    full, x, y = digits(LONG)
+    plain = Plain(x, y, full.labels)
+    assert set(tick_words(figures.samples_by_class(plain).axes[0])) == {""}
+
+    class Refuses(PcaModel):
+        def generate(self, n: int, y: Tensor | None = None) -> Tensor:
+            if y is not None:
+                raise InputError("no label can be asked for")
+            return super().generate(n)
+
+    assert set(tick_words(figures.samples_by_class(Refuses(x, y, full.labels)).axes[0])) == {""}
+
+
+@pytest.mark.parametrize("latent_dim", [1, 2, 5])
+def test_latent_space_shows_each_class_by_colour_and_marker(latent_dim: int) -> None:
+    model, x, y = digits(LONG, latent_dim)
+    y = y.clone()
+    y[:300] = -1
+    figure = figures.latent_space(model, x, y)
+    ax = figure.axes[0]
+    legend = [text.get_text().replace("\n", " ") for text in ax.get_legend().get_texts()]
+    assert len(legend) == 11
+    assert legend[1] == "sitting"
+    assert legend[-1] == "unknown"
+    assert sum(len(dots.get_offsets()) for dots in ax.collections) == len(x)
+    drawn = {dots.get_label(): dots for dots in ax.collections}
+    if latent_dim == 2:
+        np.testing.assert_allclose(drawn["sitting"].get_offsets(), model.encode(x[y == 1]).mean, atol=1e-5)
+    shapes = {dots.get_paths()[0].vertices.tobytes() for dots in ax.collections[1:]}
+    assert len(shapes) == 10  # told apart without colour
+    assert texts_apart(figure)
+
+
+def test_latent_space_draws_a_panel_an_attribute() -> None:
+    model, x, y = faces(6)
+    figure = figures.latent_space(model, x, y)
+    assert len(figure.axes) == 6
+    assert figure.axes[1].get_title() == "sitting"
+    assert texts_apart(figure)
+    ax = Figure().add_subplot()
+    assert figures.latent_space(model, x, y, attribute="sitting", ax=ax) is ax.figure
+    assert sorted(len(dots.get_offsets()) for dots in ax.collections) == sorted(torch.bincount(y[:, 1]).tolist())
+    with pytest.raises(InputError, match="attribute="):
+        figures.latent_space(model, x, y, ax=ax)
+    with pytest.raises(InputError, match="none of"):
+        figures.latent_space(model, x, y, attribute="standing")
+
+
+def test_latent_space_draws_at_most_2000_points() -> None:
+    model, x, _ = digits()
+    figure = figures.latent_space(model, x.repeat(3, 1, 1, 1))
+    assert sum(len(dots.get_offsets()) for dots in figure.axes[0].collections) == 2000
+
+
+@pytest.mark.parametrize("k", [2, 20, 40])
+def test_confusion_matrix_reads_at_any_size(k: int) -> None:
+    generator = np.random.default_rng(0)
+    counts = np.diag(generator.integers(1000, 10000, k)) + generator.integers(0, 300, (k, k))
+    counts[0, 1] = 0
+    names = [LONG[i % 10] + f" {i}" for i in range(k)]
+    figure = figures.confusion_matrix(counts.tolist(), names)
+    ax = figure.axes[0]
+    np.testing.assert_allclose(ax.images[0].get_array(), counts / counts.sum(1, keepdims=True))
+    numbers = [text.get_text() for text in ax.texts]
+    assert numbers == ([str(v) for v in counts.ravel() if v] if k <= 20 else [])
+    assert [label.get_rotation() for label in ax.get_xticklabels()] == [90] * k
+    assert texts_apart(figure)
+
+
+def test_confusion_matrix_with_an_empty_row() -> None:
+    ax = figures.confusion_matrix([[0, 0], [1, 3]]).axes[0]
+    np.testing.assert_array_equal(ax.images[0].get_array(), [[0, 0], [0.25, 0.75]])
+    assert tick_words(ax) == ["0", "1"]
+
+
+def test_attribute_bars_stand_beside_the_majority_guess() -> None:
+    one = {"accuracy": 0.9, "majority_accuracy": 0.8}
+    none = {"accuracy": None, "majority_accuracy": None}
+    metrics = {"per_attribute": {**dict.fromkeys(LONG, one), "never known": none}}
+    figure = figures.attribute_bars(metrics)
+    ax = figure.axes[0]
+    model, majority = ax.containers
+    assert [bar.get_width() for bar in model] == [0.9] * 10
+    assert [bar.get_width() for bar in majority] == [0.8] * 10
+    assert model[0].get_hatch() != majority[0].get_hatch()
+    assert ax.get_xlim()[0] == 0
+    assert "never known" not in tick_words(ax)
+    assert texts_apart(figure)
+
+
+def test_figures_draw_into_an_axes_of_ones_own() -> None:
+    model, x, y = digits()
+    axes = Figure(figsize=(14, 8), layout="constrained").subplots(2, 2).ravel()
+    assert figures.latent_space(model, x, y, ax=axes[0]) is axes[0].figure
+    assert figures.confusion_matrix(np.eye(10, dtype=int).tolist(), LONG, ax=axes[1]) is axes[0].figure
+    assert figures.samples_by_class(model, ax=axes[2]) is axes[0].figure
+    assert figures.reconstructions(x[:10], model.reconstruct(x[:10]), ax=axes[3]) is axes[0].figure
+    assert texts_apart(axes[0].figure)
+    assert not axes[0].spines["top"].get_visible()
+    assert axes[0].xaxis.label.get_fontsize() == figures.STYLE["axes.labelsize"]
+
+
+def test_names_are_cut_in_the_middle() -> None:
+    assert figures._fit("short", 10) == "short"
+    assert figures._fit("", 10) == ""
+    short = figures._fit("a long common beginning 17", 16)
+    assert len(short) <= 16
+    assert short.startswith("a long")
+    assert short.endswith("17")
+    assert "…" in short
+    lines = figures._fit("one two three four five six seven eight 9", 9, lines=2).split("\n")
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 9
+    assert lines[1].endswith("9")
+    assert figures._fit("x" * 10_000, 8) == "xxxxx…xx"
+
+
+def test_nothing_leaks_and_the_random_state_stays() -> None:
+    before, state = dict(matplotlib.rcParams), torch.get_rng_state()
+    model, x, y = digits()
+    model.train()
+    figures.samples_by_class(model)
+    figures.latent_space(model, x, y)
+    assert dict(matplotlib.rcParams) == before
+    assert model.training
+    assert torch.equal(torch.get_rng_state(), state)
+    assert "matplotlib.pyplot" not in vars(figures)
+    assert not hasattr(figures, "plt")
+
+
+def test_save_all_writes_what_applies(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    model, x, y = digits(LONG)
+    metrics = json.loads(json.dumps(evaluate(model, x, y)))
+    paths = figures.save_all(model, history(), metrics, x, y, tmp_path / "new" / "figures")
+    names = ["learning_curves", "reconstructions", "samples_by_class", "latent_space", "confusion_matrix"]
+    assert [path.name for path in paths] == [f"{name}.png" for name in names]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
+    short = Classifier(model)
+    paths = figures.save_all(short, {"epoch": [], "loss": []}, evaluate(short, x, y), x, y, tmp_path)
+    assert [path.name for path in paths] == ["confusion_matrix.png"]
+
+
+def test_save_all_of_attributes(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    model, x, y = faces(4)
+    paths = figures.save_all(model, None, evaluate(model, x, y), x, None, str(tmp_path))
+    names = ["reconstructions", "samples_by_class", "latent_space", "attribute_bars"]
+    assert [path.name for path in paths] == [f"{name}.png" for name in names]
