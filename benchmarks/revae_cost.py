@@ -32,7 +32,7 @@ def main() -> None:
     options: dict[str, Any] = {"input_shape": (3, 64, 64), "labels": labels, "latent_dim": 45, "likelihood": "laplace"}
     models: dict[str, Any] = {
         "VAE": create_model("vae", **options),
-        "ReVAE, the bound alone": create_model("revae", **BOUND_ALONE, **options),
+        "ReVAE, the bound alone": create_model("revae", **{**options, **BOUND_ALONE}),
         "ReVAE": create_model("revae", **options),
     }
     optimizers = {name: torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True) for name, model in models.items()}

@@ -5,8 +5,8 @@
 Images on which every attribute brightens a patch of its own; CelebA's set-up otherwise: 18 attributes, 45 latents,
 Laplace likelihood. Once at the start and once after some training on 20 % of the labels, it prints for one batch of
 unlabelled rows the trace of the covariance of the gradient of the class head q(y | z_c), over repeated draws, with
-``missing="enumerate"`` and with ``missing="sample"`` (the score function, as of the released Pyro code under
-Trace_ELBO), and how often the sum is the less noisy one. The two have the same mean.
+``label_inference="enumerate"`` and with ``"sample"`` (the score function, as in the released Pyro code under
+Trace_ELBO), and their ratio. The two have the same mean.
 """
 
 from __future__ import annotations
@@ -16,10 +16,14 @@ import argparse
 import pyro
 import torch
 from pyro.infer import SVI
+from pyro.optim import Adam  # type: ignore[attr-defined]
 from torch import Tensor
 
 from pyro_ssvae import AttributeLabels, ReVAE, create_model
+from pyro_ssvae.infer.label_inference import How
 from pyro_ssvae.models.revae import BOUND_ALONE
+
+HOWS: tuple[How, ...] = ("enumerate", "sample")
 
 
 def images(n: int, size: int, attributes: int) -> tuple[Tensor, Tensor]:
@@ -34,9 +38,9 @@ def images(n: int, size: int, attributes: int) -> tuple[Tensor, Tensor]:
     return x.clamp(0, 1), y
 
 
-def head_gradients(vae: ReVAE, x: Tensor, missing: str, draws: int) -> Tensor:
+def head_gradients(vae: ReVAE, x: Tensor, how: How, draws: int) -> Tensor:
     """Gradients of the mean loss with respect to the head's weights and biases: ``[draws, 2 A]``."""
-    vae.missing = missing
+    vae.label_inference.how = how
     head = [vae.head_weight, vae.head_bias]
     found = []
     for _ in range(draws):
@@ -68,19 +72,20 @@ def main() -> None:
     x, y = images(1000, args.size, args.attributes)
     y = torch.where(torch.rand(len(x), 1) < 0.2, y, -1)
     vae.prepare(x, y)
-    svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-3}), loss=vae.objective())
+    svi = SVI(vae.model, vae.guide, Adam({"lr": 1e-3}), loss=vae.objective())
     for steps in (0, args.steps):
-        vae.missing = "enumerate"
+        vae.label_inference.how = "enumerate"
         vae.train()
         for _ in range(steps):
             rows = torch.randint(len(x), (64,))
             svi.step(x[rows], y[rows])
         vae.eval()
         batch = x[: args.rows]
-        variance, mean = {}, {}
-        for missing in ("enumerate", "sample"):
-            found = head_gradients(vae, batch, missing, args.draws)
-            variance[missing], mean[missing] = found.var(0).sum().item(), found.mean(0)
+        variance: dict[How, float] = {}
+        mean: dict[How, Tensor] = {}
+        for how in HOWS:
+            found = head_gradients(vae, batch, how, args.draws)
+            variance[how], mean[how] = found.var(0).sum().item(), found.mean(0)
         error = (variance["sample"] / args.draws) ** 0.5
         print(
             f"after {steps} steps: bound {vae.elbo(batch).mean():.0f} nats, variance enumerate "

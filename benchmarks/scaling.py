@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pyro_ssvae as ps
-from pyro_ssvae.benchmark.steps import SMALL, Case, make, make_data
+from pyro_ssvae.benchmark.cases import SMALL, Case, make, make_data
 
-CASE = Case("augmented", SMALL, 256, "probabilities")
+CASE = Case("augmented", SMALL, 256, "plug-in")
 OPTIONS: dict[str, Any] = {"batch_size": CASE.batch, "augment": "none", "labelled_rows": 0, "progress": False}
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 import pyro_ssvae as ps
-from pyro_ssvae.benchmark.steps import peak_memory, reset_peak_memory
+from pyro_ssvae.benchmark.memory import peak_memory, reset_peak_memory
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("file", type=Path)

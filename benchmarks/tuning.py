@@ -1,4 +1,4 @@
-"""Every model tuned with the same effort: six settings each, judged on validation rows, never on test rows.
+"""Every model tuned with the same effort: six settings each, evaluated on validation rows, never on test rows.
 
 python benchmarks/tuning.py --data digits --labels 50 --steps 600 --seeds 2
 """
@@ -15,11 +15,12 @@ import pyro
 import tyro
 
 import pyro_ssvae as ps
-from pyro_ssvae.labels import AttributeLabels, ClassLabels
 from pyro_ssvae.evaluation.metrics import attribute_metrics, class_metrics
+from pyro_ssvae.experiment.config import DataConfig
+from pyro_ssvae.experiment.data import prepare_data
+from pyro_ssvae.labels import AttributeLabels, ClassLabels
 from pyro_ssvae.studies.cells import Cell
 from pyro_ssvae.studies.methods import learn
-from pyro_ssvae.experiment.run import DataSettings, prepare_data
 
 WEIGHTS = (50.0, 500.0, 5000.0)  # α, of the labels
 PRIOR = {"entropy_weight": (0.0, 20.0)}
@@ -27,6 +28,7 @@ SECOND: dict[str, dict[str, tuple[Any, ...]]] = {
     "augmented": PRIOR,
     "m2": PRIOR,
     "m1+m2": PRIOR,
+    "adgm": PRIOR,
     "diva": PRIOR,
     "mvae": {"subsets": (0, 1)},
     "revae": PRIOR,
@@ -60,18 +62,18 @@ def settings(model: str) -> Iterator[dict[str, Any]]:
 
 def trained(run: Tuning, model: str, options: dict[str, Any], seed: int) -> tuple[float, float]:
     """Accuracy and, of attributes, average precision on the validation rows after one training."""
-    _, part, (x, y) = prepare_data(DataSettings(run.data, run.labels, image_size=run.image_size), seed)
+    _, train_split, (x, y) = prepare_data(DataConfig(run.data, run.labels, image_size=run.image_size), seed)
     pyro.set_rng_seed(seed)
     made: Any = ps.create_model(
-        model, input_shape=part.input_shape, labels=part.labels, latent_dim=run.latent_dim, **options
+        model, input_shape=train_split.input_shape, labels=train_split.labels, latent_dim=run.latent_dim, **options
     )
-    augment = "none" if isinstance(part.labels, AttributeLabels) else "affine"
+    augment = "none" if isinstance(train_split.labels, AttributeLabels) else "affine"
     cell = Cell("tuning", run.data, "", model, run.labels, seed, run.steps, run.batch_size, run.latent_dim, augment)
-    learn(made, cell, part, "auto")
+    learn(made, cell, train_split, "auto")
     probs = made.predict_proba(x)
-    if isinstance(part.labels, ClassLabels):
+    if isinstance(train_split.labels, ClassLabels):
         return class_metrics(probs, y)["accuracy"], float("nan")
-    found = attribute_metrics(probs, y, part.labels.names)
+    found = attribute_metrics(probs, y, train_split.labels.names)
     return found["accuracy"], found["average_precision"]
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pyro
 
 import pyro_ssvae as ps
-from pyro_ssvae.plots.interventions import interventions
 
 
 def main(faces: int = 4000, epochs: int | None = None, out: str = "interventions.png") -> Path:
@@ -23,7 +22,7 @@ def main(faces: int = 4000, epochs: int | None = None, out: str = "interventions
     name = avatars.labels.names[0]
     changed = vae.intervene(x, {name: 1}, num_samples=5)  # [5, 4, 3, 64, 64]: the same faces, five kinds of it each
     print(f"{name} = 1: {list(changed.shape)}; standard deviation of a pixel {changed.std(0).mean():.3f}")
-    interventions(vae, x, y=avatars.y_test[:4]).savefig(out)
+    ps.plots.intervention_table(vae, x, y=avatars.y_test[:4]).savefig(out)
     return Path(out)
 
 

@@ -1,17 +1,27 @@
-"""Semi-supervised variational autoencoders on Pyro, for many data points and few labels."""
+"""Semi-supervised variational autoencoders on Pyro, for many data points and few labels.
 
-from . import data
-from .errors import InputError
-from .evaluation.active_learning import suggest
-from .evaluation.evaluate import anomaly_scores, evaluate
-from .evaluation.posterior import posterior
-from .evaluation.sites import Sites, sites
-from .evaluation.uncertainty import class_posterior, doubts, least_sure
-from .labels import MISSING, AttributeLabels, ClassLabels
-from .models import DIVA, M1, M1M2, M2, MVAE, VAE, AugmentedVAE, Classifier, Model, ReVAE, create_model
-from .models.saving import load, save
-from .plots import summary as figures
-from .train.fit import FitSettings, fit
+Every public name is imported from its room when it is first used, so that ``import pyro_ssvae`` costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from . import data, plots
+    from .errors import InputError
+    from .evaluation.active_learning import query as suggest
+    from .evaluation.evaluate import anomaly_scores, evaluate
+    from .evaluation.posterior import posterior
+    from .evaluation.sites import Sites, sites
+    from .evaluation.uncertainty import class_posterior
+    from .evaluation.uncertainty import most_uncertain as least_sure
+    from .evaluation.uncertainty import uncertainty as doubts
+    from .infer.bounds import elbo, log_likelihood
+    from .labels import MISSING, AttributeLabels, ClassLabels
+    from .models import *  # noqa: F403
+    from .models import DIVA, M1, M1M2, M2, MVAE, VAE, AugmentedVAE, Classifier, Model, ReVAE, create_model
+    from .models.saving import load, save
+    from .train.fit import FitSettings, fit
 
 __all__ = [
     "DIVA",
@@ -35,13 +45,52 @@ __all__ = [
     "create_model",
     "data",
     "doubts",
+    "elbo",
     "evaluate",
-    "figures",
     "fit",
     "least_sure",
     "load",
+    "log_likelihood",
+    "plots",
     "posterior",
     "save",
     "sites",
     "suggest",
 ]
+
+_ROOMS = {
+    "errors": ["InputError"],
+    "evaluation.active_learning": ["suggest"],
+    "evaluation.evaluate": ["anomaly_scores", "evaluate"],
+    "evaluation.posterior": ["posterior"],
+    "evaluation.sites": ["Sites", "sites"],
+    "evaluation.uncertainty": ["class_posterior", "doubts", "least_sure"],
+    "infer.bounds": ["elbo", "log_likelihood"],
+    "labels": ["MISSING", "AttributeLabels", "ClassLabels"],
+    "models": [
+        *("DIVA", "M1", "M1M2", "M2", "MVAE", "VAE", "AugmentedVAE", "Classifier", "Model", "ReVAE"),
+        "create_model",
+    ],
+    "models.saving": ["load", "save"],
+    "train.fit": ["FitSettings", "fit"],
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_NAME_THERE = {"doubts": "uncertainty", "least_sure": "most_uncertain", "suggest": "query"}
+"""Names that their rooms have other words for."""
+
+
+def __getattr__(name: str) -> object:
+    if name in ("data", "plots"):
+        return import_module(f"{__name__}.{name}")
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room = import_module(f"{__name__}.{_ROOM_OF.get(name, 'models')}")  # a further model is known there
+    if name not in _ROOM_OF and name not in room.__all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(room, _NAME_THERE.get(name, name))
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,9 +1,9 @@
-"""A batch that several processes share: sums over all of them, so that N compute what one would.
+"""A batch that several processes share: sums over all of them make the result that of one process.
 
 A loss is a sum over rows, so gradients are summed, not averaged, by one flat all-reduce a step: that serves parameters
 of ``pyro.param``, parameters without a gradient and captured programs, none of which PyTorch's
 ``DistributedDataParallel`` knows. Inside :func:`shared_batch` batch normalisation and running means see the whole
-batch. Without processes nothing here changes anything.
+batch. In a single process nothing changes.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _sharing = False
 _of_one_process = torch.batch_norm
 
 
-def copy_first(tensors: Sequence[Tensor]) -> None:
-    """Give every process the first one's values."""
+def broadcast(tensors: Sequence[Tensor]) -> None:
+    """Copy the first process's values to every process, in place."""
     for tensor in tensors:
         value = tensor.detach().contiguous()
         dist.broadcast(value, 0)
@@ -33,21 +33,21 @@ def copy_first(tensors: Sequence[Tensor]) -> None:
 
 
 def seed_step(seed: int, rank: int, step: int) -> None:
-    """Random numbers that are a step's and a process's own, whatever came before."""
+    """Seed PyTorch's generator by step and process, whatever was drawn before."""
     torch.manual_seed(int(np.random.SeedSequence((seed, rank, step)).generate_state(1, np.uint64)[0] >> 1))
 
 
 def sum_gradients(parameters: Sequence[Tensor], numbers: Tensor) -> Tensor:
-    """Sum every parameter's ``grad`` over the processes (0 where it is None), and some numbers with it.
+    """Sum every parameter's ``grad`` (0 where it is None) and some numbers over the processes.
 
-    :returns: the numbers' sums.
+    :returns: the sums of the numbers.
     """
     sums = numbers.clone()
-    kinds: dict[torch.dtype, list[Tensor]] = {sums.dtype: [sums]}
+    by_dtype: dict[torch.dtype, list[Tensor]] = {sums.dtype: [sums]}
     for p in parameters:
         p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-        kinds.setdefault(p.grad.dtype, []).append(p.grad)
-    for parts in kinds.values():
+        by_dtype.setdefault(p.grad.dtype, []).append(p.grad)
+    for parts in by_dtype.values():
         flat = torch.cat([part.reshape(-1) for part in parts])
         dist.all_reduce(flat)
         for part, summed in zip(parts, flat.split([part.numel() for part in parts])):
@@ -55,7 +55,7 @@ def sum_gradients(parameters: Sequence[Tensor], numbers: Tensor) -> Tensor:
     return sums
 
 
-class _Total(torch.autograd.Function):
+class _AllReduceSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:
         group: Any = dist.group.WORLD
@@ -63,17 +63,17 @@ class _Total(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return total(gradients[0])
+        return all_reduce_sum(gradients[0])
 
 
-def total(own: Tensor) -> Tensor:
-    """The sum of a tensor over the processes that share a batch, through which gradients pass; else the tensor."""
-    return _Total.apply(own) if _sharing else own
+def all_reduce_sum(own: Tensor) -> Tensor:
+    """Return the sum over the processes that share a batch, with its gradient; outside of one the tensor itself."""
+    return _AllReduceSum.apply(own) if _sharing else own
 
 
 @contextmanager
 def shared_batch() -> Iterator[None]:
-    """For a while, this process's rows are a part of a batch that all processes share."""
+    """Within it, this process's rows are a part of a batch that all processes share."""
     global _sharing
     _sharing = True
     try:
@@ -94,7 +94,7 @@ def batch_norm(
     eps: float,
     cudnn: bool,
 ) -> Tensor:
-    """``torch.batch_norm`` with mean and variance over the rows of all processes (PyTorch's own is for GPUs alone).
+    """``torch.batch_norm`` with mean and variance over the rows of all processes (PyTorch's own needs GPUs).
 
     Counts, means and variances are joined, not sums of squares, which would cost precision.
     """
@@ -105,7 +105,7 @@ def batch_norm(
     var, mean = torch.var_mean(values, dims, correction=0) if n else (values.new_zeros(2, x.shape[1])).unbind()
     own = torch.cat([values.new_full((1,), n), mean, var])
     here = torch.arange(dist.get_world_size(), device=x.device) == dist.get_rank()
-    counts, means, vars_ = total(here.unsqueeze(1) * own).split([1, x.shape[1], x.shape[1]], 1)
+    counts, means, vars_ = all_reduce_sum(here.unsqueeze(1) * own).split([1, x.shape[1], x.shape[1]], 1)
     count = counts.detach().sum()
     share = counts.detach() / count
     mean = (share * means).sum(0)

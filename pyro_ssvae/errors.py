@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
 class InputError(ValueError):
     """What a person gave cannot be used; the message is one line that names the place and says what would be right.
 
-    The command line prints the message and exits with status 2; in Python it is a ``ValueError``.
+    The command line prints the message and exits with status 2; in Python it is a ``ValueError``. To those Pyro adds
+    the shapes of the trace that they arise in, by a second line; it is left out.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(re.split(r"\n\s*Trace Shapes:", str(message))[0])
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Protocol, TypedDict, runtime_checkable
 
 import pyro.distributions as dist
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.distributions import constraints
 from torch.nn import functional as F
 
+from .distributions.clamped import MISSING, ClampedBernoulli, clamped_logits
 from .errors import InputError
 
-MISSING = -1
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class ClassLabels:
     """One label a point out of K classes: ``y`` is int64 ``[B]`` with values ``-1, 0 .. K-1``.
 
-    :param num_classes: K. It may exceed the number of classes that have labels (semi-unsupervised).
+    :param num_classes: K, or the names alone. K may exceed the number of classes that have labels
+        (semi-unsupervised).
     :param names: K words, one a class; ``"0" .. "K-1"`` by default.
 
     Example::
@@ -36,7 +36,18 @@ class ClassLabels:
     num_classes: int
     names: Sequence[str] = ()
 
-    def __post_init__(self) -> None:
+    def __init__(self, num_classes: int | Sequence[str], names: Sequence[str] = ()) -> None:
+        if isinstance(num_classes, str):
+            raise InputError(f"ClassLabels: a number or a list of names is needed, not the word {num_classes!r}")
+        if isinstance(num_classes, Sequence):
+            names, num_classes = names or num_classes, len(num_classes)
+        if not isinstance(num_classes, int) or isinstance(num_classes, bool):
+            raise InputError(f"ClassLabels: {num_classes!r}; a number of classes or a list of names is needed")
+        object.__setattr__(self, "num_classes", num_classes)
+        object.__setattr__(self, "names", names)
+        self._check_names()
+
+    def _check_names(self) -> None:
         if self.num_classes < 1:
             raise InputError(f"ClassLabels: {self.num_classes} classes; at least 1 is needed")
         names = tuple(str(name) for name in self.names) or tuple(str(k) for k in range(self.num_classes))
@@ -63,7 +74,9 @@ class ClassLabels:
         """All values of one point's ``y``: int64 ``[K]``."""
         return torch.arange(self.num_classes, device=device)
 
-    def check(self, y: Any, n: int | None = None, device: torch.device | None = None, values: bool = True) -> Tensor:
+    def check(
+        self, y: ArrayLike | None, n: int | None = None, device: torch.device | None = None, values: bool = True
+    ) -> Tensor:
         """Return ``y`` as int64 ``[n]``, all missing where it is None; raise :class:`InputError` naming a wrong row.
 
         :param values: False leaves the values unchecked, which spares a GPU the wait for them.
@@ -75,11 +88,11 @@ class ClassLabels:
         classes = torch.arange(self.num_classes, device=y.device)  # F.one_hot would look at the numbers
         return (y.unsqueeze(-1) == classes).to(torch.get_default_dtype())
 
-    def values(self, y: Tensor, like: Tensor) -> Tensor:
-        """``y`` as :meth:`observed` takes it, with some class where it is missing."""
+    def safe_values(self, y: Tensor, like: Tensor) -> Tensor:
+        """``y`` as :meth:`masked` takes it, with some class where it is missing."""
         return y.clamp_min(0)
 
-    def fill(self, probs: Tensor, y: Tensor) -> Tensor:
+    def impute(self, probs: Tensor, y: Tensor) -> Tensor:
         """The decoder's class input ``[B, K]``: one-hot where ``y`` is known, ``probs`` where it is missing."""
         return torch.where((y == MISSING).unsqueeze(-1), probs, self.encode(y).to(probs))
 
@@ -91,11 +104,11 @@ class ClassLabels:
         """Log-probabilities of the values of each label: ``[..., K]``."""
         return logits.log_softmax(-1)
 
-    def decide(self, probs: Tensor) -> Tensor:
+    def mode(self, probs: Tensor) -> Tensor:
         """The most probable class ``[...]`` of probabilities ``[..., K]``."""
         return probs.argmax(-1)
 
-    def observed(self, logits: Tensor, y: Tensor) -> dist.TorchDistribution:
+    def masked(self, logits: Tensor, y: Tensor) -> dist.TorchDistribution:
         """``Categorical(logits)``, batch shape ``[...]`` from logits ``[..., K]``, that counts known rows of y only."""
         return dist.Categorical(logits=logits).mask(y != MISSING)
 
@@ -118,14 +131,21 @@ class ClassLabels:
         log_left = (left / left.sum()).log() - p.log()
         return (log_left if 0 < len(known) < len(y) else torch.zeros_like(p)).to(prior_logits)
 
-    def given(self, logits: Tensor, y: Tensor) -> dist.TorchDistribution:
+    def clamped(self, logits: Tensor, y: Tensor) -> dist.TorchDistribution:
         """``Categorical(logits)`` where ``y`` is missing, a point mass on ``y`` where it is known.
 
         Enumeration then counts a known row once: ``poutine.mask`` would count it K times, since TraceEnum_ELBO takes
         a masked guide site's weight to be 1 at every enumerated value.
         """
-        known_logits = torch.zeros_like(logits).masked_fill(self.encode(y) == 0, -torch.inf)
-        return dist.Categorical(logits=torch.where((y != MISSING).unsqueeze(-1), known_logits, logits))
+        return dist.Categorical(logits=clamped_logits(logits, y))
+
+    def prior(self, logits: Tensor) -> dist.TorchDistribution:
+        """p(y) of log-probabilities ``[..., K]``."""
+        return dist.Categorical(logits=logits)
+
+    def inputs(self, y: Tensor, like: Tensor) -> Tensor:
+        """What a network takes for a label, ``[..., K]``: one-hot of an integer; a relaxed label is passed on."""
+        return y.to(like) if y.is_floating_point() and y.dim() else self.encode(y.long()).to(like)
 
 
 @dataclass(frozen=True)
@@ -165,7 +185,9 @@ class AttributeLabels:
         a = len(self.names)
         return (torch.arange(2**a, device=device).unsqueeze(-1) >> torch.arange(a, device=device)) & 1
 
-    def check(self, y: Any, n: int | None = None, device: torch.device | None = None, values: bool = True) -> Tensor:
+    def check(
+        self, y: ArrayLike | None, n: int | None = None, device: torch.device | None = None, values: bool = True
+    ) -> Tensor:
         """Return ``y`` as int64 ``[n, A]``; as :meth:`ClassLabels.check`."""
         return _check(y, n, device, self.event_shape, 2, "attribute values", values)
 
@@ -174,11 +196,11 @@ class AttributeLabels:
         dtype = torch.get_default_dtype()
         return torch.where(y == MISSING, torch.tensor(0.5, dtype=dtype, device=y.device), y.to(dtype))
 
-    def values(self, y: Tensor, like: Tensor) -> Tensor:
-        """``y`` as :meth:`observed` takes it, with some value where it is missing."""
+    def safe_values(self, y: Tensor, like: Tensor) -> Tensor:
+        """``y`` as :meth:`masked` takes it, with some value where it is missing."""
         return y.clamp_min(0).to(like)
 
-    def fill(self, probs: Tensor, y: Tensor) -> Tensor:
+    def impute(self, probs: Tensor, y: Tensor) -> Tensor:
         """The decoder's class input ``[B, A]``: 0 or 1 where ``y`` is known, ``probs`` where it is missing."""
         return torch.where(y == MISSING, probs, y.to(probs))
 
@@ -190,11 +212,11 @@ class AttributeLabels:
         """Log-probabilities of the values of each label: ``[..., A, 2]``, for 0 and 1."""
         return F.logsigmoid(torch.stack([-logits, logits], -1))
 
-    def decide(self, probs: Tensor) -> Tensor:
+    def mode(self, probs: Tensor) -> Tensor:
         """1 where the probability exceeds a half."""
         return (probs > 0.5).long()
 
-    def observed(self, logits: Tensor, y: Tensor) -> dist.TorchDistribution:
+    def masked(self, logits: Tensor, y: Tensor) -> dist.TorchDistribution:
         """A independent ``Bernoulli(logits)`` as one event that counts known entries of ``y`` only."""
         return dist.Bernoulli(logits=logits).mask(y != MISSING).to_event(1)
 
@@ -207,58 +229,30 @@ class AttributeLabels:
         """0: of an attribute, missing values are taken to be as frequent as known ones; ``[A, 1]``."""
         return torch.zeros_like(prior_logits).unsqueeze(-1)
 
-    def given(self, logits: Tensor, y: Tensor) -> dist.TorchDistribution:
-        """:class:`PartlyKnownBernoulli`: point masses on the known attributes, Bernoulli on the missing ones."""
-        return PartlyKnownBernoulli(logits, y)
+    def clamped(self, logits: Tensor, y: Tensor) -> dist.TorchDistribution:
+        """:class:`ClampedBernoulli`: point masses on the known attributes, Bernoulli on the missing ones."""
+        return ClampedBernoulli(logits, y)
+
+    def prior(self, logits: Tensor) -> dist.TorchDistribution:
+        """p(y) of logits ``[..., A]``."""
+        return ClampedBernoulli(logits, torch.full_like(logits, MISSING, dtype=torch.long))
+
+    def inputs(self, y: Tensor, like: Tensor) -> Tensor:
+        """What a network takes for attributes, ``[..., A]``: 0 and 1 of integers; relaxed ones are passed on."""
+        return y.to(like) if y.is_floating_point() else self.encode(y).to(like)
 
 
 Labels = ClassLabels | AttributeLabels
 
 
-class PartlyKnownBernoulli(dist.TorchDistribution):
-    """A binary entries as one event, some of them known: ``Π_known 1[v = y] Π_missing Bernoulli(v; logits)``.
-
-    Its support is enumerated jointly (2^A values), because what depends on the attributes (the decoder) depends on
-    all of them at once.
-
-    :param logits: ``[..., A]``.
-    :param y: int64 ``[..., A]``, -1 where missing.
-    """
-
-    arg_constraints: ClassVar[dict[str, Any]] = {"logits": constraints.independent(constraints.real, 1)}
-    support = constraints.independent(constraints.boolean, 1)
-    has_enumerate_support = True
-
-    def __init__(self, logits: Tensor, y: Tensor, validate_args: bool | None = None) -> None:
-        self.logits, self.y = torch.broadcast_tensors(logits, y)
-        super().__init__(self.logits.shape[:-1], self.logits.shape[-1:], validate_args=validate_args)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> PartlyKnownBernoulli:
-        shape = torch.Size(batch_shape) + self.event_shape
-        return PartlyKnownBernoulli(self.logits.expand(shape), self.y.expand(shape), validate_args=False)
-
-    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        drawn = torch.distributions.Bernoulli(logits=self.logits).sample(sample_shape)
-        return torch.where(self.y == MISSING, drawn, self.y.to(drawn.dtype))
-
-    def log_prob(self, value: Tensor) -> Tensor:
-        free = -F.binary_cross_entropy_with_logits(
-            self.logits.expand(torch.broadcast_shapes(self.logits.shape, value.shape)),
-            value.expand(torch.broadcast_shapes(self.logits.shape, value.shape)),
-            reduction="none",
-        )
-        fixed = torch.zeros_like(free).masked_fill(value != self.y, -torch.inf)
-        return torch.where(self.y == MISSING, free, fixed).sum(-1)
-
-    def enumerate_support(self, expand: bool = True) -> Tensor:
-        a = self.event_shape[0]
-        bits = (torch.arange(2**a).unsqueeze(-1) >> torch.arange(a)) & 1
-        values = bits.to(self.logits).reshape((-1,) + (1,) * len(self.batch_shape) + (a,))
-        return values.expand((-1, *self.batch_shape, -1)) if expand else values
-
-
 def _check(
-    y: Any, n: int | None, device: Any, event_shape: tuple[int, ...], size: int, what: str, values: bool
+    y: ArrayLike | None,
+    n: int | None,
+    device: torch.device | None,
+    event_shape: tuple[int, ...],
+    size: int,
+    what: str,
+    values: bool,
 ) -> Tensor:
     if y is None:
         if n is None:
@@ -281,13 +275,33 @@ def _check(
     return checked
 
 
-def describe(labels: Labels) -> dict[str, Any]:
+@runtime_checkable
+class HasLabels(Protocol):
+    """A module that says what its labels mean; None for one without labels."""
+
+    labels: Labels | None
+
+
+def labels_of(module: object) -> Labels | None:
+    """Return what a module's labels mean; None where it does not say so."""
+    labels = module.labels if isinstance(module, HasLabels) else None
+    return labels if isinstance(labels, (ClassLabels, AttributeLabels)) else None
+
+
+class LabelDescription(TypedDict):
+    """Labels ready for JSON."""
+
+    kind: str
+    names: list[str]
+
+
+def describe(labels: Labels) -> LabelDescription:
     """Return what :func:`restore` needs, ready for JSON."""
     kind = "classes" if isinstance(labels, ClassLabels) else "attributes"
     return {"kind": kind, "names": list(labels.names)}
 
 
-def restore(description: dict[str, Any]) -> Labels:
+def restore(description: LabelDescription) -> Labels:
     """Return the labels that :func:`describe` described."""
     names = description["names"]
     return ClassLabels(len(names), names) if description["kind"] == "classes" else AttributeLabels(names)

@@ -1,42 +1,42 @@
-"""The command ``inspect``: what a trained model believes of a point, and which points it is least sure of."""
+"""Show what a model believes of a point, site by site; without --index, the points that it is least sure of.
+
+Example: pyro-ssvae inspect runs/digits-augmented-50 --index 17
+"""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import pandas as pd
-import torch
 import tyro
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor
 
-from ..data.augment import unit_scale
 from ..errors import InputError
-from ..evaluation.posterior import posterior
-from ..evaluation.sites import Sites, sites
-from ..evaluation.uncertainty import class_posterior, least_sure
-from ..experiment.run import OptionalInt, OptionalPath, OptionalStr
-from ..labels import MISSING, ClassLabels
-from ..models import Model
-from ..models.saving import load
-from ..plots import posterior as pictures
-from ..plots.summary import reconstructions
-from .intervene import check, run_data, save_picture
+from .arguments import read
+from .pictures import check, save_picture
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+    from torch import Tensor
+
+    from ..evaluation.sites import Sites
+    from ..labels import Labels
+    from ..models import Model
+
+Beliefs = dict[str, list[float]]
+"""Probabilities of each label, by what gives them: ``q(y | x)``, ``p(y | x)``."""
 
 
 @dataclass(frozen=True)
 class Inspect:
-    """Show what a model believes of a point, site by site; without --index, the points that it is least sure of.
-
-    Example: pyro-ssvae inspect runs/digits-augmented-50 --index 17
-    """
+    """The command's options."""
 
     run: tyro.conf.Positional[Path]
     """The run's folder."""
-    index: OptionalInt = None
+    index: int | None = None
     """The point: a row of the run's test set."""
     train: bool = False
     """Take points of the data's training rows in place of its test set."""
@@ -44,38 +44,75 @@ class Inspect:
     """Let the model see the point's label; by default it does not."""
     n: int = 10
     """Without --index: how many points."""
-    by: OptionalStr = None
+    by: str | None = None
     """Without --index: rank by label, reconstruction or "KL of z" alone."""
     draws: int = 100
     """Draws from the guide, for one point."""
-    out: OptionalPath = None
+    out: Path | None = None
     """The picture's file (.png, .pdf or .svg), which must not exist; by default a new one in the run's figures."""
     seed: int = 0
     """Of the draws."""
 
+    @property
+    def part(self) -> str:
+        """Which points, in words."""
+        return "training" if self.train else "test"
 
-def run_inspect(command: Inspect) -> None:
-    """``pyro-ssvae inspect``."""
-    check(command, n=(1, 1000), draws=(2, 10_000))
-    model = load(command.run)
-    whole = run_data(command.run, model)
-    x, y = (whole.x, whole.y) if command.train else (whole.x_test, whole.y_test)
-    part = "training" if command.train else "test"
-    if command.index is None:
-        list_least_sure(command, model, x, y, part)
+
+def parse(arguments: Sequence[str]) -> Inspect:
+    """Return the options that were typed."""
+    return read("inspect", Inspect, arguments, __doc__)
+
+
+def run(options: Inspect) -> None:
+    """Print the tables, draw the picture and say where it is."""
+    from ..experiment.data import run_data
+    from ..models.saving import load
+
+    check(options, n=(1, 1000), draws=(2, 10_000))
+    model = load(options.run)
+    dataset = run_data(options.run, model)
+    x, y = (dataset.x, dataset.y) if options.train else (dataset.x_test, dataset.y_test)
+    if options.index is None:
+        list_uncertain(options, model, x, y)
         return
-    if not 0 <= command.index < len(x):
-        raise InputError(f"--index: {command.index}; a {part} point from 0 to {len(x) - 1} is needed")
-    rows = slice(command.index, command.index + 1)
-    inspect_point(command, model, x[rows], y[rows], part)
+    if not 0 <= options.index < len(x):
+        raise InputError(f"--index: {options.index}; a {options.part} point from 0 to {len(x) - 1} is needed")
+    rows = slice(options.index, options.index + 1)
+    inspect_point(options, model, x[rows], y[rows])
 
 
-def list_least_sure(command: Inspect, model: Any, x: Tensor, y: Tensor, part: str) -> None:
-    """The points that the model is least sure of, as a table and as a picture."""
+def list_uncertain(options: Inspect, model: Model, x: Tensor, y: Tensor) -> None:
+    """Print the points that the model is least sure of as a table, and draw them."""
+    import torch
+    from rich.console import Console
+
+    from .. import plots
+    from ..data.augment import unit_scale
+    from ..evaluation.uncertainty import most_uncertain
+    from ..explore.view import label_words
+    from ..infer.protocols import Reconstructs
+
     try:
-        found = least_sure(model, x, n=command.n, by=command.by, seed=command.seed)
+        found = most_uncertain(model, x, n=options.n, by=options.by, seed=options.seed)
     except InputError as error:
         raise InputError(f"--{error}" if str(error).startswith("by:") else str(error)) from None
+    Console().print(uncertain_table(found, options.part, [label_words(model.labels, y[i]) for i in found.index]))
+    rows = torch.tensor([int(i) for i in found.index])
+    if isinstance(model, Reconstructs):
+        titles = [f"{i}: {why}" for i, why in zip(found.index, found["why"])]
+        figure = plots.reconstructions(unit_scale(x[rows]), model.reconstruct(x[rows]), titles)
+        print(f"picture: {save_picture(figure, options.out, options.run, 'least_sure')}")
+    print(f"more of one: pyro-ssvae inspect {options.run}{' --train' if options.train else ''} --index {rows[0]}")
+
+
+def uncertain_table(found: pd.DataFrame, part: str, labels: Sequence[str]) -> Table:
+    """Return what :func:`~pyro_ssvae.least_sure` found as a table for people.
+
+    :param labels: of the points found, in words.
+    """
+    from rich.table import Table
+
     table = Table(title=f"{part} points that the model is least sure of", title_justify="left")
     table.caption = (
         "score: standard deviations above the mean of all points; H(y): entropy of q(y | x), "
@@ -91,94 +128,94 @@ def list_least_sure(command: Inspect, model: Any, x: Tensor, y: Tensor, part: st
         table.add_column(word, justify="right", no_wrap=True)
     for word in ("predicted", "or", "label") if predicted else ():
         table.add_column(word)
-    for i, row in found.iterrows():
+    for (i, row), label in zip(found.iterrows(), labels, strict=True):
         cells = [str(i), row["why"], f"{row['score']:.1f}", *(f"{row[name]:.2f}" for name in shown)]
         if predicted:
-            cells += [
-                f"{row['first']} {row['p_first']:.2f}",
-                f"{row['second']} {row['p_second']:.2f}",
-                named(model, y[i]),
-            ]
+            cells += [f"{row['first']} {row['p_first']:.2f}", f"{row['second']} {row['p_second']:.2f}", label]
         table.add_row(*cells)
-    Console().print(table)
-    rows = torch.tensor([int(i) for i in found.index])
-    if hasattr(model, "reconstruct"):
-        titles = [f"{i}: {why}" for i, why in zip(found.index, found["why"])]
-        figure = reconstructions(unit_scale(x[rows]), model.reconstruct(x[rows]), titles)
-        print(f"picture: {save_picture(figure, command.out, command.run, 'least_sure')}")
-    print(f"more of one: pyro-ssvae inspect {command.run}{' --train' if command.train else ''} --index {rows[0]}")
+    return table
 
 
-def inspect_point(command: Inspect, model: Any, x: Tensor, y: Tensor, part: str) -> None:
-    """One point: its label, the trace's sites with the ELBO's terms, and a picture of these and of its latents."""
-    seen = y if command.labelled and model.labels is not None else None
-    if command.labelled and (seen is None or not bool((seen != MISSING).any())):
+def inspect_point(options: Inspect, model: Model, x: Tensor, y: Tensor) -> None:
+    """Print a point's label and the trace's sites with the objective's terms, and draw these and its latents."""
+    from .. import plots
+    from ..evaluation.posterior import posterior
+    from ..evaluation.sites import sites
+    from ..explore.view import label_words
+    from ..labels import MISSING, ClassLabels
+
+    seen = y if options.labelled and model.labels is not None else None
+    if options.labelled and (seen is None or not bool((seen != MISSING).any())):
         raise InputError(
-            f"--labelled: {part} point {command.index} has no label that this model could see; leave it out"
+            f"--labelled: {options.part} point {options.index} has no label that this model could see; leave it out"
         )
-    found = sites(model, x, seen, num_samples=command.draws, seed=command.seed)
-    data = posterior(model, x, seen, num_samples=command.draws, points=[command.index], seed=command.seed)
-    beliefs: dict[str, list[float]] = {}
-    if hasattr(model, "predict_proba"):
-        beliefs["q(y | x)"] = model.predict_proba(x)[0].tolist()
-        if hasattr(model, "log_likelihood"):
-            beliefs["p(y | x)"] = class_posterior(model, x, num_samples=command.draws, seed=command.seed)[0].tolist()
-    title = f"{part} point {command.index}"
-    label = named(model, y[0])
+    found = sites(model, x, seen, num_samples=options.draws, seed=options.seed)
+    data = posterior(model, x, seen, num_samples=options.draws, points=[options.index], seed=options.seed)
+    beliefs = beliefs_of(model, x, options)
+    title = f"{options.part} point {options.index}"
+    label = label_words(model.labels, y[0])
     if label:
-        title += f", labelled {label}" + ("" if command.labelled else " (unseen)")
+        title += f", labelled {label}" + ("" if options.labelled else " (unseen)")
     show_sites(title, found)
-    if beliefs:
-        show_beliefs(model, beliefs, command.draws)
     known: list[int] = []
     if model.labels is not None:
+        if beliefs:
+            show_beliefs(model.labels, beliefs, options.draws)
         classes = isinstance(model.labels, ClassLabels)
         known = [int(y[0])] if classes else [i for i, value in enumerate(y[0].tolist()) if value == 1]
-    figure = pictures.inspection(data, dict(found.terms.iloc[0]), beliefs, known, title)
-    print(f"picture: {save_picture(figure, command.out, command.run, f'inspect_{command.index}')}")
+    names = () if model.labels is None else model.labels.names
+    figure = plots.inspection(data, dict(found.terms.iloc[0]), beliefs, known, title, names=names)
+    print(f"picture: {save_picture(figure, options.out, options.run, f'inspect_{options.index}')}")
 
 
-def named(model: Model, y: Tensor) -> str:
-    """A point's label in words, empty where it is missing."""
-    labels = model.labels
-    if labels is None or bool((y == MISSING).all()):
-        return ""
-    if isinstance(labels, ClassLabels):
-        return str(labels.names[int(y)])
-    return ", ".join(name for name, value in zip(labels.names, y.tolist()) if value == 1) or "none"
+def beliefs_of(model: Model, x: Tensor, options: Inspect) -> Beliefs:
+    """Return the labels' probabilities of one point under the guide and, where x depends on y, under the model."""
+    from ..evaluation.uncertainty import class_posterior
+    from ..infer.protocols import Classifies
+
+    beliefs: Beliefs = {}
+    if isinstance(model, Classifies):
+        beliefs["q(y | x)"] = model.predict_proba(x)[0].tolist()
+        with contextlib.suppress(InputError):
+            beliefs["p(y | x)"] = class_posterior(model, x, num_samples=options.draws, seed=options.seed)[0].tolist()
+    return beliefs
 
 
 def show_sites(title: str, found: Sites) -> None:
     """Print the table of the trace's sites."""
-    table = Table(title=title, title_justify="left", caption="nats; terms sum to the ELBO", caption_justify="left")
+    import pandas as pd
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", caption="nats; terms sum to the objective", caption_justify="left")
     for column in ("site", "kind", "shape"):
         table.add_column(column, no_wrap=True)
     for column in ("log p", "log q", "term"):
         table.add_column(column, justify="right", no_wrap=True)
-
-    def cell(value: Any) -> str:
-        return "" if pd.isna(value) else f"{value:.2f}"
-
     for name, row in found.table.iterrows():
-        numbers = [cell(row[column]) for column in ("log p", "log q", "term")]
+        numbers = ["" if pd.isna(row[column]) else f"{row[column]:.2f}" for column in ("log p", "log q", "term")]
         table.add_row(str(name), row["kind"], row["shape"], *numbers)
     table.add_section()
-    table.add_row("ELBO", found.bound, "", "", "", cell(float(found.elbo[0])))
+    table.add_row("objective", found.bound, "", "", "", f"{float(found.elbo[0]):.2f}")
     Console().print(table)
 
 
-def show_beliefs(model: Model, beliefs: dict[str, list[float]], draws: int) -> None:
+def show_beliefs(labels: Labels, beliefs: Beliefs, draws: int) -> None:
     """Print the most probable labels under the guide and under the generative model."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from ..labels import ClassLabels
+
     caption = f"q: the guide's head; p: the generative model, exact over y, importance-weighted over {draws} draws of z"
     table = Table(caption=caption if len(beliefs) > 1 else None, caption_justify="left")
-    table.add_column("class" if isinstance(model.labels, ClassLabels) else "attribute")
+    table.add_column("class" if isinstance(labels, ClassLabels) else "attribute")
     for word in beliefs:
         table.add_column(word, justify="right")
     columns = list(beliefs.values())
     order = list(range(len(columns[0])))
-    if isinstance(model.labels, ClassLabels):
+    if isinstance(labels, ClassLabels):
         order = sorted(order, key=lambda k: -max(column[k] for column in columns))[:5]
-    assert model.labels is not None
     for k in order:
-        table.add_row(str(model.labels.names[k]), *(f"{column[k]:.3f}" for column in columns))
+        table.add_row(str(labels.names[k]), *(f"{column[k]:.3f}" for column in columns))
     Console().print(table)

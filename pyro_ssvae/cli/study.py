@@ -1,69 +1,65 @@
-"""The command ``study``: from options to a plan, from the plan to cells, from cells to a table, a picture and words."""
+"""Compute a claim of the papers as a table, a picture and an answer in words; what is there is not computed again.
+
+Example: pyro-ssvae study sparse-labels --data mnist --labels 100 600 1000 3000 all --seeds 3
+"""
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING
 
 import tyro
 
 from ..errors import InputError, nearest
-from ..experiment.run import DataSettings, OptionalInt, OptionalPath, OptionalStr, load_data
-from ..studies import STUDIES, Plan, Study
-from ..studies.cells import Cell, read
-from ..studies.methods import choose_methods
-from ..studies.plan import grid
-from ..studies.run import default_jobs, run
-from ..studies.table import FILES, write_all
-from ..train.fit import FitSettings, Interrupted, make_fabric
+from .arguments import read
 
-Words = Annotated[tuple[str, ...], tyro.conf.arg(metavar="STR ...", help_behavior_hint="")]
+if TYPE_CHECKING:
+    from ..data import Dataset
+    from ..studies import Plan, Study
+    from ..studies.cells import Cell
 
 
 @dataclass(frozen=True)
-class StudyCommand:
-    """Compute a claim of the papers as a table, a picture and an answer in words; what is there is not computed again.
-
-    Example: pyro-ssvae study sparse-labels --data mnist --labels 100 600 1000 3000 all --seeds 3
-    """
+class StudyOptions:
+    """The command's options."""
 
     name: tyro.conf.Positional[str]
     """sparse-labels, anomaly, semi-unsupervised, transfer or label-characteristics."""
-    data: OptionalStr = None
+    data: str | None = None
     """As for train; by default digits, for label-characteristics avatars."""
-    labels: Words = ()
+    labels: tuple[str, ...] = ()
     """Numbers of labels: all, 0, counts or fractions; by default the study's own."""
-    models: Words = ()
+    models: tuple[str, ...] = ()
     """Some of the study's models, such as m2 or augmented-enumerate; by default all."""
-    classes: Words = ()
+    classes: tuple[str, ...] = ()
     """The classes that are left out in turn, have no label, or are new; by default the study's choice."""
-    seeds: OptionalInt = None
+    seeds: int | None = None
     """How many seeds, 0 and up; by default 3."""
-    epochs: OptionalInt = None
+    epochs: int | None = None
     """Passes over the training rows, for every model."""
-    steps: OptionalInt = None
+    steps: int | None = None
     """Or batches, for every model; by default 1,000 to 2,000, depending on the points' size."""
-    batch_size: OptionalInt = None
+    batch_size: int | None = None
     """Rows a batch."""
-    latent_dim: OptionalInt = None
+    latent_dim: int | None = None
     """Width of z."""
-    image_size: OptionalInt = None
+    image_size: int | None = None
     """Images are converted to squares of this side."""
-    draws: OptionalInt = None
+    draws: int | None = None
     """Draws of the importance-weighted bound; by default 100."""
-    points: OptionalInt = None
-    """Test points that interventions are judged on; by default 500."""
+    points: int | None = None
+    """Test points that interventions are evaluated on; by default 500."""
     quick: bool = False
     """A small version for a first look, about a minute; other options still count."""
-    jobs: OptionalInt = None
+    jobs: int | None = None
     """Processes; by default one a core (at most 8), on a GPU 1."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda or mps."""
-    out: OptionalPath = None
+    out: Path | None = None
     """The folder of its cells and tables; by default results/NAME, with --quick results/NAME-quick."""
     report: bool = False
     """Compute nothing: the table and the picture of the cells that are there so far."""
@@ -71,75 +67,103 @@ class StudyCommand:
     """No progress, only failures."""
 
 
-def plan_of(command: StudyCommand) -> tuple[Study, Plan]:
-    """The study and its plan, options in place of its own choices.
+PLANNED = (
+    "data", "labels", "classes", "seeds", "epochs", "steps", "batch_size", "latent_dim", "image_size", "draws",
+    "points",
+)  # fmt: skip
+"""Options that take the place of the plan's own choices."""
+COUNTS = ("seeds", "epochs", "steps", "batch_size", "latent_dim", "draws", "points", "jobs")
+
+
+def parse(arguments: Sequence[str]) -> StudyOptions:
+    """Return the options that were typed."""
+    return read("study", StudyOptions, arguments, __doc__)
+
+
+def run(options: StudyOptions) -> int:
+    """Compute what is missing and show what there is; return 0, or 1 where cells failed."""
+    from ..experiment.config import DataConfig
+    from ..experiment.data import load_data
+    from ..studies.plan import grid
+    from ..studies.table import check_folder
+
+    study, plan = plan_of(options)
+    folder = options.out or Path("results") / (study.name + ("-quick" if options.quick else ""))
+    check_folder(folder)
+    dataset = load_data(DataConfig(plan.data, image_size=plan.image_size))
+    cells = grid(study, plan, dataset)
+    if not cells:
+        raise InputError(f"study {study.name}: these models and labels leave nothing to compute")
+    typed = typed_command(options)
+    failed = 0 if options.report else compute(options, study, plan, cells, dataset, folder)
+    return report(study, cells, folder, typed, failed)
+
+
+def plan_of(options: StudyOptions) -> tuple[Study, Plan]:
+    """Return the study and its plan, options in place of its own choices.
 
     :raises InputError: naming the option that cannot be used.
     """
-    if command.name not in STUDIES:
-        raise InputError(f"there is no study {command.name!r}{nearest(command.name, STUDIES)}")
-    for name in ("seeds", "epochs", "steps", "batch_size", "latent_dim", "draws", "points", "jobs"):
-        value, low = getattr(command, name), 2 if name == "batch_size" else 1
+    from ..studies import STUDIES
+    from ..studies.methods import choose_methods
+    from ..train.launch import make_fabric
+    from ..train.settings import FitSettings
+
+    if options.name not in STUDIES:
+        raise InputError(f"there is no study {options.name!r}{nearest(options.name, STUDIES)}")
+    typed = vars(options)
+    for name in COUNTS:
+        value, low = typed[name], 2 if name == "batch_size" else 1
         if value is not None and not low <= value <= 10**9:
             raise InputError(f"--{name.replace('_', '-')}: {value}; a whole number of at least {low} is needed")
-    if command.epochs is not None and command.steps is not None:
+    if options.epochs is not None and options.steps is not None:
         raise InputError("--epochs, --steps: one of the two is needed, not both")
-    study = STUDIES[command.name]
-    methods = choose_methods(command.name, study.methods, command.models)
-    names = (
-        "data", "labels", "classes", "seeds", "epochs", "steps", "batch_size", "latent_dim", "image_size", "draws",
-        "points",
-    )  # fmt: skip
-    given: dict[str, Any] = {name: getattr(command, name) for name in names if getattr(command, name) not in (None, ())}
-    plan = replace(study.quick if command.quick else study.full, methods=methods, **given)
-    if command.epochs is not None:
+    study = STUDIES[options.name]
+    methods = choose_methods(options.name, study.methods, options.models)
+    given = {name: typed[name] for name in PLANNED if typed[name] not in (None, ())}
+    plan = replace(study.quick if options.quick else study.full, methods=methods, **given)
+    if options.epochs is not None:
         plan = replace(plan, steps=None)
-    if command.quick and command.data is not None and not given.keys() & {"classes"}:
+    if options.quick and options.data is not None and not options.classes:
         plan = replace(plan, classes=())  # those of the quick version are of its own data
-    make_fabric(FitSettings(device=command.device))
+    make_fabric(FitSettings(device=options.device))
     return study, plan
 
 
-def run_study(command: StudyCommand) -> int:
-    """``pyro-ssvae study``; returns 0, or 1 where cells failed."""
-    study, plan = plan_of(command)
-    folder = command.out or Path("results") / (study.name + ("-quick" if command.quick else ""))
-    check_folder(folder)
-    whole = load_data(DataSettings(plan.data, image_size=plan.image_size))
-    cells = grid(study, plan, whole)
-    if not cells:
-        raise InputError(f"study {study.name}: these models and labels leave nothing to compute")
-    typed = (
-        shlex.join(["pyro-ssvae", "study", *(word for word in sys.argv[2:] if word != "--report")])
-        if is_own(sys.argv)
-        else command_line(replace(command, report=False))
-    )
-    if command.report:
-        return report(study, cells, folder, typed, 0)
-    missing = [cell for cell in cells if read(folder, cell) is None]
+def compute(options: StudyOptions, study: Study, plan: Plan, cells: list[Cell], dataset: Dataset, folder: Path) -> int:
+    """Compute the cells that the folder lacks; return how many failed."""
+    from ..studies.cells import read as read_cell
+    from ..studies.run import default_jobs
+    from ..studies.run import run as run_cells
+    from ..train.progress import Interrupted
+
+    typed = typed_command(options)
+    missing = [cell for cell in cells if read_cell(folder, cell) is None]
     try:
         (folder / "cells").mkdir(parents=True, exist_ok=True)
         if missing and study.prepare is not None:
-            study.prepare(plan, whole)
-        jobs = command.jobs or default_jobs(command.device, len(missing))
-        if not command.quiet:
+            study.prepare(plan, dataset)
+        jobs = options.jobs or default_jobs(options.device, len(missing))
+        if not options.quiet:
             there = f", {len(cells) - len(missing)} of them there already" if len(missing) < len(cells) else ""
             print(f"{study.name} on {plan.data}: {len(cells)} cells of {cells[0].steps} steps{there}; {jobs} at a time")
-        outcomes = run(study, cells, whole, folder, jobs=jobs, device=command.device, progress=not command.quiet)
+        outcomes = run_cells(
+            study, cells, dataset, folder, jobs=jobs, device=options.device, progress=not options.quiet
+        )
     except Interrupted as stop:
-        paths = write_what_is_there(study, cells, folder, typed)
+        paths = write_finished(study, cells, folder, typed)
         shown = f"; {paths[1]} shows them" if paths else ""
         raise Interrupted(f"{stop}{shown}; to go on: {typed}") from None
     except KeyboardInterrupt:
         raise Interrupted(f"stopped; to go on: {typed}") from None
     except OSError as error:
         raise InputError(f"--out {folder}: it cannot be written to ({error.strerror})") from None
-    return report(study, cells, folder, typed, sum(outcome.error is not None for outcome in outcomes))
+    return sum(outcome.error is not None for outcome in outcomes)
 
 
 def report(study: Study, cells: list[Cell], folder: Path, typed: str, failed: int) -> int:
-    """Write and show what there is."""
-    paths = write_what_is_there(study, cells, folder, typed)
+    """Write and show what there is; return 0, or 1 where cells failed."""
+    paths = write_finished(study, cells, folder, typed)
     if not paths:
         what, there = ("every cell failed", "says where") if failed else ("no cell of it has been computed", "has none")
         raise InputError(f"study {study.name}: {what}; {folder / 'cells'} {there}")
@@ -150,9 +174,12 @@ def report(study: Study, cells: list[Cell], folder: Path, typed: str, failed: in
     return 1 if failed else 0
 
 
-def write_what_is_there(study: Study, cells: list[Cell], folder: Path, typed: str) -> list[Path]:
-    """The files that show the finished cells; none where there is no such cell."""
-    results = [result for cell in cells if (result := read(folder, cell)) is not None]
+def write_finished(study: Study, cells: list[Cell], folder: Path, typed: str) -> list[Path]:
+    """Write the files that show the finished cells, and return their paths; none where there is no such cell."""
+    from ..studies.cells import read as read_cell
+    from ..studies.table import write_all
+
+    results = [result for cell in cells if (result := read_cell(folder, cell)) is not None]
     if not results:
         return []
     try:
@@ -161,26 +188,14 @@ def write_what_is_there(study: Study, cells: list[Cell], folder: Path, typed: st
         raise InputError(f"--out {folder}: it cannot be written to ({error.strerror})") from None
 
 
-def is_own(arguments: list[str]) -> bool:
-    """Whether the process was begun as this command."""
-    return len(arguments) > 1 and arguments[1] == "study"
-
-
-def command_line(command: StudyCommand) -> str:
-    """A command given from Python as one would type it."""
-    words = ["pyro-ssvae", "study", command.name]
-    for name, value in vars(command).items():
-        if name == "name" or value == getattr(StudyCommand, name, None):
+def typed_command(options: StudyOptions) -> str:
+    """Return the command as it was typed, or would be where it is called from Python; without ``--report``."""
+    if sys.argv[1:2] == ["study"]:
+        return shlex.join(["pyro-ssvae", "study", *(word for word in sys.argv[2:] if word != "--report")])
+    words = ["pyro-ssvae", "study", options.name]
+    for name, value in vars(replace(options, report=False)).items():
+        if name == "name" or value == getattr(StudyOptions, name, None):
             continue
         option = f"--{name.replace('_', '-')}"
         words += [option] if value is True else [option, *map(str, value if isinstance(value, tuple) else [value])]
     return shlex.join(words)
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder whose files of the same names are not a study's."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"--out {folder}: it is a file; a folder is needed")
-    there = [name for name in FILES if os.path.lexists(folder / name)]
-    if there and not (folder / "cells").is_dir():
-        raise InputError(f"--out {folder}: it holds a {there[0]} that is no study's; another folder is needed")

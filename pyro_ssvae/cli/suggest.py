@@ -1,86 +1,115 @@
-"""The command ``suggest``: which points to label next, as a file to fill in and a picture to look at."""
+"""List the training points whose labels would teach the model most, as a CSV file to fill in, and as a picture.
+
+Example: pyro-ssvae suggest runs/digits-augmented-50 -n 20
+"""
 
 from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import tyro
 
-from ..data import label_file_text
 from ..errors import InputError
-from ..evaluation.active_learning import suggest
-from ..experiment.run import OptionalPath, check_unchanged, prepare_data, row_names, settings_of, training_rows
-from ..models.saving import load, read_config
-from ..plots import posterior as pictures
-from .intervene import save_picture
+from .arguments import read
+from .pictures import save_picture
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..data import Dataset
+    from ..experiment.config import DataConfig
+    from ..models import Model
 
 
 @dataclass(frozen=True)
 class Suggest:
-    """List the training points whose labels would teach the model most, as a CSV file to fill in, and as a picture.
-
-    Example: pyro-ssvae suggest runs/digits-augmented-50 -n 20
-    """
+    """The command's options."""
 
     run: tyro.conf.Positional[Path]
     """The run's folder."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 20
     """How many points."""
-    out: OptionalPath = None
+    out: Path | None = None
     """The CSV file, which must not exist; by default a new one in the run's folder. The picture lies beside it."""
     seed: int = 0
     """Of the choice."""
 
 
-def run_suggest(command: Suggest) -> None:
-    """``pyro-ssvae suggest``."""
-    path = free_path(command)
-    if not 0 <= command.seed <= 2**32 - 1:
-        raise InputError(f"--seed: {command.seed}; a whole number from 0 to {2**32 - 1} is needed")
-    model = load(command.run)
-    config = read_config(command.run)
-    settings = settings_of(config, command.run)
-    whole, part, _ = prepare_data(settings.source, settings.training.seed, settings.network.classes)
-    if whole.input_shape != model.input_shape:
-        shapes = f"{list(whole.input_shape)}; the model needs {list(model.input_shape)}"
-        raise InputError(f"{settings.source.data}: its points have shape {shapes}")
-    check_unchanged(config, whole, command.run)
-    try:
-        found = suggest(model, part.x, part.y, n=command.n, seed=command.seed)
-    except InputError as error:
-        raise InputError(
-            f"-n: {str(error)[3:]}" if str(error).startswith("n:") else f"{command.run}: {error}"
-        ) from None
+def parse(arguments: Sequence[str]) -> Suggest:
+    """Return the options that were typed."""
+    return read("suggest", Suggest, arguments, __doc__)
+
+
+def run(options: Suggest) -> None:
+    """Write the file and the picture, and say how to go on."""
+    import torch
+
+    from .. import plots
+    from ..data import label_file_text
+    from ..experiment.data import row_names, training_rows
+    from ..models.saving import load
+
+    path = free_path(options)
+    if not 0 <= options.seed <= 2**32 - 1:
+        raise InputError(f"--seed: {options.seed}; a whole number from 0 to {2**32 - 1} is needed")
+    model = load(options.run)
+    source, dataset, split = training_data(options.run, model)
+    found = query(options, model, split)
     chosen = torch.tensor(found.index.to_list())
-    rows, files = training_rows(settings.source, whole)[chosen].tolist(), row_names(settings.source)
+    rows, files = training_rows(source, dataset)[chosen].tolist(), row_names(source)
     names = [str(row) for row in rows] if files is None else [Path(files[row]).name for row in rows]
     guesses = [""] * len(names)
     if "first" in found:
         guesses = [f"{a} {p:.2f}, {b} {q:.2f}" for a, p, b, q in zip(*(found[c] for c in list(found)[1:5]))]
-    figure = pictures.contact_sheet(part.x[chosen], [f"{a}\n{b}".strip() for a, b in zip(names, guesses)])
+    figure = plots.contact_sheet(split.x[chosen], [f"{a}\n{b}".strip() for a, b in zip(names, guesses)])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "x", encoding="utf-8") as file:
-            file.write(label_file_text(rows, part.labels, files))
+            file.write(label_file_text(rows, split.labels, files))
     except OSError as error:
         raise InputError(f"--out {path}: it cannot be written ({error.strerror})") from None
-    picture = save_picture(figure, path.with_suffix(".png"), command.run, "suggest")
+    picture = save_picture(figure, path.with_suffix(".png"), options.run, "suggest")
     print(f"to fill in: {path}\npicture: {picture}")
-    again = ["pyro-ssvae", "train", "--data", settings.source.data, "--labels", settings.source.keep]
-    again += [word for earlier in settings.source.label_file for word in ("--label-file", earlier)]
+    again = ["pyro-ssvae", "train", "--data", source.data, "--labels", source.keep]
+    again += [word for earlier in source.label_file for word in ("--label-file", earlier)]
     print(f"then: {shlex.join([*again, '--label-file', str(path)])}, and the run's other options")
 
 
-def free_path(command: Suggest) -> Path:
-    """Where the file is to be written; nothing may be there, nor where its picture goes."""
+def training_data(run: Path, model: Model) -> tuple[DataConfig, Dataset, Dataset]:
+    """Return where a run's data come from, the data set, and its training part with the labels that the run has."""
+    from ..experiment.config import experiment_of
+    from ..experiment.data import check_shape, check_unchanged, prepare_data
+    from ..models.saving import read_config
+
+    config = read_config(run)
+    settings = experiment_of(config, run)
+    dataset, split, _ = prepare_data(settings.source, settings.training.seed)
+    check_shape(model, dataset, settings.source.data)
+    check_unchanged(config, dataset, run)
+    return settings.source, dataset, split
+
+
+def query(options: Suggest, model: Model, split: Dataset) -> pd.DataFrame:
+    """Return the points to label next; an error names the command's own option."""
+    from ..evaluation.active_learning import query as choose
+
+    try:
+        return choose(model, split.x, split.y, n=options.n, seed=options.seed)
+    except InputError as error:
+        words = f"-n: {str(error)[3:]}" if str(error).startswith("n:") else f"{options.run}: {error}"
+        raise InputError(words) from None
+
+
+def free_path(options: Suggest) -> Path:
+    """Return where the file is to be written; nothing may be there, nor where its picture goes."""
     numbers = (f"-{i}" if i > 1 else "" for i in range(1, 1_000_000))
-    names = (command.run / f"suggest{number}.csv" for number in numbers)
-    path = command.out or next(p for p in names if not any(map(os.path.lexists, (p, p.with_suffix(".png")))))
+    names = (options.run / f"suggest{number}.csv" for number in numbers)
+    path = options.out or next(p for p in names if not any(map(os.path.lexists, (p, p.with_suffix(".png")))))
     if path.suffix.lower() != ".csv":
         raise InputError(f"--out {path}: a name that ends in .csv is needed")
     for taken in (path, path.with_suffix(".png")):

@@ -5,7 +5,8 @@
 """
 
 from .arrays import load_npz
-from .avatars import Factors, avatar_factors
+from .avatar_labels import Factors
+from .avatars import avatar_factors
 from .dataset import Dataset, digest, fingerprint
 from .folder import load_folder, training_files
 from .label_file import add_labels, label_file_text

@@ -130,7 +130,7 @@ def read_header(file: IO[bytes], size: int, where: str) -> tuple[tuple[int, ...]
 
 
 def _points(array: np.ndarray, where: str) -> Tensor:
-    """Images (uint8, or float32 in [0, 1]) ``[N, C, H, W]``, or float32 series or vectors."""
+    """Return images (uint8, or float32 in [0, 1]) ``[N, C, H, W]``, or float32 series or vectors."""
     if array.dtype.kind == "U":
         raise InputError(f"{where}: text; numbers are needed")
     if array.ndim not in (2, 3, 4) or array.size == 0:
@@ -172,7 +172,7 @@ def _pixels(array: np.ndarray, where: str) -> Tensor:
 
 
 def _labels(arrays: dict[str, np.ndarray], n: int, n_test: int, path: Path) -> tuple[Tensor, Tensor, Labels]:
-    """``y [n]`` or ``[n, A]``, ``y_test`` likewise, and what they mean."""
+    """Return ``y [n]`` or ``[n, A]``, ``y_test`` likewise, and what they mean."""
     names = _names(arrays.get("names"), path)
     given: dict[str, np.ndarray] = {name: arrays[name] for name in ("y", "y_test") if name in arrays}
     for name, array in given.items():
@@ -226,7 +226,7 @@ def _words(
 
 
 def _texts(array: np.ndarray, where: str) -> list[str]:
-    """Text as Python's; refused where it is no valid Unicode (NumPy doesn't look, and Python trips over it later)."""
+    """Return text as Python's; refuse what is no valid Unicode (NumPy doesn't look, and Python trips over it later)."""
     try:
         codes = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))).view(np.uint32)
         if codes.max(initial=0) <= sys.maxunicode:
@@ -237,7 +237,7 @@ def _texts(array: np.ndarray, where: str) -> list[str]:
 
 
 def _whole(array: np.ndarray, most: int, where: str) -> Tensor:
-    """Labels -1 to ``most`` as int64."""
+    """Return labels -1 to ``most`` as int64."""
     what = f"labels are whole numbers from 0 to {most}, and -1 for missing"
     if array.ndim == 2:
         what = "attributes are 0, 1, and -1 for missing (classes are [N], not [N, A])"

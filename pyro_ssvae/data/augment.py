@@ -45,7 +45,7 @@ def affine(
 
 
 def unit_scale(x: Tensor) -> Tensor:
-    """uint8 pixels as numbers in [0, 1]; all else as it is."""
+    """Return uint8 pixels as numbers in [0, 1]; all else as it is."""
     return x / 255 if x.dtype == torch.uint8 else x
 
 

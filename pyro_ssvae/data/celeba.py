@@ -11,8 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from ..errors import InputError
@@ -88,7 +86,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _partition(content: bytes, path: Path) -> dict[str, int]:
-    """The split of each image: rows of a file's name and 0, 1 or 2."""
+    """Return the split of each image, from rows of a file's name and 0, 1 or 2."""
     split: dict[str, int] = {}
     for number, line in enumerate(_lines(content, path), 1):
         cells = line.split()
@@ -104,7 +102,7 @@ def _partition(content: bytes, path: Path) -> dict[str, int]:
 
 
 def _attributes(content: bytes, path: Path, chosen: Sequence[str], files: list[str]) -> np.ndarray:
-    """The chosen attributes as 0 and 1, ``[N, A]``: a line with N, one of names, and a row of -1 and 1 an image."""
+    """Return the chosen attributes as 0 and 1, ``[N, A]``, from the lines of the file."""
     lines = _lines(content, path)
     if len(lines) < 2 or not lines[0].strip().isdecimal() or int(lines[0]) != len(lines) - 2:
         raise InputError(f"{path}: line 1 must say how many images follow below the names ({max(len(lines) - 2, 0)})")
@@ -139,7 +137,7 @@ def _lines(content: bytes, path: Path) -> list[str]:
 
 
 def _pixels(folder: Path, paths: list[Path], size: tuple[int, int], digest: str) -> Tensor:
-    """All images as uint8 ``[N, 3, *size]``, from the kept file where there is one."""
+    """Return all images as uint8 ``[N, 3, *size]``, from the kept file where there is one."""
     shape = (len(paths), 3, *size)
     total = int(np.prod(shape, dtype=object))
     check_bytes(total, f"{folder}: {len(paths)} images of {size[0]} x {size[1]}")
@@ -162,7 +160,7 @@ def _pixels(folder: Path, paths: list[Path], size: tuple[int, int], digest: str)
 
 
 def _open(path: Path, shape: tuple[int, ...]) -> Tensor | None:
-    """A kept file, read as needed; what is written to the tensor stays in memory. None where it is absent or cut."""
+    """Return a kept file, read as needed (writes to the tensor stay in memory); None where it is absent or cut."""
     try:
         array = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError, EOFError):
@@ -171,7 +169,9 @@ def _open(path: Path, shape: tuple[int, ...]) -> Tensor | None:
 
 
 def _decode(paths: list[Path], size: tuple[int, int]) -> Iterator[np.ndarray]:
-    """The images in order, some at a time."""
+    """Yield the images in order, some at a time."""
+    from rich.console import Console
+    from rich.progress import track
 
     def one(path: Path) -> np.ndarray:
         if not path.is_file():

@@ -16,9 +16,9 @@ KINDS = {2: "vectors", 3: "series", 4: "images"}
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Points and labels, whole, as their source has them; :func:`~pyro_ssvae.data.hide_labels` hides some.
+    """Points and all labels that their source has; :func:`~pyro_ssvae.data.hide_labels` hides some.
 
-    :param name: what it is called in tables and figures.
+    :param name: its name in tables and plots.
     :param x: training points: images ``[N, C, H, W]``, uint8 or float32 in [0, 1]; series ``[N, C, T]`` or vectors
         ``[N, D]``, float32.
     :param y: int64 ``[N]`` or ``[N, A]``, -1 where missing.
@@ -68,7 +68,7 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def digest(*tensors: Tensor, also: str = "") -> str:
-    """A SHA-256 of the words ``also`` and of tensors with rows: their values, shapes and dtypes."""
+    """Return a SHA-256 of the words ``also`` and of tensors with rows: their values, shapes and dtypes."""
     made = hashlib.sha256(also.encode())
     for tensor in tensors:
         made.update(f"{tensor.dtype} {list(tensor.shape)}".encode())

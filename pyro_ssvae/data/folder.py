@@ -40,7 +40,7 @@ def load_folder(folder: Path, *, image_size: ImageSize = None) -> Dataset:
 
 
 def _listed(folder: Path) -> tuple[Table, list[Path]]:
-    """``labels.csv``, and the file of each of its rows."""
+    """Return ``labels.csv``, and the file of each of its rows."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     if not (folder / CSV).is_file():
@@ -65,7 +65,7 @@ def _listed(folder: Path) -> tuple[Table, list[Path]]:
 
 
 def training_images(folder: Path) -> tuple[list[Path], Tensor, Labels]:
-    """The files of :func:`load_folder`'s training rows, their labels and what these mean, without any pixel.
+    """Return the files of :func:`load_folder`'s training rows, their labels and what these mean, without any pixel.
 
     :raises InputError: naming the file or the row.
     """
@@ -76,13 +76,13 @@ def training_images(folder: Path) -> tuple[list[Path], Tensor, Labels]:
 
 
 def training_files(folder: Path) -> list[str]:
-    """The names of the images of :func:`load_folder`'s training rows, in their order."""
+    """Return the names of the images of :func:`load_folder`'s training rows, in their order."""
     table = _table(folder)
     return [table.files[i] for i in _split(table.y, table.test, folder)[0].tolist()]
 
 
 def _table(folder: Path) -> Table:
-    """What ``labels.csv`` says; a link out of the folder is refused, since messages quote what they refuse."""
+    """Read ``labels.csv``; refuse a link out of the folder, since messages quote what they refuse."""
     _check_within(folder / CSV, os.path.realpath(folder), str(folder))
     return read_labels_csv(folder / CSV)
 
@@ -94,7 +94,7 @@ def _check_within(path: Path, root: str, where: str) -> None:
 
 
 def _split(y: Tensor, test: Tensor | None, folder: Path) -> tuple[Tensor, Tensor]:
-    """Rows of the training and of the test split."""
+    """Return the rows of the training and of the test split."""
     if test is None or not bool(test.any()):
         if len(y) < 2:
             raise InputError(f"{folder / CSV}: 1 row; at least 2 are needed, since one is held out for the test")
@@ -105,7 +105,7 @@ def _split(y: Tensor, test: Tensor | None, folder: Path) -> tuple[Tensor, Tensor
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """All files in and below the folder by relative name, in order; linked folders are not entered.
+    """Return all files in and below the folder by relative name, in order; linked folders are not entered.
 
     A name from ``labels.csv`` is only ever looked up here, so none can lead elsewhere.
     """
@@ -127,7 +127,7 @@ def _is_image(path: Path) -> bool:
 
 
 def _read(paths: list[Path], size: tuple[int, int] | None, where: str) -> np.ndarray:
-    """The images as uint8 ``[N, C, *size]``: first all headers, then, within bounds, all pixels."""
+    """Return the images as uint8 ``[N, C, *size]``: first all headers, then, within bounds, all pixels."""
     _check_files(paths, where)
     headers = [inspect(path) for path in paths]
     grey = all(is_grey for is_grey, _ in headers)

@@ -100,7 +100,7 @@ def _text(path: Path) -> str:
 
 
 def _numbers(path: Path) -> np.ndarray:
-    """A table of numbers, float32 ``[N, D]``; the message names the first line that doesn't fit."""
+    """Return a table of numbers, float32 ``[N, D]``; raise :class:`InputError` naming the first line that differs."""
     lines = [line for line in _text(path).splitlines() if line.strip()]
     if not lines:
         raise InputError(f"{path}: empty; lines of numbers are needed")

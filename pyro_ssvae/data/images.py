@@ -6,15 +6,18 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..errors import InputError
 from .checks import check_bytes, reason, shown
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MAX_PIXELS = 64_000_000
 """Most pixels an image file may have (8,000 x 8,000); a larger one is refused before it is decoded."""
@@ -59,7 +62,7 @@ def resize(x: Tensor, image_size: ImageSize) -> Tensor:
 
 
 def _centre(height: int, width: int, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Top, left, bottom and right of the largest centred part with the proportions of ``size``."""
+    """Return top, left, bottom and right of the largest centred part with the proportions of ``size``."""
     cut_h = max(min(height, round(width * size[0] / size[1])), 1)
     cut_w = max(min(width, round(height * size[1] / size[0])), 1)
     top, left = (height - cut_h) // 2, (width - cut_w) // 2
@@ -83,6 +86,8 @@ def decode(path: Path, *, grey: bool, size: tuple[int, int]) -> np.ndarray:
 
     :raises InputError: the file is cut short or damaged, or has floating-point pixels.
     """
+    from PIL import Image, ImageOps
+
     with _opened(path) as image:
         if image.mode == "F":
             raise InputError(f"{path}: floating-point pixels; save it with 8 or 16 bits")
@@ -98,20 +103,24 @@ def decode(path: Path, *, grey: bool, size: tuple[int, int]) -> np.ndarray:
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
 
-def _flat(image: Image.Image) -> Image.Image:
-    """An image of 8 bits a channel without transparency."""
+def _flat(image: Image) -> Image:
+    """Return the image with 8 bits a channel and without transparency."""
+    from PIL.Image import alpha_composite, fromarray, new
+
     if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.int64)
-        return Image.fromarray((deep // 257).clip(0, 255).astype(np.uint8))
+        return fromarray((deep // 257).clip(0, 255).astype(np.uint8))
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return alpha_composite(new("RGBA", image.size, "white"), image)
     return image
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """A lazily opened image file of at most :data:`MAX_PIXELS`."""
+def _opened(path: Path) -> Iterator[Image]:
+    """Open an image file of at most :data:`MAX_PIXELS`, its pixels unread."""
+    from PIL import Image, UnidentifiedImageError
+
     too_large = f"{path}: more than {MAX_PIXELS:,} pixels; make the image smaller"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's own size warning comes above our bound

@@ -17,7 +17,7 @@ from .labels_csv import file_key, read_attributes, read_rows
 
 
 def label_file_text(rows: Sequence[int], labels: Labels, files: Sequence[str] | None = None) -> str:
-    """The CSV file for some rows of the training points, its labels left to be filled in.
+    """Return the CSV file for some rows of the training points, its labels left to be filled in.
 
     A header, and a line a point: its row under ``index``, or its file under ``file`` in the form of ``labels.csv``,
     then an empty cell under ``label``, or under each attribute.
@@ -38,9 +38,9 @@ def add_labels(path: Path, y: Tensor, rows: Tensor, labels: Labels, files: Seque
 
     A filled cell wins over what ``y`` has; an empty one changes nothing.
 
-    :param y: labels of the training part, ``[n]`` or ``[n, A]``.
-    :param rows: int64 ``[n]``: which rows of the whole data's training points the part has.
-    :param files: the files of all of the whole data's training points, of a folder's data.
+    :param y: labels of the training split, ``[n]`` or ``[n, A]``.
+    :param rows: int64 ``[n]``: the rows of the data set's training points that the split has.
+    :param files: the files of all of the data set's training points, of a folder's data.
     :raises InputError: naming the row of the file.
     """
     header, lines = read_rows(path)
@@ -71,7 +71,7 @@ def add_labels(path: Path, y: Tensor, rows: Tensor, labels: Labels, files: Seque
 
 
 def _row(path: Path, line: int, cell: str, of_row: dict[int, int], of_file: dict[str, int] | None) -> int:
-    """Which row of the training part a line of the file means."""
+    """Return the row of the training split that a line of the file names."""
     if of_file is None:
         number = cell.strip()
         if not number.isdecimal():

@@ -92,7 +92,7 @@ def file_key(name: str, where: str) -> str:
 
 
 def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header and, with their numbers, the rows that are not blank."""
+    """Return the header and, with their numbers, the rows that are not blank."""
     content = read_bytes(path, MAX_CSV_BYTES)
     try:
         text = content.decode("utf-8-sig")
@@ -123,6 +123,7 @@ def _is_test(cell: str, row: int, path: Path) -> bool:
 
 
 def read_attributes(cells: Sequence[str], columns: dict[str, int], row: int, path: Path) -> list[int]:
+    """Return a row's attributes, 0, 1 or -1 for missing; raise :class:`InputError` naming the cell that is neither."""
     for name, i in columns.items():
         if cells[i].strip() not in _VALUES:
             raise InputError(

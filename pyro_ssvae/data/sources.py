@@ -10,7 +10,8 @@ from pathlib import Path
 from ..errors import InputError, nearest
 from ..labels import AttributeLabels
 from .arrays import load_npz
-from .avatars import Factors, avatar_factors, load_avatars
+from .avatar_labels import Factors
+from .avatars import avatar_factors, load_avatars
 from .celeba import load_celeba
 from .checks import hint, shown
 from .dataset import Dataset
@@ -79,7 +80,7 @@ def _load(name: str | Path, root: Path, image_size: ImageSize) -> Dataset:
 
 
 def _choose(dataset: Dataset, attributes: Sequence[str]) -> Dataset:
-    """The data set with these attributes alone, in this order."""
+    """Return the data set with these attributes alone, in this order."""
     names = list(dataset.labels.names)
     if not isinstance(dataset.labels, AttributeLabels):
         raise InputError(f"--attributes: {dataset.name} has classes, not attributes; leave the option out")
@@ -92,7 +93,7 @@ def _choose(dataset: Dataset, attributes: Sequence[str]) -> Dataset:
 
 
 def _own(path: Path, name: str, image_size: ImageSize) -> Dataset:
-    """A person's own file or folder."""
+    """Return the data of a person's own file or folder."""
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
     except (OSError, ValueError):  # too long, or with a null character
@@ -109,5 +110,5 @@ def _own(path: Path, name: str, image_size: ImageSize) -> Dataset:
 
 
 def factors_of(name: str) -> tuple[Factors, Factors] | None:
-    """The true factors of a data set's training and test points; None where nobody knows them."""
+    """Return the true factors of a data set's training and test points; None where nobody knows them."""
     return avatar_factors(name) if name.partition(":")[0] == "avatars" else None

@@ -1,4 +1,4 @@
-"""Which rows are tested on, which labels are shown: splits and hidden labels, each fixed by its seed."""
+"""Splits of the rows, and hidden labels, each fixed by its seed."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def split_rows(y: Tensor, *, fraction: float = TEST_FRACTION, seed: int = 0) -> 
 
 
 def _shares(counts: Tensor, fraction: float, n: int) -> list[int]:
-    """Rows to hold out of each stratum: the largest remainders are rounded up, one row at least is left in each."""
+    """Return the rows to hold out of each stratum: the largest remainders are rounded up, at least one row stays."""
     quota = counts.double() * fraction
     shares = torch.minimum(quota.floor().long(), counts - 1)
     wanted = min(max(round(fraction * n), 1), n - 1)
@@ -125,7 +125,7 @@ def _shares(counts: Tensor, fraction: float, n: int) -> list[int]:
 
 
 def _balanced(y: Tensor, candidates: Tensor, count: int, names: Sequence[str], generator: torch.Generator) -> Tensor:
-    """Rows of ``count`` labels, the same number of each class as long as it has any left."""
+    """Return rows of ``count`` labels, the same number of each class as long as it has any left."""
     present = y[candidates].unique()
     if 0 < count < len(present):
         raise InputError(
@@ -147,7 +147,7 @@ def _balanced(y: Tensor, candidates: Tensor, count: int, names: Sequence[str], g
 
 
 def _count(keep: str | int | float, known: int) -> int:
-    """How many of the ``known`` labels ``keep`` stands for."""
+    """Return how many of the ``known`` labels ``keep`` stands for."""
     wrong = InputError(f"--labels {shown(keep)}: 'all', 0, a count such as 50 or a fraction such as 0.2 is needed")
     if isinstance(keep, str):
         if keep.strip().lower() == "all":
@@ -170,7 +170,7 @@ def _count(keep: str | int | float, known: int) -> int:
 
 
 def _class(labels: Labels, name: str, option: str) -> int:
-    """The number of a class; :class:`InputError` naming ``option`` where there is none of that name."""
+    """Return the number of a class; raise :class:`InputError` naming ``option`` where there is none of that name."""
     if isinstance(labels, AttributeLabels):
         raise InputError(f"{option}: the data has attributes ({', '.join(labels.names[:5])}); classes are needed")
     if str(name) not in labels.names:

@@ -6,8 +6,8 @@ import gzip
 import math
 import socket
 import zlib
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -98,8 +98,8 @@ def read_idx(path: Path) -> Tensor:
     return torch.from_numpy(np.frombuffer(content, np.uint8).reshape(shape).copy())
 
 
-def _read(file: Any, size: int) -> bytes:
-    """So many bytes, or as many as there are; no more memory is taken than the file fills, whatever it claims."""
+def _read(file: BufferedIOBase, size: int) -> bytes:
+    """Read ``size`` bytes, or as many as there are, and take no more memory than the file fills, whatever it claims."""
     content = bytearray()
     while piece := file.read(min(size - len(content), 2**20)):
         content += piece
@@ -107,7 +107,7 @@ def _read(file: Any, size: int) -> bytes:
 
 
 def _find(folder: Path, file: str) -> Path | None:
-    """The plain or the gzipped file, whichever is there."""
+    """Return the plain or the gzipped file, whichever is there."""
     return next((path for path in (folder / file, folder / f"{file}.gz") if path.is_file()), None)
 
 

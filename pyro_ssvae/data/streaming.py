@@ -1,4 +1,4 @@
-"""Points that stay in their files: each batch is read when its turn is near, so that memory holds a few batches."""
+"""Points that stay in their files: batches are read shortly before their turn, so that memory holds a few of them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import DTypeLike
 from torch import Tensor
 
 from ..errors import InputError
@@ -21,19 +22,23 @@ from .arrays import read_header, read_npz
 from .folder import training_images
 from .images import decode
 
-IN_MEMORY = 2**30  # arrays of at most so many bytes are read whole, and lie on the device
-READERS, AHEAD = 2, 4  # threads, and batches that they read ahead; files and image decoders let go of Python's lock
+IN_MEMORY = 2**30  # bytes of an array, up to which it is read whole and lies on the device
+READERS, AHEAD = 2, 4  # threads, and batches that they read ahead; files and image decoders release Python's lock
+
+Rows: TypeAlias = Tensor | np.ndarray | slice | int
 
 
 class Streamed:
-    """What :func:`~pyro_ssvae.fit` needs of a tensor ``[N, ...]``, read from files: ``x[rows]`` and :meth:`stream`.
+    """A tensor ``[N, ...]`` read from files, as :func:`~pyro_ssvae.fit` takes it: ``x[rows]`` and :meth:`stream`.
 
-    :param read: rows, an int64 array, to an array ``[len(rows), ...]``; called in threads.
-    :param shape: of the whole.
+    :param read: function of an int64 array of rows that returns an array ``[len(rows), ...]``; called in threads.
+    :param shape: of all points.
     :param name: of the file or folder.
     """
 
-    def __init__(self, read: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...], dtype: Any, name: str) -> None:
+    def __init__(
+        self, read: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...], dtype: DTypeLike, name: str
+    ) -> None:
         self.read, self.shape, self.name = read, torch.Size(shape), name
         self.dtype = torch.uint8 if dtype == np.uint8 else torch.get_default_dtype()
 
@@ -43,12 +48,18 @@ class Streamed:
     def dim(self) -> int:
         return len(self.shape)
 
-    def to(self, device: Any) -> Streamed:
-        """Files stay where they are."""
+    def to(self, device: torch.device) -> Streamed:
+        """Return itself: files stay where they are."""
         return self
 
-    def __getitem__(self, rows: Any) -> Tensor:
-        """These points, as a tensor; raise :class:`InputError` naming the first that is not finite."""
+    def subset(self, rows: Tensor) -> Streamed:
+        """Return the points of some rows, which stay in their files too."""
+        chosen = rows.cpu().numpy()
+        dtype = np.uint8 if self.dtype == torch.uint8 else np.float32
+        return Streamed(lambda some: self.read(chosen[some]), (len(chosen), *self.shape[1:]), dtype, self.name)
+
+    def __getitem__(self, rows: Rows) -> Tensor:
+        """Return some points as a tensor; raise :class:`InputError` naming the first that is not finite."""
         rows = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
         chosen = rows if isinstance(rows, np.ndarray) else np.atleast_1d(np.arange(len(self))[rows])
         points = torch.as_tensor(self.read(chosen)).to(self.dtype)
@@ -60,12 +71,12 @@ class Streamed:
         return points[0] if isinstance(rows, int) else points
 
     def sample(self, numbers: int = 20_000_000) -> Tensor:
-        """Rows drawn at random, of so many numbers at most in all, in order."""
+        """Return rows drawn at random, in order, of at most ``numbers`` values in all."""
         n = max(2, min(len(self), numbers // math.prod(self.shape[1:])))
         return self[np.sort(np.random.default_rng(0).choice(len(self), n, replace=False))]
 
     def stream(self, order: Tensor) -> Iterator[Tensor]:
-        """The batches of rows ``order [steps, B]``, in turn."""
+        """Yield the batches of rows ``order [steps, B]``, in turn."""
         pool, ahead = ThreadPoolExecutor(READERS), deque[Future[Tensor]]()
         try:
             for rows in order.cpu().numpy():
@@ -78,18 +89,19 @@ class Streamed:
             pool.shutdown(cancel_futures=True)
 
 
-def batches_of(x: Any, order: Tensor, device: torch.device) -> Iterator[Tensor]:
-    """The points of rows ``order [steps, B]``, on the device: where they lie there, by indexing."""
+def batches_of(x: Tensor | Streamed, order: Tensor, device: torch.device) -> Iterator[Tensor]:
+    """Yield the points of rows ``order [steps, B]``, on the device; a tensor lies there already."""
     if isinstance(x, Streamed):
         yield from (batch.to(device) for batch in x.stream(order))
     else:
         yield from (x[rows] for rows in order)
 
 
-def open_points(x: Any, input_shape: tuple[int, ...] | None) -> tuple[Any, Any, Labels | None]:
-    """Points by the path of their file or folder, or in NumPy's memory map; what is small, as an array.
+def open_points(x: object, input_shape: tuple[int, ...] | None) -> tuple[object, object, Labels | None]:
+    """Return points by the path of their file or folder, or in NumPy's memory map; a small array is read whole.
 
-    :returns: the points, and labels and their meaning where the source has them.
+    :returns: the points (anything but a path or a memory map as it is), and labels and their meaning where the source
+        has them.
     :raises InputError: naming the path.
     """
     if isinstance(x, np.memmap):
@@ -124,7 +136,7 @@ def open_points(x: Any, input_shape: tuple[int, ...] | None) -> tuple[Any, Any, 
 
 
 def mapped(path: Path, name: str) -> np.ndarray | None:
-    """An array of an npz file, mapped into memory where it is not compressed; None where it is not there."""
+    """Return an array of an npz file, mapped into memory where it is not compressed; None where it is absent."""
     with zipfile.ZipFile(path) as archive:
         if f"{name}.npy" not in archive.namelist():
             return None
@@ -142,12 +154,12 @@ def mapped(path: Path, name: str) -> np.ndarray | None:
 
 
 def streamed_map(x: np.memmap) -> Streamed:
-    """A memory map's rows by reading its file: pages that were mapped once would count as this process's memory."""
+    """Return a memory map's rows, read from its file: mapped pages would count as this process's memory."""
     if not x.flags.c_contiguous or x.filename is None:
         raise InputError("x: a memory map of rows that do not lie one after another; np.save(file, x) makes it one")
-    whole: Any = x._mmap  # type: ignore[attr-defined]
+    mapping: mmap.mmap = x._mmap  # type: ignore[attr-defined]
     begin = x.offset - x.offset % mmap.ALLOCATIONGRANULARITY
-    begin += x.ctypes.data - np.frombuffer(whole, np.uint8).ctypes.data
+    begin += x.ctypes.data - np.frombuffer(mapping, np.uint8).ctypes.data
     path, shape, dtype, size = Path(x.filename), x.shape, x.dtype, x[0].nbytes
 
     def read(rows: np.ndarray) -> np.ndarray:

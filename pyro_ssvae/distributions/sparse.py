@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
+from torch.types import _size
 
 
 def sparsemax(logits: Tensor) -> Tensor:
@@ -30,7 +31,8 @@ class SparseCategorical(dist.TorchDistribution):
     """A categorical distribution whose ``enumerate_support`` holds, a row, its non-zero classes only.
 
     With S the largest number of non-zero classes of any row, the support is ``[S, *batch_shape]``. A row with fewer
-    is filled up with classes of probability zero, which TraceEnum_ELBO leaves out of its sums.
+    is filled up with -1, which has probability zero: TraceEnum_ELBO leaves it out of its sums, and no
+    decoder need see it.
 
     :param probs: ``[..., K]`` that sum to 1, zeros allowed.
     """
@@ -46,15 +48,18 @@ class SparseCategorical(dist.TorchDistribution):
     def support(self) -> Any:
         return constraints.integer_interval(0, self.probs.shape[-1] - 1)
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> SparseCategorical:
-        return SparseCategorical(self.probs.expand(torch.Size(batch_shape) + self.probs.shape[-1:]), False)
+    def expand(self, batch_shape: _size, _instance: object = None) -> SparseCategorical:
+        return SparseCategorical(
+            self.probs.expand(torch.Size(batch_shape) + self.probs.shape[-1:]), validate_args=False
+        )
 
-    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:
         return torch.distributions.Categorical(probs=self.probs).sample(sample_shape)
 
     def log_prob(self, value: Tensor) -> Tensor:
         value, probs = torch.broadcast_tensors(value.long().unsqueeze(-1), self.probs)
-        chosen = probs.gather(-1, value[..., :1]).squeeze(-1)
+        value = value[..., :1]
+        chosen = (probs.gather(-1, value.clamp_min(0)) * (value >= 0)).squeeze(-1)
         positive = chosen > 0
         # The inner where keeps log(0) out of the backward pass, where 0 * inf would be NaN.
         return torch.where(positive, torch.where(positive, chosen, 1.0).log(), -torch.inf)
@@ -62,7 +67,8 @@ class SparseCategorical(dist.TorchDistribution):
     def enumerate_support(self, expand: bool = True) -> Tensor:
         # While a program is captured there are no numbers to count, and all K stand for the S.
         width = self.probs.shape[-1] if get_proxy_mode() else int((self.probs > 0).sum(-1).max())
-        return self.probs.topk(width, -1).indices.movedim(-1, 0)
+        top = self.probs.topk(width, -1)
+        return torch.where(top.values > 0, top.indices, -1).movedim(-1, 0)
 
 
 class Scattered(dist.TorchDistribution):
@@ -84,17 +90,23 @@ class Scattered(dist.TorchDistribution):
     def support(self) -> Any:
         return self.base.support
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Scattered:
+    def expand(self, batch_shape: _size, _instance: object = None) -> Scattered:
         if torch.Size(batch_shape) != self.batch_shape:
             raise ValueError(f"Scattered: batch shape {tuple(self.batch_shape)} is the only one, not {batch_shape}")
         return self
 
-    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:
         drawn = self.base.sample(sample_shape)
         shape = torch.Size(sample_shape) + self.batch_shape + self.event_shape
         result: Tensor = drawn.new_zeros(shape)
         result[(slice(None),) * len(torch.Size(sample_shape)) + (self.place, self.row)] = drawn
         return result
+
+    @property
+    def mean(self) -> Tensor:
+        """The likelihood's mean, 0 at places that were not computed."""
+        some: Tensor = self.base.mean
+        return some.new_zeros(self.batch_shape + self.event_shape).index_put((self.place, self.row), some)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """``[S, B]`` of points ``[B, *event_shape]``."""

@@ -4,26 +4,59 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import roc_auc_score
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..data.augment import unit_scale
 from ..errors import InputError
-from ..labels import MISSING, ClassLabels
+from ..infer import bounds
+from ..infer.batched import batched, checked, evaluating
+from ..infer.pairs import PairLike, as_pair, is_pair
+from ..infer.protocols import Classifies, Encodes, Reconstructs
+from ..infer.traces import has_bound, reconstructed
+from ..labels import MISSING, ClassLabels, Labels, labels_of
+from .bootstrap import Metrics
 from .metrics import attribute_metrics, class_metrics, clustering_metrics, semi_unsupervised_metrics
 
 
+@dataclass(frozen=True)
+class Held:
+    """Held-out points of a pair, and how they are judged."""
+
+    pair: nn.Module
+    x: Tensor
+    y: Tensor
+    """int64 ``[N]`` or ``[N, A]``, -1 for missing; on the CPU."""
+    labels: Labels | None
+    seed: int
+    batch_size: int
+
+    def read(self, fn: Callable[[Tensor], Tensor]) -> Tensor:
+        """``fn`` of some rows at a time, in evaluation mode, on the CPU."""
+        return batched(self.pair, fn, self.x, rows=self.batch_size, seed=self.seed).cpu()
+
+    @property
+    def classes(self) -> int | None:
+        """K; None where the labels are attributes, or there are none."""
+        return self.labels.num_classes if isinstance(self.labels, ClassLabels) else None
+
+    @property
+    def known(self) -> Tensor:
+        """The rows with a known label: bool ``[N]``."""
+        return (self.y != MISSING).reshape(len(self.y), -1).any(-1)
+
+    def rows(self, which: Tensor) -> Held:
+        """Some of the rows."""
+        return replace(self, x=self.x[which.to(self.x.device)], y=self.y[which])
+
+
 def evaluate(
-    model: nn.Module,
-    x: Any,
-    y: Any = None,
+    model: PairLike,
+    x: ArrayLike,
+    y: ArrayLike | None = None,
     *,
     num_samples: int = 100,
     batch_size: int = 500,
@@ -31,8 +64,8 @@ def evaluate(
     likelihood_rows: int | None = 1000,
     known_classes: Sequence[int] | None = None,
     left_out: Sequence[int] | None = None,
-) -> dict[str, Any]:
-    """Return the metrics that the model and the labels allow, ready for JSON (a number that is not finite is None).
+) -> Metrics:
+    """Return the metrics that the pair and the labels allow, ready for JSON (a number that is not finite is None).
 
     ==================== ==========================================================================================
     always               ``rows``: N
@@ -40,153 +73,176 @@ def evaluate(
                          known ones (``n`` rows)
     ``elbo``             mean bound on log p(x), nats a point, all rows
     ``log_likelihood``   mean importance-weighted bound on log p(x) of ``num_samples`` draws, nats a point, over
-                         ``likelihood_rows`` rows drawn at random
+                         ``likelihood_rows`` rows drawn at random by ``seed``
     reconstruction_error mean squared error a pixel or feature, images on [0, 1]
     clustering           k-means on the latent means of all rows, K clusters (classes only)
     semi_unsupervised    where ``known_classes`` leaves out some of y's: :func:`~.metrics.semi_unsupervised_metrics`
     anomaly              AUROC of each of :func:`anomaly_scores` for ``left_out`` classes against the other known rows
     ==================== ==========================================================================================
 
-    The generative metrics never see y. The same call gives the same numbers; the global random state, and every
-    module's training mode, are left as they were.
+    The generative metrics are read off the pair's traces and never see y. The same call gives the same numbers; the
+    global random state, and every module's training mode, are left as they were. Memory is bounded: rows are taken as
+    many at a time as the number of classes allows, and draws one after another.
 
+    :param model: the library's or one's own: a module with ``model`` and ``guide``, or the two as functions. A module
+        without them is judged by the verbs that it has.
     :param x: ``[N, *input_shape]``, uint8 images or floats; tensor or array.
     :param y: ``[N]`` or ``[N, A]``, -1 for missing; None where nothing is known.
-    :param batch_size: rows a call of the model, which draws its ``num_samples`` within that call.
+    :param batch_size: rows a call of ``predict_proba``, ``reconstruct`` and ``encode``.
     :param likelihood_rows: at most so many rows for the importance-weighted bound; None for all.
     :param known_classes: classes that had labels in training; None for all. ``[]`` says that training saw no label:
         then what the model predicts has no agreed meaning, and only matched accuracies are given.
     :param left_out: classes that training never saw. Their rows count in ``anomaly`` and nowhere else.
     :raises InputError: where x is empty, or y does not fit x or the model's labels.
     """
-    x = _inputs(model, x)
-    if not len(x):
-        raise InputError("x: no rows to evaluate on")
-    labels = getattr(model, "labels", None)
-    if labels is None:
-        if y is not None:
-            raise InputError(f"y: {type(model).__name__} has no labels to judge; leave y out")
-        y = torch.full((len(x),), MISSING)
-    else:
-        y = labels.check(y, len(x)).cpu()
-    classes = labels.num_classes if isinstance(labels, ClassLabels) else None
+    held = held_out(as_module(model), x, y, seed, batch_size)
     for name, given in (("known_classes", known_classes), ("left_out", left_out)):
-        wrong = [k for k in given or () if classes is None or not 0 <= k < classes]
+        wrong = [k for k in given or () if held.classes is None or not 0 <= k < held.classes]
         if wrong:
-            raise InputError(f"{name}: {wrong[0]} is none of the model's {classes or 'no'} classes")
-
-    result: dict[str, Any] = {}
+            raise InputError(f"{name}: {wrong[0]} is none of the model's {held.classes or 'no'} classes")
+    result: Metrics = {}
     if left_out:
-        out = torch.isin(y, torch.tensor(list(left_out)))
-        if out.any() and ((y != MISSING) & ~out).any():
-            judged = y != MISSING
-            scores = anomaly_scores(model, x[judged], batch_size=batch_size, seed=seed)
-            aurocs = {name: _auroc(out[judged], score) for name, score in scores.items()}
-            result["anomaly"] = {**aurocs, "n": int(out.sum()), "left_out": sorted({int(k) for k in left_out})}
-        x, y = x[~out], y[~out]
-        if not len(x):
+        out = torch.isin(held.y, torch.tensor(list(left_out)))
+        result.update(anomaly_metrics(held, out))
+        held = held.rows(~out)
+        if not len(held.x):
             raise InputError("left_out: these classes leave no row to evaluate on")
-    result["rows"] = len(x)
+    result["rows"] = len(held.x)
+    result.update(label_metrics(held, known_classes))
+    result.update(generative_metrics(held, num_samples, likelihood_rows))
+    plain = finite(result)
+    assert isinstance(plain, dict)
+    return plain
 
-    def per_row(function: Callable[[Tensor], Tensor], rows: Tensor = x) -> Tensor:
-        return batched(model, function, rows, batch_size=batch_size, seed=seed)
 
-    known = (y != MISSING).reshape(len(y), -1).any(-1)
-    if labels is not None and hasattr(model, "predict_proba") and known.any():
-        probs, y_known = per_row(model.predict_proba, x[known]), y[known]  # type: ignore[arg-type]
-        if known_classes is None or len(known_classes):
-            judge = class_metrics(probs, y_known) if classes else attribute_metrics(probs, y_known, labels.names)
-            result.update(judge)
-        if classes and known_classes is not None and set(y_known.tolist()) - set(known_classes):
-            predicted = probs.argmax(-1)
-            result["semi_unsupervised"] = semi_unsupervised_metrics(predicted, y_known, classes, known_classes)
-    if hasattr(model, "elbo"):
-        result["elbo"] = float(per_row(model.elbo).double().mean())  # type: ignore[arg-type]
-    if hasattr(model, "log_likelihood"):
+def as_module(model: PairLike) -> nn.Module:
+    """Return a module; of two functions, the pair."""
+    return model if isinstance(model, nn.Module) else as_pair(model)
+
+
+def held_out(pair: nn.Module, x: ArrayLike, y: ArrayLike | None, seed: int, batch_size: int) -> Held:
+    """Return the points and labels, checked."""
+    labels = labels_of(pair)
+    if not len(torch.as_tensor(x)):
+        raise InputError("x: no rows to evaluate on")
+    if labels is None and y is not None:
+        raise InputError(f"y: {type(pair).__name__} has no labels to judge; leave y out")
+    points, known = checked(pair, x, y)
+    if known is None:
+        known = torch.full((len(points),), MISSING) if labels is None else labels.check(None, len(points))
+    return Held(pair, points, known.cpu(), labels, seed, batch_size)
+
+
+def anomaly_metrics(held: Held, out: Tensor) -> Metrics:
+    """``anomaly``: the AUROC of each score for the rows ``out`` against the other known ones."""
+    if not (out.any() and (held.known & ~out).any()):
+        return {}
+    judged = held.known
+    scores = anomaly_scores(held.pair, held.x[judged.to(held.x.device)], seed=held.seed)
+    aurocs = {name: auroc(out[judged], score) for name, score in scores.items()}
+    return {"anomaly": {**aurocs, "n": int(out.sum()), "left_out": sorted(set(held.y[out].tolist()))}}
+
+
+def label_metrics(held: Held, known_classes: Sequence[int] | None) -> Metrics:
+    """Metrics of the predictions for the rows with a known label."""
+    pair, labels = held.pair, held.labels
+    if labels is None or not isinstance(pair, Classifies) or not held.known.any():
+        return {}
+    some = held.rows(held.known)
+    probs = some.read(pair.predict_proba)
+    result: Metrics = {}
+    if known_classes is None or len(known_classes):
+        classes = isinstance(labels, ClassLabels)
+        result.update(class_metrics(probs, some.y) if classes else attribute_metrics(probs, some.y, labels.names))
+    if held.classes and known_classes is not None and set(some.y.tolist()) - set(known_classes):
+        found = semi_unsupervised_metrics(probs.argmax(-1), some.y, held.classes, known_classes)
+        result["semi_unsupervised"] = found
+    return result
+
+
+def generative_metrics(held: Held, num_samples: int, likelihood_rows: int | None) -> Metrics:
+    """The bounds, the reconstruction error, and clusters of the latents, as far as the pair has them."""
+    pair, x, result = held.pair, held.x, Metrics()
+    if bounded(pair, x):
+        with evaluating(pair, held.seed):
+            result["elbo"] = float(bounds.elbo(pair, x).double().mean())
         some = x
         if likelihood_rows is not None and likelihood_rows < len(x):
-            some = x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:likelihood_rows]]
-        bound = per_row(lambda part: model.log_likelihood(part, num_samples=num_samples), some)  # type: ignore[operator]
+            order = torch.randperm(len(x), generator=torch.Generator().manual_seed(held.seed))
+            some = x[order[:likelihood_rows].to(x.device)]
+        with evaluating(pair, held.seed):
+            bound = bounds.log_likelihood(pair, some, num_samples=num_samples)
         result["log_likelihood"] = float(bound.double().mean())
         result["log_likelihood_samples"], result["log_likelihood_rows"] = num_samples, len(some)
-    if hasattr(model, "reconstruct"):
-        result["reconstruction_error"] = float(per_row(lambda part: _squared_error(model, part)).double().mean())
-    if hasattr(model, "encode") and classes and known.any():
-        clusters = _kmeans(per_row(lambda part: model.encode(part).mean.flatten(1)), classes, seed)  # type: ignore[operator]
-        result["clustering"] = None if clusters is None else clustering_metrics(clusters[known], y[known], classes)
-    return _plain(result)
+    x_hat = reconstructions(held)
+    if x_hat is not None:
+        result["reconstruction_error"] = float((x - x_hat).square().flatten(1).mean(1).double().mean())
+    if isinstance(pair, Encodes) and held.classes and held.known.any():
+        encodes, known = pair, held.known
+        z = held.read(lambda part: encodes.encode(part).mean.flatten(1))
+        clusters = kmeans(z, held.classes, held.seed)
+        found = None if clusters is None else clustering_metrics(clusters[known], held.y[known], held.classes)
+        result["clustering"] = found
+    return result
 
 
-def anomaly_scores(model: nn.Module, x: Any, *, batch_size: int = 500, seed: int = 0) -> dict[str, Tensor]:
-    """Return scores ``[N]`` in nats, the higher the stranger: ``negative_elbo`` = -ELBO(x) and ``reconstruction`` =
-    -E_q log p(x|z, y), one draw. A model without the method lacks the score; a plain classifier has none."""
-    x = _inputs(model, x)
-    methods = {"negative_elbo": "elbo", "reconstruction": "reconstruction_log_prob"}
-    return {
-        score: -batched(model, getattr(model, method), x, batch_size=batch_size, seed=seed)
-        for score, method in methods.items()
-        if hasattr(model, method)
-    }
-
-
-@contextmanager
-def evaluating(model: nn.Module, seed: int = 0) -> Iterator[None]:
-    """Evaluation mode, no gradients, and random numbers from ``seed``; afterwards all is as it was."""
-    training = {module: module.training for module in model.modules()}
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    model.eval()
+def reconstructions(held: Held) -> Tensor | None:
+    """The points as the pair reconstructs them; None where it does not."""
+    pair, x = held.pair, held.x
+    if isinstance(pair, Reconstructs):
+        return held.read(pair.reconstruct).to(x.device).reshape(x.shape)
+    if not bounded(pair, x):
+        return None
     try:
-        with torch.no_grad(), seeded(device, seed):
-            yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
+        x_hat = held.read(lambda part: reconstructed(pair, part)).to(x.device)
+    except InputError:  # a site x without a mean
+        return None
+    return x_hat if x_hat.shape == x.shape else None
 
 
-@contextmanager
-def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Random numbers from ``seed`` for a while; afterwards the global state is as it was."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also touch devices not in use
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        yield
+def anomaly_scores(model: PairLike, x: ArrayLike, *, seed: int = 0) -> dict[str, Tensor]:
+    """Return scores ``[N]`` in nats, the higher the stranger: ``negative_elbo`` = -ELBO(x) and ``reconstruction`` =
+    -E_q log p(x|z, y), one draw. A plain classifier has none."""
+    pair = as_module(model)
+    points, _ = checked(pair, x)
+    scores = {"negative_elbo": bounds.elbo, "reconstruction": bounds.reconstruction}
+    if not bounded(pair, points):
+        return {}
+    found = {}
+    for name, bound in scores.items():
+        with evaluating(pair, seed):
+            found[name] = -bound(pair, points).cpu()
+    return found
 
 
-def batched(
-    model: nn.Module, function: Callable[[Tensor], Tensor], x: Tensor, *, batch_size: int = 500, seed: int = 0
-) -> Tensor:
-    """``function`` of x, ``batch_size`` rows at a time, while :func:`evaluating`; the results joined on the CPU."""
-    with evaluating(model, seed):
-        return torch.cat([function(part).cpu() for part in x.split(batch_size)])
+def bounded(pair: nn.Module, x: Tensor) -> bool:
+    """Whether the module is a pair that has a bound on log p(x)."""
+    with evaluating(pair, 0):
+        return is_pair(pair) and has_bound(pair, x)
 
 
-def _inputs(model: nn.Module, x: Any) -> Tensor:
-    x = torch.as_tensor(x)
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.get_default_dtype())
-    return x.to(dtype) if x.is_floating_point() else x
+def kmeans(points: Tensor, clusters: int, seed: int) -> Tensor | None:
+    """Return the cluster of each point; None for points that are not finite, of a model that diverged."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
-
-def _squared_error(model: nn.Module, x: Tensor) -> Tensor:
-    x_hat = model.reconstruct(x)  # type: ignore[operator]
-    return (unit_scale(x).to(x_hat) - x_hat.reshape(x.shape)).square().flatten(1).mean(1)
-
-
-def _kmeans(points: Tensor, clusters: int, seed: int) -> Tensor | None:
     if not points.isfinite().all():
-        return None  # a model that diverged
-    kmeans = KMeans(min(clusters, len(points)), n_init=4, random_state=seed)
+        return None
+    fitted = KMeans(min(clusters, len(points)), n_init=4, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a collapsed posterior has fewer distinct means
-        return torch.from_numpy(kmeans.fit_predict(points.double().numpy())).long()
+        return torch.from_numpy(fitted.fit_predict(points.double().numpy())).long()
 
 
-def _auroc(out: Tensor, score: Tensor) -> float | None:
+def auroc(out: Tensor, score: Tensor) -> float | None:
+    """Return the area under the ROC curve; None where a score is not finite."""
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(out.numpy(), score.numpy())) if score.isfinite().all() else None
 
 
-def _plain(value: Any) -> Any:
+def finite(value: object) -> object:
+    """Return metrics with None for what is not finite."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value

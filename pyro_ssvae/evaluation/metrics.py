@@ -1,35 +1,29 @@
-"""What predictions and clusters are worth, as numbers ready for JSON. Every row given here has a known label."""
+"""Metrics of predictions and clusters, as numbers ready for JSON. Every row given here has a known label."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import (
-    adjusted_rand_score,
-    average_precision_score,
-    normalized_mutual_info_score,
-    roc_auc_score,
-)
 from torch import Tensor
+
+from .bootstrap import Metrics
 
 SMALLEST = torch.finfo(torch.float32).eps
 """Probabilities below this count as this in a negative log-likelihood, as in scikit-learn: sparsemax gives zeros."""
 
 
 def confusion_matrix(y: Tensor, predicted: Tensor, size: int) -> Tensor:
-    """Counts int64 ``[K, K]``: row the true class, column the predicted one."""
+    """Return counts int64 ``[K, K]``: row the true class, column the predicted one."""
     return torch.bincount(y * size + predicted, minlength=size * size).reshape(size, size)
 
 
 def calibration_error(confidence: Tensor, hit: Tensor, bins: int = 15) -> float:
-    """Expected calibration error ``Σ_b n_b/n |mean hit_b - mean confidence_b|`` over equal-width bins of confidence.
+    """Return the expected calibration error ``Σ_b n_b/n |mean hit_b - mean confidence_b|`` over bins of equal width.
 
     :param confidence: probabilities ``[n]``.
-    :param hit: ``[n]``, 1 where that came true.
+    :param hit: ``[n]``, 1 where the event happened.
     """
     from torchmetrics.functional.classification import binary_calibration_error  # here, for it imports slowly
 
@@ -37,8 +31,8 @@ def calibration_error(confidence: Tensor, hit: Tensor, bins: int = 15) -> float:
     return float(binary_calibration_error(confidence.double().clamp(0.0, 1.0 - 1e-9), hit.long(), n_bins=bins))
 
 
-def class_metrics(probs: Tensor, y: Tensor) -> dict[str, Any]:
-    """Judge class probabilities ``[n, K]`` against classes ``[n]``.
+def class_metrics(probs: Tensor, y: Tensor) -> Metrics:
+    """Return metrics of class probabilities ``[n, K]`` against classes ``[n]``.
 
     ``balanced_accuracy`` is the mean recall over the classes that occur; ``macro_f1`` the mean F1 over the classes that
     occur or are predicted; ``nll`` the mean of ``-log probs[y]`` in nats; ``calibration_error`` that of the top class.
@@ -46,40 +40,43 @@ def class_metrics(probs: Tensor, y: Tensor) -> dict[str, Any]:
     size = probs.shape[-1]
     probs, top = probs.double(), probs.argmax(-1)
     confusion = confusion_matrix(y, top, size)
-    right, true, said = confusion.diagonal().double(), confusion.sum(1), confusion.sum(0)
-    f1 = 2 * right / (true + said)
+    right, true, predicted = confusion.diagonal().double(), confusion.sum(1), confusion.sum(0)
+    f1 = 2 * right / (true + predicted)
     return {
         "n": len(y),
         "accuracy": float((top == y).double().mean()),
         "balanced_accuracy": float((right / true)[true > 0].mean()),
-        "macro_f1": float(f1[true + said > 0].mean()),
+        "macro_f1": float(f1[true + predicted > 0].mean()),
         "nll": float(-probs.gather(-1, y.unsqueeze(-1)).clamp_min(SMALLEST).log().mean()),
         "calibration_error": calibration_error(probs.amax(-1), top == y),
         "confusion": confusion.tolist(),
     }
 
 
-def attribute_metrics(probs: Tensor, y: Tensor, names: Sequence[str]) -> dict[str, Any]:
-    """Judge attribute probabilities ``[n, A]`` against attributes ``[n, A]``, whose missing entries (-1) don't count.
+def attribute_metrics(probs: Tensor, y: Tensor, names: Sequence[str]) -> Metrics:
+    """Return metrics of attribute probabilities ``[n, A]`` against attributes ``[n, A]``, missing ones (-1) left out.
 
-    Each figure is the mean over the attributes that have it, and ``per_attribute`` holds them one by one.
-    ``majority_accuracy`` is what guessing the test set's commoner value scores. An attribute without a known entry
+    Each metric is the mean over the attributes that have it; ``per_attribute`` holds them one by one.
+    ``majority_accuracy`` is the accuracy of guessing the test set's commoner value. An attribute without a known entry
     has None everywhere, one with a single value None for ``average_precision`` and ``auroc``. ``nll`` is in nats an
     entry; ``calibration_error`` is that of the probability of 1.
     """
     per_attribute = {
-        name: _one_attribute(p[v >= 0], v[v >= 0])
+        name: one_attribute(p[v >= 0], v[v >= 0])
         for name, p, v in zip(names, probs.double().unbind(-1), y.unbind(-1), strict=True)
     }
     keys = ("accuracy", "majority_accuracy", "average_precision", "auroc", "nll", "calibration_error")
-    means: dict[str, Any] = {"n": int((y >= 0).any(-1).sum())}
+    means: Metrics = {"n": int((y >= 0).any(-1).sum())}
     for key in keys:
         known = [one[key] for one in per_attribute.values() if one[key] is not None]
         means[key] = sum(known) / len(known) if known else None
     return {**means, "per_attribute": per_attribute}
 
 
-def _one_attribute(p: Tensor, v: Tensor) -> dict[str, Any]:
+def one_attribute(p: Tensor, v: Tensor) -> Metrics:
+    """Return metrics of the probabilities ``[n]`` of 1 against values ``[n]``."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     empty = dict.fromkeys(("accuracy", "majority_accuracy", "average_precision", "auroc", "nll", "calibration_error"))
     if not len(v):
         return {"n": 0, **empty}
@@ -100,12 +97,14 @@ def _one_attribute(p: Tensor, v: Tensor) -> dict[str, Any]:
 
 
 def match(found: Tensor, y: Tensor, size: int, fixed: Sequence[int] = ()) -> Tensor:
-    """The class that each output stands for, int64 ``[size]``: one-to-one, with the most rows right (Hungarian).
+    """Return the class that each output stands for, int64 ``[size]``: one-to-one, with the most rows right (Hungarian).
 
     :param found: outputs or clusters ``[n]``, ``0 .. size - 1``.
     :param y: classes ``[n]``, ``0 .. size - 1``.
     :param fixed: outputs that stand for themselves; only the other outputs and classes are matched.
     """
+    from scipy.optimize import linear_sum_assignment
+
     free = np.array([k for k in range(size) if k not in set(fixed)], dtype=int)
     counts = confusion_matrix(found, y, size).numpy()[np.ix_(free, free)]
     outputs, classes = linear_sum_assignment(counts, maximize=True)
@@ -115,21 +114,23 @@ def match(found: Tensor, y: Tensor, size: int, fixed: Sequence[int] = ()) -> Ten
 
 
 def agreement(found: Tensor, y: Tensor) -> dict[str, float]:
-    """Normalised mutual information and adjusted Rand index of a partition ``[n]`` with the classes ``[n]``."""
+    """Return normalised mutual information and adjusted Rand index of a partition ``[n]`` with the classes ``[n]``."""
+    from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+
     return {
         "nmi": float(normalized_mutual_info_score(y.numpy(), found.numpy())),
         "ari": float(adjusted_rand_score(y.numpy(), found.numpy())),
     }
 
 
-def clustering_metrics(clusters: Tensor, y: Tensor, size: int) -> dict[str, Any]:
-    """Accuracy of clusters ``[n]`` under the best one-to-one matching with classes ``[n]``, NMI and ARI."""
+def clustering_metrics(clusters: Tensor, y: Tensor, size: int) -> Metrics:
+    """Return NMI, ARI and the accuracy of clusters ``[n]`` under the best one-to-one matching with classes ``[n]``."""
     matching = match(clusters, y, size)
     return {"accuracy": float((matching[clusters] == y).double().mean()), **agreement(clusters, y)}
 
 
-def semi_unsupervised_metrics(predicted: Tensor, y: Tensor, size: int, known: Sequence[int]) -> dict[str, Any]:
-    """Judge predictions ``[n]`` where only the classes ``known`` had labels in training.
+def semi_unsupervised_metrics(predicted: Tensor, y: Tensor, size: int, known: Sequence[int]) -> Metrics:
+    """Return metrics of predictions ``[n]`` where only the classes ``known`` had labels in training.
 
     Outputs of known classes stand for themselves; the others are matched one-to-one to the other classes.
     ``matching[k]`` is the class that output k stands for.

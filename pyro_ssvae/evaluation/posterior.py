@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import xarray as xr
+from numpy.typing import ArrayLike
 from pyro import distributions as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError
-from ..labels import AttributeLabels, ClassLabels
-from .evaluate import evaluating
-from .sites import check_data_of, kind, sampled, traced
+from ..infer.batched import checked, evaluating, once_per_input
+from ..infer.pairs import PairLike, as_pair
+from ..infer.traces import Site, Trace, sampled, traced
+from ..labels import AttributeLabels, ClassLabels, Labels, labels_of
+from .site_terms import kind
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 INPUT_DIMS = {1: ("feature",), 2: ("channel", "step"), 3: ("channel", "row", "column")}
 
 
 def posterior(
-    vae: nn.Module,
-    x: Any,
-    y: Any = None,
+    vae: PairLike,
+    x: ArrayLike,
+    y: ArrayLike | None = None,
     *,
     num_samples: int = 400,
     chains: int | None = None,
-    points: Sequence[Any] | None = None,
+    points: Sequence[Hashable] | None = None,
     seed: int = 0,
 ) -> Any:
     """Draw from the guide at ``x`` (and ``y``), run the model against each draw, and return it all as ArviZ data.
@@ -38,12 +44,14 @@ def posterior(
     ``posterior_predictive`` a draw of each observed site's distribution, at each of these
     ``log_likelihood``       ``log p(x | z, ...)`` of each point at each of these, without the objective's scales
     ``observed_data``        the observed sites; NaN where a label is missing
-    ``constant_data``        what the guide hands to the model as a point mass, such as the class head's logits
+    ``constant_data``        what the guide has as a point mass (a MAP estimate)
     ======================== =======================================================================================
 
     Dimensions: ``chain``, ``draw``; ``point`` (the plate over points), ``attribute`` and ``class`` by name,
     ``channel``, ``row``, ``column`` (or ``step``, ``feature``) of x, ``<site>_dim`` of a latent, and every other
     plate under its own name. Each variable's attribute ``kind`` is that of :func:`~pyro_ssvae.sites`.
+
+    A missing label is drawn from q(y | x) as a label, also where the model is trained with a relaxed one.
 
     These are draws of q(z, y | x), the approximation, not of p(z, y | x); they are independent of each other, and how
     they are dealt to chains means nothing. ``az.loo`` runs, but each point has latents of its own, so that leaving it
@@ -62,7 +70,8 @@ def posterior(
         az.summary(data, var_names="z")
         az.plot_forest(data, var_names="z", coords={"point": [3]})
     """
-    x, y = check_data_of(vae, x, y)
+    pair = as_pair(vae)
+    x, y = checked(pair, x, y)
     if num_samples < 1:
         raise InputError(f"num_samples: {num_samples}; at least 1 is needed")
     chains = chains if chains is not None else 4 if num_samples % 4 == 0 else 1
@@ -71,72 +80,90 @@ def posterior(
     names = list(range(len(x))) if points is None else list(points)
     if len(names) != len(x):
         raise InputError(f"points: {len(names)} names, but x has {len(x)} points; both need the same number")
-    with evaluating(vae, seed):
-        draws = [_one_draw(*traced(vae, x, y)) for _ in range(num_samples)]
-    labels = getattr(vae, "labels", None)
-    coords: dict[str, Any] = {"point": names}
+    with evaluating(pair, seed), once_per_input(pair):
+        draws = [one_draw(*traced(pair, x, y, exact=True)) for _ in range(num_samples)]
+    about = {"model": type(pair).__name__, "num_samples": num_samples, "seed": seed, "library": "pyro_ssvae"}
+    return container(grouped(draws, x, labels_of(pair), names, chains), about)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A site at one draw: what it is, and its value, or what was computed of it."""
+
+    site: Site
+    kind: str
+    value: Tensor
+
+
+Draw = dict[str, dict[str, Value]]  # by group and site
+
+
+def grouped(
+    draws: list[Draw], x: Tensor, labels: Labels | None, names: Sequence[Hashable], chains: int
+) -> dict[str, xr.Dataset]:
+    """Return the draws as one data set a group, every dimension named."""
+    import xarray as xr
+
+    coords: dict[str, Sequence[Hashable]] = {"point": names}
     if labels is not None:
         label = "attribute" if isinstance(labels, AttributeLabels) else "class"
         coords[label] = list(labels.names)
     groups = {}
     for group in draws[0]:
         arrays = {}
-        for name, (site, value) in draws[0][group].items():
-            own = dims(site, value, x, labels, reduced=group == "log_likelihood")
+        for name, first in draws[0][group].items():
+            value, own = first.value, dims(name, first, x, labels, reduced=group == "log_likelihood")
             if group not in ("observed_data", "constant_data"):
-                value = torch.stack([draw[group][name][1] for draw in draws]).unflatten(0, (chains, -1))
+                value = torch.stack([draw[group][name].value for draw in draws]).unflatten(0, (chains, -1))
                 own = ["chain", "draw", *own]
-            arrays[name] = xr.DataArray(value.cpu().numpy(), dims=own, attrs={"kind": site["kind"]})
+            arrays[name] = xr.DataArray(value.cpu().numpy(), dims=own, attrs={"kind": first.kind})
         if arrays:
-            groups[group] = _with_coordinates(xr.Dataset(arrays), coords)
-    if labels is not None and "posterior" in groups:  # the names of y's values, even where no site has one for each
-        groups["posterior"] = groups["posterior"].assign_coords({label: coords[label]})
-    about = {"model": type(vae).__name__, "num_samples": num_samples, "seed": seed, "library": "pyro_ssvae"}
-    return container(groups, about)
+            groups[group] = with_coordinates(xr.Dataset(arrays), coords)
+    holder = "posterior" if "posterior" in groups else "observed_data"
+    if labels is not None and holder in groups:  # the names of y's values, even where no site has one for each
+        groups[holder] = groups[holder].assign_coords({label: coords[label]})
+    return groups
 
 
-def container(groups: dict[str, xr.Dataset], attrs: dict[str, Any]) -> Any:
-    """The groups as the installed ArviZ holds them."""
+def container(groups: dict[str, xr.Dataset], attrs: dict[str, object]) -> Any:
+    """Return the groups as the installed ArviZ holds them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # what ArviZ says of its next version when it is imported
         import arviz as az  # seconds, so only where it is needed
     if int(az.__version__.split(".")[0]) < 1:
         return az.InferenceData(attrs=attrs, **groups)  # type: ignore[arg-type]
+    import xarray as xr
+
     tree = xr.DataTree.from_dict({f"/{name}": group for name, group in groups.items()})
     tree.attrs.update(attrs)
     return tree
 
 
-def _one_draw(p: Any, q: Any) -> dict[str, dict[str, tuple[Any, Tensor]]]:
-    """By group and site: what a site is, and its value at this draw."""
+def one_draw(p: Trace, q: Trace) -> Draw:
+    """Return what each site is, and its value at this draw, by group and site."""
     p, q = sampled(p), sampled(q)
-    found: dict[str, dict[str, tuple[Any, Tensor]]] = {
-        name: {} for name in ("posterior", "posterior_predictive", "log_likelihood", "observed_data", "constant_data")
-    }
+    groups = ("posterior", "posterior_predictive", "log_likelihood", "observed_data", "constant_data")
+    found: Draw = {name: {} for name in groups}
     for name, site in {**q, **p}.items():
         what = kind(p.get(name), q.get(name))
-        about = {"name": name, "kind": what, "stack": site["cond_indep_stack"], "fn": site["fn"]}
-        value = site["value"]
         if what == "deterministic" and name in q:
-            found["constant_data"][name] = about, value
+            found["constant_data"][name] = Value(site, what, site["value"])
         elif what in ("latent", "enumerated", "auxiliary", "deterministic"):
-            found["posterior"][name] = about, value
-        elif what == "observed":
-            known = known_entries(site)
-            if not bool(known.any()):
-                continue  # a label that no point has
+            found["posterior"][name] = Value(site, what, site["value"])
+        elif what == "observed" and bool((known := known_entries(site)).any()):  # else a label that no point has
+            value = site["value"]
             if not bool(known.all()):
                 value = value.to(torch.get_default_dtype()).masked_fill(~known, torch.nan)
             log_prob = site["fn"].log_prob(site["value"])
             some = known.reshape(*log_prob.shape, -1).any(-1)
-            found["observed_data"][name] = about, value
-            found["log_likelihood"][name] = about, log_prob.masked_fill(~some, torch.nan)
-            found["posterior_predictive"][name] = about, site["fn"].sample()
+            found["observed_data"][name] = Value(site, what, value)
+            found["log_likelihood"][name] = Value(site, what, log_prob.masked_fill(~some, torch.nan))
+            found["posterior_predictive"][name] = Value(site, what, site["fn"].sample())
     return found
 
 
-def known_entries(site: Any) -> Tensor:
-    """Which entries of an observed site's value count, by the masks upon it: bool, of the value's shape."""
+def known_entries(site: Site) -> Tensor:
+    """Return which entries of an observed site's value its masks let count: bool, of the value's shape."""
     shape, fn = site["value"].shape, site["fn"]
     masks = [(site["mask"], len(fn.event_shape))]
     while hasattr(fn, "base_dist") and not isinstance(fn, dist.TransformedDistribution):
@@ -150,11 +177,15 @@ def known_entries(site: Any) -> Tensor:
     return known
 
 
-def dims(site: Any, value: Tensor, x: Tensor, labels: Any, *, reduced: bool = False) -> list[str]:
-    """The names of the dimensions of a site's value; ``reduced``: of its log-probability, which lacks the event's."""
-    event = tuple(site["fn"].event_shape)
-    frames = {f.dim: f.name for f in site["stack"] if f.dim is not None}
-    points = [f for f in site["stack"] if f.dim is not None and f.size == len(x)]
+def dims(name: str, found: Value, x: Tensor, labels: Labels | None, *, reduced: bool = False) -> list[str]:
+    """Return the names of the dimensions of a site's value.
+
+    :param reduced: of its log-probability instead, which lacks the event's.
+    """
+    value, site = found.value, found.site
+    event, stack = tuple(site["fn"].event_shape), site["cond_indep_stack"]
+    frames = {f.dim: f.name for f in stack if f.dim is not None}
+    points = [f for f in stack if f.dim is not None and f.size == len(x)]
     over = next((f.dim for f in points if f.name == "data"), points[0].dim if points else None)
     deepest = max((-d for d in frames), default=0)
     if len(event) >= value.dim() and deepest and not reduced:  # pyro.deterministic counts every dimension as the event
@@ -167,8 +198,8 @@ def dims(site: Any, value: Tensor, x: Tensor, labels: Any, *, reduced: bool = Fa
         batch.append("point" if plate is not None and i == over else named.get(plate or "", plate or f"batch{i}"))
     if reduced:
         return batch
-    name, of_label = site["name"], site["name"].partition("_")[0] in ("y", "logits")
-    if event == tuple(x.shape[1:]) and not of_label and site["kind"] == "observed":
+    of_label = name.partition("_")[0] == "y"
+    if event == tuple(x.shape[1:]) and not of_label and found.kind == "observed":
         inside = list(INPUT_DIMS.get(len(event), ()))
     elif len(event) == 1 and of_label and labels is not None and event[0] == len(labels.names):
         inside = ["class" if isinstance(labels, ClassLabels) else "attribute"]
@@ -177,7 +208,7 @@ def dims(site: Any, value: Tensor, x: Tensor, labels: Any, *, reduced: bool = Fa
     return [*batch, *(inside or [f"{name}_dim_{i}" for i in range(len(event))])]
 
 
-def _with_coordinates(data: xr.Dataset, coords: dict[str, Any]) -> xr.Dataset:
-    """Every dimension with its names, or its numbers from 0 on."""
+def with_coordinates(data: xr.Dataset, coords: dict[str, Sequence[Hashable]]) -> xr.Dataset:
+    """Return the data with every dimension's names, or numbers from 0 on."""
     numbers = {name: np.arange(size) for name, size in data.sizes.items()}
     return data.assign_coords({**numbers, **{name: v for name, v in coords.items() if name in data.sizes}})

@@ -6,21 +6,32 @@ Any module with ``model(x, y)`` and ``guide(x, y)``: the library's, or one of on
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import pandas as pd
-import pyro.distributions as dist
 import torch
-from pyro import poutine
-from pyro.distributions.util import scale_and_mask
-from pyro.infer import TraceEnum_ELBO
+from numpy.typing import ArrayLike
+from pyro.infer import ELBO, TraceEnum_ELBO
 from torch import Tensor, nn
 
-from ..data.augment import unit_scale
 from ..errors import InputError
-from ..train.fit import check_data
-from .evaluate import evaluating
+from ..infer.batched import checked, evaluating
+from ..infer.pairs import PairLike, Program, as_pair, programs
+from ..infer.protocols import HasObjective
+from ..infer.subsampled_elbo import Part
+from ..infer.traces import Site, Trace, plate_nesting, sampled, traced
+from .site_terms import SiteTerms
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@runtime_checkable
+class HasParts(Protocol):
+    """An objective that is a sum of several ELBOs: a name, a model, a guide and their arguments each."""
+
+    def parts(self, model: Program, guide: Program, x: Tensor, y: Tensor | None) -> list[Part]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,8 +66,8 @@ class Sites:
         return html
 
 
-def sites(vae: nn.Module, x: Any, y: Any = None, *, num_samples: int = 1, seed: int = 0) -> Sites:
-    """The table of the sites that a pair's ELBO visits at ``x`` and ``y``, in evaluation mode, without gradients.
+def sites(vae: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, num_samples: int = 1, seed: int = 0) -> Sites:
+    """Return the table of the sites that a pair's ELBO visits at ``x`` and ``y``, in evaluation mode.
 
     An enumerated site of the guide enters as the sum that the ELBO has, ``Σ_y q(y) log p(y, ...)``. One that the
     model enumerates and the guide lacks enters with its exact posterior given the draws, ``q(y) = p(y | x, z)``, so
@@ -81,219 +92,72 @@ def sites(vae: nn.Module, x: Any, y: Any = None, *, num_samples: int = 1, seed: 
         s.table  # kind, shape, log p, log q and term of each site
         s.terms.idxmin(axis=1)  # each point's dearest term
     """
-    x, y = check_data_of(vae, x, y)
+    pair = as_pair(vae)
+    points, labels = checked(pair, x, y)
     if num_samples < 1:
         raise InputError(f"num_samples: {num_samples}; at least 1 is needed")
-    with evaluating(vae, seed):
-        p, q = traced(vae, x, y)
-    nest = max((-frame.dim for site in sampled(p).values() for frame in site["cond_indep_stack"]), default=0)
-    plain_elbo = TraceEnum_ELBO(max_plate_nesting=nest, strict_enumeration_warning=False)
-    pair: Any = vae
-    elbo = pair.objective() if hasattr(pair, "objective") else plain_elbo
-    parts = getattr(elbo, "parts", lambda model, guide, x, y: [("", model, guide, (x, y))])
-    draws: list[_Draw] = []
-    with evaluating(vae, seed), warnings.catch_warnings():
+    with evaluating(pair, seed):
+        elbo = objective_of(pair, points, labels)
+        p, q = traced(pair, points, labels)  # nothing enumerated: each site as it is drawn
+    with evaluating(pair, seed), warnings.catch_warnings():
         # Pyro warns that a site may depend on an enumerated one of another plate, which for the ReVAE's x is not so.
         warnings.filterwarnings("ignore", ".*possibly invalid dependency")
-        for _ in range(num_samples):
-            (_, *whole), *further = parts(pair.model, pair.guide, x, y)
-            found = [_Draw(p_s, q_s, elbo, x, y) for p_s, q_s in _traces(elbo, *whole)]
-            for name, *part in further:
-                more = (_Draw(p_s, q_s, elbo, x, y) for p_s, q_s in _traces(elbo, *part))
-                for draw, bound in zip(found, more):
-                    draw.terms[name] = torch.stack(list(bound.terms.values())).sum(0)
-            draws.extend(found)
+        draws = [draw for _ in range(num_samples) for draw in drawn(pair, elbo, points, labels)]
+    return tabulated(draws, {**sampled(q), **sampled(p)}, type(elbo).__name__)
+
+
+def objective_of(pair: nn.Module, x: Tensor, y: Tensor | None) -> ELBO:
+    """Return the pair's own objective, else TraceEnum_ELBO."""
+    if isinstance(pair, HasObjective):
+        return pair.objective()
+    return TraceEnum_ELBO(max_plate_nesting=plate_nesting(pair, x, y), strict_enumeration_warning=False)
+
+
+def drawn(pair: nn.Module, elbo: ELBO, x: Tensor, y: Tensor | None) -> Iterator[SiteTerms]:
+    """Yield one draw of the guide; several where it enumerates one value after another."""
+    model, guide = programs(pair)
+    whole: Part = ("", model, guide, (x, y))
+    first, *further = elbo.parts(model, guide, x, y) if isinstance(elbo, HasParts) else [whole]
+    found = [SiteTerms(p, q, elbo, x, y) for p, q in traces_of(elbo, first)]
+    for part in further:
+        more = (SiteTerms(p, q, elbo, x, y) for p, q in traces_of(elbo, part))
+        for draw, bound in zip(found, more):
+            draw.terms[part[0]] = torch.stack(list(bound.terms.values())).sum(0)
+    yield from found
+
+
+def traces_of(elbo: ELBO, part: Part) -> Iterator[tuple[Trace, Trace]]:
+    """Yield the traces that an ELBO sums, of the model and of the guide."""
+    _, model, guide, arguments = part
+    found: Iterator[tuple[Trace, Trace]] = elbo._get_traces(model, guide, arguments, {})
+    return found
+
+
+def tabulated(draws: list[SiteTerms], places: dict[str, Site], bound: str) -> Sites:
+    """Return the means of several draws.
+
+    :param places: each site at one draw, for its shape and plates.
+    """
+    import pandas as pd
+
     first = draws[0]
 
-    def mean(part: str) -> pd.DataFrame:
-        columns = {name: [getattr(draw, part)[name] for draw in draws] for name in getattr(first, part)}
-        stacked = {name: torch.stack(rows).double().mean(0).cpu().numpy() for name, rows in columns.items()}
-        return pd.DataFrame(stacked, index=pd.RangeIndex(len(x), name="point"))
+    def mean(found: list[dict[str, Tensor]]) -> pd.DataFrame:
+        stacked = {n: torch.stack([d[n] for d in found]).double().mean(0).cpu().numpy() for n in found[0]}
+        return pd.DataFrame(stacked, index=pd.RangeIndex(first.n, name="point"))
 
-    log_p, log_q, terms = mean("log_p"), mean("log_q"), mean("terms")
-    rows = {name: (kind, *place({**sampled(q), **sampled(p)}[name])) for name, kind in first.kinds.items()}
+    log_p, log_q = mean([draw.log_p for draw in draws]), mean([draw.log_q for draw in draws])
+    terms = mean([draw.terms for draw in draws])
+    rows = {name: (kind, *place(places[name])) for name, kind in first.kinds.items()}
     rows |= {name: ("term of the bound", "", "") for name in terms if name not in rows}
     index = pd.Index(list(rows), name="site")
     table = pd.DataFrame(list(rows.values()), columns=["kind", "shape", "plates"], index=index)
     for name, values in (("log p", log_p), ("log q", log_q), ("term", terms)):
         table[name] = values.mean().reindex(table.index)
-    return Sites(table, log_p, log_q, terms, type(elbo).__name__)
+    return Sites(table, log_p, log_q, terms, bound)
 
 
-def check_data_of(vae: nn.Module, x: Any, y: Any) -> tuple[Tensor, Tensor | None]:
-    """``x`` and ``y`` as :func:`~.fit.fit` takes them, one point or more, as tensors where the model is."""
-    x, checked = check_data(vae, x, y, least=1)
-    p = next((p for p in vae.parameters() if p.is_floating_point()), torch.zeros(()))
-    x = unit_scale(x).to(p)
-    return x, None if y is None else checked.to(p.device)
-
-
-def _traces(elbo: Any, model: Any, guide: Any, args: tuple[Any, ...]) -> list[tuple[Any, Any]]:
-    """The traces that an ELBO sums, of the model and of the guide."""
-    return list(elbo._get_traces(model, guide, args, {}))
-
-
-class _Draw:
-    """The sites at one draw of the guide: ``log_p``, ``log_q`` and ``terms``, each by name ``[B]``."""
-
-    def __init__(self, p: Any, q: Any, elbo: Any, x: Tensor, y: Tensor | None) -> None:
-        p.compute_log_prob()
-        q.compute_log_prob()
-        self.n, self.p, self.q = len(x), sampled(p), sampled(q)
-        used = [f.dim for site in self.everything for f in site["cond_indep_stack"] if f.dim is not None]
-        self.nest = max([-dim for dim in used], default=0)
-        values = {name: site for name, site in {**self.p, **self.q}.items() if "_enumerate_dim" in site["infer"]}
-        self.dims = {site["infer"]["_enumerate_dim"]: name for name, site in values.items()}
-        self.exact = self._posteriors([name for name in values if name not in self.q])
-        self.kinds = {name: kind(self.p.get(name), self.q.get(name)) for name in {**self.p, **self.q}}
-        own = getattr(elbo, "terms", None)
-        self.log_p = {name: self._a_point(site, unscaled(site)) for name, site in self.p.items()}
-        self.log_q = {name: self._a_point(site, unscaled(site)) for name, site in self.q.items()}
-        self.log_q |= {", ".join(group): self._a_point(self.p[group[0]], log_q) for group, log_q, _ in self.exact}
-        self.terms = dict(own(p, q, x, y)) if own is not None else self._terms()
-
-    @property
-    def everything(self) -> list[Any]:
-        return [*self.p.values(), *self.q.values()]
-
-    def _terms(self) -> dict[str, Tensor]:
-        terms: dict[str, Tensor] = {}
-
-        def add(name: str, value: Tensor) -> None:
-            terms[name] = terms[name] + value if name in terms else value
-
-        for name, site in self.p.items():
-            scale = next((s for group, _, s in self.exact if self._exact_dims(group) & self._depends(site)), None)
-            log_p = site["log_prob"] if scale is None else unscaled(site) * scale
-            add(name, self._a_point(site, log_p))
-        for name, site in self.q.items():
-            add(name, -self._a_point(site, site["log_prob"]))
-        for group, log_q, scale in self.exact:
-            add(", ".join(group), -scale * self._a_point(self.p[group[0]], log_q))
-        return terms
-
-    def _depends(self, site: Any) -> set[int]:
-        """The enumerated dimensions that a site's log-probability varies along."""
-        shape = unscaled(site).shape
-        return {dim for dim in self.dims if -dim <= len(shape) and shape[dim] > 1}
-
-    def _exact_dims(self, group: list[str]) -> set[int]:
-        return {self.p[name]["infer"]["_enumerate_dim"] for name in group}
-
-    def _posteriors(self, names: list[str]) -> list[tuple[list[str], Tensor, Any]]:
-        """``log p(y | x, z)`` of the sites that the model alone enumerates, those that depend on each other together.
-
-        Each with the scale that TraceEnum_ELBO applies outside of the sum.
-        """
-        groups: list[set[str]] = []
-        for site in self.p.values():
-            linked = {self.dims[dim] for dim in self._depends(site)} & set(names)
-            linked |= {str(site["name"])} & set(names)
-            merged = [group for group in groups if group & linked]
-            groups = [group for group in groups if not group & linked]
-            if linked:
-                groups.append(linked.union(*merged))
-        found = []
-        for chosen in groups:
-            group = [name for name in self.p if name in chosen]
-            dims, plates = self._exact_dims(group), [self.p[name]["cond_indep_stack"] for name in group]
-            if any(stack != plates[0] for stack in plates):
-                raise InputError(f"sites: {', '.join(group)} are enumerated together, but in different plates")
-            inside = {f.dim for f in plates[0]}
-            factors = [site for site in self.p.values() if dims & self._depends(site)]
-            logits: Tensor = torch.zeros(())
-            for site in factors:
-                outside = [d for d in range(-min(self.nest, unscaled(site).dim()), 0) if d not in inside]
-                value = unscaled(site)
-                logits = logits + (value.sum(outside, keepdim=True) if outside else value)
-            log_q = logits - logits.logsumexp(sorted(dims), keepdim=True)
-            found.append((group, log_q, factors[0]["scale"]))
-        return found
-
-    def _weights(self, dims: set[int]) -> Tensor:
-        """``log q`` of the enumerated values along these dimensions and those that they depend on."""
-        total, todo = torch.zeros(()), set(dims)
-        seen: set[int] = set()
-        while todo:
-            dim = todo.pop()
-            if dim in seen:
-                continue
-            name = self.dims[dim]
-            if name in self.q:
-                value, seen = unscaled(self.q[name]), seen | {dim}
-                todo |= self._depends(self.q[name]) - seen
-            else:
-                group, value, _ = next(part for part in self.exact if name in part[0])
-                seen |= self._exact_dims(group)
-                todo |= {d for d in self.dims if -d <= value.dim() and value.shape[d] > 1} - seen
-            total = total + value
-        return total
-
-    def _a_point(self, site: Any, log_prob: Tensor) -> Tensor:
-        """A site's log-probability, averaged over enumerated values, summed over plates: ``[B]``."""
-        dims = {dim for dim in self.dims if -dim <= log_prob.dim() and log_prob.shape[dim] > 1}
-        if dims:
-            weights = self._weights(dims).exp()
-            log_prob = weights * torch.where(weights > 0, log_prob, 0.0)
-            log_prob = log_prob.sum(list(range(log_prob.dim() - self.nest)))
-        log_prob = log_prob.reshape(log_prob.shape[max(log_prob.dim() - self.nest, 0) :])
-        frames = [f for f in site["cond_indep_stack"] if f.dim is not None and -f.dim <= log_prob.dim()]
-        over = [f for f in frames if log_prob.shape[f.dim] == self.n]
-        frame = next((f for f in over if f.name == "data"), over[0] if over else None)
-        if frame is None:
-            return log_prob.sum().expand(self.n) / self.n
-        return log_prob.movedim(frame.dim, 0).reshape(self.n, -1).sum(1)
-
-
-def sampled(trace: Any) -> dict[str, Any]:
-    """A trace's sites of ``pyro.sample`` by name, plates left out."""
-    apart = poutine.subsample_messenger._Subsample
-    return {
-        name: site
-        for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not isinstance(site["fn"], apart)
-    }
-
-
-def traced(vae: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Any, Any]:
-    """The model's trace, replayed against one draw of the guide, and the guide's; nothing is enumerated."""
-    pair: Any = vae
-    q = poutine.trace(pair.guide).get_trace(x, y)
-    return poutine.trace(poutine.replay(pair.model, q)).get_trace(x, y), q
-
-
-def place(site: Any) -> tuple[str, str]:
-    """A site's shape and plates in words."""
+def place(site: Site) -> tuple[str, str]:
+    """Return a site's shape and plates in words."""
     shape = " × ".join(map(str, site["value"].shape))
     return shape or "1", ", ".join(f.name for f in reversed(site["cond_indep_stack"]))
-
-
-def unscaled(site: Any) -> Tensor:
-    """A site's log-probability with its mask, without its scale."""
-    value: Tensor = scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
-    return value
-
-
-def kind(p: Any, q: Any) -> str:
-    """What a site is: of the model ``p`` and the guide ``q``, where they have it.
-
-    ``enumerated`` (summed over), ``observed``, ``factor``, ``deterministic`` (a point mass, or handed over by the
-    guide), ``auxiliary`` (in the guide alone) or ``latent``.
-    """
-    site = q if q is not None else p
-    if any(s is not None and "_enumerate_dim" in s["infer"] for s in (p, q)):
-        return "enumerated"
-    if p is None:
-        return "auxiliary"
-    if p["infer"].get("_deterministic") or isinstance(plain(site["fn"]), dist.Delta):
-        return "deterministic"
-    if isinstance(plain(p["fn"]), dist.Unit):
-        return "factor"
-    return "observed" if p["is_observed"] and q is None else "latent"
-
-
-def plain(fn: Any) -> Any:
-    """A distribution without what only masks it, expands it or counts dimensions as an event."""
-    while hasattr(fn, "base_dist") and not isinstance(fn, dist.TransformedDistribution):
-        fn = fn.base_dist
-    return fn

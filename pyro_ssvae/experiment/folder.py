@@ -1,14 +1,17 @@
-"""The folder of a run: which is free, and whose it is while it trains."""
+"""The folder of a run: which one is free, what lies in it, and a lock so that one process at a time writes to it."""
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputError
+from ..files import write_atomically
 from ..train.checkpoints import checkpoints
 
 CHECKPOINT = Path("checkpoint", "last.safetensors")
@@ -16,13 +19,13 @@ RUN_FILES = ("config.json", "metrics.json", "history.csv", "model.safetensors", 
 
 
 def free_folder(name: str) -> Path:
-    """A folder in runs/ that is not there yet."""
+    """Return a folder in runs/ that is not there yet."""
     numbers = (f"-{i}" if i > 1 else "" for i in range(1, 1_000_000))
     return next(path for number in numbers if not (path := Path("runs") / f"{name}{number}").exists())
 
 
 def check_free(folder: Path) -> None:
-    """Refuse a folder that holds a run, or anything that a run would overwrite."""
+    """Raise :class:`InputError` for a folder that holds a run, or anything that a run would overwrite."""
     there = [name for name in RUN_FILES if os.path.lexists(folder / name)]
     if "config.json" in there and "metrics.json" not in there:
         raise InputError(f"--out {folder}: it holds a run that has not ended; --resume {folder}, or another, is needed")
@@ -31,7 +34,7 @@ def check_free(folder: Path) -> None:
 
 
 def claim(folder: Path) -> None:
-    """Make a run's folder; refuse one that cannot be written to."""
+    """Make a run's folder; raise :class:`InputError` for one that cannot be written to."""
     check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +47,7 @@ def claim(folder: Path) -> None:
 
 
 def abandon(folder: Path) -> None:
-    """Remove a run that failed before it came to anything, so that the corrected command can take the same folder."""
+    """Remove a run that failed before its first checkpoint, so that the corrected command can take the same folder."""
     if not checkpoints(folder / CHECKPOINT) and not (folder / "model.safetensors").exists():
         (folder / "config.json").unlink(missing_ok=True)
         shutil.rmtree(folder / "tensorboard", ignore_errors=True)
@@ -54,8 +57,8 @@ def abandon(folder: Path) -> None:
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a run's folder for this process, where the system can; the process's end, whatever it be, lets it go.
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder for this process, where the system can; the lock ends with the process, however it ends.
 
     :raises InputError: another process holds it.
     """
@@ -76,3 +79,13 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(place)
+
+
+def write_history(path: Path, history: Mapping[str, Sequence[float]]) -> None:
+    """Write the history as CSV; a value that was not measured is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(history)
+    for row in zip(*history.values()):
+        writer.writerow(["" if value != value else f"{value:.6g}" for value in row])
+    write_atomically(path, text.getvalue().encode())

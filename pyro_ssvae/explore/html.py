@@ -1,6 +1,6 @@
-"""The pieces of the page of ``pyro-ssvae explore``: pictures, bars and intervals as HTML, with nothing from outside.
+"""The pieces of the page of ``pyro-ssvae explore``: images, bars and intervals as HTML, with nothing from outside.
 
-Pictures are PNGs inside the page and lines are SVGs, so that the server keeps no files; every word is escaped.
+Images are PNGs inside the page and lines are SVGs, so that the server keeps no files; every word is escaped.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..plots.summary import BLUE, ORANGE
-from .view import Grid
+from ..plots.style import BLUE, ORANGE
+from .grids import Grid
 
 MOST_BARS = 18
 MOST_LATENTS = 16
@@ -55,7 +55,7 @@ STYLE = f"""
 
 
 def png(x: Tensor, least: int = SIDE, gap: int = 0) -> bytes:
-    """An image ``[C, H, W]``, or a mosaic of images ``[rows, columns, C, H, W]``, as a PNG.
+    """Return an image ``[C, H, W]``, or a mosaic of images ``[rows, columns, C, H, W]``, as a PNG.
 
     Small images are enlarged to at least ``least`` a side, so that their pixels are seen as such.
 
@@ -80,7 +80,7 @@ def png(x: Tensor, least: int = SIDE, gap: int = 0) -> bytes:
 
 
 def svg(x: Tensor, behind: Tensor | None = None, width: int = SIDE, height: int = 150) -> str:
-    """A vector ``[D]`` or series ``[C, T]`` as a line, channels after one another, over the grey line of ``behind``."""
+    """Return a vector ``[D]`` or series ``[C, T]`` as a line, one channel after another, over the grey ``behind``."""
     lines = [x] if behind is None else [behind, x]
     low, high = min(float(line.min()) for line in lines), max(float(line.max()) for line in lines)
     drawn = []
@@ -97,12 +97,12 @@ def svg(x: Tensor, behind: Tensor | None = None, width: int = SIDE, height: int 
 
 
 def address(content: bytes, kind: str) -> str:
-    """A file as an address that holds all of it."""
+    """Return a file as an address that holds all of it."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def picture(x: Tensor, words: str, name: str, behind: Tensor | None = None) -> str:
-    """One point, its caption, and a link that saves it as a file of that name.
+    """Return one point, its caption, and a link that saves it as a file of that name.
 
     :param x: ``[C, H, W]``, ``[C, T]`` or ``[D]``.
     :param behind: a point of the same shape, drawn in grey behind lines.
@@ -118,18 +118,18 @@ def picture(x: Tensor, words: str, name: str, behind: Tensor | None = None) -> s
 
 
 def heading(name: str, words: str) -> str:
-    """The page's first line."""
-    about = f'<span class="quiet">&nbsp; {escape(words)}</span>'
-    return f'<div class="ps"><b style="font-size:18px">{escape(name)}</b> {about}</div>'
+    """Return the page's first line."""
+    metadata = f'<span class="quiet">&nbsp; {escape(words)}</span>'
+    return f'<div class="ps"><b style="font-size:18px">{escape(name)}</b> {metadata}</div>'
 
 
 def quiet(words: str) -> str:
-    """Words in grey."""
+    """Return words in grey."""
     return f'<div class="ps"><span class="quiet">{escape(words)}</span></div>'
 
 
 def small(x: Tensor, words: str) -> str:
-    """One point, small, and words beside it."""
+    """Return one point, small, and words beside it."""
     shown = (
         f'<img src="{address(png(x, 96), "image/png")}" alt="" width="96">' if x.dim() == 3 else svg(x, None, 200, 70)
     )
@@ -137,12 +137,12 @@ def small(x: Tensor, words: str) -> str:
 
 
 def page(*pieces: str) -> str:
-    """Pieces beside one another."""
+    """Return pieces side by side."""
     return f'<div class="ps"><div class="side">{"".join(pieces)}</div></div>'
 
 
 def table(grid: Grid, name: str) -> str:
-    """A grid of points with its words, and, of images, a link that saves all of it as one picture."""
+    """Return a grid of points with its words, and, of images, a link that saves all of it as one."""
     images = grid.images
     head = "".join(f"<th>{escape(word)}</th>" for word in ("", *grid.columns))
     body = []
@@ -154,8 +154,8 @@ def table(grid: Grid, name: str) -> str:
         body.append(f"<tr><th>{escape(word)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     save = ""
     if images.dim() == 5:
-        whole = address(png(images, 64, gap=max(1, min(images.shape[-2:]) // 14)), "image/png")
-        save = f'<a class="quiet" href="{whole}" download="{escape(name)}.png">save</a>'
+        mosaic = address(png(images, 64, gap=max(1, min(images.shape[-2:]) // 14)), "image/png")
+        save = f'<a class="quiet" href="{mosaic}" download="{escape(name)}.png">save</a>'
     rows = f"<tr>{head}</tr>{''.join(body)}"
     return f'<div class="ps"><div class="scroll"><table class="grid">{rows}</table></div>{save}</div>'
 
@@ -163,7 +163,7 @@ def table(grid: Grid, name: str) -> str:
 def bars(
     names: Sequence[str], first: Sequence[float], second: Sequence[float] | None, known: Sequence[int], words: str
 ) -> str:
-    """Probabilities of labels, one or two bars each; the true labels starred, above 18 the most probable ones shown."""
+    """Return probabilities of labels, one or two bars each; true labels starred, above 18 the most probable ones."""
     values = torch.tensor([first, second if second is not None else first]).amax(0)
     order = sorted(values.argsort(descending=True, stable=True)[:MOST_BARS].tolist())
     rows = []
@@ -187,7 +187,7 @@ def bars(
 
 
 def intervals(names: Sequence[str], loc: Sequence[float], scale: Sequence[float]) -> str:
-    """Mean ± 2 standard deviations of latent dimensions, above 16 of those that are known best."""
+    """Return mean ± 2 standard deviations of latent dimensions, above 16 of those that vary least."""
     chosen = sorted(sorted(range(len(names)), key=lambda j: scale[j])[:MOST_LATENTS])
     low = min(-2.0, *(loc[j] - 2 * scale[j] for j in chosen))
     high = max(2.0, *(loc[j] + 2 * scale[j] for j in chosen))
@@ -210,7 +210,7 @@ def intervals(names: Sequence[str], loc: Sequence[float], scale: Sequence[float]
         drawn.append(f'<path d="{ends}" stroke="{BLUE}" stroke-width="2"/>')
         drawn.append(f'<circle cx="{x(loc[j]):.1f}" cy="{y}" r="3.2" fill="{BLUE}"/>')
     height = 28 + row * len(chosen)
-    few = f", the {len(chosen)} of {len(names)} dimensions known best" if len(chosen) < len(names) else ""
+    few = f", the {len(chosen)} of {len(names)} dimensions that vary least" if len(chosen) < len(names) else ""
     return (
         f'<div class="ps"><div class="quiet">mean ± 2 standard deviations of q(z | x){few}</div>'
         f'<svg class="lines" style="margin:0" width="{width}" height="{height}" viewBox="0 0 {width} {height}"'

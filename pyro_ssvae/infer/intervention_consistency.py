@@ -7,23 +7,39 @@ rest; it may then read an attribute off z_s as well, and draw glasses that an in
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+import pyro.distributions as dist
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
 
-from ..labels import MISSING
-from ..models.base import evaluation
-
-if TYPE_CHECKING:
-    from ..models.revae import ReVAE
+from ..labels import MISSING, Labels
+from .batched import evaluation
 
 FLIPPED = 0.3  # of the attributes of a row
 
 
-def steering(vae: ReVAE, z_c: Tensor, z_s: Tensor, y: Tensor) -> Tensor:
-    """``log q(y' | x')`` of the pictures x' of interventions: ``[n]`` nats.
+class ReadsInterventions(Protocol):
+    """A module that maps x to log q(y | x) of each value, and has what an intervention needs."""
+
+    labels: Labels
+    multilabel: bool
+    decoder: nn.Module
+
+    def log_q_y(self, z_c: Tensor) -> Tensor: ...
+
+    def p_z_c(self, y: Tensor) -> dist.TorchDistribution: ...
+
+    def join(self, z_c: Tensor, z_s: Tensor) -> Tensor: ...
+
+    def p_x(self, out: Tensor) -> dist.TorchDistribution: ...
+
+    def sum_known(self, y: Tensor, log_q: Tensor) -> Tensor: ...
+
+
+def intervention_consistency(vae: ReadsInterventions, z_c: Tensor, z_s: Tensor, y: Tensor) -> Tensor:
+    """Return ``log q(y' | x')`` of the pictures x' of interventions: ``[n]`` nats.
 
     y' is y, or its most probable value where it is missing, with some attributes flipped (classes: another class);
     z_c' is drawn from p(z_c | y') where they differ, and x' = E[x | z_c', z_s]. The gradient reaches the decoder alone:
@@ -34,13 +50,16 @@ def steering(vae: ReVAE, z_c: Tensor, z_s: Tensor, y: Tensor) -> Tensor:
     """
     with torch.no_grad():
         now = torch.where(y == MISSING, vae.log_q_y(z_c).argmax(-1), y)
-        if vae.factorised:
-            wanted = torch.where(torch.rand(now.shape, device=y.device) < FLIPPED, 1 - now, now)
-        else:
-            wanted = torch.randint_like(now, vae.labels.size)
+        wanted = flipped(now) if vae.multilabel else torch.randint_like(now, vae.labels.size)
         z = vae.join(torch.where((wanted != now).unsqueeze(-1), vae.p_z_c(wanted).sample(), z_c), z_s)
-    x = vae.likelihood.mean(vae.decoder(z, None))
+    x = vae.p_x(vae.decoder(z, None)).mean
+    assert isinstance(vae, nn.Module)
     held = {name: t.detach() for name, t in chain(vae.named_parameters(), vae.named_buffers())}
     with evaluation(vae):
         log_q: Tensor = functional_call(vae, held, (x,))
     return vae.sum_known(wanted, log_q)
+
+
+def flipped(y: Tensor) -> Tensor:
+    """Attributes, each set anew with probability :data:`FLIPPED`."""
+    return torch.where(torch.rand(y.shape, device=y.device) < FLIPPED, 1 - y, y)

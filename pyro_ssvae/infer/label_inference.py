@@ -1,127 +1,138 @@
-"""A missing label as a latent: summed over or drawn with a relaxed gradient, and bounds that sum over it."""
+"""How a missing label is inferred: the guide's site ``y``, one option with the same words in every model."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import pyro
-import torch
+import pyro.distributions as dist
 from pyro import poutine
 from torch import Tensor
 
-from ..errors import InputError
-from ..labels import MISSING, AttributeLabels, PartlyKnownBernoulli
-from .label_prior import LabelPrior
+from ..distributions.relaxed import AcceptRelaxed, PlugIn, StraightThrough
+from ..distributions.sparse import SparseCategorical, sparsemax
+from ..errors import InputError, nearest
+from ..labels import MISSING, ClassLabels, Labels
 
-Missing = Literal["enumerate", "relax"]
-TEMPERATURE = 0.5  # of the straight-through gradient
+How = Literal["enumerate", "sparse", "plug-in", "straight-through", "sample"]
+MOST_VALUES = 1024  # of y that are enumerated in training
+MOST_SUMMED = 64  # of y that a bound sums over where each is a decode; more are drawn
 
 
-class MissingLabels(LabelPrior):
-    """The sites ``y_unobserved`` of a model in which y is a latent where it is missing.
+class LabelInference:
+    """``y ~ q(y | x)`` in the guide: a point mass where a label is known; where it is missing as ``how`` says.
 
-    :ivar missing: ``"enumerate"``: every value in turn; ``"relax"``: a draw that passes a gradient on.
+    - ``"enumerate"``: every value in turn, summed over exactly (K of a class, 2^A of A attributes).
+    - ``"sparse"``: the same with q = sparsemax(logits): only classes with q > 0 are summed over.
+    - ``"plug-in"``: the probabilities π take the label's place; log p(y) - log q(y | x) is left out.
+    - ``"straight-through"``: one draw, with the gradient of a relaxed one; KL(q(y|x) || p(y)) is exact
+      (:meth:`divergence`), attribute by attribute.
+    - ``"sample"``: one draw, with the score function's gradient.
+
+    :param labels: what y means.
+    :param how: one of these words.
+    :param summed: values of y that a bound (:func:`~pyro_ssvae.infer.bounds.elbo`) sums over at most.
+    :param joint: whether attributes are enumerated together; a plate over them has each by itself.
     """
 
-    missing: str
-
-    def set_missing(self, missing: Missing | None, most: int) -> None:
-        """How a missing label is dealt with; by default it is enumerated up to ``most`` configurations of y."""
-        if missing is not None and missing not in get_args(Missing):
-            raise InputError(f"missing: {missing!r}; 'enumerate' or 'relax' is needed")
-        if missing == "relax" and not isinstance(self.labels, AttributeLabels):
-            raise InputError("missing: 'relax' is for attributes; classes are enumerated")
-        self.missing = missing or ("enumerate" if self.labels.num_configurations <= most else "relax")
-        if self.missing == "enumerate" and self.labels.num_configurations > 1024:
+    def __init__(self, labels: Labels, how: How, *, summed: int = MOST_SUMMED, joint: bool = True) -> None:
+        if how not in get_args(How):
+            raise InputError(f"label_inference: there is no {how!r}{nearest(str(how), get_args(How))}")
+        if how == "sparse" and not isinstance(labels, ClassLabels):
+            raise InputError("label_inference: 'sparse' needs class labels; attributes take any other word")
+        if joint and how == "enumerate" and labels.event_shape and labels.num_configurations > MOST_VALUES:
             raise InputError(
-                f"missing: 'enumerate' over {self.labels.size} attributes means {self.labels.num_configurations} "
-                "configurations; 'relax' needs one"
+                f"label_inference: 'enumerate' over {labels.size} attributes means {labels.num_configurations} values "
+                "of y; 'plug-in', 'straight-through' and 'sample' need one"
             )
+        self.labels, self.how, self.summed = labels, how, summed
 
-    def p_missing(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Model site ``y_unobserved``: p(y). With ``relax``, ``y_divergence`` has -KL(q(y|x) || p(y)) instead."""
-        p = self.labels.given(self.prior_logits.expand_as(logits), y)
-        if self.missing == "enumerate":
-            value: Tensor = pyro.sample("y_unobserved", p)
-            return value
-        with poutine.mask(mask=False):
-            value = pyro.sample("y_unobserved", p)
-        log_q, log_p = self.labels.log_probs(self.annealed(logits)), self.labels.log_probs(self.prior_logits)
-        divergence = (log_q.exp() * (log_q - log_p)).sum(-1)
-        pyro.factor("y_divergence", -(divergence * (y == MISSING)).sum(-1))
+    def __call__(self, name: str, logits: Tensor, y: Tensor) -> Tensor:
+        """Sample the site: its value is an integer, or floating where it is relaxed."""
+        infer: Any = {"label_inference": self.summed}
+        if self.how in ("enumerate", "sparse"):
+            infer["enumerate"] = "parallel"
+        fn = self.distribution(logits, y)
+        if isinstance(fn, PlugIn) and poutine.get_mask() is False:  # ``Predictive`` asks for labels; nothing is scored
+            fn = fn.exact
+        value: Tensor = pyro.sample(name, fn, infer=infer)
         return value
 
-    def q_missing(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Guide site ``y_unobserved``: q(y | x), every value in turn, or a draw that passes a gradient on."""
-        if self.missing == "enumerate":
-            q = self.labels.given(self.annealed(logits), y)
-            value: Tensor = pyro.sample("y_unobserved", q, infer={"enumerate": "parallel"})
-            return value
-        with poutine.mask(mask=False):  # scored exactly, by y_divergence
-            value = pyro.sample("y_unobserved", StraightThroughBernoulli(self.annealed(logits), y))
-        return value
+    @property
+    def relaxed(self) -> bool:
+        """Whether the site's value has a gradient of its own."""
+        return self.how in ("plug-in", "straight-through")
+
+    def probs(self, logits: Tensor) -> Tensor:
+        """The probabilities that q(y | x) gives, ``[..., K]`` or ``[..., A]``."""
+        return sparsemax(logits) if self.how == "sparse" else self.labels.probs(logits)
+
+    def distribution(self, logits: Tensor, y: Tensor) -> dist.TorchDistribution:
+        """q(y | x) of the missing labels; known ones are point masses."""
+        if self.how == "sparse":
+            return SparseCategorical(self.labels.impute(sparsemax(logits), y))
+        exact = self.labels.clamped(logits, y)
+        if self.how == "plug-in":
+            return PlugIn(exact, self.labels.impute(self.labels.probs(logits), y))
+        return StraightThrough(exact, logits, y) if self.how == "straight-through" else exact
+
+    def divergence(self, logits: Tensor, y: Tensor, prior_logits: Tensor) -> Tensor | float:
+        """Return ``KL(q(y|x) || p(y))`` of the missing labels ``[B]`` where the site does not score it, else 0."""
+        if self.how != "straight-through":
+            return 0.0
+        log_q, log_p = self.labels.log_probs(logits), self.labels.log_probs(prior_logits)
+        kl = (log_q.exp() * (log_q - log_p)).sum(-1) * (y == MISSING)
+        return kl.sum(-1) if self.labels.event_shape else kl
 
 
-class StraightThroughBernoulli(PartlyKnownBernoulli):
-    """:class:`PartlyKnownBernoulli` whose draws are 0 or 1, with the gradient of a relaxed draw::
+def default_how(labels: Labels, most: int) -> How:
+    """Return how a missing label is inferred where nobody says: enumerated up to ``most`` values of attributes, and
+    up to 1,024 classes; beyond, attributes are straight-through and classes drawn."""
+    if labels.event_shape:
+        return "enumerate" if labels.num_configurations <= most else "straight-through"
+    return "enumerate" if labels.size <= MOST_VALUES else "sample"
 
-        value = 1[t > 0],   d value = d sigmoid(t / 0.5),   t = logits + logistic noise
 
-    The values are exact draws; the gradient is biased. Source: Jang, Gu, Poole (2017), arXiv:1611.01144.
+class ExactLabels(poutine.messenger.Messenger):
+    """Take missing labels as labels, never relaxed: summed over where their values are few, else drawn.
+
+    Bounds and posteriors are of the pair under this handler, however it was trained: with a relaxed label the
+    objective bounds no probability of x, as π tells the decoder something of x at no cost. Other sites stay as they
+    are.
+
+    :param enumerate_most: values of y that are summed over at most; by default as the site says.
     """
 
-    has_rsample = True
-    has_enumerate_support = False
+    def __init__(self, enumerate_most: int | None = None) -> None:
+        super().__init__()
+        self.most = enumerate_most
 
-    def expand(self, batch_shape: Any, _instance: Any = None) -> StraightThroughBernoulli:
-        shape = torch.Size(batch_shape) + self.event_shape
-        return StraightThroughBernoulli(self.logits.expand(shape), self.y.expand(shape), validate_args=False)
-
-    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        u = torch.rand(torch.Size(sample_shape) + self.logits.shape).to(self.logits)
-        return self.at(torch.logit(u, 1e-6))
-
-    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
-        with torch.no_grad():
-            return self.rsample(sample_shape)
-
-    def at(self, noise: Tensor) -> Tensor:
-        """The value at the given logistic noise."""
-        soft = ((self.logits + noise) / TEMPERATURE).sigmoid()
-        hard = (self.logits + noise > 0).to(soft) + (soft - soft.detach())
-        return torch.where(self.y == MISSING, hard, self.y.to(hard))
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        infer, fn = msg["infer"], msg["fn"]
+        if "label_inference" not in infer or msg["done"]:
+            return
+        fn = fn.exact if isinstance(fn, PlugIn) else fn
+        most = infer["label_inference"] if self.most is None else self.most
+        msg["fn"], msg["infer"] = fn, {**infer, "enumerate": "parallel" if 1 < values_of(fn) <= most else None}
 
 
-Draw = Callable[[], tuple[Tensor, Callable[[Tensor], Tensor]]]
+class AcceptLabels(poutine.messenger.Messenger):
+    """Let p(y) take what the guide hands over at the site ``y``: relaxed labels, and places that no label takes.
 
-
-def bound_over_labels(
-    model: LabelPrior, y: Tensor, draw: Draw, num_samples: int, *, importance: bool, most: int = 64
-) -> Tensor:
-    """Bound on log p(x, y_O), the missing labels summed over: ``[B]`` nats, of ``num_samples`` draws of z::
-
-        Σ_y q(y|x,z) [ log w(y) - log q(y|x,z) ], its mean            w(y) = p(y) p(x, z | y) / q(z | x, y)
-        log mean of Σ_y w(y)                                          where ``importance``
-
-    :param draw: draws z and returns the logits of q(y | x, z) ``[B, K]`` and ``log p(x, z | y) - log q(z | x, y)``,
-        a function of values of y, ``[V, B, ...]`` → ``[V, B]``.
-    :param most: more configurations of y than these (attributes) are sampled instead.
+    See :class:`~pyro_ssvae.distributions.relaxed.AcceptRelaxed`.
     """
-    enumerated = model.labels.num_configurations <= most
-    draws = []
-    for _ in range(num_samples):
-        logits, log_ratio = draw()
-        q_y = model.labels.given(logits, y)
-        p_y = model.labels.given(model.prior_logits.expand_as(logits), torch.full_like(y, MISSING))
-        values = q_y.enumerate_support(expand=False) if enumerated else q_y.sample((1,))
-        log_q, log_w = q_y.log_prob(values), log_ratio(values) + p_y.log_prob(values)
-        if importance and enumerated:
-            draws.append(log_w.masked_fill(log_q == -torch.inf, -torch.inf).logsumexp(0))
-        elif enumerated:
-            draws.append((log_q.exp() * torch.where(log_q > -torch.inf, log_w - log_q, 0.0)).sum(0))
-        else:
-            draws.append((log_w - log_q)[0])
-    bounds = torch.stack(draws)
-    return bounds.logsumexp(0) - math.log(num_samples) if importance else bounds.mean(0)
+
+    def _pyro_sample(self, msg: dict[str, Any]) -> None:
+        own = "label_inference" in msg["infer"]  # the guide's
+        if msg["name"] == "y" and not own and not isinstance(msg["fn"], AcceptRelaxed):
+            msg["fn"] = AcceptRelaxed(msg["fn"])
+
+
+def values_of(fn: dist.TorchDistribution) -> int:
+    """Return how many values a distribution of labels is enumerated at; 1 where all labels are known."""
+    if isinstance(fn, SparseCategorical):
+        return int((fn.probs > 0).sum(-1).max())
+    known = (fn.probs == 1) | (fn.probs == 0)
+    if bool(known.all()):
+        return 1
+    return int(2 ** fn.event_shape[0] if fn.event_shape else fn.probs.shape[-1])

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from ..errors import InputError, nearest
-from ..labels import Labels
+from ..labels import AttributeLabels, ClassLabels, Labels
 from .augmented import AugmentedVAE
-from .base import Model
+from .base import GenerativeModel, Model
 from .classifier import Classifier
+from .config import option_names
 from .diva import DIVA
 from .m1 import M1
 from .m1m2 import M1M2
@@ -17,7 +19,7 @@ from .mvae import MVAE
 from .revae import ReVAE
 from .vae import VAE
 
-MODELS: dict[str, Any] = {
+MODELS: dict[str, type[Model]] = {
     "augmented": AugmentedVAE,
     "revae": ReVAE,
     "vae": VAE,
@@ -31,34 +33,60 @@ MODELS: dict[str, Any] = {
 
 
 def create_model(
-    name: str, *, input_shape: tuple[int, ...], labels: Labels | None = None, latent_dim: int = 50, **options: Any
+    name: str, *, input_shape: int | tuple[int, ...], labels: Labels | None = None, **options: Any
 ) -> Model:
     """Create a model by name, its networks chosen by the input's shape.
 
     :param name: one of :data:`MODELS`.
-    :param input_shape: shape of one point: ``(D,)`` vectors, ``(C, T)`` series, ``(C, H, W)`` images.
+    :param input_shape: shape of one point: ``(D,)`` or D for vectors, ``(C, T)`` series, ``(C, H, W)`` images.
     :param labels: what ``y`` means; only ``"vae"`` does without.
-    :param latent_dim: width of z.
-    :param options: the model's own options, as its class takes them.
+    :param options: the model's own options, the fields of its ``Config``.
     :raises InputError: an unknown name, or an option that the model does not have.
 
     Example::
 
-        vae = create_model("augmented", input_shape=(1, 28, 28), labels=ClassLabels(10), class_input="enumerate")
+        vae = create_model("augmented", input_shape=(1, 28, 28), labels=ClassLabels(10), label_inference="enumerate")
     """
     if name not in MODELS:
         raise InputError(f"model: there is no {name!r}{nearest(name, MODELS)}")
-    input_shape = tuple(int(size) for size in input_shape)
-    if not 1 <= len(input_shape) <= 3 or min(input_shape) < 1:
-        raise InputError(f"input_shape: {list(input_shape)}; (D,), (C, T) or (C, H, W) is needed")
+    shape = checked_shape(input_shape)
+    if labels is not None and not isinstance(labels, (ClassLabels, AttributeLabels)):
+        raise InputError(f"labels: {labels!r}; ClassLabels(3) or AttributeLabels(['Smiling', 'Male']) is needed")
     if labels is None and name != "vae":
         raise InputError(f"labels: {name!r} needs ClassLabels or AttributeLabels")
-    try:
-        model: Model = MODELS[name].default(input_shape, labels, latent_dim, **options)
-    except TypeError as error:
-        raise InputError(f"options of {name!r}: {error}") from error
-    model.config = {"name": name, "input_shape": list(input_shape), "latent_dim": latent_dim, "options": options}
+    for option in options:
+        check_option(name, option)
+    model = MODELS[name].default(shape, labels, **options)  # type: ignore[arg-type]
+    own = {key: value for key, value in options.items() if key not in asdict(model.config)}
+    recorded = {**asdict(model.config), **own}
+    if options.get("likelihood") is not None and recorded["likelihood"] != options["likelihood"]:
+        return model  # a likelihood of one's own
+    model.recipe = {"name": name, "input_shape": list(shape), "options": recorded}
     return model
+
+
+def checked_shape(input_shape: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of one point; raise :class:`InputError` where no network suits it."""
+    try:
+        shape = (int(input_shape),) if isinstance(input_shape, int) else tuple(int(size) for size in input_shape)
+    except (TypeError, ValueError):
+        raise InputError(f"input_shape: {input_shape!r}; (D,), (C, T) or (C, H, W) is needed") from None
+    if not 1 <= len(shape) <= 3 or min(shape) < 1:
+        raise InputError(f"input_shape: {list(shape)}; (D,), (C, T) or (C, H, W) is needed")
+    return shape
+
+
+def check_option(name: str, option: str) -> None:
+    """Raise :class:`InputError` where a model lacks an option, naming those that have it."""
+    known = option_names(MODELS[name].Config)
+    if option in known:
+        return
+    others = [other for other, model in MODELS.items() if option in option_names(model.Config)]
+    if others:
+        raise InputError(
+            f"{option}: {name!r} has no such option; {', '.join(others)} {'has' if len(others) == 1 else 'have'}"
+        )
+    raise InputError(f"{option}: {name!r} has no such option{nearest(option, known)}")
 
 
 __all__ = [
@@ -71,7 +99,9 @@ __all__ = [
     "VAE",
     "AugmentedVAE",
     "Classifier",
+    "GenerativeModel",
     "Model",
     "ReVAE",
+    "check_option",
     "create_model",
 ]

@@ -1,64 +1,83 @@
-"""What every model shares: its name in Pyro's parameter store, its inputs and labels, and the everyday verbs."""
+"""What every model shares: its name in Pyro's store, its checks at the door, and verbs read off its traces."""
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
 
-import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
+from numpy.typing import ArrayLike
 from pyro import poutine
 from pyro.infer import ELBO, TraceEnum_ELBO
-from pyro.infer.util import torch_backward, torch_item
+from pyro.infer.util import is_validation_enabled
 from torch import Tensor, nn
 
-from ..errors import InputError, nearest
+from ..errors import InputError
+from ..infer import bounds
+from ..infer.batched import batched, checked, evaluating
+from ..infer.traces import Means, expected_x, sampled
 from ..labels import ClassLabels, Labels
-from ..nn.likelihoods import LIKELIHOODS, Likelihood
-from ..nn.networks import AddClass
+from ..nn.likelihoods import Likelihood
+from .config import Config as AnyConfig
+from .config import make_config
 
 _numbers = itertools.count()
-ROWS = 1000  # rows that the verbs below process at a time, which bounds their memory
+Json = dict[str, Any]
 
 
 class Model(nn.Module):
-    """A Pyro ``model``/``guide`` pair with the verbs of INTERFACE: a plain ``nn.Module``.
+    """A Pyro ``model``/``guide`` pair: a plain ``nn.Module``.
 
     :ivar labels: what ``y`` means; None for a model without labels.
     :ivar input_shape: shape of one data point.
+    :ivar config: its options.
     :ivar augmentation: what ``augment="auto"`` of :func:`pyro_ssvae.fit` means for this model.
-    :ivar config: how :func:`pyro_ssvae.create_model` made this model; None for one made from networks of one's own.
+    :ivar recipe: how :func:`pyro_ssvae.create_model` made this model; None for one made from networks of one's own.
     """
 
+    Config: ClassVar[type[AnyConfig]] = AnyConfig
     labels: Labels | None
     input_shape: tuple[int, ...]
     likelihood: Likelihood
-    augmentation = "auto"
+    config: AnyConfig
+    augmentation: ClassVar[str] = "auto"
 
     def __init__(self) -> None:
         super().__init__()
-        self.config: dict[str, Any] | None = None
+        self.recipe: Json | None = None
         self._name = f"{type(self).__name__}{next(_numbers)}"
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: Json) -> None:
         # A copy is a model of its own: under its original's name Pyro would train the original.
         super().__setstate__(state)
         self._name = f"{type(self).__name__}{next(_numbers)}"
 
-    def model(self, x: Any, y: Any = None) -> Any:
+    def set_options(self, options: Json) -> str | nn.Module | None:
+        """Make :attr:`config` of the options, and return the likelihood: its name, or a module of one's own."""
+        likelihood = options.get("likelihood")
+        self.config = make_config(type(self).Config, options)
+        return likelihood
+
+    @classmethod
+    def latent_dim_of(cls, options: Json) -> int:
+        """The width of z that these options ask for."""
+        return make_config(cls.Config, options).latent_dim
+
+    @classmethod
+    def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> Model:
+        """Return the model with the networks that suit the input's shape."""
         raise NotImplementedError
 
-    def guide(self, x: Any, y: Any = None) -> Any:
+    def model(self, x: Tensor, y: Tensor | None = None) -> object:
         raise NotImplementedError
 
-    def register(self) -> None:
-        """Tell Pyro of the parameters, so that ``SVI`` trains them. Every instance has a name of its own."""
-        pyro.module(self._name, self)
+    def guide(self, x: Tensor, y: Tensor | None = None) -> object:
+        raise NotImplementedError
 
     def objective(self) -> ELBO:
         """The ELBO to train the pair with: ``SVI(m.model, m.guide, optimiser, loss=m.objective())``."""
@@ -66,143 +85,168 @@ class Model(nn.Module):
 
     def prepare(self, x: Tensor, y: Tensor) -> None:
         """Take from the training data what is not trained: the likelihood's units, the prior over labels."""
-        if hasattr(self, "likelihood"):
-            self.likelihood.fit(self.inputs(x))
+        self.likelihood.fit(self.inputs(x))
 
-    def inputs(self, x: Any) -> Tensor:
+    def begin(self, x: Tensor) -> Tensor:
+        """Tell Pyro of the parameters, so that ``SVI`` trains them, and return :meth:`inputs`.
+
+        Every instance has a name of its own. Without gradients nothing can be trained, and nothing is told.
+        """
+        if torch.is_grad_enabled():
+            pyro.module(self._name, self)
+        return self.inputs(x)
+
+    def inputs(self, x: Tensor) -> Tensor:
         """``x`` as this model computes with it: on its device, in its precision, uint8 pixels scaled to [0, 1]."""
         p = next(self.parameters())
         x = torch.as_tensor(x, device=p.device)
         if tuple(x.shape[1:]) != self.input_shape:
             raise InputError(f"x: shape {list(x.shape)}; this model needs [N, {', '.join(map(str, self.input_shape))}]")
+        if (
+            len(x) == 1
+            and self.training
+            and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.modules())
+        ):
+            raise InputError("x: 1 row; in training mode batch normalisation needs at least 2")
         return x.to(p.dtype) / 255 if x.dtype == torch.uint8 else x.to(p.dtype)
 
-    def targets(self, y: Any, x: Tensor) -> Tensor:
-        """``y`` for the rows of ``x``, all missing where it is None, its values unchecked."""
+    def targets(self, y: Tensor | None, x: Tensor) -> Tensor:
+        """``y`` for the rows of ``x``, all missing where it is None; its values are checked while Pyro validates."""
         assert self.labels is not None
-        return self.labels.check(y, len(x), x.device, values=False)
+        return self.labels.check(y, len(x), x.device, values=is_validation_enabled())
 
-    @contextmanager
-    def inference(self) -> Iterator[None]:
-        """Evaluation mode and no gradients, for a while."""
-        with evaluation(self), torch.no_grad():
-            yield
+    def plate(self, x: Tensor) -> AbstractContextManager[object]:
+        """The plate ``data`` over the rows of ``x``."""
+        plate: AbstractContextManager[object] = pyro.plate("data", len(x), dim=-1)
+        return plate
 
-    def each(self, verb: Callable[..., Tensor], x: Any, y: Any = None, *, rows: int = ROWS) -> Tensor:
-        """Apply ``verb(x)`` or ``verb(x, y)`` to some rows at a time, in evaluation mode and without gradients."""
-        x = x if isinstance(x, Tensor) else torch.as_tensor(np.asarray(x))
-        if self.labels is not None and y is not None:
-            y = self.labels.check(y, len(x))
-        with self.inference():
-            parts = [
-                verb(self.inputs(x[i : i + rows]), *([] if y is None else [y[i : i + rows].to(self.device)]))
-                for i in range(0, max(len(x), 1), rows)
-            ]
-        return torch.cat(parts)
+    def read(self, rows: Callable[..., Tensor], x: ArrayLike, y: ArrayLike | None = None) -> Tensor:
+        """``rows(x)``, or ``rows(x, y)`` where labels are given, checked and some rows at a time."""
+        return batched(self, rows, *checked(self, x, y))
 
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
 
 
-class Classifying(Model):
-    """A model with a class head: its ``class_logits(x)`` gives ``[B, K]`` or ``[B, A]``."""
+class GenerativeModel(Model):
+    """A model with latents and a site ``x``. Its verbs are read off the traces of ``model`` and ``guide``.
 
-    labels: Labels
+    An edited prior, likelihood, guide or a further site is followed by all of them.
 
-    def predict_proba(self, x: Any) -> Tensor:
-        """q(y | x): ``[B, K]`` class or ``[B, A]`` attribute probabilities."""
-        return self.each(lambda rows: self.labels.probs(self.class_logits(rows)), x)
+    :ivar latents: sites that :meth:`encode` gives, in order.
+    """
 
-    def class_logits(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+    latents: ClassVar[tuple[str, ...]] = ("z",)
+    decoder: nn.Module
 
-    def handed_over(self, like: Tensor) -> Tensor:
-        """Model site ``logits``: what the guide computed, not scored."""
-        with poutine.mask(mask=False):  # a distribution's own .mask(False) would be float32 beside float64
-            logits: Tensor = pyro.sample("logits", standard_normal(like, self.labels.size))
-        return logits
+    def p_x(self, out: Tensor) -> dist.TorchDistribution:
+        """The likelihood, of the decoder's output."""
+        p_x: dist.TorchDistribution = self.likelihood(out)
+        return p_x
 
-    def observe(self, logits: Tensor, y: Tensor, weight: float = 1.0) -> None:
-        """Model site ``y_observed``: ``weight · log π_y`` of the known labels."""
-        with poutine.scale(scale=weight):
-            pyro.sample("y_observed", self.labels.observed(logits, y), obs=self.labels.values(y, logits))
+    def elbo(self, x: ArrayLike, y: ArrayLike | None = None, *, num_samples: int = 1) -> Tensor:
+        """Lower bound on log p(x), or on log p(x, y) for known labels: :func:`pyro_ssvae.elbo`."""
+        return bounds.elbo(self, x, y, num_samples=num_samples)
 
-    def predict(self, x: Any) -> Tensor:
-        """The most probable labels: int64 ``[B]`` or ``[B, A]``."""
-        return self.labels.decide(self.predict_proba(x))
+    def log_likelihood(self, x: ArrayLike, y: ArrayLike | None = None, *, num_samples: int = 100) -> Tensor:
+        """Importance-weighted bound on log p(x), or on log p(x, y): :func:`pyro_ssvae.log_likelihood`."""
+        return bounds.log_likelihood(self, x, y, num_samples=num_samples)
+
+    def encode(self, x: ArrayLike, y: ArrayLike | None = None) -> dist.TorchDistribution:
+        """The posterior of the latents as a Normal, batch shape [B], event shape [D].
+
+        What they depend on in the guide is at its mean. Where the guide has no Normal there (a flow), mean and standard
+        deviation of 100 draws.
+        """
+
+        def rows(x: Tensor, y: Tensor | None = None) -> Tensor:
+            q = self.posterior_trace(x, y, means=True)
+            return torch.stack([self.joined(q, "mean"), self.joined(q, "stddev")], 1)
+
+        parts = self.read(rows, x, y)
+        return dist.Normal(parts[:, 0], parts[:, 1]).to_event(1)
+
+    def posterior_trace(self, x: Tensor, y: Tensor | None, *, means: bool = False) -> dict[str, Any]:
+        """The guide's sites at some rows; with ``means``, each at its mean where it has one."""
+        guide = Means()(self.guide) if means else self.guide
+        return sampled(poutine.trace(guide).get_trace(x, self.point_labels(x, y)))
+
+    def point_labels(self, x: Tensor, y: Tensor | None) -> Tensor | None:
+        """The labels that stand for missing ones where a verb takes one value of each; here missing ones stay."""
+        return y
+
+    def joined(self, sites: dict[str, Any], moment: str) -> Tensor:
+        """Means or standard deviations of the latent sites side by side, ``[B, D]``."""
+        return torch.cat([moment_of(sites[name]["fn"], moment) for name in self.latents], -1)
+
+    def parts(self, z: Tensor) -> dict[str, Tensor]:
+        """Latents ``[B, D]`` as the sites have them."""
+        return {self.latents[0]: z}
+
+    def decode(self, z: Tensor, y: ArrayLike | None = None) -> Tensor:
+        """E[x | z] of latents ``[..., D]``, as :meth:`encode` orders them: ``[..., *input_shape]``."""
+        with evaluating(self):
+            z = torch.as_tensor(z).to(next(self.parameters()))
+            rows = z.reshape(-1, z.shape[-1])
+            n = len(rows)
+            x = expected_x(self, self.stand_in(n), {**self.parts(rows), **self.label_values(n, y)})
+            return x.reshape(z.shape[:-1] + x.shape[1:])
+
+    def label_values(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
+        """The site ``y`` of ``n`` given labels, for a decoder that hears it; here none."""
+        return {}
+
+    def reconstruct(self, x: ArrayLike, y: ArrayLike | None = None) -> Tensor:
+        """E[x | z] at the means of the guide's sites."""
+
+        def rows(x: Tensor, y: Tensor | None = None) -> Tensor:
+            sites = self.posterior_trace(x, y, means=True)
+            return expected_x(self, x, self.reconstruction_values(x, y, sites))
+
+        return self.read(rows, x, y)
+
+    def reconstruction_values(self, x: Tensor, y: Tensor | None, sites: dict[str, Any]) -> dict[str, Tensor]:
+        """The values that :meth:`reconstruct` gives the model's latent sites."""
+        return {name: site["value"] for name, site in sites.items() if not site["is_observed"]}
+
+    def generate(self, n: int, y: ArrayLike | None = None) -> Tensor:
+        """``n`` draws from the model: E[x | z] of latents drawn from the prior, of the given labels where given.
+
+        :param y: None, one label for all (a number, a class name, or A values), or labels a row, -1 for missing ones,
+            which are drawn.
+        """
+        with evaluating(self):
+            values = self.drawn_labels(n, y)
+            return expected_x(self, self.stand_in(n), values) if n else self.stand_in(0)
+
+    def drawn_labels(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
+        """The site ``y`` of ``n`` points to generate; empty where it is the model's to draw."""
+        if y is not None:
+            raise InputError(f"generate: a {type(self).__name__} has no labels to generate from; y=None is needed")
+        return {}
+
+    def stand_in(self, n: int) -> Tensor:
+        """``n`` points of zeros, for programs that need to know how many."""
+        if n < 0:
+            raise InputError(f"generate: {n}; at least 0 points are needed")
+        return next(self.parameters()).new_zeros(n, *self.input_shape)
 
 
-@contextmanager
-def evaluation(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; each part then has the mode it had."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+def moment_of(fn: Any, moment: str, draws: int = 100) -> Tensor:
+    """Mean or standard deviation of a distribution, of draws where it does not know it."""
     try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
+        value: Tensor = getattr(fn, moment)
+    except NotImplementedError:
+        drawn = fn.sample((draws,))
+        value = drawn.mean(0) if moment == "mean" else drawn.std(0)
+    return value
 
 
-class DifferentiableELBO(TraceEnum_ELBO):
-    """An objective that says what it is in ``differentiable_loss`` alone."""
-
-    def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
-        raise NotImplementedError
-
-    def loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        with torch.no_grad():
-            return float(torch_item(self.differentiable_loss(model, guide, *args, **kwargs)))
-
-    def loss_and_grads(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> float:
-        loss = self.differentiable_loss(model, guide, *args, **kwargs)
-        torch_backward(loss)
-        return float(loss.detach().item())
-
-
-def make_likelihood(
-    likelihood: str | Likelihood | None, decoder: nn.Module, latent_dim: int, class_dim: int
-) -> tuple[Likelihood, tuple[int, ...]]:
-    """The likelihood by name, by default Bernoulli for images and Normal for the rest, and the decoder's shape."""
-    p = next(decoder.parameters())
-    with torch.no_grad():
-        z, c = p.new_zeros(2, latent_dim), p.new_zeros(2, class_dim)
-        training = decoder.training
-        input_shape = tuple(decoder.eval()(z, c).shape[1:])
-        decoder.train(training)
-    if likelihood is None:
-        likelihood = "bernoulli" if len(input_shape) == 3 else "normal"
-    made = named_likelihood(likelihood, input_shape) if isinstance(likelihood, str) else likelihood
-    inner = decoder.decoder if isinstance(decoder, AddClass) else decoder
-    shaping = (nn.Flatten, nn.Unflatten, nn.Identity)
-    last = [None, *(module for module in inner.modules() if not isinstance(module, shaping))][-1]
-    if isinstance(last, nn.Sigmoid):
-        raise InputError("decoder: it ends in a Sigmoid, but likelihoods take its output before that; leave it out")
-    return made, input_shape
-
-
-def named_likelihood(name: str, input_shape: tuple[int, ...], **options: Any) -> Likelihood:
-    """The likelihood of that name; raise :class:`InputError` where there is none."""
-    if name not in LIKELIHOODS:
-        raise InputError(f"likelihood: there is no {name!r}{nearest(name, LIKELIHOODS)}")
-    likelihood: Likelihood = LIKELIHOODS[name](input_shape, **options)
-    return likelihood
-
-
-def deterministic(name: str, value: Tensor, like: Tensor, event_dim: int) -> Tensor:
-    """``pyro.deterministic`` in the precision of ``like``: Pyro's own scores a float32 zero, which TraceEnum_ELBO
-    cannot add up with float64."""
-    zero = like.new_zeros(value.shape[: value.dim() - event_dim])
-    delta = dist.Delta(value, log_density=zero, event_dim=event_dim).mask(zero == 0)
-    result: Tensor = pyro.sample(name, delta, obs=value, infer={"_deterministic": True})
-    return result
-
-
-def mean_logits(labels: Labels, logits: Tensor) -> Tensor:
-    """Logits of the mean over the first dimension of the probabilities of ``logits [S, B, K]``: ``[B, K]``."""
-    log_p = labels.log_probs(logits).logsumexp(0) - math.log(len(logits))
-    return log_p[..., 1] - log_p[..., 0] if labels.event_shape else log_p
+def scaled(weight: float) -> AbstractContextManager[object]:
+    """``poutine.scale``; a weight of 0, which Pyro refuses, is the smallest number, whose products are 0."""
+    scale: AbstractContextManager[object] = poutine.scale(scale=max(weight, sys.float_info.min))
+    return scale
 
 
 def positive(log_scale: Tensor, most: float = 15.0) -> Tensor:
@@ -215,7 +259,7 @@ def standard_normal(like: Tensor, dim: int) -> dist.TorchDistribution:
     return dist.Normal(like.new_zeros(dim), like.new_ones(dim)).to_event(1)
 
 
-def labels_of(y: Any, n: int, labels: Labels, device: torch.device) -> Tensor:
+def given_labels(y: ArrayLike, n: int, labels: Labels, device: torch.device) -> Tensor:
     """``y`` for ``n`` points, from labels a row, or from one label (a number or its name) for all."""
     if isinstance(y, str):
         if not isinstance(labels, ClassLabels) or y not in labels.names:

@@ -4,45 +4,81 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar, overload
+
+from torch import nn
 
 from ..errors import InputError
 from ..files import load_tensors, save_tensors, write_atomically
-from ..labels import describe, restore
+from ..infer.pairs import Pair, PairLike, as_pair
+from ..labels import AttributeLabels, ClassLabels, LabelDescription, describe, restore
 from . import Model, create_model
 
+Json: TypeAlias = dict[str, Any]
+"""A JSON object."""
+Module = TypeVar("Module", bound=nn.Module)
+
 WEIGHTS = "model.safetensors"
+FORMAT = 2
+"""Of ``config.json`` and of the names in the weights; to be raised when a model of before can no longer be read."""
 MAX_CONFIG_BYTES = 64 * 2**20
 """Largest configuration that is read; one of 10,000 classes has about 1 MB."""
 
 
-def save(model: Model, folder: str | Path, **more: Any) -> Path:
+def save(pair: PairLike, folder: str | Path, **metadata: object) -> Path:
     """Write ``config.json`` and ``model.safetensors`` into ``folder``, which is made where it is absent.
 
-    :param more: further JSON-ready entries of ``config.json``.
-    :raises InputError: where the folder cannot be written to.
+    :param pair: a model of the library, or a pair of one's own: its weights, to be loaded ``into=`` a like one.
+    :param metadata: further JSON-ready entries of ``config.json``.
+    :raises InputError: where the folder cannot be written to, or where the weights cannot be seen.
     """
-    folder = save_config(model, folder, **more)
+    model = as_pair(pair)
+    if isinstance(model, Pair) and not all(isinstance(program, nn.Module) for program in (model.model, model.guide)):
+        raise InputError(
+            "save: a function's parameters cannot be seen; one module with model(x, y) and guide(x, y) is needed "
+            "(pyro.get_param_store().save writes those that the functions made by pyro.param)"
+        )
+    if not model.state_dict():
+        raise InputError(f"save: a {type(model).__name__} without any parameter; there is nothing to save")
+    folder = save_config(model, folder, **metadata)
     save_tensors(folder / WEIGHTS, model.state_dict())
     return folder
 
 
-def save_config(model: Model, folder: str | Path, **more: Any) -> Path:
+def save_config(model: nn.Module, folder: str | Path, **metadata: object) -> Path:
     """Write ``config.json`` alone; arguments as for :func:`save`."""
     folder = Path(folder)
-    labels = None if model.labels is None else describe(model.labels)
-    try:
-        json.dumps(model.config)
-        made = model.config
-    except TypeError:  # an option that is a module, such as a likelihood of one's own
-        made = None
-    text = json.dumps({"model": made, "labels": labels, **more}, indent=2)
-    write_atomically(folder / "config.json", text.encode())
+    content = {
+        "format": FORMAT,
+        "model": getattr(model, "recipe", None),
+        "labels": label_description(model),
+        "signature": signature(model),
+        **metadata,
+    }
+    write_atomically(folder / "config.json", json.dumps(content, indent=2).encode())
     return folder
 
 
-def read_config(folder: str | Path) -> dict[str, Any]:
-    """The configuration that a model or a run was saved with, of its folder or of the file ``config.json``."""
+def label_description(model: nn.Module) -> LabelDescription | None:
+    """Return the labels of a model as JSON has them; None for a pair without."""
+    labels = getattr(model, "labels", None)
+    return describe(labels) if isinstance(labels, (ClassLabels, AttributeLabels)) else None
+
+
+def signature(model: nn.Module) -> Json:
+    """Return what weights of the same shapes may still differ in: the likelihood's name, and the shape of a point."""
+    likelihood, shape = getattr(model, "likelihood", None), getattr(model, "input_shape", None)
+    return {
+        "likelihood": type(likelihood).__name__ if isinstance(likelihood, nn.Module) else None,
+        "input_shape": list(shape) if isinstance(shape, (tuple, list)) else None,
+    }
+
+
+def read_config(folder: str | Path) -> Json:
+    """Return the configuration of a saved model or a run, from its folder or from the file ``config.json``.
+
+    :raises InputError: where there is none, or one that this version cannot read.
+    """
     path = config_file(folder)
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
@@ -58,47 +94,61 @@ def read_config(folder: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: cannot be read as JSON ({str(error).splitlines()[0]})") from None
     if not isinstance(config, dict) or not {"model", "labels"} <= config.keys():
         raise InputError(f"{path}: it is not a model's configuration; 'model' and 'labels' are missing")
+    made = config.get("format", 1)
+    if not isinstance(made, int) or made < FORMAT:
+        raise InputError(f"{path}: made by an earlier version of pyro_ssvae; train it anew")
+    if made > FORMAT:
+        raise InputError(f"{path}: made by a later version of pyro_ssvae (format {made}; this one reads {FORMAT})")
     return config
 
 
 def config_file(folder: str | Path) -> Path:
-    """The configuration's file, of the folder that holds it or of its own name."""
+    """Return the configuration's file, of the folder that holds it or of its own name."""
     path = Path(folder)
     return path if path.name == "config.json" else path / "config.json"
 
 
-def build(config: dict[str, Any], where: str | Path) -> Model:
-    """The model of a configuration, its weights still at random."""
+def build(config: Json, where: str | Path) -> Model:
+    """Return the model of a configuration, its weights still at random."""
     try:
         labels = None if config["labels"] is None else restore(config["labels"])
         made = config["model"]
-        return create_model(
-            made["name"],
-            input_shape=tuple(made["input_shape"]),
-            labels=labels,
-            latent_dim=made["latent_dim"],
-            **made["options"],
-        )
+        options = {name: tuple(v) if isinstance(v, list) else v for name, v in made["options"].items()}
+        return create_model(made["name"], input_shape=tuple(made["input_shape"]), labels=labels, **options)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{where}: its configuration is damaged ({type(error).__name__}: {reason})") from None
 
 
-def load(folder: str | Path, *, into: Model | None = None, weights: str = WEIGHTS) -> Model:
+@overload
+def load(folder: str | Path, *, into: None = None, weights: str = WEIGHTS) -> Model: ...
+
+
+@overload
+def load(folder: str | Path, *, into: Module, weights: str = WEIGHTS) -> Module: ...
+
+
+@overload
+def load(folder: str | Path, *, into: PairLike, weights: str = WEIGHTS) -> nn.Module: ...
+
+
+def load(folder: str | Path, *, into: PairLike | None = None, weights: str = WEIGHTS) -> nn.Module:
     """Return the model that :func:`save` wrote, on the CPU, in evaluation mode.
 
+    :param into: the model or pair to load the weights into; needed for one with networks of one's own. Its labels, in
+        their order, its likelihood and its shape of a point must be those that were saved.
     :param weights: their file in the folder; ``checkpoint/last-best.safetensors`` for those of a run's best epoch.
-    :param into: the model to load the weights into; needed for one that was made from networks of one's own.
     :raises InputError: where a file is absent, damaged, or another model's.
     """
     folder = Path(folder)
     config = read_config(folder)
     if into is None and config["model"] is None:
         raise InputError(f"{folder}: a model with networks of its own; make it and use load({str(folder)!r}, into=it)")
-    model = build(config, folder / "config.json") if into is None else into
+    model = build(config, folder / "config.json") if into is None else as_pair(into)
     path = folder / weights
     if not path.exists():
         raise InputError(f"{path}: no such file; the run may not have ended (train --resume {folder} goes on with it)")
+    check_same(config, model, path)
     tensors, _ = load_tensors(path, "a model's weights")
     dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     if len(dtypes) == 1:
@@ -109,3 +159,22 @@ def load(folder: str | Path, *, into: Model | None = None, weights: str = WEIGHT
         reason = " ".join(" ".join(str(error).splitlines()[1:2]).split())[:200]
         raise InputError(f"{path}: not the weights of this model ({reason})") from None
     return model.eval()
+
+
+def check_same(config: Json, model: nn.Module, path: Path) -> None:
+    """Raise :class:`InputError` where weights were saved beside other labels, another likelihood or another shape."""
+    saved, own = config.get("signature"), signature(model)
+    if not isinstance(saved, dict) or saved.keys() != own.keys():
+        raise InputError(f"{path.parent}: its configuration is damaged ('signature' is not that of a model)")
+    pairs = [(f"the {name.replace('_', ' ')}", saved[name], own[name]) for name in own]
+    for what, before, after in [("labels", config["labels"], label_description(model)), *pairs]:
+        if before != after:
+            words = f"saved with {what} {in_words(before)}; the model to load it into has {in_words(after)}"
+            raise InputError(f"{path}: {words}")
+
+
+def in_words(value: object) -> str:
+    """Return labels by their kind and names, anything else as it is."""
+    if isinstance(value, dict) and isinstance(value.get("names"), list):
+        return f"{', '.join(map(str, value['names']))} ({value.get('kind')})"[:300]
+    return "none" if value is None else str(value)[:300]

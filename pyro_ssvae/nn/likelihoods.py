@@ -7,14 +7,15 @@ A likelihood turns the decoder's output ``[..., *input_shape]`` into a distribut
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import InputError
+from ..errors import InputError, nearest
+from .networks import AddClass
 
 
 class Bernoulli(nn.Module):
@@ -65,7 +66,7 @@ class Normal(nn.Module):
         units. A learned σ is kept above 0.05, so that a constant feature cannot swallow the bound.
     """
 
-    distribution: Any = dist.Normal
+    distribution: ClassVar[Any] = dist.Normal
     fixed_scale: Tensor
 
     def __init__(self, input_shape: tuple[int, ...], *, scale: float | Literal["learned"] = "learned") -> None:
@@ -117,4 +118,42 @@ class Laplace(Normal):
 
 
 Likelihood = Bernoulli | Normal
-LIKELIHOODS: dict[str, Any] = {"bernoulli": Bernoulli, "normal": Normal, "laplace": Laplace}
+LikelihoodName = Literal["bernoulli", "normal", "laplace"]
+LIKELIHOODS: dict[str, type[Likelihood]] = {"bernoulli": Bernoulli, "normal": Normal, "laplace": Laplace}
+
+
+def named_likelihood(name: str, input_shape: tuple[int, ...], **options: Any) -> Likelihood:
+    """Return the likelihood of that name; raise :class:`InputError` where there is none."""
+    if name not in LIKELIHOODS:
+        raise InputError(f"likelihood: there is no {name!r}{nearest(name, LIKELIHOODS)}")
+    return LIKELIHOODS[name](input_shape, **options)
+
+
+def likelihood_for(
+    likelihood: str | nn.Module | None, decoder: nn.Module, latent_dim: int, class_dim: int
+) -> tuple[Likelihood, tuple[int, ...]]:
+    """Return the likelihood, by default Bernoulli for images and Normal for the rest, and the decoder's shape.
+
+    :raises InputError: no likelihood of that name, or a decoder that does not fit.
+    """
+    p = next(decoder.parameters())
+    z, c = p.new_zeros(2, latent_dim), p.new_zeros(2, class_dim)
+    training = decoder.training
+    try:
+        with torch.no_grad():
+            input_shape = tuple(decoder.eval()(z, c).shape[1:])
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0][:150]
+        raise InputError(f"decoder: it does not take z of latent_dim {latent_dim} ({reason})") from None
+    finally:
+        decoder.train(training)
+    inner = decoder.decoder if isinstance(decoder, AddClass) else decoder
+    shaping = (nn.Flatten, nn.Unflatten, nn.Identity)
+    last = [None, *(module for module in inner.modules() if not isinstance(module, shaping))][-1]
+    if isinstance(last, nn.Sigmoid):
+        raise InputError("decoder: it ends in a Sigmoid, but likelihoods take its output before that; leave it out")
+    if isinstance(likelihood, nn.Module):
+        return cast(Likelihood, likelihood), input_shape
+    return named_likelihood(
+        likelihood or ("bernoulli" if len(input_shape) == 3 else "normal"), input_shape
+    ), input_shape

@@ -7,13 +7,12 @@ its test points against those of the other classes, averaged over classes.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from .. import data as datasets
 from ..data import Dataset
 from ..evaluation.evaluate import evaluate
-from ..experiment.run import judged, training_part
-from .cells import Cell, Result
+from ..experiment.data import evaluation_options, train_split
+from .cells import Cell, Json, Result
 from .intervals import Where, counts, difference, methods
 from .methods import facts, trained
 from .plan import Column, Plan, Study, label_counts, need_classes, source
@@ -23,10 +22,10 @@ from .words import Finding, summary
 SCORES = (("anomaly.negative_elbo", "negative ELBO"), ("anomaly.reconstruction", "reconstruction term"))
 
 
-def combinations(plan: Plan, whole: Dataset) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Every class out in turn; the VAE, which no label reaches, only without labels."""
-    names = plan.classes or tuple(need_classes("anomaly", whole).names)
-    wanted = label_counts(plan, datasets.leave_out(whole, names[0]))
+def combinations(plan: Plan, dataset: Dataset) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Yield every class out in turn; the VAE, which no label reaches, only without labels."""
+    names = plan.classes or tuple(need_classes("anomaly", dataset).names)
+    wanted = label_counts(plan, datasets.leave_out(dataset, names[0]))
     for labels in dict.fromkeys([*(["0"] if "vae" in plan.methods else []), *wanted]):
         for name in names:
             for method in plan.methods:
@@ -34,13 +33,14 @@ def combinations(plan: Plan, whole: Dataset) -> Iterator[tuple[str, str, tuple[s
                     yield method, labels, (name,)
 
 
-def compute(cell: Cell, whole: Dataset, device: str) -> dict[str, Any]:
-    """``anomaly`` of :func:`~pyro_ssvae.evaluate.evaluate`, and its other metrics on the classes that stay."""
+def compute(cell: Cell, dataset: Dataset, device: str) -> Json:
+    """Return ``anomaly`` of :func:`~pyro_ssvae.evaluate`, and its other metrics on the classes that stay."""
     told = source(cell, leave_out=cell.classes[0])
-    part, _ = training_part(whole, told, cell.seed)
-    model = trained(cell, part, device)
-    metrics = evaluate(model, whole.x_test, whole.y_test, num_samples=cell.draws, **judged(told, whole, part))
-    return {**facts(part), **metrics}
+    split, _ = train_split(dataset, told, cell.seed)
+    model = trained(cell, split, device)
+    options = evaluation_options(told, dataset, split)
+    metrics = evaluate(model, dataset.x_test, dataset.y_test, num_samples=cell.draws, **options)
+    return {**facts(split), **metrics}
 
 
 def answers(results: Sequence[Result]) -> list[str]:

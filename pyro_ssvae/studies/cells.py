@@ -7,14 +7,14 @@ import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..files import write_atomically
 
-VERSION = 2
+Json: TypeAlias = dict[str, Any]
+"""A JSON object."""
+VERSION = 5
 """Part of a cell's identity; to be raised whenever the same settings would give another result."""
-VERSIONS = {"m2": 3, "m1+m2": 3, "mvae": 3, "diva": 3, "revae": 4}
-"""The same, of methods that changed by themselves."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,14 @@ class Cell:
     draws: int = 100
     """Of the importance-weighted bound."""
     points: int = 500
-    """Test points that interventions are judged on."""
-    judge_steps: int = 0
-    """Batches that the judge of interventions was trained on; 0 where there is none."""
+    """Test points that interventions are evaluated on."""
+    oracle_steps: int = 0
+    """Batches that the oracle of interventions was trained on; 0 where there is none."""
 
     @property
     def key(self) -> str:
         """The beginning of a SHA-256 of all settings."""
-        return hashlib.sha256(json.dumps([VERSIONS.get(self.method, VERSION), asdict(self)]).encode()).hexdigest()[:8]
+        return hashlib.sha256(json.dumps([VERSION, asdict(self)]).encode()).hexdigest()[:8]
 
     @property
     def name(self) -> str:
@@ -85,22 +85,22 @@ class Result:
     """
 
     cell: Cell
-    metrics: dict[str, Any]
+    metrics: Json
     seconds: float
 
 
-def write(folder: Path, result: Result, **about: Any) -> None:
+def write(folder: Path, result: Result, **metadata: object) -> None:
     """Write a result as JSON, whole or not at all.
 
-    :param about: further facts that a reader of the file may want: versions, device.
+    :param metadata: what else a reader of the file may want: versions, device.
     """
-    content = {"cell": asdict(result.cell), **about, "seconds": result.seconds, "metrics": result.metrics}
+    content = {"cell": asdict(result.cell), **metadata, "seconds": result.seconds, "metrics": result.metrics}
     text = json.dumps({**content, "sha256": checksum(content)}, indent=2, allow_nan=False)
     write_atomically(result.cell.path(folder), text.encode())
 
 
 def read(folder: Path, cell: Cell) -> Result | None:
-    """The result of a cell; None where there is none, or where its file is damaged or another cell's."""
+    """Return the result of a cell; None where there is none, or where its file is damaged or another cell's."""
     try:
         content = json.loads(cell.path(folder).read_text("utf-8"))
         wanted = content.pop("sha256")
@@ -112,6 +112,6 @@ def read(folder: Path, cell: Cell) -> Result | None:
         return None
 
 
-def checksum(content: dict[str, Any]) -> str:
-    """SHA-256 of what a cell's file holds."""
+def checksum(content: Json) -> str:
+    """Return a SHA-256 of what a cell's file holds."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,16 +1,15 @@
-"""Means over seeds with their 95 % intervals, of a figure and of the difference between two."""
+"""Means over seeds with their 95 % intervals, of a metric and of the difference between two."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from .cells import Cell, Result
+from .cells import Cell, Json, Result
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Interval:
 
 
 def t_interval(values: Sequence[float]) -> Interval | None:
-    """Student's 95 % interval for the mean; None of no values.
+    """Return Student's 95 % interval for the mean; None of no values.
 
     It takes the values for draws of a normal distribution, seed by seed.
     """
@@ -51,21 +50,21 @@ def t_interval(values: Sequence[float]) -> Interval | None:
     return Interval(mean, mean - half, mean + half, n)
 
 
-def look_up(metrics: dict[str, Any], path: str) -> float | None:
-    """The number at a path of keys joined by dots; None where there is none."""
-    found: Any = metrics
+def look_up(metrics: Json, path: str) -> float | None:
+    """Return the number at a path of keys joined by dots; None where there is none."""
+    found: object = metrics
     for key in path.split("."):
         found = found.get(key) if isinstance(found, dict) else None
     return float(found) if isinstance(found, (int, float)) and math.isfinite(found) else None
 
 
 def where(cell: Cell) -> Where:
-    """The row that a cell belongs to."""
+    """Return the row that a cell belongs to."""
     return Where(cell.method, cell.labels)
 
 
 def by_seed(results: Sequence[Result], path: str, at: Where) -> dict[int, float]:
-    """A figure of a row, by seed: the mean over the seed's cells, one for each class where classes take turns.
+    """Return a metric of a row, by seed: the mean over the seed's cells, one for each class where classes take turns.
 
     A seed that lacks a class that another one has does not count, for its mean would be of something else.
     """
@@ -79,21 +78,21 @@ def by_seed(results: Sequence[Result], path: str, at: Where) -> dict[int, float]
 
 
 def interval(results: Sequence[Result], path: str, at: Where) -> Interval | None:
-    """The mean of a row's figure over seeds."""
+    """Return the mean of a row's metric over seeds."""
     return t_interval(list(by_seed(results, path, at).values()))
 
 
 def difference(results: Sequence[Result], path: str, a: Where, b: Where, path_b: str | None = None) -> Interval | None:
-    """The mean of ``a - b`` over the seeds that both have: the same seed is the same labels, so they are pairs.
+    """Return the mean of ``a - b`` over the seeds that both have: the same seed is the same labels, so they are pairs.
 
-    :param path_b: the figure of ``b``, where it is another.
+    :param path_b: the metric of ``b``, where it is another.
     """
     first, second = by_seed(results, path, a), by_seed(results, path_b or path, b)
     return t_interval([first[seed] - second[seed] for seed in first if seed in second])
 
 
 def rows(results: Sequence[Result]) -> list[Where]:
-    """The table's rows: by labels, then by method, in the order of the plan."""
+    """Return the table's rows: by labels, then by method, in the order of the plan."""
     every = list(dict.fromkeys(where(result.cell) for result in results))
     order = list(dict.fromkeys(at.labels for at in every))
     methods = list(dict.fromkeys(at.method for at in every))
@@ -101,17 +100,17 @@ def rows(results: Sequence[Result]) -> list[Where]:
 
 
 def counts(results: Sequence[Result]) -> list[str]:
-    """The numbers of labels, from few to all."""
+    """Return the numbers of labels, from few to all."""
     return list(dict.fromkeys(at.labels for at in rows(results)))
 
 
 def methods(results: Sequence[Result]) -> list[str]:
-    """The methods, in the order of the plan."""
+    """Return the methods, in the order of the plan."""
     return list(dict.fromkeys(result.cell.method for result in results))
 
 
 def count_key(labels: str, order: Sequence[str]) -> tuple[float, int]:
-    """Fractions come by size, then counts by size, then all."""
+    """Return where a number of labels stands: fractions come by size, then counts by size, then all."""
     try:
         value = math.inf if labels == "all" else float(labels)
     except ValueError:

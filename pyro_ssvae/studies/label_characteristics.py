@@ -6,19 +6,15 @@ intervene on them, draw several kinds, and swap a kind from one picture to anoth
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
-from ..data import Dataset, factors_of
+from ..data import Dataset
 from ..errors import InputError
 from ..evaluation.evaluate import evaluate
-from ..evaluation.interventions import evaluate_interventions
-from ..evaluation.oracle import Judge, judge_for
-from ..experiment.run import judged, training_part
+from ..experiment.data import evaluation_options, train_split
+from ..experiment.oracle import intervention_metrics, oracle_of
 from ..labels import AttributeLabels
-from .cells import Cell, Result
+from .cells import Cell, Json, Result
 from .intervals import Where, counts, difference, methods
 from .methods import facts, trained
 from .plan import Column, Plan, Study, label_counts, source
@@ -28,38 +24,30 @@ RESAMPLES = 200  # of points; the study's intervals are over seeds
 DRAWS = 4  # interventions a point and attribute, and donors a receiver
 
 
-def combinations(plan: Plan, whole: Dataset) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """All methods at all rates."""
-    if not isinstance(whole.labels, AttributeLabels):
-        raise InputError(f"study label-characteristics: {whole.name} has classes; data with attributes is needed")
-    for labels in label_counts(plan, whole):
+def combinations(plan: Plan, dataset: Dataset) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Yield all methods at all rates."""
+    if not isinstance(dataset.labels, AttributeLabels):
+        raise InputError(f"study label-characteristics: {dataset.name} has classes; data with attributes is needed")
+    for labels in label_counts(plan, dataset):
         for method in plan.methods:
             yield method, labels, ()
 
 
-def the_judge(data: str, whole: Dataset, steps: int) -> Judge:
-    """The judge of this data set, trained or read."""
-    train, _ = factors_of(data) or (None, None)
-    folder = Path(os.environ.get("PYRO_SSVAE_DATA") or "data") / "judges"
-    return judge_for(whole, train, folder=folder, steps=steps)
+def prepare(plan: Plan, dataset: Dataset) -> None:
+    """Train the oracle, so that the cells find it."""
+    oracle_of(plan.data, dataset, steps=plan.oracle_steps)
 
 
-def prepare(plan: Plan, whole: Dataset) -> None:
-    """Train the judge, so that the cells find it."""
-    the_judge(plan.data, whole, plan.judge_steps)
-
-
-def compute(cell: Cell, whole: Dataset, device: str) -> dict[str, Any]:
-    """Test metrics, and ``interventions`` as the judge reads them."""
-    part, _ = training_part(whole, source(cell), cell.seed)
-    model = trained(cell, part, device)
-    metrics = evaluate(model, whole.x_test, whole.y_test, num_samples=cell.draws, **judged(source(cell), whole, part))
-    _, factors = factors_of(cell.data) or (None, None)
-    metrics["interventions"] = evaluate_interventions(
-        model, the_judge(cell.data, whole, cell.judge_steps), whole.x_test, whole.y_test, factors,
-        num_points=cell.points, draws=DRAWS, resamples=RESAMPLES,
-    )  # fmt: skip
-    return {**facts(part), **metrics}
+def compute(cell: Cell, dataset: Dataset, device: str) -> Json:
+    """Return test metrics, and ``interventions`` as the oracle reads them."""
+    split, _ = train_split(dataset, source(cell), cell.seed)
+    model = trained(cell, split, device)
+    options = evaluation_options(source(cell), dataset, split)
+    metrics = evaluate(model, dataset.x_test, dataset.y_test, num_samples=cell.draws, **options)
+    metrics["interventions"] = intervention_metrics(
+        model, dataset, cell.data, steps=cell.oracle_steps, num_points=cell.points, draws=DRAWS, resamples=RESAMPLES
+    )
+    return {**facts(split), **metrics}
 
 
 def at(labels: str) -> str:
@@ -68,15 +56,15 @@ def at(labels: str) -> str:
 
 
 def answers(results: Sequence[Result]) -> list[str]:
-    """The ReVAE against each other model, and each model's kinds against chance."""
+    """Compare the ReVAE with each other model, and what arrives with a swap with chance."""
     rates, others = counts(results), [method for method in methods(results) if method != "revae"]
-    lines = ["**Does the kind arrive with a swap, which no label named?** Carry-over less chance.", ""]
+    lines = ["**Does the kind arrive with a swap, which no label named?** Its share less chance.", ""]
     for method in methods(results):
         here = [Where(method, n) for n in rates]
         path, chance = "interventions.carry_over.mean.value", "interventions.carry_over.mean.chance"
         found = [(at(w.labels), difference(results, path, w, w, chance)) for w in here]
         lines.append(f"- {method}: {summary(found, digits=3)}")
-    lines += ["", "**Does the ReVAE do it better than the others?** Its figure less theirs.", ""]
+    lines += ["", "**Does the ReVAE do it better than the others?** Its metric less theirs.", ""]
     for other in others if "revae" in methods(results) else ():
         lines.append(f"- {other}")
         for column in COLUMNS:
@@ -109,7 +97,7 @@ COLUMNS = (
     Column("interventions.diversity_features.mean.value", "variance a feature", 3, panel=True),
     Column(
         "interventions.carry_over.mean.value",
-        "kind carried over",
+        "unnamed kind arrives",
         3,
         panel=True,
         chance="interventions.carry_over.mean.chance",
@@ -123,14 +111,14 @@ STUDY = Study(
     notes=(
         "labels: the share f of training rows that have their labels. Guessing each attribute's commoner value scores "
         "what the column majority guess says.",
-        "Interventions and swaps are read by a judge trained apart on all labels and true kinds of the training rows; "
-        "success and carry-over are worth what they exceed their chance by.",
+        "Interventions and swaps are read by an oracle, trained apart on all labels and true kinds of the training "
+        "rows; success and arrival are worth what they exceed their chance by.",
     ),
     methods=("revae", "m2", "mvae", "diva"),
     full=Plan("avatars", ("0.004", "0.06", "0.2", "1.0"), latent_dim=45),
     quick=Plan(
         "avatars:300", ("0.06", "1.0"), seeds=2, steps=20, batch_size=64, latent_dim=45, image_size=32, draws=1,
-        points=20, judge_steps=60,
+        points=20, oracle_steps=60,
     ),
     compute=compute,
     columns=COLUMNS,

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from .. import data as datasets
 from ..data import Dataset, known_rows
 from ..errors import InputError
-from ..experiment.run import DataSettings, training_part
+from ..experiment.config import DataConfig
+from ..experiment.data import train_split
 from ..labels import ClassLabels
-from ..train.fit import STEPS
-from .cells import Cell, Result
+from ..train.plan import STEPS
+from .cells import Cell, Json, Result
 
 
 @dataclass(frozen=True)
@@ -38,19 +38,19 @@ class Plan:
     image_size: int | None = None
     draws: int = 100
     points: int = 500
-    judge_steps: int = 300
+    oracle_steps: int = 300
 
 
 @dataclass(frozen=True)
 class Column:
-    """A figure of a result.
+    """A metric in a table.
 
     :param path: keys in the metrics, joined by dots.
     :param words: what a table calls it.
     :param digits: after the point.
     :param better: ``"higher"`` or ``"lower"``.
     :param panel: whether the study's picture has a panel of it.
-    :param chance: path of what this figure would be by chance, drawn as a grey line.
+    :param chance: path of what this metric would be by chance, drawn as a grey line.
     """
 
     path: str
@@ -81,7 +81,7 @@ class Study:
     methods: tuple[str, ...]
     full: Plan
     quick: Plan
-    compute: Callable[[Cell, Dataset, str], dict[str, Any]]
+    compute: Callable[[Cell, Dataset, str], Json]
     columns: tuple[Column, ...]
     answers: Callable[[Sequence[Result]], list[str]]
     combinations: Callable[[Plan, Dataset], Iterator[tuple[str, str, tuple[str, ...]]]]
@@ -90,68 +90,73 @@ class Study:
     """Of all methods alike; by default affine for images, noise for the rest."""
 
 
-def grid(study: Study, plan: Plan, whole: Dataset) -> list[Cell]:
-    """The cells of a plan, one seed after another, so that each further seed narrows what is there already.
+def grid(study: Study, plan: Plan, dataset: Dataset) -> list[Cell]:
+    """Return the cells of a plan, one seed after another, so that each further seed narrows what is there already.
 
     :raises InputError: numbers of labels, classes or steps that the data does not allow.
     """
-    names = whole.labels.names if isinstance(whole.labels, ClassLabels) else ()
+    names = dataset.labels.names if isinstance(dataset.labels, ClassLabels) else ()
     for name in plan.classes:
         if name not in names:
             known = ", ".join(names)[:200] or "the data has attributes"
             raise InputError(f"--classes: there is no class {name!r} (known: {known})")
-    augment = study.augment or ("affine" if whole.kind == "images" else "noise")
-    steps = budget(plan, whole)
-    mark = datasets.fingerprint(whole)[:16]
+    augment = study.augment or ("affine" if dataset.kind == "images" else "noise")
+    steps = budget(plan, dataset)
+    mark = datasets.fingerprint(dataset)[:16]
     return [
         Cell(
             study.name, plan.data, mark, method, labels, seed, steps, plan.batch_size, plan.latent_dim, augment,
-            classes, plan.image_size, plan.draws, plan.points, plan.judge_steps if study.prepare else 0,
+            classes, plan.image_size, plan.draws, plan.points, plan.oracle_steps if study.prepare else 0,
         )
         for seed in range(plan.seeds)
-        for method, labels, classes in study.combinations(plan, whole)
+        for method, labels, classes in study.combinations(plan, dataset)
     ]  # fmt: skip
 
 
-def source(cell: Cell, **more: Any) -> DataSettings:
-    """The cell's data as ``train`` would name it."""
-    return DataSettings(cell.data, cell.labels, image_size=cell.image_size, **more)
+def source(cell: Cell, hide_classes: tuple[str, ...] = (), leave_out: str | None = None) -> DataConfig:
+    """Return the cell's data as ``train`` would name it."""
+    return DataConfig(
+        cell.data, cell.labels, hide_classes=hide_classes, leave_out=leave_out, image_size=cell.image_size
+    )
 
 
-def budget(plan: Plan, whole: Dataset) -> int:
-    """Batches a training: whole epochs of the training rows, at least as many as the plan asks for."""
-    rows = len(training_part(whole, DataSettings(plan.data, "all"), 0)[0].x)
+def budget(plan: Plan, dataset: Dataset) -> int:
+    """Return the batches of a training: whole epochs of the training rows, at least as many as the plan names."""
+    rows = len(train_split(dataset, DataConfig(plan.data, "all"), 0)[0].x)
     per_epoch = rows // min(plan.batch_size, rows)
     if plan.epochs is not None:
         return plan.epochs * per_epoch
-    asked = plan.steps or next(steps for most, steps in STEPS if whole.x[0].numel() <= most)
+    asked = plan.steps or next(steps for most, steps in STEPS if dataset.x[0].numel() <= most)
     return math.ceil(asked / per_epoch) * per_epoch
 
 
-def label_counts(plan: Plan, whole: Dataset, hidden: Sequence[str] = ()) -> list[str]:
-    """The plan's numbers of labels, each once; what comes to all of them is "all".
+def label_counts(plan: Plan, dataset: Dataset, hidden: Sequence[str] = ()) -> list[str]:
+    """Return the plan's numbers of labels, each once; what comes to all of them is "all".
 
     :raises InputError: where the training rows don't have so many.
     """
-    counts = []
-    known = int(known_rows(training_part(whole, DataSettings(plan.data, "all", tuple(hidden)), 0)[0].y).sum())
+
+    def known(labels: str) -> int:
+        split, _ = train_split(dataset, DataConfig(plan.data, labels, hide_classes=tuple(hidden)), 0)
+        return int(known_rows(split.y).sum())
+
+    counts, every = [], known("all")
     for labels in plan.labels:
-        part, _ = training_part(whole, DataSettings(plan.data, labels, tuple(hidden)), 0)
-        kept = int(known_rows(part.y).sum())
-        counts.append("all" if kept == known else "0" if kept == 0 else labels)
+        kept = known(labels)
+        counts.append("all" if kept == every else "0" if kept == 0 else labels)
     return list(dict.fromkeys(counts))
 
 
-def need_classes(study: str, whole: Dataset) -> ClassLabels:
-    """The data's classes; :class:`InputError` where it has attributes."""
-    if not isinstance(whole.labels, ClassLabels):
-        raise InputError(f"study {study}: {whole.name} has attributes; data with classes is needed, such as digits")
-    return whole.labels
+def need_classes(study: str, dataset: Dataset) -> ClassLabels:
+    """Return the data's classes; raise :class:`InputError` where it has attributes."""
+    if not isinstance(dataset.labels, ClassLabels):
+        raise InputError(f"study {study}: {dataset.name} has attributes; data with classes is needed, such as digits")
+    return dataset.labels
 
 
-def last_classes(plan: Plan, whole: Dataset) -> tuple[str, ...]:
-    """The plan's classes, by default the last three tenths of all."""
-    names = [str(name) for name in whole.labels.names]
+def last_classes(plan: Plan, dataset: Dataset) -> tuple[str, ...]:
+    """Return the plan's classes, by default the last three tenths of all."""
+    names = [str(name) for name in dataset.labels.names]
     chosen = plan.classes or tuple(names[-max(1, round(0.3 * len(names))) :])
     if len(set(chosen)) >= len(names):
         raise InputError(f"--classes: these are all {len(names)} classes; at least one other is needed")

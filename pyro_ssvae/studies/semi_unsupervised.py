@@ -6,18 +6,20 @@ Task and name: Willetts, Roberts, Holmes, arXiv:1810.12176. Claim: arXiv:1908.03
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
+import numpy as np
 import torch
 from sklearn.cluster import KMeans
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data import Dataset
-from ..evaluation.evaluate import batched, evaluate
+from ..evaluation.evaluate import evaluate
 from ..evaluation.metrics import agreement, match
-from ..experiment.run import judged, training_part
+from ..experiment.data import evaluation_options, train_split
+from ..infer.protocols import Encodes, require
 from ..labels import MISSING
-from .cells import Cell, Result
+from ..models import Model
+from .cells import Cell, Json, Result
 from .intervals import Where, counts, difference, methods
 from .methods import facts, trained
 from .plan import Column, Plan, Study, label_counts, last_classes, need_classes, source
@@ -27,38 +29,41 @@ from .words import summary
 MOST_ROWS = 10_000  # that k-means learns its centres from
 
 
-def combinations(plan: Plan, whole: Dataset) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """The VAE, which no label reaches, once."""
-    need_classes("semi-unsupervised", whole)
-    hidden = last_classes(plan, whole)
-    for labels in dict.fromkeys([*(["0"] if "vae" in plan.methods else []), *label_counts(plan, whole, hidden)]):
+def combinations(plan: Plan, dataset: Dataset) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Yield all methods; the VAE, which no label reaches, once."""
+    need_classes("semi-unsupervised", dataset)
+    hidden = last_classes(plan, dataset)
+    for labels in dict.fromkeys([*(["0"] if "vae" in plan.methods else []), *label_counts(plan, dataset, hidden)]):
         for method in plan.methods:
             if (method == "vae") == (labels == "0"):
                 yield method, labels, hidden
 
 
-def compute(cell: Cell, whole: Dataset, device: str) -> dict[str, Any]:
-    """``semi_unsupervised`` of :func:`~pyro_ssvae.evaluate.evaluate`, and its other metrics."""
+def compute(cell: Cell, dataset: Dataset, device: str) -> Json:
+    """Return ``semi_unsupervised`` of :func:`~pyro_ssvae.evaluate`, and its other metrics."""
     told = source(cell, hide_classes=cell.classes)
-    part, _ = training_part(whole, told, cell.seed)
-    model = trained(cell, part, device)
-    metrics = evaluate(model, whole.x_test, whole.y_test, num_samples=cell.draws, **judged(told, whole, part))
+    split, _ = train_split(dataset, told, cell.seed)
+    model = trained(cell, split, device)
+    options = evaluation_options(told, dataset, split)
+    metrics = evaluate(model, dataset.x_test, dataset.y_test, num_samples=cell.draws, **options)
     if cell.method == "vae":
-        hidden = [list(whole.labels.names).index(name) for name in cell.classes]
-        metrics["semi_unsupervised"] = k_means(model, part.x, whole.x_test, whole.y_test, hidden, cell.seed)
-    return {**facts(part), **metrics}
+        hidden = [list(dataset.labels.names).index(name) for name in cell.classes]
+        metrics["semi_unsupervised"] = k_means(model, split.x, dataset.x_test, dataset.y_test, hidden, cell.seed)
+    return {**facts(split), **metrics}
 
 
-def k_means(model: nn.Module, x: Tensor, x_test: Tensor, y_test: Tensor, hidden: Sequence[int], seed: int) -> dict:
-    """K clusters of the training points' latent means, and how test points fall into them.
+def k_means(model: Model, x: Tensor, x_test: Tensor, y_test: Tensor, hidden: Sequence[int], seed: int) -> Json:
+    """Make K clusters of the training points' latent means, and return how test points fall into them.
 
     All clusters are matched one-to-one to classes, since k-means knows no label.
     """
 
-    def latents(rows: Tensor) -> Any:
-        return batched(model, lambda some: model.encode(some).mean.flatten(1), rows).double().numpy()  # type: ignore[operator]
+    def latents(rows: Tensor) -> np.ndarray:
+        means: np.ndarray = require(model, Encodes).encode(rows).mean.flatten(1).double().numpy()
+        return means
 
-    size = int(model.labels.size)  # type: ignore[arg-type]
+    assert model.labels is not None
+    size = model.labels.size
     pick = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:MOST_ROWS]
     known = y_test != MISSING
     y = y_test[known]
@@ -75,7 +80,7 @@ def k_means(model: nn.Module, x: Tensor, x_test: Tensor, y_test: Tensor, hidden:
 
 
 def answers(results: Sequence[Result]) -> list[str]:
-    """AugVAE against k-means and M2."""
+    """Compare AugVAE with k-means and M2."""
     lines: list[str] = []
     some = [labels for labels in counts(results) if labels != "0"]
     ours = [method for method in methods(results) if method.startswith("augmented")]

@@ -7,17 +7,17 @@ all labels the model beats its trunk trained as a plain classifier.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from ..data import Dataset, known_rows
 from ..evaluation.evaluate import evaluate
 from ..evaluation.metrics import class_metrics
-from ..experiment.run import judged, training_part
+from ..experiment.data import evaluation_options, train_split
 from ..labels import ClassLabels
-from .cells import Cell, Result
-from .intervals import Where, counts, difference, methods
-from .methods import METHODS, facts, sklearn_proba, trained
+from .cells import Cell, Json, Result
+from .intervals import Interval, Where, counts, difference, methods
+from .methods import METHODS, facts, trained
 from .plan import Column, Plan, Study, label_counts, need_classes, source
+from .scikit_learn import sklearn_proba
 from .words import summary, tally
 
 GENERATIVE = ("augmented-probabilities", "augmented-enumerate", "augmented-sparse", "m2", "m1+m2", "revae")
@@ -28,14 +28,14 @@ TASKS = (
     ("reconstruction_error", "reconstruction error", "lower", 5),
     ("clustering.nmi", "NMI of clusters of the latents", "higher", 3),
 )
-"""The unsupervised tasks: figure, words, better side, digits."""
+"""The unsupervised tasks: metric, words, better side, digits."""
 
 
-def combinations(plan: Plan, whole: Dataset) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """All methods at all numbers of labels; without labels only what needs none, and the VAE only there."""
+def combinations(plan: Plan, dataset: Dataset) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Yield all methods at all numbers of labels; without labels only what needs none, and the VAE only there."""
     if any(METHODS[method].model is None for method in plan.methods):
-        need_classes("sparse-labels with label-spreading or self-training", whole)
-    wanted = label_counts(plan, whole)
+        need_classes("sparse-labels with label-spreading or self-training", dataset)
+    wanted = label_counts(plan, dataset)
     for labels in dict.fromkeys([*(["0"] if "vae" in plan.methods else []), *wanted]):
         for method in plan.methods:
             if (
@@ -46,34 +46,35 @@ def combinations(plan: Plan, whole: Dataset) -> Iterator[tuple[str, str, tuple[s
                 yield method, labels, ()
 
 
-def compute(cell: Cell, whole: Dataset, device: str) -> dict[str, Any]:
-    """Test metrics of :func:`~pyro_ssvae.evaluate.evaluate`; without labels ``matched_accuracy``, under the matching
+def compute(cell: Cell, dataset: Dataset, device: str) -> Json:
+    """Return test metrics of :func:`~pyro_ssvae.evaluate`; without labels ``matched_accuracy``, under the matching
     of predicted to true classes that fits best (of the VAE: of k-means on its latents)."""
-    part, _ = training_part(whole, source(cell), cell.seed)
+    split, _ = train_split(dataset, source(cell), cell.seed)
     if METHODS[cell.method].model is None:
-        known = known_rows(whole.y_test)
-        probs = sklearn_proba(cell.method, part, whole.x_test[known], cell.seed)
-        return {**facts(part), **class_metrics(probs, whole.y_test[known])}
-    model = trained(cell, part, device)
-    metrics = evaluate(model, whole.x_test, whole.y_test, num_samples=cell.draws, **judged(source(cell), whole, part))
-    if cell.labels == "0" and isinstance(whole.labels, ClassLabels):
+        known = known_rows(dataset.y_test)
+        probs = sklearn_proba(cell.method, split, dataset.x_test[known], cell.seed)
+        return {**facts(split), **class_metrics(probs, dataset.y_test[known])}
+    model = trained(cell, split, device)
+    options = evaluation_options(source(cell), dataset, split)
+    metrics = evaluate(model, dataset.x_test, dataset.y_test, num_samples=cell.draws, **options)
+    if cell.labels == "0" and isinstance(dataset.labels, ClassLabels):
         found = metrics.get("clustering" if cell.method == "vae" else "semi_unsupervised") or {}
         metrics["matched_accuracy"] = found.get("accuracy")
-    return {**facts(part), **metrics}
+    return {**facts(split), **metrics}
 
 
 def answers(results: Sequence[Result]) -> list[str]:
-    """The three questions, each method's differences in turn."""
+    """Answer the three questions, each method's differences in turn."""
     return [*unlabelled_points(results), "", *labels_for_tasks(results), "", *direct_supervision(results)]
 
 
 def at(labels: str) -> str:
-    """``at 100 labels``."""
+    """Return ``at 100 labels``."""
     return "at all labels" if labels == "all" else "without labels" if labels == "0" else f"at {labels} labels"
 
 
 def unlabelled_points(results: Sequence[Result]) -> list[str]:
-    """Accuracy against the trunk that sees the labelled points alone."""
+    """Compare accuracy with that of the trunk that sees the labelled points alone."""
     few = [labels for labels in counts(results) if labels not in ("0", "all")]
     found = {
         method: [difference(results, "accuracy", Where(method, n), Where("classifier", n)) for n in few]
@@ -85,7 +86,7 @@ def unlabelled_points(results: Sequence[Result]) -> list[str]:
 
 
 def labels_for_tasks(results: Sequence[Result]) -> list[str]:
-    """The unsupervised tasks with labels against the same model without, or a VAE where that is not there."""
+    """Compare the unsupervised tasks with labels with the same model without, or a VAE where that is not there."""
     every = methods(results)
     without = "0" in counts(results)
     lines = [
@@ -108,7 +109,7 @@ def labels_for_tasks(results: Sequence[Result]) -> list[str]:
 
 
 def direct_supervision(results: Sequence[Result]) -> list[str]:
-    """With all labels, against the same trunk as a classifier."""
+    """Compare, with all labels, with the same trunk as a classifier."""
     found = {
         method: [difference(results, "accuracy", Where(method, "all"), Where("classifier", "all"))]
         for method in methods(results)
@@ -122,8 +123,8 @@ def direct_supervision(results: Sequence[Result]) -> list[str]:
     return [*lines, *by_method(found, ["all"], "higher", 4)] if found else [*lines, "- Nothing was compared."]
 
 
-def by_method(found: dict[str, list[Any]], places: Sequence[str], better: str, digits: int) -> list[str]:
-    """One line a method."""
+def by_method(found: dict[str, list[Interval | None]], places: Sequence[str], better: str, digits: int) -> list[str]:
+    """Return one line a method."""
     return [f"- {name}: {summary(list(zip([at(n) for n in places], d)), better, digits)}" for name, d in found.items()]
 
 

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+from ..errors import InputError
 from ..files import write_atomically
-from .cells import Result
+from .cells import Json, Result
 from .figure import figure
-from .intervals import Interval, by_seed, interval, rows
+from .intervals import Interval, Where, by_seed, interval, rows
 from .plan import Column, Study
 
 FILES = ("runs.csv", "table.md", "figure.png")
+
+
+def check_folder(folder: Path) -> None:
+    """Raise :class:`InputError` for a folder whose files of the same names are not a study's."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder}: it is a file; a folder is needed")
+    there = [name for name in FILES if os.path.lexists(folder / name)]
+    if there and not (folder / "cells").is_dir():
+        raise InputError(f"--out {folder}: it holds a {there[0]} that is no study's; another folder is needed")
 
 
 def write_all(study: Study, results: Sequence[Result], folder: Path, *, command: str, lacking: int = 0) -> list[Path]:
@@ -33,9 +43,9 @@ def write_all(study: Study, results: Sequence[Result], folder: Path, *, command:
     return paths
 
 
-def flat(metrics: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Numbers and words of nested metrics by their path; lists, such as a confusion matrix, are left to the cells."""
-    found: dict[str, Any] = {}
+def flat(metrics: Mapping[str, object], above: str = "") -> Json:
+    """Return numbers and words of nested metrics by their path, without lists such as a confusion matrix."""
+    found: Json = {}
     for key, value in metrics.items():
         if isinstance(value, Mapping):
             found |= flat(value, f"{above}{key}.")
@@ -45,7 +55,7 @@ def flat(metrics: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 
 
 def runs_csv(results: Sequence[Result]) -> str:
-    """One line a cell: its settings, its seconds, all its figures."""
+    """Return one line a cell: its settings, its seconds, all its metrics."""
     lines = []
     for result in results:
         settings = {**asdict(result.cell), "classes": " ".join(result.cell.classes)}
@@ -59,7 +69,7 @@ def runs_csv(results: Sequence[Result]) -> str:
 
 
 def shown(value: Interval | None, digits: int) -> str:
-    """``0.9835 ± 0.0025``; the mean alone of one seed; empty of none."""
+    """Return ``0.9835 ± 0.0025``; the mean alone of one seed; empty of none."""
     if value is None:
         return ""
     text = f"{value.mean:.{digits}f}"
@@ -67,7 +77,7 @@ def shown(value: Interval | None, digits: int) -> str:
 
 
 def markdown(study: Study, results: Sequence[Result], command: str, lacking: int = 0) -> str:
-    """The table with what it compares, and the answers below it."""
+    """Return the table with what it compares, and the answers below it."""
     columns = [column for column in study.columns if any(by_seed(results, column.path, at) for at in rows(results))]
     lines = [f"# {study.title}", "", f"`{command}`", "", *comparison(results), *(f"- {note}" for note in study.notes)]
     if lacking:
@@ -82,13 +92,13 @@ def markdown(study: Study, results: Sequence[Result], command: str, lacking: int
     return "\n".join(lines)
 
 
-def seeds(results: Sequence[Result], columns: Sequence[Column], at: Any) -> int:
-    """The most seeds that a figure of the row has."""
+def seeds(results: Sequence[Result], columns: Sequence[Column], at: Where) -> int:
+    """Return the most seeds that a metric of the row has."""
     return max((len(by_seed(results, column.path, at)) for column in columns), default=0)
 
 
 def comparison(results: Sequence[Result]) -> list[str]:
-    """What all rows of the table share."""
+    """Return what all rows of the table share."""
     cells = [result.cell for result in results]
     counts = sorted({int(result.metrics["train"]["rows"]) for result in results})
     span = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"

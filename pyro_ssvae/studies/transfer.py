@@ -13,20 +13,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
-import pyro
 import torch
 from torch import Tensor
 
 from ..data import Dataset
 from ..evaluation.evaluate import evaluate
-from ..experiment.run import training_part
+from ..experiment.data import train_split
 from ..labels import MISSING, ClassLabels
-from ..models import Model, create_model
-from .cells import Cell, Result
+from ..models import Model
+from .cells import Cell, Json, Result
 from .intervals import Where, counts, difference, methods
-from .methods import METHODS, facts, learn, trained
+from .methods import facts, learn, make_model, trained
 from .plan import Column, Plan, Study, label_counts, last_classes, need_classes, source
 from .sparse_labels import at
 from .words import summary
@@ -34,48 +32,43 @@ from .words import summary
 STARTS = ("transfer", "head", "scratch")
 
 
-def combinations(plan: Plan, whole: Dataset) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """All methods at all numbers of labels but 0."""
-    need_classes("transfer", whole)
-    new = last_classes(plan, whole)
-    for labels in label_counts(plan, only(whole, new)):
+def combinations(plan: Plan, dataset: Dataset) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Yield all methods at all numbers of labels but 0."""
+    need_classes("transfer", dataset)
+    new = last_classes(plan, dataset)
+    for labels in label_counts(plan, only(dataset, new)):
         for method in plan.methods:
             if labels != "0":
                 yield method, labels, new
 
 
-def only(whole: Dataset, names: Sequence[str]) -> Dataset:
-    """The rows of some classes, which are numbered anew in this order."""
-    old = torch.tensor([list(whole.labels.names).index(name) for name in names])
+def only(dataset: Dataset, names: Sequence[str]) -> Dataset:
+    """Return the rows of some classes, which are numbered anew in this order."""
+    old = torch.tensor([list(dataset.labels.names).index(name) for name in names])
 
     def some(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         rows = torch.isin(y, old)
         return x[rows], (y[rows].unsqueeze(-1) == old).long().argmax(-1)
 
-    (x, y), (x_test, y_test) = some(whole.x, whole.y), some(whole.x_test, whole.y_test)
+    (x, y), (x_test, y_test) = some(dataset.x, dataset.y), some(dataset.x_test, dataset.y_test)
     labels = ClassLabels(len(names), list(names))
-    return Dataset(whole.name, x, y, x_test, y_test, labels)
+    return Dataset(dataset.name, x, y, x_test, y_test, labels)
 
 
-def compute(cell: Cell, whole: Dataset, device: str) -> dict[str, Any]:
-    """Test metrics on the new classes, of each start."""
-    new = only(whole, cell.classes)
-    part, _ = training_part(new, source(cell), cell.seed)
-    before, _ = training_part(whole, replace(source(cell, hide_classes=cell.classes), labels="all"), cell.seed)
-    assert (part.y != MISSING).any()
+def compute(cell: Cell, dataset: Dataset, device: str) -> Json:
+    """Return test metrics on the new classes, of each start."""
+    new = only(dataset, cell.classes)
+    split, _ = train_split(new, source(cell), cell.seed)
+    before, _ = train_split(dataset, replace(source(cell, hide_classes=cell.classes), labels="all"), cell.seed)
+    assert (split.y != MISSING).any()
     learnt = trained(cell, before, device).cpu()
-    found: dict[str, Any] = facts(part)
+    found = facts(split)
     for start in STARTS:
-        pyro.set_rng_seed(cell.seed)
-        method = METHODS[cell.method]
-        assert method.model is not None
-        model = create_model(
-            method.model, input_shape=new.input_shape, labels=new.labels, latent_dim=cell.latent_dim, **method.options
-        )
+        model = make_model(cell, new)
         taken = take_over(model, learnt) if start != "scratch" else []
         for name, p in model.named_parameters():
             p.requires_grad_(start != "head" or name not in taken)
-        steps = learn(model, cell, part, device)
+        steps = learn(model, cell, split, device)
         metrics = evaluate(model, new.x_test, new.y_test, num_samples=cell.draws)
         found[start] = {**metrics, "steps": steps, "weights_taken_over": len(taken)}
     return found
@@ -93,7 +86,7 @@ def take_over(model: Model, learnt: Model) -> list[str]:
 
 
 def answers(results: Sequence[Result]) -> list[str]:
-    """Each start against scratch, and AugVAE's transfer against the classifier's."""
+    """Compare each start with scratch, and AugVAE's transfer with the classifier's."""
     lines: list[str] = []
     some = counts(results)
     for start, words in (("transfer", "going on from the other classes"), ("head", "fitting what is new alone")):

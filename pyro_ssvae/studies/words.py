@@ -15,14 +15,14 @@ VERDICTS: dict[Verdict, str] = {
     "one seed": "not judged (one seed has no interval)",
 }
 Finding = tuple[str, Interval | None]
-"""Where something was compared ("at 100 labels"), and the difference; None where figures are missing."""
+"""Where something was compared ("at 100 labels"), and the difference; None where metrics are missing."""
 
 
 def verdict(difference: Interval, better: str = "higher") -> Verdict:
     """Whether a difference is on the better side as far as its whole interval goes.
 
     An interval that includes 0 shows neither side. One without any width claims nothing either: seeds that agree to
-    the last digit are too few, or a figure too coarse, to tell how far others would lie apart.
+    the last digit are too few, or a metric too coarse, to tell how far others would lie apart.
     """
     if difference.low is None or difference.high is None:
         return "one seed"
@@ -32,13 +32,13 @@ def verdict(difference: Interval, better: str = "higher") -> Verdict:
 
 
 def number(value: float, digits: int) -> str:
-    """A signed number; a rounded zero has no sign."""
+    """Return a signed number; a rounded zero has no sign."""
     text = f"{value:+.{digits}f}"
     return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
 
 
 def amount(difference: Interval, digits: int) -> str:
-    """A difference with its interval: ``+0.101 [+0.080, +0.122]``."""
+    """Return a difference with its interval: ``+0.101 [+0.080, +0.122]``."""
     text = number(difference.mean, digits)
     if difference.low is None or difference.high is None:
         return text
@@ -46,7 +46,7 @@ def amount(difference: Interval, digits: int) -> str:
 
 
 def summary(findings: Sequence[Finding], better: str = "higher", digits: int = 4) -> str:
-    """One sentence on differences in several places, verdict by verdict.
+    """Return one sentence on differences in several places, verdict by verdict.
 
     Example: ``Yes at 50 labels (+0.101 [+0.080, +0.122]); not shown at all labels (+0.001 [−0.004, +0.006]).``
     """
@@ -57,14 +57,14 @@ def summary(findings: Sequence[Finding], better: str = "higher", digits: int = 4
             groups.setdefault(said, []).append(f"{place} ({amount(found, digits)})")
     missing = [place for place, found in findings if found is None]
     if missing:
-        groups["no figures"] = missing
-    parts = [f"{said} {', '.join(groups[said])}" for said in [*VERDICTS.values(), "no figures"] if said in groups]
+        groups["no metrics"] = missing
+    parts = [f"{said} {', '.join(groups[said])}" for said in [*VERDICTS.values(), "no metrics"] if said in groups]
     text = "; ".join(parts) or "nothing was compared"
     return f"{text[0].upper()}{text[1:]}."
 
 
 def tally(findings: Sequence[tuple[Interval | None, str]]) -> str:
-    """How many of the comparisons (difference, better side) hold, in a few words."""
+    """Return how many of the comparisons (difference, better side) hold, in a few words."""
     found = [verdict(difference, better) for difference, better in findings if difference is not None]
     if not found:
         return "nothing was compared"

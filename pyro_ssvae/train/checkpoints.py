@@ -1,25 +1,32 @@
-"""Which checkpoints of a training are kept, and which one it goes on from.
+"""The files of a training's state: how they are written and read, and which of them are kept.
 
-Beside the newest, ``last.safetensors``, lie the ones before it, ``last-1.safetensors`` and so on; the one that a loss
-that is no longer finite goes back to, ``last-good.safetensors``; and the best weights, ``last-best.safetensors``.
+Beside the newest, ``last.safetensors``, lie the ones before it, ``last-1.safetensors`` and so on; the last state known
+to be finite, ``last-good.safetensors``, to which a training is rolled back; and the best epoch's weights,
+``last-best.safetensors``.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
-import tyro
+import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..files import cannot_write, load_state, packed, save_tensors, sync_folder, write_partial
+from ..files import cannot_write, load_tensors, packed, save_tensors, sync_folder, write_partial
+from .settings import option
 
-State = tuple[dict[str, Tensor], dict[str, Any]]  # tensors, and what is JSON
+FORMAT = 2
+"""Of the state; another version's checkpoints have another number, or none."""
+Json: TypeAlias = dict[str, Any]
+State: TypeAlias = tuple[dict[str, Tensor], Json]  # tensors, and what is JSON
 
 
 @dataclass(frozen=True)
@@ -28,7 +35,7 @@ class CheckpointSettings:
 
     checkpoint_minutes: float = 1.0
     """Minutes between two checkpoints; 0 writes one after every step."""
-    checkpoint_epochs: Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")] = None
+    checkpoint_epochs: Annotated[int | None, option("INT")] = None
     """Also write a checkpoint at the end of every so many epochs."""
     keep_checkpoints: int = 2
     """How many of the latest checkpoints are kept, beside the best weights."""
@@ -46,7 +53,7 @@ def check_checkpoints(seconds: float, epochs: int | None, keep: int) -> None:
 
 
 def sibling(path: Path, word: object) -> Path:
-    """Another file of the same training: ``last.safetensors`` → ``last-word.safetensors``."""
+    """Return another file of the same training: ``last.safetensors`` → ``last-word.safetensors``."""
     return path.with_name(f"{path.stem}-{word}{path.suffix}")
 
 
@@ -55,10 +62,10 @@ def write_state(path: Path, state: State, keep: int = 1) -> None:
 
     Files are renamed only once the new one is whole and synced. At every moment one of them is a good checkpoint.
 
-    :raises CannotWrite: naming the file; all checkpoints that were there before are whole.
+    :raises CannotWrite: naming the file; all older checkpoints are whole.
     """
     try:
-        partial = write_partial(path, packed(state[0], state=json.dumps(state[1])))
+        partial = write_partial(path, packed(state[0], state=as_json(path, state[1])))
         places = [path, *(sibling(path, i) for i in range(1, keep))]
         for i in range(len(places) - 1, 0, -1):
             if places[i - 1].exists():
@@ -69,13 +76,21 @@ def write_state(path: Path, state: State, keep: int = 1) -> None:
         raise cannot_write(path, error) from None
 
 
-def write_best(path: Path, weights: dict[str, Tensor], **facts: Any) -> None:
+def as_json(path: Path, state: Json) -> str:
+    """Return a state as JSON; an optimiser of one's own may hold what has no form in it."""
+    try:
+        return json.dumps(state)
+    except TypeError as error:
+        raise InputError(f"{path}: the optimiser's state cannot be written ({error})") from None
+
+
+def write_best(path: Path, weights: dict[str, Tensor], **metadata: object) -> None:
     """Write the best weights, by the model's own names, so that :func:`pyro_ssvae.load` takes them."""
-    save_tensors(sibling(path, "best"), weights, best=json.dumps(facts))
+    save_tensors(sibling(path, "best"), weights, best=json.dumps(metadata))
 
 
 def checkpoints(path: Path) -> list[Path]:
-    """The checkpoints of a training that are there, the newest first, and the good one last."""
+    """Return the checkpoints of a training that are there, the newest first, and the last finite one at the end."""
     numbered = []
     for file in path.parent.glob(f"{path.stem}-*{path.suffix}") if path.parent.is_dir() else ():
         number = file.name[len(path.stem) + 1 : len(file.name) - len(path.suffix)]
@@ -102,3 +117,62 @@ def load_newest(path: Path, quiet: bool = False) -> State:
         return tensors, state
     assert refused is not None
     raise refused
+
+
+def load_state(path: Path) -> State:
+    """Read a checkpoint: tensors, and a state with the keys about, done, seconds and history.
+
+    :raises InputError: naming the file, where it is absent, damaged or no checkpoint.
+    """
+    tensors, metadata = load_tensors(path, "a checkpoint")
+    try:
+        state = json.loads(metadata["state"])
+        for key in ("about", "done", "seconds", "history"):
+            state[key]
+        return tensors, dict(state)
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise InputError(f"{path}: tensors, but not a checkpoint") from None
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return the tensors of an optimiser's state, by parameter number and name."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"optimizer.{i}.{key}": value for i, entry in state.items() for key, value in entry.items() if is_tensor(value)
+    }
+
+
+def optimizer_numbers(optimizer: torch.optim.Optimizer) -> Json:
+    """Return what else an optimiser's state and groups hold that may change: numbers, mostly."""
+    saved = optimizer.state_dict()
+    entries = {
+        f"{i}.{key}": copy.deepcopy(value)
+        for i, entry in saved["state"].items()
+        for key, value in entry.items()
+        if not is_tensor(value)
+    }
+    groups = [{k: v for k, v in group.items() if isinstance(v, (int, float))} for group in saved["param_groups"]]
+    return {"state": entries, "groups": groups}
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], numbers: Json | None = None
+) -> None:
+    """Put back what :func:`optimizer_tensors` and :func:`optimizer_numbers` returned."""
+    whole = optimizer.state_dict()
+    whole["state"] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimizer."):
+            _, i, key = name.split(".", 2)
+            whole["state"].setdefault(int(i), {})[key] = tensor.clone()  # the optimiser changes it in place
+    for name, value in (numbers or {"state": {}})["state"].items():
+        i, key = name.split(".", 1)
+        whole["state"].setdefault(int(i), {})[key] = value
+    for group, saved in zip(whole["param_groups"], (numbers or {"groups": []})["groups"]):
+        group.update(saved)
+    optimizer.load_state_dict(whole)
+
+
+def is_tensor(value: object) -> bool:
+    """Whether a value is a tensor."""
+    return isinstance(value, Tensor)

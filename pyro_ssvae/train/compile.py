@@ -6,27 +6,85 @@ what remains is the arithmetic of loss and gradients (``make_fx``), which TorchI
 
 from __future__ import annotations
 
-import random
+import math
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from itertools import chain
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeAlias
 
-import numpy as np
 import pyro
 import torch
-import torch._inductor
+from pyro.infer import trace_elbo, trace_mean_field_elbo, traceenum_elbo
+from pyro.infer.util import Dice
+from pyro.ops import packed
+from pyro.ops.rings import LogRing
 from torch import Tensor, nn
-from torch._guards import TracingContext, tracing
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.func import functional_call
-from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
-from .branchless import branchless
+from .capture import CannotCompile, capture, stand_in
+from .python_state import Attribute, changed, python_state
 
+Ordinal: TypeAlias = frozenset[Any]  # of Pyro's sites that are enumerated in the same plates
+Program: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 MOST_SHAPES = 8  # of batches that programs are made for
+
+
+class BranchlessDice(Dice):
+    """``Σ prob · cost`` with a product of zero where ``prob`` is zero, instead of a selection of the others.
+
+    ``prob`` is the marginal, over a cost's own dimensions, of the product of the enumerated sites' factors.
+    """
+
+    def compute_expectation(self, costs: dict[Ordinal, list[Any]]) -> Tensor | float:
+        """Return the expected cost, a scalar, of the costs at each ordinal."""
+        expected: Tensor | float = 0.0
+        for ordinal, terms in costs.items():
+            factors = self._get_log_factors(ordinal)
+            scale = math.exp(sum(f for f in factors if not isinstance(f, Tensor)))
+            factors = [f for f in factors if isinstance(f, Tensor)]
+            enumerated = {dim for f in factors for dim in f._pyro_dims} - ordinal
+            for cost in terms:
+                if factors:
+                    own = torch.zeros_like(cost)
+                    own._pyro_dims = cost._pyro_dims  # type: ignore[attr-defined]
+                    log_prob = LogRing().sumproduct([*factors, own], enumerated - set(cost._pyro_dims))
+                    prob = log_prob.exp()
+                    prob._pyro_dims = log_prob._pyro_dims
+                    cost, prob = packed.broadcast_all(cost, prob)
+                    cost = torch.where(prob > 0, cost, 0.0) * prob  # the gradient is zero there too, where cost is -inf
+                expected = expected + scale * cost.sum()
+        return expected
+
+
+@contextmanager
+def branchless() -> Iterator[None]:
+    """Within it Pyro's objectives take no branch that looks at numbers, which no captured program can follow.
+
+    Enumerated sites are summed by :class:`BranchlessDice`; nothing is validated or searched for NaN.
+    Value and gradients stay those of Pyro's own form.
+    """
+    before = [getattr(module, name) for module, name, _ in WITHOUT_BRANCHES]
+    for module, name, value in WITHOUT_BRANCHES:
+        setattr(module, name, value)
+    try:
+        with pyro.validation_enabled(False):
+            yield
+    finally:
+        for (module, name, _), value in zip(WITHOUT_BRANCHES, before):
+            setattr(module, name, value)
+
+
+def detached(value: Tensor | float) -> Tensor | float:
+    """Return what ``torch_item`` would, as a tensor."""
+    return value.detach() if isinstance(value, Tensor) else value
+
+
+WITHOUT_BRANCHES = (
+    (traceenum_elbo, "Dice", BranchlessDice),
+    (trace_elbo, "torch_item", detached),
+    (trace_mean_field_elbo, "torch_item", detached),
+    (pyro.util, "torch_isnan", lambda value: False),
+    (pyro.util, "torch_isinf", lambda value: False),
+)
 
 
 class CompiledStep:
@@ -39,23 +97,23 @@ class CompiledStep:
     Python's or NumPy's random numbers) one line on stderr says so, and ``otherwise`` takes the steps. Lists,
     dictionaries and global variables that change are not noticed.
 
-    :param objective: a module whose ``forward(x, y)`` is the loss, as :class:`~pyro_ssvae.fit.Step`.
+    :param objective: a module whose ``forward(x, y)`` is the loss, such as :class:`~.step.Step`.
     :param parameters: those to train, of the module or of Pyro's store.
     :param otherwise: the uncompiled step, which does the same.
-    :param context: the context to capture in: of precision.
+    :param context: of precision, to capture in.
     """
 
     def __init__(
         self,
         objective: nn.Module,
         parameters: Sequence[Tensor],
-        otherwise: Callable[[Tensor, Tensor], Tensor],
-        context: Callable[[], AbstractContextManager[Any]],
+        otherwise: Program,
+        context: Callable[[], AbstractContextManager[object]],
     ) -> None:
         self.objective, self.parameters = objective, list(parameters)
         self.otherwise, self.context = otherwise, context
-        self.programs: dict[Any, Callable[[Tensor, Tensor], Tensor]] = {}
-        self.python: list[tuple[dict[str, Any], str, Any]] = []
+        self.programs: dict[object, Program] = {}
+        self.python: list[Attribute] = []
         self.refused = False
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
@@ -74,8 +132,13 @@ class CompiledStep:
         self.refused = True
         print(f"fit: the step cannot be compiled ({why}); it runs uncompiled", file=sys.stderr)
 
-    def compile(self, x: Tensor, y: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-        """The compiled program for batches like this one."""
+    def compile(self, x: Tensor, y: Tensor) -> Program:
+        """Return the compiled program for batches like this one."""
+        import torch._inductor
+        from torch._guards import TracingContext, tracing
+        from torch._subclasses.fake_tensor import FakeTensorMode
+        from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
         if len(self.programs) == MOST_SHAPES:
             raise CannotCompile(f"batches of more than {MOST_SHAPES} shapes")
         dtype = self.parameters[0].dtype
@@ -84,12 +147,12 @@ class CompiledStep:
         shapes = ShapeEnv(allow_scalar_outputs=False, allow_dynamic_output_shape_ops=True)
         fake = FakeTensorMode(shape_env=shapes, allow_non_fake_inputs=True)
         with self.context():
-            graph, inputs, trained = capture(self.objective, self.parameters, x, y, fake)
+            graph, inputs, trained = capture(self.objective, self.parameters, x, y, fake, branchless)
         self.python = python_state(self.objective)
         # CUDA graphs spare a GPU the launches one by one; they have not been tried yet on one.
         options = {"fallback_random": True, "triton.cudagraphs": x.device.type == "cuda"}
         with torch.no_grad(), tracing(TracingContext(fake)):
-            run: Any = torch._inductor.compile(graph, [stand_in(t, fake) for t in (x, y, *inputs)], options=options)
+            run = torch._inductor.compile(graph, [stand_in(t, fake) for t in (x, y, *inputs)], options=options)
         for p in self.parameters:
             p.grad = None
 
@@ -104,127 +167,8 @@ class CompiledStep:
         return program
 
 
-class CannotCompile(Exception):  # noqa: N818
-    """Why a step is not compiled, in words that follow "cannot be compiled"."""
-
-
-def capture(
-    objective: nn.Module, parameters: Sequence[Tensor], x: Tensor, y: Tensor, fake: FakeTensorMode
-) -> tuple[torch.fx.GraphModule, list[Tensor], list[Tensor]]:
-    """Capture loss and gradients as a graph of ``x``, ``y`` and further tensors.
-
-    :returns: the graph, whose results are the loss and gradients; the further tensors; the parameters that have one.
-    """
-    if any(p._backward_hooks or getattr(p, "_post_accumulate_grad_hooks", None) for p in parameters):
-        raise CannotCompile("a parameter has a hook on its gradient")
-    store = pyro.get_param_store()
-    state = store.get_state()
-    held = {  # every place once, though a module may stand in two, and a tensor too
-        f"{path}.{name}" if path else name: t
-        for path, part in objective.named_modules()
-        for name, t in chain(
-            part.named_parameters(recurse=False, remove_duplicate=False),
-            part.named_buffers(recurse=False, remove_duplicate=False),
-        )
-    }
-    own = {id(t): t for t in held.values()}
-    free = {name: p for name, p in state["params"].items() if id(p) not in own}
-    inputs = [*own.values(), *free.values()]
-    places = {id(t): i for i, t in enumerate(inputs)}
-    trained: list[Tensor] = []
-
-    def loss_and_gradients(x: Tensor, y: Tensor, *values: Tensor) -> list[Tensor]:
-        stored: Any = {"params": dict(zip(free, values[len(own) :])), "constraints": dict(state["constraints"])}
-        with store.scope(stored), branchless(), torch.enable_grad():
-            swapped = {name: values[places[id(t)]] for name, t in held.items()}
-            loss = functional_call(objective, swapped, (x, y), tie_weights=False)
-            found = torch.autograd.grad(loss, [values[places[id(p)]] for p in parameters], allow_unused=True)
-        for name, after in swapped.items():  # buffers that were assigned anew
-            before = values[places[id(held[name])]]
-            if after is not before:
-                before.detach().copy_(after.detach())
-        trained[:] = [p for p, g in zip(parameters, found) if g is not None]
-        return [loss.detach(), *(laid_out(g, p) for p, g in zip(parameters, found) if g is not None)]
-
-    before, others = python_state(objective), (random.getstate(), np.random.get_state())  # noqa: NPY002
-    drawn = str(others)
-    try:
-        stand_ins = [stand_in(t, fake) for t in (x, y, *inputs)]
-        with fake:
-            graph = make_fx(loss_and_gradients, tracing_mode="real", _allow_non_fake_inputs=True)(*stand_ins)
-        if name := changed(before):
-            raise CannotCompile(f"{name} changes while the model trains")
-        if drawn != str((random.getstate(), np.random.get_state())):  # noqa: NPY002
-            raise CannotCompile("the pair draws random numbers outside of PyTorch")
-    finally:  # what the capture did to Python's state must not be done twice
-        for attributes, name, value in before:
-            if attributes.get(name) is not value:
-                attributes[name] = value
-        random.setstate(others[0])
-        np.random.set_state(others[1])  # noqa: NPY002
-    return graph, free_inputs(graph, inputs), trained
-
-
-def stand_in(tensor: Tensor, fake: FakeTensorMode) -> Tensor:
-    """A tensor of the same form, without numbers."""
-    return fake.from_tensor(tensor, static_shapes=True)
-
-
-def laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """The gradient with its parameter's strides, as autograd leaves it in ``grad``."""
-    same = gradient.stride() == parameter.stride()
-    return gradient if same else torch.empty_like(parameter).copy_(gradient)
-
-
-def free_inputs(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> list[Tensor]:
-    """Take unused inputs out of a graph, and make inputs of tensors that the pair holds outside of modules."""
-    places = [node for node in graph.graph.nodes if node.op == "placeholder"]
-    for node in (unused := [node for node in places[2:] if not node.users]):
-        graph.graph.erase_node(node)
-    inputs = [tensor for node, tensor in zip(places[2:], inputs) if node not in unused]
-    last = next(node for node in reversed(graph.graph.nodes) if node.op == "placeholder")
-    for node in [node for node in graph.graph.nodes if node.op == "get_attr"]:
-        value: Any = getattr(graph, str(node.target), None)
-        lifted = all(user.target == torch.ops.aten.lift_fresh_copy.default for user in node.users)
-        if isinstance(value, Tensor) and not lifted:  # lifted ones are constants made on the spot
-            with graph.graph.inserting_after(last):
-                last = graph.graph.placeholder(f"held_{node.name}")
-            last.meta = dict(node.meta)
-            node.replace_all_uses_with(last)
-            graph.graph.erase_node(node)
-            inputs = [*inputs, value]
-    graph.recompile()
-    return inputs
-
-
-PLAIN = (int, float, str, tuple, type(None), Tensor)
-
-
-def python_state(module: nn.Module) -> list[tuple[dict[str, Any], str, Any]]:
-    """The plain attributes of a module's parts, and of what objects they hold: where, name, value."""
-    internal = set(vars(nn.Module())) - {"training"}
-    parts = [vars(part) for part in module.modules()]
-    others = [value for part in parts for name, value in part.items() if name not in internal]
-    parts += [vars(value) for value in others if hasattr(value, "__dict__") and not isinstance(value, (type, *PLAIN))]
-    return [
-        (part, name, value)
-        for part in parts
-        for name, value in part.items()
-        if name not in internal and isinstance(value, PLAIN)
-    ]
-
-
-def changed(state: list[tuple[dict[str, Any], str, Any]]) -> str | None:
-    """The name of an attribute that is no longer what it was."""
-    for attributes, name, value in state:
-        now = attributes.get(name)
-        if now is not value and (isinstance(value, Tensor) or isinstance(now, Tensor) or now != value):
-            return name
-    return None
-
-
 def reason(error: Exception) -> str:
-    """Why the capture or the compilation failed, in a few words."""
+    """Return why the capture or the compilation failed, in a few words."""
     if isinstance(error, CannotCompile):
         return str(error)
     kind = type(error).__name__

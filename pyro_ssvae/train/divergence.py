@@ -1,4 +1,4 @@
-"""What to do when a loss is no longer finite, or a batch does not fit: go back, find the place, say what would help."""
+"""Roll back when a loss is no longer finite, and say where that began; say what fits when memory is out."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError
+from ..infer.traces import Site
 from .state import NotFinite, TrainingState
+from .step import Gradients, Step
 
-Gradients = Callable[[Tensor, Tensor], Tensor]
-SETBACKS = 2  # times that a training goes back to its last good state
+ROLLBACKS = 2  # times that a training goes back to its last finite state
 
 
-class Watch:
-    """The gradients of a batch, watched: a loss that is not finite is found before it spoils the weights.
+class FiniteGuard:
+    """The gradients of a batch, guarded: a loss that is not finite is found before it spoils the weights.
 
-    On a GPU, where looking at each loss would make it wait, this begins once the training has been set back; until then
-    the end of the epoch tells. Where processes share a batch, all of them learn it from the summed loss.
+    On a GPU, where looking at each loss would make it wait, this begins after the first rollback; until then the end
+    of the epoch tells. Where processes share a batch, all of them learn it from the summed loss.
 
     :param shared: whether processes share each batch.
     """
 
-    def __init__(self, gradients: Gradients, objective: nn.Module, state: TrainingState, shared: bool) -> None:
+    def __init__(self, gradients: Gradients, objective: Step, state: TrainingState, shared: bool = False) -> None:
         self.gradients, self.objective, self.state, self.shared = gradients, objective, state, shared
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
-        """The loss; its gradients are in the parameters."""
-        self.looks = self.state.device.type == "cpu" or self.state.setbacks > 0
+        """Return the loss; its gradients are in the parameters."""
+        self.looks = self.state.device.type == "cpu" or self.state.rollbacks > 0
         self.batch, self.rng = (x, y), torch.get_rng_state() if self.looks else None
         # Where processes share, a refusal by one would leave the others waiting; what is left is refused by all.
-        begun = self.state.done > 0 or self.state.setbacks > 0
+        begun = self.state.done > 0 or self.state.rollbacks > 0
         checks = pyro.validation_enabled(False) if self.shared and begun else nullcontext()
         try:
             with checks:
@@ -49,50 +49,52 @@ class Watch:
             raise NotFinite(self.state.done, self.place()) from None
 
     def check(self, loss: Tensor) -> None:
-        """Raise :class:`~.training_state.NotFinite`, with the first site, where the loss is not finite."""
+        """Raise :class:`~.state.NotFinite`, with the first site, where the loss is not finite."""
         if self.looks and not math.isfinite(loss.item()):
             raise NotFinite(self.state.done, self.place())
 
     def place(self) -> str:
-        """The first place in the latest batch where numbers are not finite."""
+        """Return the first place in the latest batch where numbers are not finite."""
         return "" if self.rng is None else first_site(self.objective, *self.batch, self.rng)
 
 
 @contextmanager
-def recovering(state: TrainingState, settings: Any, attempt: Callable[[int], Any]) -> Iterator[None]:
-    """Where the loss is not finite go back to the last good state, with a smaller learning rate.
+def recovering(state: TrainingState, rate: float, batch_size: int, attempt: Callable[[int], object]) -> Iterator[None]:
+    """Roll back to the last finite state, with a smaller learning rate, where the loss is not finite.
 
-    The training then goes on from ``state.done``. It ends where it was set back :data:`SETBACKS` times already, or
-    where no step lies between the good state and the loss, so that no learning rate would help.
+    The training then goes on from ``state.done``. It ends where it was rolled back :data:`ROLLBACKS` times already, or
+    where no step lies between the last finite state and the loss, so that no learning rate would help.
 
-    :param settings: :class:`~.fit.FitSettings`.
+    :param rate: the peak of the learning rate.
+    :param batch_size: of the settings.
     :param attempt: takes the gradients of a batch of so many rows.
     :raises InputError: the end, naming step and site; or memory is out, naming a batch size that fits.
     """
     try:
         yield
     except NotFinite as found:
-        epoch, step = found.step // state.per_epoch + 1, found.step + 1
-        rate = state.slower * settings.learning_rate
+        epoch, step = found.step // state.plan.per_epoch + 1, found.step + 1
+        times, reached = state.rollbacks, state.rate_scale * rate
         what = f"the loss is not finite in epoch {epoch}, step {step}"
         what += f", first at {found.where}" if found.where else ""
-        if state.setbacks == SETBACKS or found.step <= state.good[1]["done"]:
-            what += f", after going back {state.setbacks} times" if state.setbacks else ""
+        hopeless = times == ROLLBACKS or found.step <= state.last_finite[1]["done"]
+        state.roll_back()
+        if hopeless:
+            what += f", after going back {times} times" if times else ""
             raise InputError(
-                f"training: {what}; a learning rate below {rate:g} or data on a smaller scale would help"
+                f"training: {what}; a learning rate below {reached:g} or data on a smaller scale would help"
             ) from None
-        state.go_back()
-        rate = state.slower * settings.learning_rate
-        if state.writes:
-            print(f"fit: {what}; back to step {state.done}, with a learning rate of {rate:g}", file=sys.stderr)
+        if state.is_main:
+            lower = state.rate_scale * rate
+            print(f"fit: {what}; back to step {state.done}, with a learning rate of {lower:g}", file=sys.stderr)
     except torch.OutOfMemoryError:
-        fits = fitting_batch(settings.batch_size, attempt)
+        fits = fitting_batch(batch_size, attempt)
         would = f"batch_size {fits} fits" if fits else "not even a batch of 2 rows fits; a smaller model would"
-        raise InputError(f"batch_size {settings.batch_size}: the device's memory is out; {would}") from None
+        raise InputError(f"batch_size {batch_size}: the device's memory is out; {would}") from None
 
 
-def fitting_batch(size: int, attempt: Callable[[int], Any]) -> int | None:
-    """The largest of half the batch size, a quarter and so on whose gradients fit into memory."""
+def fitting_batch(size: int, attempt: Callable[[int], object]) -> int | None:
+    """Return the largest of half the batch size, a quarter and so on whose gradients fit into memory."""
     while size >= 4:
         size //= 2
         try:
@@ -105,26 +107,25 @@ def fitting_batch(size: int, attempt: Callable[[int], Any]) -> int | None:
     return None
 
 
-def first_site(objective: nn.Module, x: Tensor, y: Tensor, rng: Tensor) -> str:
-    """The first place of a pair where numbers are not finite, in words: a parameter, or a site in program order.
+def first_site(objective: Step, x: Tensor, y: Tensor, rng: Tensor) -> str:
+    """Return the first place of a pair where numbers are not finite: a parameter, or a site in program order.
 
     The pair is run once more with the random numbers that the step had.
 
-    :param objective: :class:`~.fit.Step`, which holds the pair as ``module``.
     :param rng: the state of PyTorch's generator before the step.
     """
-    pair: Any = objective.module
-    for name, p in pair.named_parameters():
+    for name, p in objective.named():
         if not bool(torch.isfinite(p).all()):
             return f"parameter {name}"
-    after = torch.get_rng_state()
+    (model, guide), after = objective.programs, torch.get_rng_state()
     torch.set_rng_state(rng)
     try:
         with torch.no_grad(), pyro.validation_enabled(False):
-            guide = poutine.trace(pair.guide).get_trace(x, y)
-            model = poutine.trace(poutine.replay(pair.model, guide)).get_trace(x, y)
-            for program, trace in (("guide", guide), ("model", model)):
-                for name, site in trace.nodes.items():
+            q = poutine.trace(guide).get_trace(x, y)
+            p_trace = poutine.trace(poutine.replay(model, q)).get_trace(x, y)
+            for program, trace in (("guide", q), ("model", p_trace)):
+                nodes: dict[str, Site] = dict(trace.nodes)  # type: ignore[arg-type]
+                for name, site in nodes.items():
                     if site["type"] == "sample" and (what := not_finite(site)):
                         return f"site {name!r} of the {program} ({what})"
     except Exception as error:  # whatever a pair of one's own does with such numbers
@@ -134,8 +135,8 @@ def first_site(objective: nn.Module, x: Tensor, y: Tensor, rng: Tensor) -> str:
     return "the objective's sum, though every site is finite"
 
 
-def not_finite(site: dict[str, Any]) -> str:
-    """What of a site is not finite; empty where all is."""
+def not_finite(site: Site) -> str:
+    """Return what of a site is not finite; empty where all is."""
     value = site["value"]
     if isinstance(value, Tensor) and not bool(torch.isfinite(value).all()):
         return "its value"

@@ -1,4 +1,4 @@
-"""What a training tells of itself while it runs, for TensorBoard or any other of Lightning Fabric's loggers."""
+"""The metrics of a training as it runs, for TensorBoard or any other of Lightning Fabric's loggers."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-from lightning.fabric.loggers import Logger, TensorBoardLogger
+from typing import TYPE_CHECKING
 
 from ..errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from lightning.fabric.loggers import Logger
 
 LOGGERS = ("tensorboard",)
 
@@ -24,7 +25,7 @@ def check(name: str) -> None:
 
 
 def tensorboard(folder: str | Path) -> Logger:
-    """A logger into ``folder``, which ``tensorboard --logdir folder`` shows.
+    """Return a logger into ``folder``, which ``tensorboard --logdir folder`` shows.
 
     :raises InputError: the package ``tensorboard`` is absent.
 
@@ -35,12 +36,14 @@ def tensorboard(folder: str | Path) -> Logger:
         log_metrics(logger, ps.evaluate(vae, x_test, y_test), "test", step=len(history["epoch"]))
     """
     check("tensorboard")
+    from lightning.fabric.loggers import TensorBoardLogger
+
     path = Path(folder)
     return TensorBoardLogger(root_dir=path.parent, name=path.name, version="")
 
 
 def log_epochs(logger: Logger) -> Callable[[dict[str, float]], None]:
-    """What :func:`pyro_ssvae.fit` takes as ``on_epoch``: every number of an epoch's row, at that epoch.
+    """Return a function for ``on_epoch`` of :func:`pyro_ssvae.fit` that logs every number of an epoch's row.
 
     ``loss`` becomes ``train/loss``, ``validation_accuracy`` becomes ``validation/accuracy``; what was not measured in
     an epoch (NaN) is left out.
@@ -57,7 +60,7 @@ def log_epochs(logger: Logger) -> Callable[[dict[str, float]], None]:
     return log
 
 
-def log_metrics(logger: Logger, metrics: Mapping[str, Any], name: str, step: int) -> None:
+def log_metrics(logger: Logger, metrics: Mapping[str, object], name: str, step: int) -> None:
     """Log what :func:`pyro_ssvae.evaluate` returned, as ``name/accuracy`` and so on, and close what is open.
 
     Tables within it become ``name/per_attribute/hat/accuracy``; lists, such as the confusion matrix, are left out.
@@ -68,8 +71,8 @@ def log_metrics(logger: Logger, metrics: Mapping[str, Any], name: str, step: int
     logger.finalize("success")
 
 
-def scalars(metrics: Mapping[str, Any], name: str) -> list[tuple[str, float]]:
-    """The finite numbers of nested tables, by path."""
+def scalars(metrics: Mapping[str, object], name: str) -> list[tuple[str, float]]:
+    """Return the finite numbers of nested tables, by path."""
     found: list[tuple[str, float]] = []
     for key, value in metrics.items():
         path = f"{name}/{key}"

@@ -5,25 +5,35 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from types import FrameType
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+Row = dict[str, float]  # an epoch's row of the history
+Show = Callable[[int, str], None]  # of the steps done, and a few words
 
 
 class Interrupted(Exception):  # noqa: N818
     """Training was asked to stop, and has written its state to a checkpoint."""
 
 
+@dataclass(frozen=True)
+class Callbacks:
+    """Functions that a training calls: with its progress, to learn whether to stop, and with each epoch's row."""
+
+    show: Show
+    asked: Callable[[], bool]
+    on_epoch: Callable[[Row], None] | None = None
+
+
 @contextmanager
-def progress_bar(steps: int, visible: bool) -> Iterator[Callable[[int, str], None]]:
-    """Give a function that shows the steps done and a few words, from its first call on."""
-    bar = Progress(
-        TextColumn("training"),
-        BarColumn(),
-        TextColumn("{task.fields[words]}"),
-        TimeRemainingColumn(),
-        disable=not visible,
-    )
+def progress_bar(steps: int, visible: bool) -> Iterator[Show]:
+    """Yield a function that shows the steps done and a few words, from its first call on."""
+    if not visible:
+        yield lambda done, words: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(TextColumn("training"), BarColumn(), TextColumn("{task.fields[words]}"), TimeRemainingColumn())
     task = bar.add_task("training", total=steps, words="")
 
     def show(done: int, words: str) -> None:
@@ -45,7 +55,7 @@ def stop_requests(listen: bool) -> Iterator[Callable[[], bool]]:
         yield lambda: False
         return
 
-    def note(number: int, frame: Any) -> None:
+    def note(number: int, frame: FrameType | None) -> None:
         if signal.SIGINT in asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(number)

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
-import tyro
 
 from ..errors import InputError, nearest
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
-OPTIONAL = tyro.conf.arg(metavar="INT", help_behavior_hint="")
+BALANCED = "balanced"
+
+
+def option(metavar: str | None = None, name: str | None = None) -> object:
+    """Return what the command line shows of an option; tyro is imported only once the annotations are read."""
+    import tyro
+
+    return tyro.conf.arg(name=name) if metavar is None else tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
 @dataclass(frozen=True)
 class FitSettings:
     """How to train."""
 
-    epochs: Annotated[int | None, OPTIONAL] = None
+    epochs: Annotated[int | None, option("INT")] = None
     """Passes over the data; by default as many as make 1,000 to 2,000 steps, depending on the points' size."""
     batch_size: int = 256
     """Rows a step, drawn from all rows."""
@@ -28,8 +36,14 @@ class FitSettings:
     """Peak of a schedule that rises over the first tenth of the steps and falls to zero as a cosine (AdamW)."""
     weight_decay: float = 1e-4
     """AdamW's decay of weight matrices."""
+    clip_norm: Annotated[float | None, option("FLOAT")] = None
+    """Largest norm of a step's gradient, which is that of the loss summed over the rows; by default any."""
     average: float = 0.99
     """Decay of the moving average of the weights, which is what a trained model has; 0 keeps the last weights."""
+    early_stopping: Annotated[int | None, option("INT")] = None
+    """Stop after so many epochs without gain on the validation rows, and keep the best epoch's weights."""
+    class_weights: Annotated[tuple[float, ...] | str | None, option("FLOAT ...")] = None
+    """Weights of the classes in the supervised term: balanced (rare classes count more), or a number for each."""
     augment: str = "auto"
     """Random changes of each batch: none, affine, affine+flip (images), noise; auto chooses by data and model."""
     seed: int = 0
@@ -38,21 +52,30 @@ class FitSettings:
     """auto (a GPU where there is one), cpu, cuda or mps."""
     precision: str = "32-true"
     """Of the numbers, as Lightning Fabric names them: 32-true, 64-true, bf16-mixed or, on CUDA, 16-mixed."""
-    devices: Annotated[int | None, OPTIONAL] = None
+    devices: Annotated[int | None, option("INT")] = None
     """Processes that share each batch: GPUs, or processes of the CPU; by default 1, under torchrun its number."""
-    num_nodes: Annotated[int, tyro.conf.arg(name="nodes")] = 1
+    num_nodes: Annotated[int, option(name="nodes")] = 1
     """Machines with as many processes each; NODE_RANK, MASTER_ADDR and MASTER_PORT say which is which."""
     compile: bool = False
     """Compile the training step: 10 to 30 seconds at the start, faster steps from then on; for long trainings."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "device", str(self.device))  # a torch.device too
+        weights = self.class_weights
+        if weights is not None and not isinstance(weights, (str, tuple)) and isinstance(weights, Iterable):
+            object.__setattr__(self, "class_weights", tuple(float(weight) for weight in weights))
 
-def make_settings(given: dict[str, Any]) -> FitSettings:
-    """The settings of the given fields, checked."""
+
+def make_settings(given: Mapping[str, object]) -> FitSettings:
+    """Return the settings of the given fields, checked."""
     names = [field.name for field in fields(FitSettings)]
     for name in given:
         if name not in names:
             raise InputError(f"fit: there is no setting {name!r}{nearest(name, names)}")
-    s = FitSettings(**given)
+    try:
+        s = FitSettings(**given)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InputError(class_weights_needed(given.get("class_weights"))) from None
     check_settings(s)
     return s
 
@@ -65,24 +88,53 @@ def check_settings(s: FitSettings) -> None:
         ("devices", 1, 1024),
         ("num_nodes", 1, 1024),
         ("labelled_rows", 0, 10**6),
+        ("early_stopping", 1, 10**9),
         ("seed", 0, 2**32 - 1),
     ):
         value = getattr(s, name)
-        if value is None and name in ("epochs", "devices"):
+        if value is None and name in ("epochs", "devices", "early_stopping"):
             continue
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise InputError(f"{name}: {value!r}; a whole number from {low} to {high} is needed")
-    if s.precision not in PRECISIONS:
-        raise InputError(f"precision: {s.precision!r}; one of {', '.join(PRECISIONS)} is needed")
-    if s.precision == "16-mixed" and (s.device not in ("auto", "cuda", "gpu") or not torch.cuda.is_available()):
-        raise InputError("precision: 16-mixed needs CUDA; bf16-mixed works everywhere")
-    if s.precision == "16-mixed" and s.compile:
-        raise InputError("precision: 16-mixed scales its gradients, which compile does not; bf16-mixed has no need to")
-    for name, fine, what in (
+    check_precision(s)
+    ranges: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         ("learning_rate", lambda v: 0 < v < 10, "above 0 and below 10"),
         ("weight_decay", lambda v: 0 <= v < 10, "from 0 to below 10"),
         ("average", lambda v: 0 <= v < 1, "from 0 to below 1"),
-    ):
+        ("clip_norm", lambda v: 0 < v < math.inf, "above 0"),
+    )
+    for name, fine, what in ranges:
         value = getattr(s, name)
-        if not isinstance(value, (int, float)) or not fine(value):
+        if value is None and name == "clip_norm":
+            continue
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not fine(value):
             raise InputError(f"{name}: {value!r} is out of range; a number {what} is needed")
+    if s.class_weights is not None:
+        check_class_weights(s.class_weights)
+
+
+def check_precision(s: FitSettings) -> None:
+    """Raise :class:`InputError` where the precision is unknown, or does not go with the other settings."""
+    if s.precision not in PRECISIONS:
+        raise InputError(f"precision: {s.precision!r}; one of {', '.join(PRECISIONS)} is needed")
+    kind = s.device.partition(":")[0]
+    if s.precision == "16-mixed" and (kind not in ("auto", "cuda", "gpu") or not torch.cuda.is_available()):
+        raise InputError("precision: 16-mixed needs CUDA; bf16-mixed works everywhere")
+    if s.precision == "16-mixed" and s.compile:
+        raise InputError("precision: 16-mixed scales its gradients, which compile does not; bf16-mixed has no need to")
+
+
+def check_class_weights(weights: tuple[float, ...] | str) -> None:
+    """Raise :class:`InputError` unless the weights are the word ``balanced``, or numbers of at least 0."""
+    if not isinstance(weights, tuple):
+        fine = weights == BALANCED
+    else:
+        numbers = [w for w in weights if isinstance(w, (int, float)) and 0 <= w < math.inf]
+        fine = len(numbers) == len(weights) and sum(numbers) > 0
+    if not fine:
+        raise InputError(class_weights_needed(weights))
+
+
+def class_weights_needed(given: object) -> str:
+    """Return the message about class weights that cannot be used."""
+    return f"class_weights: {str(given)[:80]!r}; {BALANCED!r}, or a number of at least 0 for each class, is needed"

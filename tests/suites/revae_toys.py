@@ -8,18 +8,19 @@ from typing import Any
 
 import pyro
 import torch
+from formulas import LOG_2PI
 from tiny import randomize, tiny_encoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pyro_ssvae import AttributeLabels, ClassLabels, ReVAE
+from pyro_ssvae.infer.ccvae_bound import CCVAEBound
 from pyro_ssvae.models.revae import BOUND_ALONE
 
 TWO = AttributeLabels(["hat", "beard"])
 THREE = AttributeLabels(["hat", "beard", "scarf"])
 CLASSES = ClassLabels(3, names=["cat", "dog", "owl"])
 MIXED = torch.tensor([[-1, -1], [1, -1], [-1, 0], [0, 1], [1, 1]])  # O = none, some, some, all, all
-LOG_2PI = math.log(2 * math.pi)
 
 
 def toy(labels: AttributeLabels | ClassLabels = TWO, latent_dim: int = 3, seed: int = 0, **options: Any) -> ReVAE:
@@ -30,7 +31,7 @@ def toy(labels: AttributeLabels | ClassLabels = TWO, latent_dim: int = 3, seed: 
     assert isinstance(model, ReVAE)
     with torch.no_grad():
         model.head_weight.mul_(3)  # w(z) is far from 1
-        model.prior_logits.copy_(torch.linspace(-1, 1.5, labels.size))
+        model.label_prior.logits.copy_(torch.linspace(-1, 1.5, labels.size))
         model.likelihood.shift.copy_(torch.tensor([0.3, -0.2, 0.0]))
         model.likelihood.spread.copy_(torch.tensor([1.0, 0.5, 2.0]))
     return model.double().eval()
@@ -44,11 +45,11 @@ def points(n: int) -> Tensor:
 
 
 class Noise(pyro.poutine.messenger.Messenger):
-    """Draw ``z = loc + scale eps`` with the given ``eps [B, D]``, and y_unobserved as given."""
+    """Draw ``z = loc + scale eps`` with the given ``eps [B, D]``, and y as given."""
 
     def __init__(self, model: ReVAE, eps: Tensor, y: Tensor | None = None) -> None:
         super().__init__()
-        n = model.characteristic_dim
+        n = model.z_c_dim
         self.eps = {"z_c": model.split(eps[:, :n]), "z_s": eps[:, n:]}
         self.y = y
 
@@ -56,7 +57,7 @@ class Noise(pyro.poutine.messenger.Messenger):
         if msg["name"] in self.eps:
             q = msg["fn"].base_dist
             msg["value"], msg["done"] = q.loc + q.scale * self.eps[msg["name"]], True
-        elif msg["name"] == "y_unobserved" and self.y is not None:
+        elif msg["name"] == "y" and self.y is not None:
             msg["value"], msg["done"] = self.y, True
 
 
@@ -67,7 +68,9 @@ def rows_at(model: ReVAE, x: Tensor, y: Tensor | None, eps: Tensor, drawn: Tenso
         with Noise(model, eps, drawn):
             model.guide(x, y)
 
-    return model.objective().rows(model.model, guide, x, y)
+    objective = model.objective()
+    assert isinstance(objective, CCVAEBound)
+    return objective.rows(model.model, guide, x, y)
 
 
 # --- the same by hand
@@ -120,14 +123,14 @@ def log_q_label(model: ReVAE, z: Tensor, y: Tensor) -> Tensor:
 
 def log_p_joint(model: ReVAE, x: Tensor, z: Tensor, y: Tensor) -> Tensor:
     """``log p(x, z, y)`` of full labels: ``[B]``."""
-    n, d = model.characteristic_dim, model.label_dim
+    n, d = model.z_c_dim, model.label_dim
     total = log_p_x(model, x, z) + normal(z[:, n:], 0.0, torch.ones_like(z[:, n:])).sum(-1)
     scale = F.softplus(model.prior_raw_scale)
     if isinstance(model.labels, ClassLabels):
-        total = total + model.prior_logits.log_softmax(-1)[y]
+        total = total + model.label_prior.logits.log_softmax(-1)[y]
         return total + normal(z[:, :n], model.prior_loc[y], scale[y]).sum(-1)
     for i in range(model.labels.size):
-        logit, y_i = model.prior_logits[i], y[:, i]
+        logit, y_i = model.label_prior.logits[i], y[:, i]
         total = total + F.logsigmoid(torch.where(y_i == 1, logit, -logit))
         total = total + normal(z[:, i * d : (i + 1) * d], model.prior_loc[i][y_i], scale[i][y_i]).sum(-1)
     return total
@@ -143,15 +146,26 @@ def log_q_known(model: ReVAE, z: Tensor, y: Tensor) -> Tensor:
 
 
 def by_hand(
-    model: ReVAE, x: Tensor, y: Tensor, z: Tensor, log_q_x: Tensor, *, detach: str = "none", alpha: float = 1.0
+    model: ReVAE,
+    x: Tensor,
+    y: Tensor,
+    z: Tensor,
+    log_q_x: Tensor,
+    *,
+    detach: str = "none",
+    alpha: float = 1.0,
+    further: Tensor | float = 0.0,
 ) -> Tensor:
-    """The formula of METHODS, the missing labels by brute force over all values of y: ``[B]``."""
+    """The formula of METHODS, the missing labels by brute force over all values of y: ``[B]``.
+
+    :param further: what an edited model has more in ``log p - log q``.
+    """
     loc, scale = encoded(model, x)
     log_q_z, log_q_o = normal(z, loc, scale).sum(-1), log_q_known(model, z, y)
     inner = torch.zeros_like(log_q_z)
     for value in values_of(model, y):
         log_q_u = torch.where(known(y), 0.0, log_q_label(model, z, value)).sum(-1)
-        ratio = log_p_joint(model, x, z, value) - log_q_z - log_q_o - log_q_u
+        ratio = log_p_joint(model, x, z, value) + further - log_q_z - log_q_o - log_q_u
         inner = inner + log_q_u.exp() * ratio / repeats(model, y)
     numerator = log_q_known(model, z.detach() if detach == "numerator" else z, y)
     w = (numerator - log_q_x).exp()
@@ -182,7 +196,7 @@ def mean_over(values: Tensor, weights: Tensor) -> Tensor:
 
 def grid_log_q_known(model: ReVAE, x: Tensor, y: Tensor, **options: Any) -> Tensor:
     """``log q(y_O | x)`` by integration over all of z: ``[R]``."""
-    nodes, weights = grid(model.latent_dim, **options)
+    nodes, weights = grid(model.config.latent_dim, **options)
     loc, scale = encoded(model, x)
     loc, scale, y, eps = spread(nodes, loc, scale, y)
     return mean_over(log_q_known(model, loc + scale * eps, y).exp(), weights).log()
@@ -190,7 +204,7 @@ def grid_log_q_known(model: ReVAE, x: Tensor, y: Tensor, **options: Any) -> Tens
 
 def grid_bound(model: ReVAE, x: Tensor, y: Tensor, **options: Any) -> Tensor:
     """``L(x, y_O)`` of METHODS by integration over z: ``[R]``."""
-    nodes, weights = grid(model.latent_dim)
+    nodes, weights = grid(model.config.latent_dim)
     log_q_x = grid_log_q_known(model, x, y)
     loc, scale = encoded(model, x)
     loc, scale, x, y, log_q_x, eps = spread(nodes, loc, scale, x, y, log_q_x)
@@ -200,8 +214,8 @@ def grid_bound(model: ReVAE, x: Tensor, y: Tensor, **options: Any) -> Tensor:
 def grid_log_p(model: ReVAE, x: Tensor, y: Tensor, points_each: int = 41, width: float = 8.0) -> Tensor:
     """``log p(x, y_O)`` by integration over z in a box about the origin: ``[R]``."""
     u = torch.linspace(-width, width, points_each, dtype=torch.float64)
-    z = torch.cartesian_prod(*[u] * model.latent_dim).reshape(-1, model.latent_dim)
+    z = torch.cartesian_prod(*[u] * model.config.latent_dim).reshape(-1, model.config.latent_dim)
     x, labels, z = spread(z, x, y)
     log_p = torch.stack([log_p_joint(model, x, z, value) for value in values_of(model, labels)]).logsumexp(0)
     log_p = (log_p - repeats(model, labels).log()).reshape(len(y), -1)
-    return log_p.logsumexp(-1) + model.latent_dim * math.log(2 * width / (points_each - 1))
+    return log_p.logsumexp(-1) + model.config.latent_dim * math.log(2 * width / (points_each - 1))

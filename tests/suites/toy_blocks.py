@@ -46,7 +46,7 @@ def world(n: int = 120, seed: int = 0) -> tuple[Tensor, Tensor, BlockFactors]:
     return pictures(y * (kind + 1)), y, BlockFactors(names, kinds, owners)
 
 
-class BlockJudge:
+class BlockOracle:
     """It reads the blocks without error."""
 
     labels: Labels = AttributeLabels(NAMES)
@@ -72,6 +72,9 @@ class BlockModel(nn.Module):
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return torch.zeros_like(x) if self.how == "blank" else x
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        return (blocks(x) > 0).float()
 
     def predict(self, x: Tensor) -> Tensor:
         return (blocks(x) > 0).long()
@@ -121,6 +124,9 @@ class BlockClasses(nn.Module):
     def reconstruct(self, x: Tensor) -> Tensor:
         return x
 
+    def predict_proba(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.one_hot(blocks(x)[:, 0], 3).float()
+
     def predict(self, x: Tensor) -> Tensor:
         return blocks(x)[:, 0]
 
@@ -129,8 +135,11 @@ class BlockClasses(nn.Module):
         new = x if value == 2 else pictures(torch.full((len(x), 3), value))
         return new if num_samples is None else new.expand(num_samples, *new.shape)
 
+    def swap(self, x: Tensor, donor: Tensor, name: str = "class") -> Tensor:
+        return donor.expand_as(x)
 
-class ClassJudge:
+
+class ClassOracle:
     labels: Labels = ClassLabels(3, ["dark", "dim", "light"])
 
     def read(self, x: Any) -> Reading:

@@ -1,0 +1,143 @@
+"""From a dataclass to a command's arguments, and from what was typed to its values."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import MISSING, Field, field, fields, is_dataclass, make_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import tyro
+
+from ..errors import InputError
+from .hints import complaint
+
+Options = TypeVar("Options")
+WORDS: dict[object, str] = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
+# How the shell takes a field of settings that Python shares, where its type does not say it.
+MARKERS: dict[str, tuple[object, ...]] = {
+    "label_file": (tyro.conf.UseAppendAction, tyro.conf.arg(metavar="PATH")),
+    "num_nodes": (tyro.conf.arg(name="nodes"),),
+}
+
+
+def read(command: str, kind: type[Options], arguments: Sequence[str], about: str | None) -> Options:
+    """Return a command's options from its arguments.
+
+    :param kind: a frozen dataclass, a line of explanation below each field.
+    :param about: what the help says of the command.
+    :raises InputError: one line on the argument that cannot be used.
+    """
+    parsed = parse(command, shell_form(kind), arguments, about)
+    return plain(kind, parsed)
+
+
+def parse(command: str, form: type, arguments: Sequence[str], about: str | None, default: object = None) -> Any:
+    """Return the shell's form of a command's options; :class:`InputError` takes the place of tyro's box."""
+    heard = io.StringIO()
+    given: dict[str, Any] = {} if default is None else {"default": default}
+    try:
+        with contextlib.redirect_stderr(heard):
+            return tyro.cli(form, prog=f"pyro-ssvae {command}", description=about, args=list(arguments), **given)
+    except SystemExit as error:
+        if error.code in (0, None):
+            raise
+        words = " ".join(line.strip("│╰╯╭╮─ ") for line in heard.getvalue().splitlines())
+        raise InputError(complaint(command, option_words(form), arguments, words)) from None
+
+
+def plain(kind: type[Options], parsed: object) -> Options:
+    """Return the dataclass itself, with the values of its shell form."""
+    return kind(**{each.name: getattr(parsed, each.name) for each in fields(kind)})  # type: ignore[arg-type]
+
+
+def shell_form(kind: type, **parts: type) -> type:
+    """Return a dataclass as the shell shows it: prefixes omitted, an option that may be left out as its kind alone.
+
+    Values are not checked by it, so that what is out of range is said by the dataclass itself, in its own words.
+
+    :param parts: the shell's form of fields that are dataclasses.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    made = []
+    for each in fields(kind):
+        if each.name in parts:
+            part = parts[each.name]
+            made.append((each.name, Annotated[part, tyro.conf.OmitArgPrefixes], field(default_factory=part)))
+            continue
+        base, markers = without_markers(hints[each.name])
+        shown = typed(base)
+        for marker in (*look(base, each.default), *markers, *MARKERS.get(each.name, ())):
+            shown = Annotated[shown, marker]
+        made.append((each.name, shown, same_default(each)))
+    unchecked = {"__post_init__": lambda self: None, "__doc__": kind.__doc__}
+    return make_dataclass(kind.__name__, made, bases=(kind,), frozen=True, kw_only=True, namespace=unchecked)
+
+
+def same_default(each: Field[Any]) -> object:
+    """Return a new field with the default of this one, if any."""
+    if each.default_factory is not MISSING:
+        return field(default_factory=each.default_factory)
+    return field() if each.default is MISSING else field(default=each.default)
+
+
+def without_markers(hint: object) -> tuple[object, list[object]]:
+    """Return a type, and what it is annotated with."""
+    if get_origin(hint) is not Annotated:
+        return hint, []
+    base, *markers = get_args(hint)
+    return base, markers
+
+
+def typed(kind: object) -> Any:
+    """Return the type that the shell reads for a field; one of several words is read as any word."""
+    if get_origin(kind) is Annotated:
+        return typed(get_args(kind)[0])
+    if get_origin(kind) is Literal:
+        return str
+    if get_origin(kind) in (Union, UnionType):
+        return Union[tuple(typed(each) for each in get_args(kind))]  # noqa: UP007
+    return kind
+
+
+def look(kind: object, default: object) -> list[object]:
+    """Return how the help shows a field that is more than one plain value, or has no default to show."""
+    if kind is bool or (kind in WORDS and default is not None):
+        return []
+    if default in (None, ()):
+        return [tyro.conf.arg(metavar=metavar(kind), help_behavior_hint="")]
+    return [tyro.conf.arg(metavar=metavar(kind))]
+
+
+def metavar(kind: object) -> str:
+    """Return what a value is, in the help's capitals; the words of a choice as they are."""
+    if get_origin(kind) is Annotated:
+        return metavar(get_args(kind)[0])
+    if get_origin(kind) is Literal:
+        return f"{{{','.join(map(str, get_args(kind)))}}}"
+    if get_origin(kind) in (Union, UnionType):
+        return "|".join(metavar(each) for each in get_args(kind) if each is not NoneType)
+    if get_origin(kind) is tuple:
+        return f"{metavar(get_args(kind)[0])} ..."
+    return WORDS.get(kind, "VALUE")
+
+
+def option_words(form: type) -> dict[str, str]:
+    """Return a form's options and, in words, the values that they take."""
+    kinds = {"INT": "a whole number", "FLOAT": "a number", "PATH": "a path", "STR": "a word"}
+    found: dict[str, str] = {}
+    for name, hint in get_type_hints(form).items():
+        option = name.removeprefix("num_").replace("_", "-")  # num_nodes is --nodes
+        if is_dataclass(hint):
+            found |= option_words(hint)  # type: ignore[arg-type]
+        elif hint is bool:
+            found |= {f"--{option}": "no value", f"--no-{option}": "no value"}
+        else:
+            words = [
+                kinds[word] for word in dict.fromkeys(metavar(hint).replace(" ...", "").split("|")) if word in kinds
+            ]
+            found[f"--{option}"] = " or ".join(words) or "a value"
+    return found

@@ -1,0 +1,112 @@
+"""What commands print as tables: metrics of models, and of interventions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from rich.console import Console
+from rich.table import Table
+
+Metrics: TypeAlias = Mapping[str, Any]
+
+# What a table shows of the metrics: key, words, digits.
+METRICS = (
+    ("accuracy", "accuracy", 4),
+    ("majority_accuracy", "majority guess", 4),
+    ("balanced_accuracy", "balanced accuracy", 4),
+    ("macro_f1", "macro F1", 4),
+    ("average_precision", "average precision", 4),
+    ("auroc", "AUROC", 4),
+    ("nll", "negative log-likelihood of the label (nats)", 4),
+    ("calibration_error", "calibration error", 4),
+    ("elbo", "ELBO (nats a point)", 2),
+    ("log_likelihood", "importance-weighted bound (nats a point)", 2),
+    ("reconstruction_error", "reconstruction error (mean square)", 5),
+)
+INTERVENTIONS = (
+    ("success", "success"),
+    ("preservation", "others preserved"),
+    ("preservation_labels", "others as labelled"),
+    ("preservation_kinds", "other factors preserved"),
+    ("carry_over", "unnamed kind arrives"),
+    ("carry_over_without", "to points without"),
+    ("diversity_pixels", "variance a pixel"),
+    ("diversity_features", "variance a feature"),
+)
+
+
+def show_metrics(title: str, columns: Mapping[str, Metrics | None]) -> None:
+    """Print metrics side by side."""
+    filled = {name: metrics for name, metrics in columns.items() if metrics}
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for name in filled:
+        table.add_column(name, justify="right")
+    for key, words, digits in METRICS:
+        cells = [metrics.get(key) for metrics in filled.values()]
+        if any(cell is not None for cell in cells):
+            table.add_row(words, *("" if cell is None else f"{cell:.{digits}f}" for cell in cells))
+    for group in ("clustering", "semi_unsupervised", "anomaly"):
+        first: Metrics = next(iter(filled.values()), {})
+        for key, value in (first.get(group) or {}).items():
+            if isinstance(value, float):
+                table.add_row(f"{group.replace('_', '-')}: {key.replace('_', ' ')}", f"{value:.4f}")
+    Console().print(table)
+
+
+def show_interventions(metrics: Metrics) -> None:
+    """Print the metrics of interventions: means with everything beside them, one row an attribute, one row a kind."""
+    Console().print(mean_table(metrics))
+    Console().print(attribute_table(metrics))
+    if "carry_over" in metrics:
+        Console().print(kind_table(metrics))
+
+
+def mean_table(metrics: Metrics) -> Table:
+    """Return the means over attributes, with interval, chance and ceiling."""
+    about = f"{metrics['points']} test points, {metrics['draws']} draws each"
+    note = "real, recon.: the ceiling, what the oracle reads on real points and on reconstructions"
+    table = Table(title=f"interventions, as the oracle reads them: {about}", title_justify="left", caption=note)
+    table.add_column("", no_wrap=True)
+    for column in ("mean", "95% interval", "chance", "real", "recon."):
+        table.add_column(column, justify="right", no_wrap=True)
+    for key, words in INTERVENTIONS:
+        if key in metrics:
+            m = metrics[key]["mean"]
+            between = "" if m["low"] is None else f"{number(m['low'])}–{number(m['high'])}"
+            best = [number(m["ceiling"][name]) for name in ("real", "reconstruction")]
+            table.add_row(words, number(m["value"]), between, number(m["chance"]), *best)
+    return table
+
+
+def attribute_table(metrics: Metrics) -> Table:
+    """Return one row an attribute, or a class."""
+    kind = "per_class" if "per_class" in metrics["success"] else "per_attribute"
+    columns = [(key, words) for key, words in INTERVENTIONS if kind in metrics.get(key, {}) and "variance" not in words]
+    table = Table()
+    table.add_column("")
+    for _, words in columns:
+        table.add_column(words, justify="right")
+    for name in metrics["success"][kind]:
+        table.add_row(name, *(number(metrics[key][kind][name]["value"]) for key, _ in columns))
+    return table
+
+
+def kind_table(metrics: Metrics) -> Table:
+    """Return one row a factor whose values no label names, such as the kind of glasses."""
+    table = Table()
+    for column in ("kind", "of", "arrives", "chance", "to points without"):
+        table.add_column(column, justify="left" if column in ("kind", "of") else "right")
+    without = metrics.get("carry_over_without", {}).get("per_factor", {})
+    for name, m in metrics["carry_over"]["per_factor"].items():
+        other = number(without[name]["value"]) if name in without else ""
+        table.add_row(name, m["attribute"], number(m["value"]), number(m["chance"]), other)
+    return table
+
+
+def number(value: float | None) -> str:
+    """Return a number in a table's cell: three places, or two digits where it is small."""
+    if value is None:
+        return ""
+    return f"{value:.3f}" if value >= 0.1 or value == 0 else f"{value:.2g}"

@@ -1,0 +1,71 @@
+"""Distributions of labels of which some are known: point masses there, a distribution where a label is missing."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+from torch.nn import functional as F
+from torch.types import _size
+
+MISSING = -1
+
+
+class ClampedBernoulli(dist.TorchDistribution):
+    """A binary entries as one event, some of them known: ``Π_known 1[v = y] Π_missing Bernoulli(v; logits)``.
+
+    Its support is enumerated jointly (2^A values), because what depends on the attributes (the decoder) depends on
+    all of them at once.
+
+    :param logits: ``[..., A]``.
+    :param y: int64 ``[..., A]``, -1 where missing.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {"logits": constraints.independent(constraints.real, 1)}
+    support = constraints.independent(constraints.boolean, 1)
+    has_enumerate_support = True
+
+    def __init__(self, logits: Tensor, y: Tensor, validate_args: bool | None = None) -> None:
+        self.logits, self.y = torch.broadcast_tensors(logits, y)
+        super().__init__(self.logits.shape[:-1], self.logits.shape[-1:], validate_args=validate_args)
+
+    @property
+    def probs(self) -> Tensor:
+        """The probability of a 1, ``[..., A]``: 0 or 1 where an entry is known."""
+        return torch.where(self.y == MISSING, self.logits.sigmoid(), self.y.to(self.logits))
+
+    @property
+    def mean(self) -> Tensor:
+        """:attr:`probs`."""
+        return self.probs
+
+    def expand(self, batch_shape: _size, _instance: object = None) -> ClampedBernoulli:
+        shape = torch.Size(batch_shape) + self.event_shape
+        return ClampedBernoulli(self.logits.expand(shape), self.y.expand(shape), validate_args=False)
+
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:
+        drawn = torch.distributions.Bernoulli(logits=self.logits, validate_args=False).sample(sample_shape)
+        return torch.where(self.y == MISSING, drawn.long(), self.y)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        shape = torch.broadcast_shapes(self.logits.shape, value.shape)
+        logits, v = self.logits.expand(shape), value.to(self.logits).expand(shape)
+        free = -F.binary_cross_entropy_with_logits(logits, v, reduction="none")
+        fixed = torch.zeros_like(free).masked_fill(value != self.y, -torch.inf)
+        return torch.where(self.y == MISSING, free, fixed).sum(-1)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        a = self.event_shape[0]
+        bits = (torch.arange(2**a, device=self.y.device).unsqueeze(-1) >> torch.arange(a, device=self.y.device)) & 1
+        values = bits.reshape((-1,) + (1,) * len(self.batch_shape) + (a,))
+        return values.expand((-1, *self.batch_shape, -1)) if expand else values
+
+
+def clamped_logits(logits: Tensor, y: Tensor) -> Tensor:
+    """``logits [..., K]`` where ``y [...]`` is missing; 0 at the known value and -inf at the others elsewhere."""
+    value = torch.arange(logits.shape[-1], device=y.device)
+    point = torch.zeros_like(logits).masked_fill(value != y.unsqueeze(-1), -torch.inf)
+    return torch.where((y == MISSING).unsqueeze(-1), logits, point)

@@ -1,0 +1,133 @@
+"""Relaxed labels: values between the labels' own, through which a gradient passes to the class head.
+
+A label is an integer; a relaxed label is floating, ``[..., K]`` for a class and ``[..., A]`` for attributes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.types import _size
+
+from .clamped import MISSING
+
+TEMPERATURE = 0.5  # of the straight-through gradient
+
+
+class PlugIn(dist.TorchDistribution):
+    """q(y | x) whose draw is its mean: the probabilities, with their gradient. It scores 0 nats.
+
+    Its batch and event shape are those of labels; a draw of a class has one dimension more.
+
+    :param exact: the same q(y | x) as a distribution of labels.
+    :param mean: its mean, ``[..., K]`` or ``[..., A]``: a known label's point mass, a missing one's probabilities.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    has_rsample = True
+
+    def __init__(self, exact: Any, mean: Tensor) -> None:
+        self.exact, self.relaxed = exact, mean
+        super().__init__(exact.batch_shape, exact.event_shape, validate_args=False)
+
+    def expand(self, batch_shape: _size, _instance: object = None) -> PlugIn:
+        shape = torch.Size(batch_shape)
+        return PlugIn(self.exact.expand(shape), self.relaxed.expand(shape + self.relaxed.shape[-1:]))
+
+    def rsample(self, sample_shape: _size = torch.Size()) -> Tensor:
+        return self.relaxed.expand(torch.Size(sample_shape) + self.relaxed.shape)
+
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:
+        return self.rsample(sample_shape).detach()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return value.new_zeros(value.shape[:-1])
+
+
+class StraightThrough(PlugIn):
+    """Exact draws of q(y | x), with the gradient of a relaxed draw (biased). It scores 0 nats::
+
+        attributes:  value = 1[t > 0],        d value = d sigmoid(t / 0.5),   t = logits + logistic noise
+        classes:     value = onehot(argmax t), d value = d softmax(t / 0.5),   t = logits + Gumbel noise
+
+    Source: Jang, Gu, Poole (2017), arXiv:1611.01144.
+
+    :param exact: the same q(y | x) as a distribution of labels.
+    :param logits: ``[..., K]`` or ``[..., A]``.
+    :param y: int64 ``[...]`` or ``[..., A]``, -1 where missing.
+    """
+
+    def __init__(self, exact: Any, logits: Tensor, y: Tensor) -> None:
+        super().__init__(exact, logits)
+        self.y = y
+
+    def expand(self, batch_shape: _size, _instance: object = None) -> StraightThrough:
+        shape = torch.Size(batch_shape)
+        y = self.y.expand(shape + self.exact.event_shape)
+        return StraightThrough(self.exact.expand(shape), self.relaxed.expand(shape + self.relaxed.shape[-1:]), y)
+
+    def rsample(self, sample_shape: _size = torch.Size()) -> Tensor:
+        u = torch.rand(torch.Size(sample_shape) + self.relaxed.shape).to(self.relaxed)
+        return self.at(torch.logit(u, 1e-6) if self.exact.event_shape else -(-u.clamp(1e-6, 1 - 1e-6).log()).log())
+
+    def at(self, noise: Tensor) -> Tensor:
+        """The value at the given logistic (attributes) or Gumbel (classes) noise."""
+        t = self.relaxed + noise
+        if self.exact.event_shape:
+            soft = (t / TEMPERATURE).sigmoid()
+            hard = (t > 0).to(soft)
+            missing, known = self.y == MISSING, self.y.to(soft)
+        else:
+            soft = (t / TEMPERATURE).softmax(-1)
+            hard = F.one_hot(t.argmax(-1), t.shape[-1]).to(soft)
+            missing = (self.y == MISSING).unsqueeze(-1)
+            known = (self.y.unsqueeze(-1) == torch.arange(t.shape[-1], device=t.device)).to(soft)
+        return torch.where(missing, hard + (soft - soft.detach()), known)
+
+
+class AcceptRelaxed(dist.TorchDistribution):
+    """p(y) as a site has it whose guide may hand over a relaxed label: that scores 0 nats, a label log p(y).
+
+    A relaxed label's divergence from p(y), where the objective has one, is a term of the guide.
+
+    :param base: p(y); ``[...]`` of classes, ``[..., A]`` as one event of attributes. Values are integers, -1 (a place
+        of an enumeration that no label takes) is scored as 0.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, base: Any) -> None:
+        self.base, self.has_enumerate_support = base, bool(base.has_enumerate_support)
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        return self.base.support
+
+    @property
+    def probs(self) -> Tensor:
+        """Those of the base."""
+        probs: Tensor = self.base.probs
+        return probs
+
+    def expand(self, batch_shape: _size, _instance: object = None) -> AcceptRelaxed:
+        return AcceptRelaxed(self.base.expand(torch.Size(batch_shape)))
+
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:
+        drawn: Tensor = self.base.sample(sample_shape)
+        return drawn.long()
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        if value.is_floating_point():
+            return value.new_zeros(value.shape[:-1])
+        value = value.clamp_min(0)
+        log_p: Tensor = self.base.log_prob(value.to(self.base.mean) if self.event_shape else value)
+        return log_p
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        values: Tensor = self.base.enumerate_support(expand)
+        return values.long()

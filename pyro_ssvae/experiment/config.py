@@ -1,0 +1,156 @@
+"""What an experiment is made of, with the same names in Python, in the shell and in ``config.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from ..data.sources import NAMES
+from ..errors import InputError, nearest
+from ..models import MODELS, check_option
+from ..models.config import Config, make_config
+from ..models.saving import config_file
+from ..train.checkpoints import CheckpointSettings
+from ..train.settings import FitSettings
+
+Json: TypeAlias = dict[str, Any]
+"""A JSON object."""
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data, and how many of its labels."""
+
+    data: str = "digits"
+    """digits, mnist, fashion-mnist, har, har-windows, avatars, celeba, or the path of an .npz file or a folder."""
+    labels: str | None = None
+    """How many known labels are kept: all, 0, a count, or a fraction; by default 50, of your own data all."""
+    hide_classes: tuple[str, ...] = ()
+    """Classes of which no label is kept, to be found from the data alone."""
+    label_file: tuple[str, ...] = ()
+    """A CSV file with further labels of training points, as suggest writes it; may be given several times."""
+    leave_out: str | None = None
+    """A class that training does not see at all, for anomaly detection."""
+    image_size: int | None = None
+    """Images are converted to squares of this side; by default as their sizes suggest."""
+    attributes: tuple[str, ...] = ()
+    """Which attributes of celeba or avatars, and in which order; by default the data set's own choice."""
+    classes: int | None = None
+    """Number of classes K, where it exceeds those that the data names."""
+
+    @property
+    def keep(self) -> str:
+        """``labels``, with its default."""
+        return self.labels or ("50" if self.data.partition(":")[0] in NAMES else "all")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Which model, with its own options."""
+
+    name: str = "augmented"
+    """A name in :data:`~pyro_ssvae.models.MODELS`."""
+    options: Config = field(default_factory=lambda: model_options("augmented"))
+    """Of that model's ``Config``."""
+
+
+@dataclass(frozen=True)
+class ExperimentConfig:
+    """An experiment: data, model, training, and where its results go."""
+
+    source: DataConfig = field(default_factory=DataConfig)
+    network: ModelConfig = field(default_factory=ModelConfig)
+    training: FitSettings = field(default_factory=FitSettings)
+    saving: CheckpointSettings = field(default_factory=CheckpointSettings)
+    baseline: bool = True
+    """Also train the same trunk on the kept labels alone."""
+    logger: str | None = None
+    """tensorboard: write each epoch's numbers, and the metrics, for TensorBoard to show, into the run's folder."""
+    out: Path | None = None
+    """The run's folder, which must not hold a run; by default a new one in runs/."""
+    resume: Path | None = None
+    """The folder of a run that was stopped: go on with it, with its own settings (--devices may be another)."""
+    config: Path | None = None
+    """A run's config.json: repeat that run, in a new folder; the options given beside it win over it."""
+    quiet: bool = False
+    """No progress bar."""
+
+    def recorded(self) -> Json:
+        """Return what ``config.json`` says of the settings: all that is needed to repeat the run."""
+        every = asdict(self)
+        return {name: every[name] for name in ("source", "network", "training", "saving", "baseline", "logger")}
+
+
+def model_options(name: str, given: Mapping[str, object] | None = None) -> Config:
+    """Return a model's options, those that are not given at their defaults.
+
+    :raises InputError: naming an option that another model has, or none, or whose value is out of range.
+    """
+    if not isinstance(name, str) or name not in MODELS:
+        raise InputError(f"model: there is no {name!r}{nearest(str(name), MODELS)}")
+    options = dict(given or {})
+    for option in options:
+        check_option(name, option)
+    return make_config(MODELS[name].Config, options)
+
+
+def experiment_of(config: Json, where: str | Path) -> ExperimentConfig:
+    """Return the settings that a run's ``config.json`` holds.
+
+    :param where: the run's folder or its configuration's file.
+    :raises InputError: naming the file, where it holds anything else.
+    """
+    try:
+        saved = config["settings"]
+        network, baseline, logger = saved["network"], saved["baseline"], saved["logger"]
+        if not isinstance(baseline, bool) or not isinstance(logger, (str, type(None))):
+            raise TypeError("baseline or logger")
+        options = {name: as_setting(value) for name, value in network["options"].items()}
+        return ExperimentConfig(
+            source=read_settings(DataConfig, saved["source"]),
+            network=ModelConfig(network["name"], model_options(network["name"], options)),
+            training=read_settings(FitSettings, saved["training"]),
+            saving=read_settings(CheckpointSettings, saved["saving"]),
+            baseline=baseline,
+            logger=logger,
+        )
+    except (KeyError, TypeError, AttributeError, OverflowError, InputError) as error:
+        raise InputError(f"{config_file(where)}: it is not a run's configuration ({str(error)[:300]})") from None
+
+
+def read_settings(kind: type[Settings], saved: object) -> Settings:
+    """Return a dataclass of settings with the values of a JSON object, which may be of any kind.
+
+    :raises TypeError: naming the field that is unknown, or has a value of another type.
+    """
+    if not isinstance(saved, dict):
+        raise TypeError(f"{kind.__name__} is {str(saved)[:40]!r}")
+    hints, values = get_type_hints(kind), {}
+    for name, saved_value in saved.items():
+        value = as_setting(saved_value)
+        if name not in hints:
+            raise TypeError(f"there is no setting {name[:40]!r}")
+        if not fits(value, hints[name]):
+            raise TypeError(f"{name} is {str(value)[:40]!r}")
+        values[name] = value
+    return kind(**values)
+
+
+def as_setting(value: object) -> object:
+    """Return a JSON value as settings have it: a list as a tuple."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def fits(value: object, hint: object) -> bool:
+    """Whether a value is of a field's type: a plain one, ``tuple[str, ...]``, or one of several."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(fits(value, each) for each in get_args(hint))
+    if get_origin(hint) is tuple:
+        return isinstance(value, tuple) and all(fits(part, get_args(hint)[0]) for part in value)
+    if hint is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is (type(None) if hint is None else hint)

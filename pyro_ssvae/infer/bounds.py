@@ -1,0 +1,234 @@
+"""Bounds on log p(x), or on log p(x, y) of known labels, read off the traces of any pair.
+
+A pair states its joint once. At one draw of the guide, with missing labels and marked sites at every value, let ::
+
+    log w = Σ_model log p - Σ_guide log q                         q of the sites that are not enumerated
+
+    ELBO = E_q Σ_y q(y) [ log w - log q(y) ]                      y: the enumerated sites of the guide
+    importance-weighted bound = log 1/S Σ_s Σ_y w_s               Burda, Grosse, Salakhutdinov (2016), arXiv:1509.00519
+
+Scales (β, α) and factors of the guide, which train a class head, are no part of a joint and do not count; factors of
+the model do. An edited model, a further site, another prior or a flow in the guide need no further code.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .batched import batched, checked, rows_at_a_time
+from .pairs import PairLike, as_pair
+from .traces import Site, Trace, enumerated, is_factor, need_site, sampled, unscaled
+
+
+@runtime_checkable
+class HasBound(Protocol):
+    """A pair whose bound with known labels is its own, such as the ReVAE's."""
+
+    def bound(self, x: Tensor, y: Tensor | None) -> Tensor: ...
+
+
+def elbo(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, num_samples: int = 1) -> Tensor:
+    """Return a lower bound on log p(x), or on log p(x, y) for known labels: ``[B]`` nats, the mean of draws.
+
+    :param pair: a module with ``model(x, y)`` and ``guide(x, y)``, or ``(model, guide)``.
+    :param x: points ``[B, ...]``.
+    :param y: labels, -1 where missing.
+    :param num_samples: draws of the guide.
+    :raises InputError: points or labels that do not fit, or a pair without latent sites.
+    """
+
+    def rows(module: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
+        if isinstance(module, HasBound):
+            return torch.stack([module.bound(x, y) for _ in range(num_samples)]).mean(0)
+        draws = [Draw(p, q, len(x)).elbo() for p, q in enumerated(module, x, y, num_samples)]
+        return torch.stack(draws).mean(0)
+
+    return _in_batches(pair, rows, x, y, num_samples, "elbo")
+
+
+def log_likelihood(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, num_samples: int = 100) -> Tensor:
+    """Return the importance-weighted bound on log p(x), or on log p(x, y) for known labels: ``[B]`` nats.
+
+    A missing label is summed over inside the logarithm. Arguments and errors as for :func:`elbo`.
+    """
+
+    def rows(module: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
+        draws = [Draw(p, q, len(x)).log_weight() for p, q in enumerated(module, x, y, num_samples)]
+        return torch.stack(draws).logsumexp(0) - math.log(num_samples)
+
+    return _in_batches(pair, rows, x, y, num_samples, "log_likelihood")
+
+
+def reconstruction(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None) -> Tensor:
+    """Return ``E_q log p(x | z, y)`` at one draw of the guide, missing labels as the pair infers them: ``[B]`` nats."""
+
+    def rows(module: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
+        ((p, q),) = enumerated(module, x, y, exact=False)
+        need_site(p, "x", "reconstruction")
+        return Draw(p, q, len(x)).expected(["x"])
+
+    return _in_batches(pair, rows, x, y, 1, "reconstruction")
+
+
+def _in_batches(
+    pair: PairLike,
+    rows: Callable[[nn.Module, Tensor, Tensor | None], Tensor],
+    x: ArrayLike,
+    y: ArrayLike | None,
+    num_samples: int,
+    verb: str,
+) -> Tensor:
+    module = as_pair(pair)
+    if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
+        raise InputError(f"num_samples: {num_samples!r}; a whole number of at least 1 is needed")
+    x, y = checked(module, x, y)
+    most = rows_at_a_time(module, x, y)
+    return batched(module, lambda x, y=None: rows(module, x, y), x, y, rows=most)
+
+
+@dataclass(frozen=True)
+class Term:
+    """A site's log-probability, signed: what it depends on and what it adds up over."""
+
+    name: str
+    value: Tensor
+    enumerated: frozenset[int]
+    """Dimensions of enumerated sites that it varies along."""
+    inner: frozenset[int]
+    """Dimensions of plates other than that over rows."""
+
+
+class Draw:
+    """The sites of a pair at one draw of the guide, summed to numbers a row.
+
+    :param p: the model's trace; ``q`` the guide's, both with their log-probabilities.
+    :param n: rows.
+    """
+
+    def __init__(self, p: Trace, q: Trace, n: int) -> None:
+        self.p = sampled(p)
+        self.q = {name: site for name, site in sampled(q).items() if not is_factor(site)}
+        self.n = n
+        if not self.q:
+            raise InputError("the guide has no latent site, so that there is nothing to bound; a pair with latents has")
+        sites = [*self.p.values(), *self.q.values()]
+        self.nest = max((-f.dim for s in sites for f in s["cond_indep_stack"] if f.dim is not None), default=1)
+        found = {site["name"]: site["infer"].get("_enumerate_dim") for site in sites}
+        self.dims = {dim: name for name, dim in found.items() if dim is not None}
+        self.in_guide = frozenset(dim for dim, name in self.dims.items() if name in self.q)
+        self.log_q = [self.term(site) for name, site in self.q.items() if name in self.dims.values()]
+
+    def weights(self) -> list[Term]:
+        """Return what ``log w`` is the sum of."""
+        latent = (site for name, site in self.q.items() if name not in self.dims.values())
+        return [*(self.term(site) for site in self.p.values()), *(self.term(site, -1) for site in latent)]
+
+    def elbo(self) -> Tensor:
+        """``Σ_y q(y) [ log w - log q(y) ]``, ``[B]``; values of y of the model alone are summed inside log w."""
+        return self._total(self.weights(), self._expected_log)
+
+    def log_weight(self) -> Tensor:
+        """``log Σ_y w``, ``[B]``."""
+        outside = [site["name"] for site in [*self.p.values(), *self.q.values()] if self.row_dim(site) is None]
+        if outside:
+            raise InputError(
+                f"log_likelihood: site {outside[0]!r} is in no plate over the rows, so that rows have no likelihood "
+                "of their own; elbo shares it out"
+            )
+        return self._total(self.weights(), self._log_sum)
+
+    def expected(self, names: Iterable[str]) -> Tensor:
+        """``Σ_y q(y) Σ log p`` of some sites of the model, ``[B]``."""
+        return self._total([self.term(self.p[name]) for name in names], self._mean)
+
+    def term(self, site: Site, sign: int = 1) -> Term:
+        """A site as a term: its plates' dimensions in place, nothing summed yet."""
+        value = sign * unscaled(site)
+        value = value.reshape((1,) * (self.nest - value.dim()) + value.shape)
+        varies = frozenset(d for d in self.dims if -d <= value.dim() and value.shape[d] > 1)
+        row = self.row_dim(site)
+        inner = frozenset(d for d in range(-self.nest, 0) if d != row and value.shape[d] > 1)
+        if row is None:
+            if varies:
+                raise InputError(f"site {site['name']!r} is enumerated outside of the plate over rows")
+            value, inner = value.sum(tuple(inner), keepdim=True) / self.n, frozenset()
+        elif row != -1:  # rows come last
+            value = value.transpose(row, -1)
+            inner = frozenset(row if d == -1 else d for d in inner)
+        return Term(site["name"], value, varies, inner)
+
+    def row_dim(self, site: Site) -> int | None:
+        """The dimension of the plate over rows: ``data``, or the first of their number."""
+        frames = [f for f in site["cond_indep_stack"] if f.dim is not None and f.size == self.n]
+        frame = next((f for f in frames if f.name == "data"), frames[0] if frames else None)
+        return None if frame is None else int(frame.dim)
+
+    def _total(self, terms: list[Term], reduce: Callable[[Tensor, Tensor, frozenset[int]], Tensor]) -> Tensor:
+        """Sum terms that nothing enumerated joins; of those that are joined, ``reduce`` the sum over values."""
+        total = terms[0].value.new_zeros(self.n)
+        joined: list[tuple[frozenset[int], list[Term]]] = []
+        for term in terms:
+            if not term.enumerated:
+                total = total + self._over_plates(term.value, self.nest)
+                continue
+            dims = term.enumerated.union(*(q.enumerated for q in self.log_q if q.enumerated & term.enumerated))
+            group = [term]
+            for other in [g for g in joined if g[0] & dims]:
+                joined.remove(other)
+                dims, group = dims | other[0], [*other[1], *group]
+            joined.append((dims, group))
+        for dims, group in joined:
+            log_q = [q for q in self.log_q if q.enumerated & dims]
+            plates = self._common_plates(group, dims)
+            value = sum((self._kept(t, plates) for t in group), torch.zeros((), dtype=total.dtype))
+            q_value = sum((self._kept(t, plates) for t in log_q), torch.zeros((), dtype=total.dtype))
+            total = total + self._over_plates(reduce(value, q_value, dims), self.nest)
+        return total
+
+    def _common_plates(self, group: list[Term], dims: frozenset[int]) -> frozenset[int]:
+        """The plates that the enumerated sites of a group are in; all that depends on them must be there too."""
+        owners = {self.dims[dim] for dim in dims}
+        sites = [{**self.p, **self.q}[name] for name in owners]
+        plates = [self.term(site).inner for site in sites]
+        first = frozenset.union(*plates)
+        for term in group:
+            if first - term.inner:
+                raise InputError(
+                    f"site {term.name!r} depends on the enumerated {', '.join(sorted(owners))}, which is in a plate "
+                    "that it is not in; the sum over all values together is not done"
+                )
+        return first
+
+    def _kept(self, term: Term, plates: frozenset[int]) -> Tensor:
+        """A term with the dimensions of other inner plates summed over."""
+        over = tuple(term.inner - plates)
+        return term.value.sum(over, keepdim=True) if over else term.value
+
+    def _over_plates(self, value: Tensor, nest: int) -> Tensor:
+        """Sum over inner plates, rows kept: ``[B]`` or, outside the plate over rows, ``[1]``."""
+        value = value.reshape(value.shape[max(value.dim() - nest, 0) :])
+        return value.reshape(-1, value.shape[-1]).sum(0)
+
+    def _log_sum(self, log_w: Tensor, log_q: Tensor, dims: frozenset[int]) -> Tensor:
+        log_w, log_q = torch.broadcast_tensors(log_w, log_q)
+        return log_w.masked_fill(log_q == -torch.inf, -torch.inf).logsumexp(sorted(dims), keepdim=True)
+
+    def _expected_log(self, log_w: Tensor, log_q: Tensor, dims: frozenset[int]) -> Tensor:
+        alone = sorted(dims - self.in_guide)  # enumerated by the model alone
+        log_w = log_w.logsumexp(alone, keepdim=True) if alone else log_w
+        log_w, log_q = torch.broadcast_tensors(log_w, log_q)
+        value = log_q.exp() * torch.where(log_q > -torch.inf, log_w - log_q, 0.0)
+        return value.sum(sorted(dims & self.in_guide), keepdim=True) if dims & self.in_guide else value
+
+    def _mean(self, log_p: Tensor, log_q: Tensor, dims: frozenset[int]) -> Tensor:
+        log_p, log_q = torch.broadcast_tensors(log_p, log_q)
+        value = log_q.exp() * torch.where(log_q > -torch.inf, log_p, 0.0)
+        return value.sum(sorted(dims), keepdim=True)

@@ -1,0 +1,187 @@
+"""Traces of a pair: the guide's, and the model's run against it, with enumerated sites summed over or drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from pyro.distributions.util import scale_and_mask
+from pyro.poutine.subsample_messenger import _Subsample
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .label_inference import ExactLabels
+from .pairs import Program, programs
+
+Site: TypeAlias = dict[str, Any]
+Trace: TypeAlias = Any  # pyro.poutine.Trace, whose nodes have no types
+
+
+def sampled(trace: Trace) -> dict[str, Site]:
+    """Return a trace's sites of ``pyro.sample`` by name, plates left out."""
+    return {
+        name: site
+        for name, site in trace.nodes.items()
+        if site["type"] == "sample" and not isinstance(site["fn"], _Subsample)
+    }
+
+
+def is_factor(site: Site) -> bool:
+    """Whether a site is a ``pyro.factor``."""
+    return isinstance(plain(site["fn"]), dist.Unit)
+
+
+def plain(fn: Any) -> Any:
+    """Return a distribution without what only masks it, expands it or counts dimensions as an event."""
+    while hasattr(fn, "base_dist") and not isinstance(fn, dist.TransformedDistribution):
+        fn = fn.base_dist
+    return fn
+
+
+def unscaled(site: Site) -> Tensor:
+    """Return a site's log-probability with its mask, without its scale."""
+    value: Tensor = scale_and_mask(site["unscaled_log_prob"], mask=site["mask"])
+    return value
+
+
+def plate_nesting(pair: nn.Module, x: Tensor, y: Tensor | None) -> int:
+    """Return how many dimensions the pair's plates take, by a run on these rows."""
+    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
+        p, q = traced(pair, x, y)
+    frames = (frame for trace in (p, q) for site in sampled(trace).values() for frame in site["cond_indep_stack"])
+    return max((-frame.dim for frame in frames if frame.dim is not None), default=0)
+
+
+def traced(pair: nn.Module, x: Tensor, y: Tensor | None, *, exact: bool = False) -> tuple[Trace, Trace]:
+    """Return the model's trace, replayed against one draw of the guide, and the guide's; nothing is enumerated.
+
+    :param exact: draw missing labels from q(y | x), also where the pair relaxes them.
+    """
+    model, guide = programs(pair)
+    guide = ExactLabels(enumerate_most=0)(guide) if exact else guide
+    q = poutine.trace(guide).get_trace(x, y)
+    return poutine.trace(poutine.replay(model, q)).get_trace(x, y), q
+
+
+def enumerated(
+    pair: nn.Module, x: Tensor, y: Tensor | None, num_samples: int = 1, *, exact: bool = True
+) -> Iterator[tuple[Trace, Trace]]:
+    """Yield model and guide traces at so many draws of the guide, with log-probabilities.
+
+    Sites that are marked for it, and missing labels of few values, have every value in turn, in dimensions left of the
+    plates. What the model observes is the same in all draws: pixels that are binarised at random are drawn once.
+
+    :param exact: take missing labels as labels (:class:`~.label_inference.ExactLabels`), else as the pair infers them.
+    """
+    nest = plate_nesting(pair, x[:2], None if y is None else y[:2])
+    own_model, own_guide = programs(pair)
+    guide = ExactLabels()(parallel(own_guide)) if exact else parallel(own_guide)
+    guide, model = poutine.enum(guide, first_available_dim=-1 - nest), poutine.enum(parallel(own_model))
+    p, q = _one(model, guide, x, y)
+    yield p, q
+    model = poutine.condition(own_model, observations(p))
+    if any("_enumerate_dim" in site["infer"] for trace in (p, q) for site in sampled(trace).values()):
+        model = poutine.enum(parallel(model))
+    else:  # every handler costs time
+        guide = ExactLabels()(own_guide) if exact else own_guide
+    with pyro.validation_enabled(False):  # of the first draw it is enough
+        for _ in range(num_samples - 1):
+            yield _one(model, guide, x, y)
+
+
+def _one(model: Program, guide: Program, x: Tensor, y: Tensor | None) -> tuple[Trace, Trace]:
+    """The traces at one draw, with log-probabilities."""
+    q = poutine.trace(guide).get_trace(x, y)
+    p = poutine.trace(poutine.replay(model, q)).get_trace(x, y)
+    for trace in (p, q):
+        for site in sampled(trace).values():
+            trace_log_prob(site)
+    return p, q
+
+
+def trace_log_prob(site: Site) -> None:
+    """Note a site's log-probability, as ``Trace.compute_log_prob`` does, without its sum over everything."""
+    log_p = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    site["unscaled_log_prob"] = log_p
+    site["log_prob"] = scale_and_mask(log_p, site["scale"], site["mask"])
+
+
+def parallel(program: Program) -> Program:
+    """Return the program with sites that it enumerates one after another enumerated at once."""
+
+    def config(site: Any) -> Any:
+        return {"enumerate": "parallel"} if site["infer"].get("enumerate") == "sequential" else {}
+
+    return poutine.infer_config(program, config_fn=config)
+
+
+def observations(trace: Trace) -> dict[str, Tensor]:
+    """Return the values of a trace's observed sites."""
+    return {n: s["value"] for n, s in sampled(trace).items() if s["is_observed"] and not is_factor(s)}
+
+
+def need_site(trace: Trace, name: str, verb: str) -> Site:
+    """Return a site of the model; raise :class:`InputError` where it has none of that name."""
+    sites = sampled(trace)
+    if name not in sites:
+        known = ", ".join(sites) or "none"
+        raise InputError(f"{verb}: the model has no site {name!r} (its sites: {known})")
+    return sites[name]
+
+
+def has_bound(pair: nn.Module, x: Tensor) -> bool:
+    """Whether the pair has a site ``x`` and a latent site in the guide, by a run on two rows."""
+    p, q = traced(pair, x[:2], None)
+    return "x" in sampled(p) and any(not is_factor(site) for site in sampled(q).values())
+
+
+class ExpectedX(poutine.messenger.Messenger):
+    """At the site ``x`` take the distribution's mean in place of a draw."""
+
+    def _pyro_sample(self, msg: Site) -> None:
+        if msg["name"] != "x":
+            return
+        try:
+            msg["value"], msg["done"] = msg["fn"].mean, True
+        except NotImplementedError:
+            raise InputError(f"site x: a {type(msg['fn']).__name__} has no mean to show") from None
+
+
+class Means(poutine.messenger.Messenger):
+    """At every site of the guide that has one take the mean in place of a draw."""
+
+    def _pyro_sample(self, msg: Site) -> None:
+        fn = msg["fn"]
+        if msg["done"] or msg["is_observed"] or isinstance(fn, _Subsample):
+            return
+        try:
+            mean = fn.mean
+        except (AttributeError, NotImplementedError):  # a flow: one draw stands for it
+            return
+        if torch.is_tensor(mean) and mean.is_floating_point() and not bool(mean.isnan().any()):
+            msg["value"], msg["done"] = mean, True
+
+
+def expected_x(pair: nn.Module, x: Tensor, values: dict[str, Tensor]) -> Tensor:
+    """Return ``E[x | values]`` where the model's other latents are drawn: ``[B, *input_shape]``.
+
+    :param x: a stand-in of the wanted shape.
+    :param values: of latent sites, by name.
+    """
+    if not len(x):  # Pyro has no plate of no rows
+        return x
+    model = poutine.condition(poutine.uncondition(programs(pair)[0]), values)
+    with ExpectedX():
+        p = poutine.trace(model).get_trace(x, None)
+    mean: Tensor = need_site(p, "x", "decode")["value"]
+    return mean
+
+
+def reconstructed(pair: nn.Module, x: Tensor) -> Tensor:
+    """Return ``E[x | z]`` at the means of the guide's sites, a draw where a site has none: ``[B, *input_shape]``."""
+    q = poutine.trace(Means()(programs(pair)[1])).get_trace(x, None)
+    return expected_x(pair, x, {n: s["value"] for n, s in sampled(q).items() if not s["is_observed"]})

@@ -1,0 +1,162 @@
+"""Parts of models with labels: a classifier's verbs, and a label that is a latent of the joint."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, ExitStack
+from typing import ClassVar
+
+import pyro.distributions as dist
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from ..distributions.sparse import Scattered
+from ..infer.auxiliary import HeadTerms
+from ..infer.label_inference import MOST_SUMMED, AcceptLabels, How, LabelInference
+from ..infer.label_prior import LabelPrior
+from ..labels import MISSING, Labels
+from .base import GenerativeModel, Model, given_labels
+from .config import HeadConfig, LabelConfig
+
+
+class ClassifierMixin(Model):
+    """A model with a class head. Its ``q_y(x)`` gives the probabilities ``[B, K]`` or ``[B, A]``."""
+
+    labels: Labels
+
+    def q_y(self, x: Tensor) -> Tensor:
+        """The probabilities of q(y | x): ``[B, K]`` or ``[B, A]``."""
+        raise NotImplementedError
+
+    def predict_proba(self, x: ArrayLike) -> Tensor:
+        """q(y | x): ``[B, K]`` class or ``[B, A]`` attribute probabilities."""
+        return self.read(self.q_y, x)
+
+    def predict(self, x: ArrayLike) -> Tensor:
+        """The most probable labels: int64 ``[B]`` or ``[B, A]``."""
+        return self.labels.mode(self.predict_proba(x))
+
+
+class LabelMixin(ClassifierMixin, GenerativeModel):
+    """A label that is a latent of the joint: p(y), how it is inferred, and what trains the head.
+
+    :ivar head_terms: what trains the head beside the bound, and p(y) as its ``label_prior``.
+    :ivar label_inference: how a missing label is inferred.
+    """
+
+    Config: ClassVar[type[HeadConfig]] = HeadConfig
+    labels: Labels
+    config: HeadConfig
+
+    def set_label(self, labels: Labels, how: How, *, summed: int = MOST_SUMMED, joint: bool = True) -> None:
+        """Make the parts that have to do with y; called once, by ``__init__``."""
+        c = self.config
+        self.labels = labels
+        self.label_inference = LabelInference(labels, c.label_inference or how, summed=summed, joint=joint)
+        prior = LabelPrior(labels, c.label_prior)
+        self.head_terms = HeadTerms(labels, prior, c.alpha, c.entropy_weight, c.alignment_weight)
+
+    @property
+    def label_prior(self) -> LabelPrior:
+        """p(y) and what the known labels leave of it."""
+        return self.head_terms.label_prior
+
+    def p_y(self) -> dist.TorchDistribution:
+        """p(y)."""
+        return self.label_prior()
+
+    def plate(self, x: Tensor) -> AbstractContextManager[object]:
+        """The plate ``data`` over the rows of ``x``, in which p(y) takes relaxed labels too."""
+        stack = ExitStack()
+        stack.enter_context(super().plate(x))
+        stack.enter_context(AcceptLabels())
+        return stack
+
+    def prepare(self, x: Tensor, y: Tensor) -> None:
+        super().prepare(x, y)
+        self.label_prior.estimate(y)
+
+    def set_progress(self, progress: float) -> None:
+        """:meth:`HeadTerms.set_progress <pyro_ssvae.infer.auxiliary.HeadTerms.set_progress>`."""
+        self.head_terms.set_progress(progress)
+
+    def set_class_weights(self, weights: Tensor) -> None:
+        """:meth:`HeadTerms.set_class_weights <pyro_ssvae.infer.auxiliary.HeadTerms.set_class_weights>`."""
+        self.head_terms.set_class_weights(weights)
+
+    def scale_gradient(self, value: Tensor, share: float = 1.0) -> Tensor:
+        """:meth:`HeadTerms.scale_gradient <pyro_ssvae.infer.auxiliary.HeadTerms.scale_gradient>`."""
+        return self.head_terms.scale_gradient(value, share)
+
+    def infer_label(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Guide sites ``head`` and ``y``: what trains the head, and q(y | x); return the site y's value."""
+        gentle = self.scale_gradient(logits)
+        self.head_terms.factor(logits, y, self.label_inference.divergence(gentle, y, self.label_prior.logits))
+        return self.label_inference("y", gentle, y)
+
+    def class_input(self, y: Tensor, like: Tensor) -> Tensor:
+        """A value of the site y as a network takes it, ``[..., B, K]`` or ``[..., B, A]``, of rows ``[B, ...]``."""
+        c = self.labels.inputs(y, like)
+        return c.expand(len(like), -1) if c.dim() == 1 else c
+
+    def drawn_labels(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
+        if y is None:
+            return {}
+        known = given_labels(y, n, self.labels, self.device)
+        drawn = self.p_y().expand(torch.Size([n])).sample().long()
+        return {"y": torch.where(known == MISSING, drawn, known)}
+
+
+class ConditionalDecoder(LabelMixin):
+    """A model whose decoder hears z and the label: ``p(y) p(z) p(x | z, y)``.
+
+    ``decode(z, y)`` takes integers, one a row or for all, or inputs ``[B, K]``; a missing label enters as its
+    probabilities under p(y).
+
+    :ivar decodes: with ``label_inference="sparse"``, how many decodes a point the latest batch took.
+    """
+
+    Config: ClassVar[type[LabelConfig]] = LabelConfig
+    config: LabelConfig
+
+    def set_label(self, labels: Labels, how: How, *, summed: int = MOST_SUMMED, joint: bool = True) -> None:
+        super().set_label(labels, how, summed=summed, joint=joint)
+        if self.label_inference.how == "sparse":
+            self.decodes: Tensor
+            self.register_buffer("decodes", torch.tensor(1.0), persistent=False)
+
+    def count_decodes(self) -> Tensor | None:
+        """How many decodes a point the latest batch took; None where it is the same number always."""
+        return self.decodes if self.label_inference.how == "sparse" else None
+
+    def p_x_given(self, z: Tensor, y: Tensor, x: Tensor) -> dist.TorchDistribution:
+        """p(x | z, y). Places of a sparse enumeration that no class takes are not decoded."""
+        c = self.class_input(y, x)
+        if self.label_inference.how != "sparse" or y.is_floating_point() or y.dim() < 2:
+            return self.p_x(self.decoder(z, c))
+        needed = y != MISSING
+        place, row = needed.nonzero(as_tuple=True)
+        self.decodes.copy_(needed.sum() / len(x))
+        torch._check(row.shape[0] >= len(x))  # what a captured program may rely on
+        z = z[row] if z.dim() == 2 else z.expand(*needed.shape, -1)[place, row]
+        return Scattered(self.p_x(self.decoder(z, c[place, row])), place, row, needed.shape)
+
+    def label_values(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
+        given = None if y is None or isinstance(y, str) else torch.as_tensor(y, device=self.device)
+        if given is not None and given.is_floating_point() and given.dim() == 2:
+            return {"y": given}
+        known = self.labels.check(None, n, self.device) if y is None else given_labels(y, n, self.labels, self.device)
+        return {"y": self.labels.impute(self.p_y().probs.expand(n, -1), known)}
+
+
+def gaussian_head(width: int, latent_dim: int) -> tuple[nn.Linear, nn.Linear]:
+    """Layers to the mean and to the log-scale of a Gaussian."""
+    return nn.Linear(width, latent_dim), nn.Linear(width, latent_dim)
+
+
+def zero_head(width: int, size: int) -> nn.Linear:
+    """A linear layer to logits that begins at zero: every point at the prior's entropy, on no class's side."""
+    head = nn.Linear(width, size)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head

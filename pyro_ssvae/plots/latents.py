@@ -1,0 +1,138 @@
+"""The latent means of points in two dimensions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..infer.batched import batched
+from ..infer.protocols import Encodes, require
+from ..labels import MISSING, AttributeLabels, Labels, labels_of
+from .style import COLOURS, GREY, MARKERS, fit_text, make_panels, styled, text_width
+
+MOST_POINTS = 2000
+ROWS = 500  # at a time
+
+
+@styled
+def latent_space(
+    model: nn.Module,
+    x: ArrayLike,
+    y: ArrayLike | None = None,
+    attribute: str | None = None,
+    seed: int = 0,
+    ax: Axes | None = None,
+) -> Figure:
+    """Plot the latent means of up to 2,000 points, coloured and marked by true label; unknown in grey.
+
+    Two latents are drawn as they are, one against its posterior scale, more by their first two principal components.
+    Each attribute has a panel of its own.
+
+    :param attribute: draw this attribute only.
+    :raises InputError: where ``ax`` is one panel and the attributes need several.
+    """
+    labels, points = labels_of(model), torch.as_tensor(x)
+    pick = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))[:MOST_POINTS].sort().values
+    known = labels.check(y, len(points)).cpu()[pick] if labels is not None else torch.full((len(pick),), MISSING)
+    parts = label_parts(labels, known, attribute)
+    if ax is not None and len(parts) > 1:
+        raise InputError("latent_space: ax is one panel; attribute= says which attribute to draw there")
+    plane, axis_names = two_dimensions(model, points[pick], seed)
+    wide = min(4, len(parts))
+    if len(parts) == 1:
+        words = [fit_text(name, 28, lines=2) for name in (*parts[0].names, "unknown")]
+        size = (5.0 + (text_width(words) + 0.6) * math.ceil(len(words) / 20), 4.6)
+    else:
+        size = (2.6 * wide + 0.7, 2.5 * math.ceil(len(parts) / wide))
+    figure, panels = make_panels(ax, len(parts), size, wide)
+    for i, (panel, part) in enumerate(zip(panels, parts, strict=True)):
+        handles = scatter(panel, plane, part, small=len(parts) > 1)
+        panel.set_title(fit_text(part.title, 28, lines=2))
+        if i >= len(parts) - wide:
+            panel.set_xlabel(axis_names[0])
+        if i % wide == 0:
+            panel.set_ylabel(axis_names[1])
+        if handles and (i == wide - 1 or len(parts) == 1):
+            panel.legend(
+                handles=handles,
+                loc="upper left",
+                bbox_to_anchor=(1.01, 1),
+                ncols=math.ceil(len(handles) / 20),
+                markerscale=1.5 if len(parts) == 1 else 2.5,
+            )
+    return figure
+
+
+@dataclass(frozen=True)
+class Part:
+    """A panel's labels ``y [n]``, -1 where unknown, and the names of their values."""
+
+    title: str
+    y: Tensor
+    names: Sequence[str]
+
+
+def label_parts(labels: Labels | None, y: Tensor, attribute: str | None) -> list[Part]:
+    """Return a panel for the class, or one for each attribute (for the named one alone)."""
+    if not isinstance(labels, AttributeLabels):
+        return [Part("", y, labels.names if labels is not None else ())]
+    names = list(labels.names)
+    if attribute is not None and attribute not in names:
+        raise InputError(f"attribute: {attribute!r} is none of {', '.join(names)}")
+    wanted = names if attribute is None else [attribute]
+    return [Part(name, y[:, names.index(name)], ("0", "1")) for name in wanted]
+
+
+def two_dimensions(model: nn.Module, x: Tensor, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
+    """Return the latent means in the plane ``[n, 2]`` and the names of its axes."""
+    encoder = require(model, Encodes)
+
+    def moments(part: Tensor) -> Tensor:
+        posterior = encoder.encode(part)
+        return torch.stack([posterior.mean.flatten(1), posterior.stddev.flatten(1)], -1)
+
+    loc, scale = batched(model, moments, x, rows=ROWS, seed=seed).cpu().double().unbind(-1)
+    if loc.shape[1] == 1:
+        return torch.cat([loc, scale], 1).numpy(), ("latent mean", "posterior scale")
+    if loc.shape[1] == 2:
+        return loc.numpy(), ("latent 1", "latent 2")
+    centred = loc - loc.mean(0)
+    u, s, _ = torch.linalg.svd(torch.nn.functional.pad(centred, (0, 0, 0, 1)), full_matrices=False)
+    share = s.square() / s.square().sum().clamp_min(1e-300)
+    first, second = (f"principal component {i + 1} ({share[i]:.0%})" for i in range(2))
+    return (u * s)[: len(loc), :2].numpy(), (first, second)
+
+
+def scatter(ax: Axes, points: np.ndarray, part: Part, small: bool) -> list[PathCollection]:
+    """Draw the points of each value, and those of unknown value in grey; return the legend's handles."""
+    values, size, handles = part.y.numpy(), 7 if small else 20, []
+    unknown = values == MISSING
+    if unknown.any():
+        x, y = points[unknown].T
+        grey = ax.scatter(x, y, size / 2, GREY, marker=".", linewidths=0, label="unknown")
+    for k, name in enumerate(part.names):
+        here = values == k
+        if here.any():
+            dots = ax.scatter(
+                points[here, 0],
+                points[here, 1],
+                size,
+                COLOURS[k % len(COLOURS)],
+                marker=MARKERS[k % len(MARKERS)],
+                alpha=0.75,
+                linewidths=0,
+                label=fit_text(name, 28, lines=2),
+            )
+            handles.append(dots)
+    ax.locator_params(nbins=5)
+    return [*handles, grey] if unknown.any() else handles

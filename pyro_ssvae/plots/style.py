@@ -1,0 +1,84 @@
+"""One style for all plots: readable in grey and for the colour-blind; and what fits words into them."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.textpath import TextPath
+
+BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+COLOURS = (BLUE, ORANGE, GREEN, VERMILLION, "#CC79A7", "#56B4E9", "#000000")
+"""Okabe and Ito's, without the yellow, which is too light on white."""
+MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "*")
+"""Ten shapes for seven colours: seventy classes have a pair each, and the first ten differ by shape alone."""
+DASHES = ("-", "--", ":", "-.")
+GREY = "#8C8C8C"
+HALO = withStroke(linewidth=3, foreground="white")
+"""Around lines that cross images or bars, so that they are seen in grey too."""
+STYLE = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": "#E0E0E0",
+    "grid.linewidth": 0.6,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4,
+    "figure.facecolor": "white",
+    "savefig.dpi": 120,
+}
+styled = matplotlib.rc_context(STYLE)  # type: ignore[arg-type]  # a decorator too
+
+
+def make_panels(ax: Axes | None, n: int, size: tuple[float, float], wide: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return a new figure with n panels, ``wide`` side by side; or, where ``ax`` is given, its figure and it."""
+    if ax is not None:
+        dress(ax)
+        return ax.get_figure(root=True), [ax]  # type: ignore[return-value]
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, [figure.add_subplot(math.ceil(n / wide), wide, i + 1) for i in range(n)]
+
+
+def dress(ax: Axes) -> None:
+    """Set the style on axes of one's own: matplotlib applies it to new axes alone."""
+    ax.spines[["top", "right"]].set_visible(False)
+    for spine in ax.spines.values():
+        spine.set_linewidth(0.6)
+    ax.set_axisbelow(True)
+    ax.tick_params(labelsize=8, width=0.6, grid_color="#E0E0E0", grid_linewidth=0.6)
+    for words in (ax.title, ax.xaxis.label, ax.yaxis.label):
+        words.set_fontsize(9)
+
+
+def fit_text(name: str, width: int, lines: int = 1) -> str:
+    """Return the name in ``lines`` lines of ``width`` letters; a longer one loses its middle: ends tell names apart."""
+    for length in range(min(len(name), width * lines), 0, -1):
+        tail = (length - 1) // 3
+        short = name if length == len(name) else f"{name[: length - 1 - tail]}…{name[len(name) - tail :]}"
+        wrapped = textwrap.wrap(short, width)
+        if len(wrapped) <= lines:
+            return "\n".join(wrapped).replace("$", r"\$")
+    return ""
+
+
+def text_width(words: Sequence[str], size: float = 8) -> float:
+    """Return the width of the widest line, in inches."""
+    lines = {line for word in words for line in word.split("\n") if line.strip()}
+    return max((float(TextPath((0, 0), line, size=size).get_extents().width) / 72 for line in lines), default=0.0)

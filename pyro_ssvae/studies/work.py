@@ -1,0 +1,100 @@
+"""One cell: computed, written with what its result depends on, and looked at afterwards."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import time
+import traceback
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pyro
+import torch
+from threadpoolctl import threadpool_limits
+
+from ..data import Dataset, fingerprint
+from ..errors import InputError
+from ..experiment.data import load_data
+from ..files import write_atomically
+from .cells import Cell, Result, read, write
+from .plan import Study, source
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a cell: its seconds, or in one line why there is no result."""
+
+    cell: Cell
+    seconds: float | None
+    error: str | None = None
+
+
+def compute(study: Study, cell: Cell, dataset: Dataset | None, folder: Path, device: str) -> None:
+    """Compute a cell and write it; where it fails, write why.
+
+    :param dataset: the cell's data; None to load it.
+    """
+    started = time.monotonic()
+    try:
+        if dataset is None:
+            dataset = load_data(source(cell))
+            if fingerprint(dataset)[:16] != cell.fingerprint:
+                raise InputError(f"{cell.data}: it has changed since the study began; the same command begins anew")
+        with threadpool_limits(torch.get_num_threads()):
+            metrics = study.compute(cell, dataset, device)
+        result = Result(cell, {key: finite(item) for key, item in metrics.items()}, time.monotonic() - started)
+        write(folder, result, versions=versions(), device=device_words(device), threads=torch.get_num_threads())
+        cell.failure(folder).unlink(missing_ok=True)
+    except Exception as error:  # whatever it is, the other cells go on
+        said = " ".join(str(error).split())[:300]
+        line = said if isinstance(error, InputError) else f"{type(error).__name__}: {said}"
+        write_atomically(cell.failure(folder), f"{line}\n\n{traceback.format_exc()}".encode())
+
+
+def outcome_of(cell: Cell, folder: Path, exitcode: int | None) -> Outcome:
+    """Return what came of a cell, by what it left behind.
+
+    :param exitcode: of its process, negative where a signal ended it.
+    """
+    result = read(folder, cell)
+    if result is not None:
+        return Outcome(cell, result.seconds)
+    if exitcode is not None and exitcode < 0:
+        return Outcome(cell, None, f"its process was ended by {signal.Signals(-exitcode).name}; too little memory?")
+    try:
+        return Outcome(cell, None, cell.failure(folder).read_text("utf-8").splitlines()[0])
+    except (OSError, ValueError, IndexError):
+        return Outcome(cell, None, f"it left no result (exit status {exitcode})")
+
+
+def finite(value: object) -> object:
+    """Return metrics without numbers that JSON does not have; these become None."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not abs(value) < float("inf") else value
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    try:
+        own = version("pyro_ssvae")
+    except PackageNotFoundError:  # run from a checkout
+        own = "unknown"
+    return {
+        "pyro_ssvae": own,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pyro": pyro.__version__,
+        "scikit-learn": version("scikit-learn"),
+    }
+
+
+def device_words(device: str) -> str:
+    """Return the processor that ``device`` means here."""
+    if device in ("auto", "cuda", "gpu") and torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    return "cpu" if device == "auto" else device

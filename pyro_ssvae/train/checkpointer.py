@@ -1,0 +1,120 @@
+"""When a training's state is written to a file, and how it goes on from one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError
+from ..files import CannotWrite
+from .checkpoints import FORMAT, Json, load_newest, load_state, sibling, write_best, write_state
+from .state import NotFinite, TrainingState
+
+
+@dataclass(frozen=True)
+class CheckpointPlan:
+    """Where and when the state is written.
+
+    :ivar path: the file; None for none.
+    :ivar about: facts, ready for JSON, in which a checkpoint and the training that goes on from it must agree.
+    :ivar seconds: between two checkpoints.
+    :ivar epochs: between two checkpoints at the end of an epoch; None for none.
+    :ivar keep: how many of the latest are kept.
+    """
+
+    path: Path | None
+    about: Json
+    seconds: float = 60.0
+    epochs: int | None = None
+    keep: int = 1
+
+
+class Checkpointer:
+    """Writes a state, and reads it back.
+
+    :param writes: False in all processes of a training but one.
+    """
+
+    def __init__(self, state: TrainingState, plan: CheckpointPlan, *, writes: bool = True) -> None:
+        self.state, self.plan, self.path, self.writes = state, plan, plan.path, writes
+        self.written = time.monotonic()
+        self.written_once = False
+
+    @property
+    def place(self) -> str:
+        """Where the state is, in words; empty without a file."""
+        return "" if self.path is None else f"; the state is in {self.path}"
+
+    def write_when_due(self) -> None:
+        """Write a checkpoint where the last one is old enough. One that cannot be written is tried again later."""
+        epochs = self.plan.epochs
+        at_end = epochs is not None and self.state.done % (epochs * self.state.plan.per_epoch) == 0
+        if not (at_end or time.monotonic() - self.written > self.plan.seconds):
+            return
+        try:
+            self.write()
+        except CannotWrite as error:
+            if not self.written_once:
+                raise
+            print(f"fit: {error}; training goes on, the checkpoint before it is whole", file=sys.stderr)
+            self.written = time.monotonic()
+
+    def write(self) -> None:
+        """Write the checkpoint; raise :class:`CannotWrite` where its folder doesn't take it.
+
+        The newest comes last: a training that goes on from an older one finds the same best and finite states again.
+        """
+        if self.path is None or not self.writes:
+            return
+        state, about = self.state, {"about": self.plan.about}
+        try:
+            tensors, numbers = state.snapshot()
+        except NotFinite:  # which all processes of the training notice at the end of the epoch
+            return
+        if not state.last_finite_written:
+            finite, finite_numbers = state.last_finite
+            write_state(sibling(self.path, "good"), (finite, about | finite_numbers))
+            state.last_finite_written = True
+        if state.best is not None and not state.best_written:
+            weights, facts = state.best
+            pair = state.objective.module
+            write_best(self.path, state.average.state_dict(pair, weights), **{**facts, "epoch": int(facts["epoch"])})
+            state.best_written = True
+        write_state(self.path, (tensors, about | numbers), self.plan.keep)
+        self.written, self.written_once = time.monotonic(), True
+
+    def restore(self) -> None:
+        """Go on from the newest whole checkpoint; raise :class:`InputError` where none is there, or another's."""
+        if self.path is None:
+            raise InputError("resume: it needs checkpoint, the file to go on from")
+        tensors, numbers = load_newest(self.path, quiet=not self.writes)
+        about = numbers["about"]
+        if not isinstance(about, dict) or about.get("format") != FORMAT:
+            raise InputError(f"{self.path}: made by another version of pyro_ssvae; train it anew")
+        if about != self.plan.about or numbers["history"].keys() != self.state.history.keys():
+            raise InputError(f"{self.path}: it belongs to a training with other settings or data{self.other(numbers)}")
+        try:
+            self.state.put_back(tensors, numbers)
+        except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"{self.path}: it does not fit this model ({str(error).splitlines()[0]})") from None
+        state = self.state
+        state.started = time.monotonic() - numbers["seconds"]
+        self.written_once = True
+        state.last_finite, state.last_finite_written = state.snapshot(), True
+        try:
+            finite = load_state(sibling(self.path, "good"))
+            if finite[1]["about"] == self.plan.about and finite[1]["done"] <= state.done:
+                state.last_finite = finite
+        except InputError:  # none was needed yet, or it is damaged
+            pass
+
+    def other(self, numbers: Json) -> str:
+        """Return which fact a checkpoint's training has otherwise, in words."""
+        theirs, ours = ({**about.get("settings", {}), **about} for about in (numbers["about"], self.plan.about))
+        for name in ours:
+            if name != "settings" and theirs.get(name) != ours[name]:
+                told = [str(value)[:40] for value in (theirs.get(name), ours[name])]
+                return f" ({name} {told[0]}, not {told[1]})"
+        return ""

@@ -1,0 +1,104 @@
+"""The training loop: one mixed batch of labelled and unlabelled rows a step, one objective, one optimiser."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from .average import Average
+from .checkpointer import Checkpointer
+from .divergence import FiniteGuard
+from .group import Group, Measured
+from .plan import Batch, Batches, Plan
+from .progress import Callbacks, Interrupted
+from .state import TrainingState
+
+SHOWN = 0.1  # seconds between two looks of a person at the progress
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A training with every choice made: one process or many, captured or not, in mixed precision or not.
+
+    :ivar step: takes the gradients of a batch.
+    :ivar schedule: sets what changes with the progress.
+    :ivar optimize: takes a step along the gradients.
+    :ivar recovering: rolls back where the loss is not finite.
+    """
+
+    batches: Batches
+    state: TrainingState
+    group: Group
+    guard: FiniteGuard
+    average: Average
+    schedule: Callable[[], None]
+    step: Callable[[Batch], Measured]
+    optimize: Callable[[], object]
+    recovering: Callable[[], AbstractContextManager[None]]
+    hooks: Hooks
+
+    def run(self) -> None:
+        """Train until nothing is left to do."""
+        state, group = self.state, self.group
+        for batch in self.batches.since(state):
+            with self.recovering():
+                self.schedule()
+                with group.sharing(state.done):
+                    measured = group.reduce(self.step(batch), len(batch.y), state.done)
+                self.guard.check(measured.loss)
+                self.optimize()
+                self.average.update(state.done)
+                state.count(measured)
+                self.hooks.after_step()
+
+
+@dataclass
+class Hooks:
+    """What happens between two steps: epochs end, somebody watches, or asks to stop, and states are written.
+
+    :ivar validate: measures the model's averages; None without validation.
+    :ivar measure: the history's column for it.
+    """
+
+    state: TrainingState
+    plan: Plan
+    group: Group
+    callbacks: Callbacks
+    checkpointer: Checkpointer
+    validate: Callable[[], float] | None
+    measure: str
+    shown: float = -math.inf
+
+    def after_step(self) -> None:
+        """Do what is due.
+
+        :raises Interrupted: somebody asks to stop; the state is written.
+        """
+        state, plan = self.state, self.plan
+        if state.done % plan.per_epoch == 0:
+            self.end_epoch()
+        if time.monotonic() - self.shown > SHOWN or state.finished:
+            self.shown = time.monotonic()
+            epoch = math.ceil(state.done / plan.per_epoch)
+            self.callbacks.show(state.done, f"epoch {epoch}/{plan.epochs}{state.summary()}")
+        if self.group.stops():
+            self.checkpointer.write()
+            raise Interrupted(f"stopped after {state.done} of {plan.steps} steps{self.checkpointer.place}")
+        self.checkpointer.write_when_due()
+
+    def end_epoch(self) -> None:
+        """Add the epoch to the history."""
+        row = self.state.end_epoch()
+        if self.validate is not None:
+            row[self.measure] = self.group.same(self.validate()) if self.is_validated(self.state.epoch) else math.nan
+        self.state.record(row)
+        if self.callbacks.on_epoch is not None and self.group.rank == 0:
+            self.callbacks.on_epoch(row)
+
+    def is_validated(self, epoch: int) -> bool:
+        """Whether an epoch's averages are measured: about forty in all, the last included; or each, to stop early."""
+        few = epoch % max(1, self.plan.epochs // 40) == 0 or epoch == self.plan.epochs
+        return few or self.state.patience is not None

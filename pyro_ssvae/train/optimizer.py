@@ -1,0 +1,92 @@
+"""The optimiser of a training: AdamW, a torch optimiser class, or what a function makes of the parameters."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
+
+import torch
+from pyro.optim import PyroOptim
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from ..errors import InputError
+from .settings import FitSettings
+
+MakeOptimizer: TypeAlias = Callable[[list[Tensor]], torch.optim.Optimizer]
+OptimizerLike: TypeAlias = type[torch.optim.Optimizer] | MakeOptimizer
+"""A class of ``torch.optim``, or a function of the list of parameters that returns an optimiser."""
+
+NEEDED = "a class of torch.optim, or a function of the parameters that returns an optimiser, is needed"
+
+
+def check_optimizer(given: object) -> None:
+    """Raise :class:`InputError` where it is no :data:`OptimizerLike`, or one whose step needs more than gradients."""
+    if isinstance(given, (torch.optim.Optimizer, PyroOptim)):
+        kind = type(given).__name__
+        raise InputError(f"optimizer: {kind} is made already; lambda parameters: torch.optim.SGD(parameters, lr=0.1)")
+    if not callable(given) or (isinstance(given, type) and not issubclass(given, torch.optim.Optimizer)):
+        raise InputError(f"optimizer: {name_of(given)}; {NEEDED}")
+    if isinstance(given, type) and needs_closure(given):
+        raise InputError(
+            f"optimizer: {given.__name__} evaluates the loss in its step; one such as torch.optim.SGD is needed"
+        )
+
+
+def make_optimizer(
+    parameters: Sequence[Tensor], matrices: Iterable[Tensor], s: FitSettings, given: OptimizerLike | None = None
+) -> torch.optim.Optimizer:
+    """Return the optimiser of some parameters; the weight matrices among them decay, and nothing else.
+
+    :param matrices: from :func:`weight_matrices`.
+    :param given: AdamW by default. A class gets the learning rate and the decay of the settings; a function's own
+        learning rates are the peaks of the schedule.
+    :raises InputError: an optimiser that cannot be made of these parameters.
+    """
+    if given is None:
+        return torch.optim.AdamW(
+            decaying(parameters, matrices, s.weight_decay), lr=s.learning_rate, betas=(0.9, 0.99), fused=True
+        )
+    try:
+        if isinstance(given, type):
+            takes = inspect.signature(given).parameters
+            decays = "weight_decay" in takes
+            groups = decaying(parameters, matrices, s.weight_decay) if decays else [{"params": list(parameters)}]
+            made = given(groups, lr=s.learning_rate)
+        else:
+            made = given(list(parameters))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"optimizer: {name_of(given)}: {str(error).splitlines()[0]}") from None
+    if not isinstance(made, torch.optim.Optimizer):
+        raise InputError(f"optimizer: the function returned {name_of(made)}; {NEEDED}")
+    if needs_closure(type(made)):
+        check_optimizer(type(made))
+    return made
+
+
+def decaying(parameters: Sequence[Tensor], matrices: Iterable[Tensor], decay: float) -> list[dict[str, object]]:
+    """Return the optimiser's groups: weight matrices with the decay, the rest without."""
+    chosen = {id(matrix) for matrix in matrices}
+    groups = [
+        ([p for p in parameters if id(p) in chosen], decay),
+        ([p for p in parameters if id(p) not in chosen], 0.0),
+    ]
+    return [{"params": part, "weight_decay": own} for part, own in groups if part]
+
+
+def weight_matrices(module: nn.Module) -> list[Tensor]:
+    """Return the ``weight`` of every linear, bilinear and convolutional part. Biases, scales and means are none."""
+    layers = (nn.Linear, nn.Bilinear, _ConvNd)
+    return [part.weight for part in module.modules() if isinstance(part, layers) and isinstance(part.weight, Tensor)]
+
+
+def needs_closure(kind: type[torch.optim.Optimizer]) -> bool:
+    """Whether a step of these optimisers evaluates the loss itself, as L-BFGS does."""
+    closure = inspect.signature(kind.step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def name_of(given: object) -> str:
+    """Return the name of a class or a function, or the kind of anything else, for messages and checkpoints."""
+    return given.__qualname__ if inspect.isclass(given) or inspect.isfunction(given) else type(given).__name__

@@ -1,0 +1,97 @@
+"""What the programs of a pair use and its module does not hold: parameters of Pyro's store, and networks with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple, cast
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from ..errors import InputError
+from ..infer.batched import evaluation
+from .step import Step, check_factors
+
+
+class Outside(NamedTuple):
+    """Parameters of Pyro's store that a pair uses and does not hold; and those among them that no network holds."""
+
+    trained: list[Tensor]
+    free: list[Tensor]
+
+
+def find_outside(objective: Step, x: Tensor, y: Tensor) -> Outside:
+    """Return the parameters of ``pyro.param`` and ``pyro.module`` that a run of the objective uses outside of its pair.
+
+    Networks of ``pyro.module`` that the pair does not hold become parts of the objective: they then have its mode,
+    device and precision, and their buffers are followed. The run is in evaluation mode; random numbers are put back.
+
+    :raises InputError: nothing can be trained.
+    """
+    rng = torch.get_rng_state()
+    with networks_called(objective, x.device) as called, poutine.trace(param_only=True) as capture:
+        try:
+            objective.eval()
+            check_factors(objective, x, y)
+            if objective.differentiable:
+                objective(x, y)
+            else:
+                objective.loss(x, y)
+        except ValueError as error:
+            if "cannot be differentiated" in str(error):
+                raise InputError("fit: the model has no parameters to train") from None
+            raise
+    torch.set_rng_state(rng)
+    values = [cast(Tensor, site["value"]) for site in capture.trace.nodes.values() if site["type"] == "param"]
+    own = {id(p) for p in objective.module.parameters()}
+    unconstrained: list[Tensor] = [value.unconstrained() for value in values]  # type: ignore[attr-defined]
+    used = {id(p): p for p in unconstrained if id(p) not in own and p.requires_grad}
+    objective.outside.extend(n for n in called if any(id(p) in used for p in n.parameters()))
+    held = {id(p) for p in objective.outside.parameters()}
+    return Outside(list(used.values()), [p for p in used.values() if id(p) not in held])
+
+
+@contextmanager
+def networks_called(objective: nn.Module, device: torch.device) -> Iterator[list[nn.Module]]:
+    """Yield a list that takes up the networks that run and are no part of the objective, in evaluation mode."""
+    parts = {id(part) for part in objective.modules()}
+    called: list[nn.Module] = []
+    with ExitStack() as modes:
+
+        def note(network: nn.Module, inputs: object) -> None:
+            if id(network) not in parts:
+                called.append(network.to(device))
+                parts.update(id(part) for part in network.modules())
+                modes.enter_context(evaluation(network))
+
+        hook = register_module_forward_pre_hook(note)
+        try:
+            yield called
+        finally:
+            hook.remove()
+
+
+@contextmanager
+def store_apart(pair: nn.Module) -> Iterator[None]:
+    """Keep what the programs put into Pyro's store apart from the caller's.
+
+    In the end, errors included, the caller's store gets the parameters that the pair does not hold, as after ``SVI``.
+    """
+    store = pyro.get_param_store()
+    try:
+        with store.scope(store.get_state()):
+            try:
+                yield
+            finally:
+                after = store.get_state()
+    finally:
+        held = {id(p) for p in pair.parameters()}
+        state = store.get_state()
+        for name, p in after["params"].items():
+            if id(p) not in held:
+                state["params"][name], state["constraints"][name] = p, after["constraints"][name]
+        store.set_state(state)

@@ -1,0 +1,259 @@
+"""A training in one process: every choice, made once before the loop."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+
+import torch
+from pyro.infer import ELBO
+from torch import Tensor, nn
+
+from ..data.augment import make_augmentation, unit_scale
+from ..data.inputs import Points
+from ..distributed import broadcast
+from ..errors import InputError
+from ..infer.protocols import CountsDecodes, Schedules
+from .average import Average, tensors_of
+from .checkpointer import Checkpointer, CheckpointPlan
+from .compile import CompiledStep
+from .divergence import FiniteGuard, recovering
+from .group import Alone, Group, Measured, Several, check_alike
+from .loop import Hooks, Loop
+from .optimizer import OptimizerLike, make_optimizer, weight_matrices
+from .outside import find_outside
+from .plan import Batch, Batches, Plan
+from .precision import mixed_networks
+from .progress import Callbacks
+from .schedule import LearningRate
+from .settings import FitSettings
+from .state import TrainingState
+from .step import Gradients, Step, eager_step
+from .validation import Validation
+
+if TYPE_CHECKING:
+    from lightning.fabric import Fabric
+
+
+@runtime_checkable
+class ChoosesAugmentation(Protocol):
+    """A pair that says what ``augment="auto"`` means for it."""
+
+    augmentation: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process of a training needs to know, beside the points and labels."""
+
+    pair: nn.Module
+    settings: FitSettings
+    plan: Plan
+    loss: ELBO | None
+    optimizer: OptimizerLike | None
+    validation: Validation | None
+    checkpoints: CheckpointPlan
+    resume: bool
+
+
+class Training:
+    """A training, ready to run.
+
+    :param x, y: on the device.
+    """
+
+    def __init__(self, job: Job, x: Points, y: Tensor, fabric: Fabric, callbacks: Callbacks) -> None:
+        self.job, self.x, self.y, self.fabric, self.callbacks = job, x, y, fabric, callbacks
+        self.rank, self.size, self.device = fabric.global_rank, fabric.world_size, fabric.device
+        self.objective = Step(job.pair, job.loss)
+        outside, self.free = find_outside(self.objective, unit_scale(x[:2]).to(self.device), y[:2])
+        self.trained = [*(p for p in job.pair.parameters() if p.requires_grad), *outside]
+        if not self.trained:
+            raise InputError("fit: the model has no parameters to train")
+        if self.size > 1:
+            check_alike(y, job.plan.n, self.device)
+            broadcast(tensors_of(self.objective.parts, self.free))
+        s = job.settings
+        self.optimizer = make_optimizer(self.trained, weight_matrices(self.objective), s, job.optimizer)
+        self.forward, self.wrapped = fabric.setup(self.objective.train(), self.optimizer)
+        self.rate = LearningRate(self.optimizer, job.plan.steps)
+        self.average = Average(self.objective.parts, self.free, decay=s.average)
+        self.state = self.make_state()
+        self.checkpointer = Checkpointer(self.state, job.checkpoints, writes=self.rank == 0)
+        self.loop = self.make_loop()
+
+    def run(self) -> None:
+        """Train to the end."""
+        if self.job.resume:
+            self.checkpointer.restore()
+        elif self.size > 1:
+            self.checkpointer.write()  # whatever happens, there is something to go on from
+        self.loop.run()
+        self.checkpointer.write()
+        if self.state.patience is not None and self.state.best is not None:
+            weights, numbers = self.state.best
+            self.average.load(weights)
+            if self.state.stopped_early and self.rank == 0:
+                at = f"epoch {self.state.epoch} of {self.job.plan.epochs}"
+                print(f"fit: no gain since epoch {self.state.gained[0]}; stopped after {at}, with the weights of epoch "
+                      f"{numbers['epoch']:.0f}", file=sys.stderr)  # fmt: skip
+
+    def close(self) -> None:
+        """Give the pair the averaged weights, in evaluation mode."""
+        self.average.install()
+        self.objective.eval()
+
+    def make_state(self) -> TrainingState:
+        """Return the state at the beginning."""
+        job = self.job
+        columns = ["epoch", "loss", "seconds"]
+        columns += ["decodes"] * (counted(job.pair) is not None)
+        columns += [] if job.validation is None else [job.validation.measure]
+        columns += ["best_epoch"] * (job.settings.early_stopping is not None)
+        written = job.checkpoints.path is not None and self.rank == 0
+        return TrainingState(
+            self.objective,
+            self.free,
+            self.optimizer,
+            self.average,
+            job.plan,
+            columns=columns,
+            device=self.device,
+            keeps_best=written or job.settings.early_stopping is not None,
+            patience=job.settings.early_stopping,
+            is_main=self.rank == 0,
+        )
+
+    def make_loop(self) -> Loop:
+        """Return the loop, with every choice made."""
+        job, plan, state = self.job, self.job.plan, self.state
+        group = self.make_group()
+        guard = FiniteGuard(self.make_gradients(), self.objective, state, shared=self.size > 1)
+        validation = job.validation
+        return Loop(
+            batches=Batches(self.x, self.y, plan, job.settings.seed, self.device, self.rank, self.size),
+            state=state,
+            group=group,
+            guard=guard,
+            average=self.average,
+            schedule=self.make_schedule(),
+            step=self.make_step(guard),
+            optimize=self.make_optimize(),
+            recovering=partial(
+                recovering, state, self.rate.peak, job.settings.batch_size, partial(self.attempt, guard.gradients)
+            ),
+            hooks=Hooks(
+                state,
+                plan,
+                group,
+                self.callbacks,
+                self.checkpointer,
+                None if validation is None else self.validate,
+                "" if validation is None else validation.measure,
+            ),
+        )
+
+    def make_group(self) -> Group:
+        """Return this process's place among those that share each batch."""
+        if self.size == 1:
+            return Alone(self.callbacks.asked)
+
+        def lost() -> str:
+            self.checkpointer.write()
+            steps = f"{self.state.done} of {self.job.plan.steps} steps"
+            return f"another process does not answer after {steps}{self.checkpointer.place}"
+
+        asked, seed = self.callbacks.asked, self.job.settings.seed
+        return Several(self.rank, self.size, self.objective, self.trained, seed, asked, lost)
+
+    def make_gradients(self) -> Gradients:
+        """Return the function that takes a batch's gradients: captured, or not."""
+        s, objective, mixed = self.job.settings, self.objective, self.mixed
+        kind = type(objective.elbo).__name__
+        if s.precision == "16-mixed" and not objective.differentiable:
+            raise InputError(
+                f"precision: 16-mixed scales gradients, which {kind} takes itself; bf16-mixed has no need to"
+            )
+        gradients = eager_step(
+            objective,
+            objective if mixed else self.forward,  # Fabric's wrapper would narrow x too
+            self.fabric.backward,
+            self.wrapped.zero_grad,
+            lambda: self.state.done % self.job.plan.per_epoch == 0,
+        )
+        if not s.compile:
+            return gradients
+        if not objective.differentiable:
+            print(f"fit: the step cannot be compiled ({kind} takes its gradients itself); it runs uncompiled",
+                  file=sys.stderr)  # fmt: skip
+            return gradients
+        return CompiledStep(objective, self.trained, gradients, nullcontext if mixed else self.fabric.autocast)
+
+    @property
+    def mixed(self) -> bool:
+        """Whether networks run in 16 bits."""
+        return self.job.settings.precision.endswith("mixed")
+
+    def make_step(self, guard: FiniteGuard) -> Callable[[Batch], Measured]:
+        """Return the function that changes a batch at random and takes its gradients."""
+        pair, chosen = self.job.pair, self.job.settings.augment
+        if chosen == "auto" and isinstance(pair, ChoosesAugmentation):
+            chosen = pair.augmentation
+        augment = make_augmentation(chosen, cast(Tensor, self.x))  # of which it takes some rows
+        autocast, outside = self.fabric.autocast, self.objective.outside
+
+        def networks() -> AbstractContextManager[None]:
+            return mixed_networks(pair, autocast, outside) if self.mixed else nullcontext()
+
+        def step(batch: Batch) -> Measured:
+            with networks():
+                loss = guard(augment(unit_scale(batch.x)), batch.y)
+            return Measured(loss, counted(pair))
+
+        return step
+
+    def make_schedule(self) -> Callable[[], None]:
+        """Return the function that sets the learning rate, and what else changes with the progress."""
+        state, steps, pair = self.state, self.job.plan.steps, self.job.pair
+        scheduled = pair if isinstance(pair, Schedules) else None
+
+        def schedule() -> None:
+            self.rate.set(state.done, state.rate_scale)
+            if scheduled is not None:
+                scheduled.set_progress(state.done / steps)
+
+        return schedule
+
+    def make_optimize(self) -> Callable[[], object]:
+        """Return the function that takes a step of the optimiser, with the gradient clipped where it is asked for."""
+        most = self.job.settings.clip_norm
+        if most is None:
+            return self.wrapped.step
+
+        def optimize() -> None:
+            self.fabric.clip_gradients(self.forward, self.wrapped, max_norm=most, error_if_nonfinite=False)
+            self.wrapped.step()
+
+        return optimize
+
+    def attempt(self, gradients: Gradients, n: int) -> None:
+        """Take the gradients of a batch of so many rows."""
+        rows = torch.arange((n + self.job.plan.extra) // self.size) % self.job.plan.n
+        gradients(unit_scale(self.x[rows]).to(self.device), self.y[rows.to(self.y.device)])
+
+    def validate(self) -> float:
+        """Return the validation's measure of the averages; the first process's counts."""
+        assert self.job.validation is not None
+        if self.rank > 0:
+            return 0.0
+        with self.average.installed():
+            return self.job.validation(self.objective, self.job.settings.seed, self.device)
+
+
+def counted(pair: nn.Module) -> Tensor | None:
+    """Return how many decodes a point the latest batch took, where the pair counts them."""
+    return pair.count_decodes() if isinstance(pair, CountsDecodes) else None

@@ -1,0 +1,103 @@
+"""Rows that are judged while a model trains, and never learnt from."""
+
+from __future__ import annotations
+
+import math
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..data.augment import unit_scale
+from ..data.inputs import Points, open_data
+from ..data.splits import known_rows, split_rows
+from ..data.streaming import Streamed
+from ..errors import InputError
+from ..infer.batched import evaluating
+from ..infer.protocols import Classifies
+from ..labels import MISSING
+from .step import Step
+
+ROWS = 1000  # at a time
+Measure = Literal["validation_accuracy", "validation_loss"]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The rows, and what is measured on them.
+
+    :ivar measure: ``validation_accuracy``, the share of the known labels that the pair predicts; or
+        ``validation_loss``, nats a row, of a pair that predicts none, or where no label is known.
+    :ivar share: the share of the given rows that was held out; None where the rows were given apart.
+    """
+
+    x: Points
+    y: Tensor
+    measure: Measure
+    share: float | None = None
+
+    def __call__(self, objective: Step, seed: int, device: torch.device) -> float:
+        """Return the measure, in evaluation mode; the same random numbers are drawn each time, and put back."""
+        pair, total = objective.module, 0.0
+        with evaluating(objective, seed):
+            for rows in torch.arange(len(self.x)).split(ROWS):
+                x, y = unit_scale(self.x[rows]).to(device), self.y[rows]
+                if self.measure == "validation_accuracy":
+                    assert isinstance(pair, Classifies)
+                    total += float(((pair.predict(x).cpu() == y) & (y != MISSING)).sum())
+                else:
+                    total += objective.loss(x, y.to(device))
+        return total / (len(self.x) if self.measure == "validation_loss" else int((self.y != MISSING).sum()))
+
+
+def given_rows(pair: nn.Module, validation: tuple[object, object]) -> Validation:
+    """Return the validation on rows that were given apart."""
+    try:
+        x, y = open_data(pair, *validation, least=1)
+    except InputError as error:
+        raise InputError(f"validation: {error}") from None
+    return Validation(x, y.cpu(), measure_of(pair, y))
+
+
+def held_out(pair: nn.Module, x: Points, y: Tensor, share: float, seed: int) -> tuple[Points, Tensor, Validation]:
+    """Hold out a share of the rows: of each class, and of the rows without a label, in proportion.
+
+    :returns: points and labels that are left, and the validation on those held out.
+    """
+    rows, held = split_rows(y.cpu(), fraction=share, seed=seed)
+    if len(rows) < 2:
+        raise InputError(
+            f"validation: a share of {share} leaves {len(rows)} of {len(x)} rows to train on; 2 are needed"
+        )
+    own = y[held.to(y.device)].cpu()
+    validation = Validation(some(x, held), own, measure_of(pair, own), share)
+    return some(x, rows), y[rows.to(y.device)], validation
+
+
+def some(x: Points, rows: Tensor) -> Points:
+    """Return the points of some rows."""
+    return x.subset(rows) if isinstance(x, Streamed) else x[rows.to(x.device)]
+
+
+def measure_of(pair: nn.Module, y: Tensor) -> Measure:
+    """Return what can be measured of a pair on rows with these labels."""
+    return "validation_accuracy" if isinstance(pair, Classifies) and bool((y != MISSING).any()) else "validation_loss"
+
+
+def say_held_out(validation: Validation, n: int) -> None:
+    """Say on stderr how many rows and labels were held out of ``n`` rows."""
+    held, known = len(validation.x), int(known_rows(validation.y).sum())
+    print(f"fit: {held} of {n} rows are held out for validation, {known} of them with a label", file=sys.stderr)
+
+
+def check_validation(validation: object, early_stopping: int | None) -> None:
+    """Raise :class:`InputError` where validation is neither rows nor a share, or is absent and needed."""
+    if validation is None and early_stopping is not None:
+        raise InputError("early_stopping: it needs validation, a pair (x, y) or a share of the rows such as 0.1")
+    pair = isinstance(validation, (tuple, list)) and len(validation) == 2
+    share = isinstance(validation, float) and 0 < validation < 1 and math.isfinite(validation)
+    if not (validation is None or pair or share):
+        shown = " ".join(str(validation).split())[:80]
+        raise InputError(f"validation: {shown}; a pair (x, y), or a share such as 0.1, is needed")
