@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import InputError, nearest
 from ..labels import AttributeLabels, ClassLabels, Labels
+from .adgm import ADGM
 from .augmented import AugmentedVAE
 from .base import GenerativeModel, Model
 from .classifier import Classifier
@@ -27,6 +28,7 @@ MODELS: dict[str, type[Model]] = {
     "m1": M1,
     "m2": M2,
     "m1+m2": M1M2,
+    "adgm": ADGM,
     "mvae": MVAE,
     "diva": DIVA,
 }
@@ -90,6 +92,7 @@ def check_option(name: str, option: str) -> None:
 
 
 __all__ = [
+    "ADGM",
     "DIVA",
     "M1",
     "M1M2",

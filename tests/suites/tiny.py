@@ -39,6 +39,8 @@ CASES: dict[str, tuple[str, Labels, dict[str, Any]]] = {
     "m2-straight-through": ("m2", ATTRIBUTES, {"label_inference": "straight-through"}),
     "m1+m2": ("m1+m2", CLASSES, {}),
     "m1+m2-straight-through": ("m1+m2", ATTRIBUTES, {"label_inference": "straight-through"}),
+    "adgm": ("adgm", CLASSES, {}),
+    "adgm-attributes": ("adgm", ATTRIBUTES, {}),
     "mvae": ("mvae", CLASSES, {}),
     "mvae-attributes": ("mvae", ATTRIBUTES, {"subsets": 0}),
     "diva": ("diva", CLASSES, {}),
