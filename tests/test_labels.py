@@ -8,7 +8,8 @@ import torch
 from data_makers import refused
 
 from pyro_ssvae import AttributeLabels, ClassLabels
-from pyro_ssvae.labels import Labels, PartlyKnownBernoulli, describe, restore
+from pyro_ssvae.distributions.clamped import ClampedBernoulli
+from pyro_ssvae.labels import Labels, describe, restore
 
 C = ClassLabels(3, names=["cat", "dog", "owl"])
 A = AttributeLabels(["hat", "beard"])
@@ -18,24 +19,25 @@ def test_class_encoding() -> None:
     one_hot = C.encode(torch.tensor([2, -1, 0]))
     torch.testing.assert_close(one_hot, torch.tensor([[0.0, 0, 1], [0, 0, 0], [1, 0, 0]]))
     probs = torch.tensor([[0.2, 0.3, 0.5]]).expand(3, 3)
-    filled = C.fill(probs, torch.tensor([2, -1, 0]))
+    filled = C.impute(probs, torch.tensor([2, -1, 0]))
     torch.testing.assert_close(filled, torch.tensor([[0.0, 0, 1], [0.2, 0.3, 0.5], [1, 0, 0]]))
-    assert C.decide(probs).tolist() == [2, 2, 2]
+    assert C.mode(probs).tolist() == [2, 2, 2]
     assert C.configurations().tolist() == [0, 1, 2]
 
 
 def test_attribute_encoding() -> None:
     y = torch.tensor([[1, -1], [-1, 0]])
     torch.testing.assert_close(A.encode(y), torch.tensor([[1.0, 0.5], [0.5, 0.0]]))
-    torch.testing.assert_close(A.fill(torch.full((2, 2), 0.3), y), torch.tensor([[1.0, 0.3], [0.3, 0.0]]))
-    assert A.decide(torch.tensor([[0.49, 0.51]])).tolist() == [[0, 1]]
+    torch.testing.assert_close(A.impute(torch.full((2, 2), 0.3), y), torch.tensor([[1.0, 0.3], [0.3, 0.0]]))
+    assert A.mode(torch.tensor([[0.49, 0.51]])).tolist() == [[0, 1]]
+    assert A.mode(A.probs(torch.zeros(1, 2))).tolist() == [[0, 0]], "an untrained head stands at a half, which is no 1"
     assert A.configurations().tolist() == [[0, 0], [1, 0], [0, 1], [1, 1]]
     assert A.num_configurations == 4
 
 
 def test_encoding_keeps_the_precision_of_the_network() -> None:
-    assert C.fill(torch.zeros(1, 3, dtype=torch.float64), torch.tensor([1])).dtype == torch.float64
-    assert A.fill(torch.zeros(1, 2, dtype=torch.float64), torch.tensor([[1, -1]])).dtype == torch.float64
+    assert C.impute(torch.zeros(1, 3, dtype=torch.float64), torch.tensor([1])).dtype == torch.float64
+    assert A.impute(torch.zeros(1, 2, dtype=torch.float64), torch.tensor([[1, -1]])).dtype == torch.float64
 
 
 def test_log_probs() -> None:
@@ -54,11 +56,11 @@ def test_log_probs() -> None:
         (A, [[1, -1], [-1, -1]], [[0.0, 0.4, 0, 0.6], [0.28, 0.12, 0.42, 0.18]]),
     ],
 )
-def test_given_is_a_point_mass_on_what_is_known(labels: Labels, y: Any, expected: Any) -> None:
+def test_clamped_is_a_point_mass_on_what_is_known(labels: Labels, y: Any, expected: Any) -> None:
     """Over all configurations: of classes 0 to 2, of attributes 00, 10, 01, 11 with p(hat) = 0.3, p(beard) = 0.6."""
     expected, y = torch.tensor(expected), torch.tensor(y)
     logits = torch.tensor([0.2, 0.3, 0.5]).log() if labels is C else torch.tensor([0.3, 0.6]).logit()
-    q = labels.given(logits.expand(2, -1), y)
+    q = labels.clamped(logits.expand(2, -1), y)
     values = q.enumerate_support(expand=False)
     assert q.batch_shape == (2,)
     assert tuple(q.event_shape) == labels.event_shape
@@ -71,10 +73,10 @@ def test_given_is_a_point_mass_on_what_is_known(labels: Labels, y: Any, expected
     torch.testing.assert_close(frequencies.reshape(-1).float(), marginal, atol=0.08, rtol=0)
 
 
-def test_given_has_a_gradient_that_is_finite_and_only_where_y_is_missing() -> None:
+def test_clamped_has_a_gradient_that_is_finite_and_only_where_y_is_missing() -> None:
     for labels, y in ((C, torch.tensor([1, -1])), (A, torch.tensor([[1, -1], [0, 1]]))):
         logits = torch.randn(2, labels.size, requires_grad=True)
-        q = labels.given(logits, y)
+        q = labels.clamped(logits, y)
         log_prob = q.log_prob(q.enumerate_support(expand=False))
         log_prob[log_prob > -torch.inf].exp().square().sum().backward()
         assert logits.grad is not None
@@ -83,22 +85,43 @@ def test_given_has_a_gradient_that_is_finite_and_only_where_y_is_missing() -> No
         assert (logits.grad[~missing] == 0).all()
 
 
-def test_partly_known_bernoulli_expands() -> None:
-    q = PartlyKnownBernoulli(torch.tensor([0.0, 1.0]), torch.tensor([-1, 1])).expand([5])
+def test_prior_is_a_distribution_of_labels() -> None:
+    values = A.configurations()
+    q = A.prior(torch.tensor([0.3, 0.6]).logit())
+    torch.testing.assert_close(q.log_prob(values).exp(), torch.tensor([0.28, 0.12, 0.42, 0.18]))
+    assert q.enumerate_support().tolist() == values.tolist()
+    torch.testing.assert_close(q.mean, torch.tensor([0.3, 0.6]))
+    q = C.prior(torch.tensor([0.2, 0.3, 0.5]).log())
+    torch.testing.assert_close(q.log_prob(C.configurations()).exp(), torch.tensor([0.2, 0.3, 0.5]))
+
+
+def test_inputs_are_of_labels_and_of_relaxed_ones() -> None:
+    """In the precision of the network; a class without a label is no class, an attribute without one is a half."""
+    like = torch.zeros(2, dtype=torch.float64)
+    assert C.inputs(torch.tensor([2, -1]), like).tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert C.inputs(torch.tensor(1.0), like).tolist() == [0, 1, 0]  # of a site that was set to a number
+    assert C.inputs(torch.tensor([[0.25, 0.25, 0.5]]), like).tolist() == [[0.25, 0.25, 0.5]]
+    assert A.inputs(torch.tensor([[1, -1]]), like).tolist() == [[1, 0.5]]
+    assert A.inputs(torch.tensor([[0.75, 0.25]]), like).tolist() == [[0.75, 0.25]]
+    assert C.inputs(torch.tensor([2]), like).dtype == A.inputs(torch.tensor([[1, 0]]), like).dtype == torch.float64
+
+
+def test_clamped_bernoulli_expands() -> None:
+    q = ClampedBernoulli(torch.tensor([0.0, 1.0]), torch.tensor([-1, 1])).expand([5])
     assert (q.batch_shape, q.event_shape) == ((5,), (2,))
     assert q.sample().shape == (5, 2)
     assert q.enumerate_support().shape == (4, 5, 2)
     assert q.enumerate_support(expand=False).shape == (4, 1, 2)
 
 
-def test_observed_counts_known_labels_only() -> None:
+def test_masked_counts_known_labels_only() -> None:
     logits = torch.tensor([[0.1, 0.2, 0.3], [1.0, 2.0, 3.0]])
     y = torch.tensor([2, -1])
-    log_prob = C.observed(logits, y).log_prob(C.values(y, logits))
+    log_prob = C.masked(logits, y).log_prob(C.safe_values(y, logits))
     torch.testing.assert_close(log_prob, torch.stack([logits[0].log_softmax(-1)[2], torch.tensor(0.0)]))
 
     logits, y = torch.tensor([[0.5, -1.0]]), torch.tensor([[-1, 1]])
-    log_prob = A.observed(logits, y).log_prob(A.values(y, logits))
+    log_prob = A.masked(logits, y).log_prob(A.safe_values(y, logits))
     torch.testing.assert_close(log_prob, torch.tensor([-1.0]).sigmoid().log())
 
 
@@ -167,6 +190,9 @@ def test_check_names_what_is_wrong(labels: Labels, y: Any, n: int | None, culpri
 
 def test_names() -> None:
     assert tuple(ClassLabels(2).names) == ("0", "1")
+    assert ClassLabels(["cat", "dog"]) == ClassLabels(2, ["cat", "dog"])
+    refused(lambda: ClassLabels("cat"), "ClassLabels", "'cat'")
+    refused(lambda: ClassLabels(2.0), "ClassLabels", "2.0")
     refused(lambda: ClassLabels(0), "0 classes")
     refused(lambda: ClassLabels(2, names=["a"]), "2 classes", "a")
     refused(lambda: ClassLabels(2, names=["a", "a"]), "different names")

@@ -24,7 +24,7 @@ from test_checkpoint import Planted
 import pyro_ssvae
 from pyro_ssvae.data import load, load_folder
 from pyro_ssvae.errors import InputError
-from pyro_ssvae.evaluation.oracle import load_judge
+from pyro_ssvae.evaluation.oracle import load_oracle
 from pyro_ssvae.studies.cells import Cell
 from pyro_ssvae.studies.cells import read as read_cell
 from pyro_ssvae.train.checkpoints import load_newest, sibling
@@ -87,7 +87,7 @@ def readers(place: Path) -> dict[str, tuple[Path, Callable[[], Any]]]:
         path.parent.mkdir()
         at = path if word == "last" else sibling(path, word)
         found[f"checkpoint {word}"] = (at, lambda path=path: load_newest(path))
-    found["judge"] = (place / "judge.safetensors", lambda: load_judge(place / "judge.safetensors"))
+    found["oracle"] = (place / "oracle.safetensors", lambda: load_oracle(place / "oracle.safetensors"))
     cell = Cell("anomaly", "x", "cd", "m1", "all", seed=2, steps=8, batch_size=9, latent_dim=2, augment="none")
     found["cell"] = (cell.path(place), lambda: read_cell(place, cell))
     return found
@@ -132,7 +132,7 @@ def test_the_program_has_no_call_that_unpickles_or_evaluates() -> None:
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
                 assert not {"pickle", "dill", "joblib", "shelve", "marshal", "yaml"} & set(names), path
-                assert "cloudpickle" not in names or path.name == "processes.py", path
+                assert "cloudpickle" not in names or path.parts[-2:] == ("train", "workers.py"), path
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
                 assert called not in ("eval", "exec", "torch.load", "os.system", "pd.read_pickle"), path

@@ -42,7 +42,7 @@ from pyro_ssvae.data.label_file import add_labels
 from pyro_ssvae.data.labels_csv import read_labels_csv
 from pyro_ssvae.data.standard import read_idx
 from pyro_ssvae.errors import InputError
-from pyro_ssvae.experiment.run import settings_of
+from pyro_ssvae.experiment.config import ExperimentConfig, experiment_of
 from pyro_ssvae.files import checksum
 from pyro_ssvae.labels import ClassLabels
 from pyro_ssvae.models.saving import build, load, read_config
@@ -283,11 +283,9 @@ def kinds(place: Path) -> dict[str, Kind]:
         'name,label\nä.png,"zwei\nZeilen"\nb.png,1\nc.png,10\n'.encode(),
     ]
     vae = create_model("augmented", input_shape=(5,), labels=ClassLabels(3), latent_dim=2)
-    settings: dict[str, Any] = {"source": {"data": "own.npz", "hide_classes": [], "label_file": [], "attributes": []}}
-    settings |= {"network": {"model": "augmented", "latent_dim": 2}, "training": {"epochs": 2}, "baseline": True}
-    save_model(vae, place / "model", settings=settings, judged={})
+    save_model(vae, place / "model", settings=ExperimentConfig().recorded(), evaluation={})
     tensors = {"model.a": torch.randn(4), "rng.cpu": torch.get_rng_state()[:64]}
-    state = json.dumps({"about": {"rows": 3}, "done": 3, "seconds": 0.5, "history": {"loss": [1.0]}, "setbacks": 0})
+    state = json.dumps({"about": {"format": 2}, "done": 3, "seconds": 0.5, "history": {"loss": [1.0]}, "rollbacks": 0})
     checkpoint = save(tensors, metadata={"state": state, "sha256": checksum(tensors, {"state": state})})
 
     def read_image(path: Path) -> None:
@@ -296,7 +294,7 @@ def kinds(place: Path) -> dict[str, Kind]:
 
     def read_configuration(path: Path) -> None:
         config = read_config(path.parent)
-        settings_of(config, path.parent)
+        experiment_of(config, path.parent)
         if config["model"] is not None:
             build(config, path)
 

@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PRELOAD = ["pyro_ssvae.__main__", "sklearn.cluster", "sklearn.datasets", "matplotlib.backends.backend_agg", "kills"]
+PRELOAD = ["pyro_ssvae.cli.train", "pyro_ssvae.experiment.run", "lightning.fabric", "sklearn.cluster"]
+PRELOAD += ["sklearn.datasets", "matplotlib.backends.backend_agg", "kills"]
 RUN = ["--batch-size", "16", "--labelled-rows", "4", "--latent-dim", "2", "--labels", "12", "--quiet", "--seed", "3"]
 RUN += ["--checkpoint-epochs", "1", "--keep-checkpoints", "3"]
 
@@ -65,7 +66,7 @@ def child(arguments: list[str], said: str, begun: Any, figures: bool) -> None:
 
     torch.set_num_threads(1)
     if not figures:
-        train.save_all = lambda *rest: []  # type: ignore[assignment]
+        train.save_all = lambda *rest: []
     with open(said, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -136,7 +137,7 @@ class Killer:
 
 def compare(one: Path, other: Path) -> str:
     """What two runs differ in, in words; empty where everything but the time it took is the same bit for bit."""
-    from pyro_ssvae.files import load_state
+    from pyro_ssvae.train.checkpoints import load_state
 
     if (one / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes():
         return "model.safetensors"

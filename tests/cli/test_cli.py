@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,14 @@ from data_makers import folder, noise, npz, picture
 from PIL import Image
 
 from pyro_ssvae import load
-from pyro_ssvae.cli.main import ABOUT, COMMANDS, main, parse
+from pyro_ssvae.cli.hints import MODELS_BY_OTHER_NAMES, OPTIONS_BY_OTHER_NAMES
+from pyro_ssvae.cli.main import ABOUT, COMMANDS, about, main, parse
 from pyro_ssvae.experiment import run as training
-from pyro_ssvae.experiment.folder import alone
+from pyro_ssvae.experiment.folder import locked
+from pyro_ssvae.models import MODELS
+from pyro_ssvae.models.config import option_names
 from pyro_ssvae.train import divergence
-from pyro_ssvae.train.fit import Step
+from pyro_ssvae.train.step import Step
 
 TINY = ("--epochs", "2", "--batch-size", "16", "--labelled-rows", "4", "--latent-dim", "2", "--quiet")
 FILES = {"config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures"}
@@ -139,7 +143,7 @@ def test_the_main_job(finished: tuple[Path, str]) -> None:
     for words in ("accuracy", "labels alone", "ELBO", "calibration error", "loss", "runs/digits-augmented-50/figures"):
         assert words in said, words
     model = load(out)
-    assert model.predict(torch.rand(3, 1, 8, 8)).shape == (3,)
+    assert model.predict(torch.rand(3, 1, 8, 8)).shape == (3,)  # type: ignore[operator]
 
 
 def test_the_same_seed_gives_the_same_run(trained: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -207,17 +211,19 @@ def test_any_number_of_labels(labels: str, labelled: int) -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
-@pytest.mark.parametrize("class_input", ["probabilities", "enumerate", "sparse"])
-def test_every_class_input(class_input: str, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("label_inference", ["plug-in", "enumerate", "sparse"])
+def test_every_label_inference(label_inference: str, capfd: pytest.CaptureFixture[str]) -> None:
     out = run(
-        "--data", small(Path("own.npz")), "--labels", "9", "--class-input", class_input, "--alpha", "3",
-        "--beta", "0.5", "--entropy-weight", "0", "--balance-weight", "1", "--class-prior", "uniform",
+        "--data", small(Path("own.npz")), "--labels", "9", "--label-inference", label_inference, "--alpha", "3",
+        "--beta", "0.5", "--entropy-weight", "0", "--alignment-weight", "1", "--label-prior", "uniform",
         "--augment", "none",
     )  # fmt: skip
-    options = json.loads((out / "config.json").read_text())["model"]["options"]
-    assert options["class_input"] == class_input
+    config = json.loads((out / "config.json").read_text())
+    options = config["model"]["options"]
+    assert config["settings"]["network"] == {"name": "augmented", "options": options}
+    assert options["label_inference"] == label_inference
     assert options["alpha"] == 3
-    assert load(out).class_input == class_input
+    assert asdict(load(out).config)["label_inference"] == label_inference
     capfd.readouterr()
     assert main(["evaluate", str(out), "--json"]) == 0
     assert json.loads(capfd.readouterr().out) == metrics_of(out)["test"]
@@ -236,25 +242,25 @@ def test_other_models(model: str, capfd: pytest.CaptureFixture[str], refuses: Re
         assert main(["generate", str(out), "--n", "3"]) == 0
         refuses(["generate", out, "--label", "1"], "--label")
     else:
-        refuses(["generate", out], "classifier", "generates nothing")
+        refuses(["generate", out], "Classifier", "generates nothing")
 
 
 @pytest.mark.usefixtures("no_figures")
-@pytest.mark.parametrize("model", ["m1", "m2", "m1+m2", "mvae", "diva"])
+@pytest.mark.parametrize("model", ["m1", "m2", "m1+m2", "adgm", "mvae", "diva"])
 @pytest.mark.parametrize("kind", ["classes", "attributes"])
 def test_prior_approaches(model: str, kind: str, capfd: pytest.CaptureFixture[str], refuses: Refused) -> None:
     attributes = {"y": np.random.default_rng(0).integers(-1, 2, (90, 2)), "names": np.array(["left", "right"])}
     data = small(Path("own.npz"), **(attributes if kind == "attributes" else {}))
     out = run("--data", data, "--labels", "0.3", "--model", model, "--alpha", "3")
     assert {"accuracy", "elbo", "log_likelihood", "reconstruction_error"} <= set(metrics_of(out)["test"])
-    assert load(out).config["name"] == model  # type: ignore[index]
+    assert load(out).recipe["name"] == model  # type: ignore[index]
     capfd.readouterr()
     assert main(["evaluate", str(out), "--json"]) == 0
     assert json.loads(capfd.readouterr().out) == metrics_of(out)["test"]
     label = "1" if kind == "classes" else "left=1"
     assert main(["generate", str(out), "--label", label, "--n", "3"]) == 0
     if kind == "attributes" and model != "mvae":
-        refuses(["train", "--data", data, "--model", model, "--subsets", "2"], "--subsets", repr(model), "leave it out")
+        refuses(["train", "--data", data, "--model", model, "--subsets", "2"], "--subsets", repr(model), "mvae has")
 
 
 def test_attributes_of_which_some_are_missing(refuses: Refused) -> None:
@@ -276,7 +282,9 @@ def test_attributes_of_which_some_are_missing(refuses: Refused) -> None:
     refuses(["train", "--data", data, "--labels", "all", "--hide-classes", "Hat"], "attributes")
     refuses(["train", "--data", data, "--labels", "all", "--leave-out", "Hat"], "--leave-out")
     refuses(["train", "--data", data, "--labels", "all", "--classes", "9"], "--classes")
-    refuses(["train", "--data", data, "--labels", "all", "--class-input", "sparse"], "class_input", "class labels")
+    refuses(
+        ["train", "--data", data, "--labels", "all", "--label-inference", "sparse"], "label_inference", "class labels"
+    )
 
 
 def test_a_folder_with_words_for_labels(capfd: pytest.CaptureFixture[str], refuses: Refused) -> None:
@@ -372,7 +380,7 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
         "to go on: pyro-ssvae train --resume parts\n"
     )
     monkeypatch.setattr(training, "fit", genuine)
-    with alone(Path("parts")):
+    with locked(Path("parts")):
         refuses(["train", "--resume", "parts"], "parts", "another process")
 
     def interrupted(*rest: Any) -> Any:
@@ -463,15 +471,22 @@ def test_arguments_that_cannot_be_used(arguments: list[str], culprits: list[str]
         ("--precision 16-mixed --device cpu", ["precision", "CUDA"]),
         ("--latent-dim 0", ["--latent-dim: 0"]),
         ("--classes 4", ["--classes 4", "10 classes"]),
-        ("--class-input enumerat", ["--class-input", "did you mean 'enumerate'?"]),
-        ("--class-prior flat", ["--class-prior", "'flat'"]),
+        ("--label-inference enumerat", ["--label-inference", "did you mean 'enumerate'?"]),
+        ("--label-prior flat", ["label_prior", "'flat'"]),
+        ("--label-prior 0.5 0.5 0.5", ["label_prior", "10"]),
         ("--likelihood poisson", ["--likelihood", "'poisson'"]),
         ("--alpha -1", ["--alpha: -1"]),
-        ("--model revae --steering -1", ["--steering: -1"]),
+        ("--model revae --intervention-consistency -1", ["--intervention-consistency: -1", "at least 0"]),
         ("--model revae --z-c-gradient 1.5", ["--z-c-gradient: 1.5", "0 to 1"]),
         ("--beta nan", ["--beta: nan"]),
-        ("--model vae --class-input enumerate", ["--class-input", "'vae'", "leave it out"]),
+        ("--model vae --label-inference enumerate", ["train: --label-inference: 'vae' has no such option", "m2"]),
         ("--model classifier --beta 2", ["--beta", "'classifier'"]),
+        ("--model m2 --z-c-gradient 0.5", ["train: --z-c-gradient: 'm2' has no such option; revae has"]),
+        ("--model AugVAE", ["--model", "did you mean 'augmented'?"]),
+        ("--model ccvae", ["--model", "did you mean 'revae'?"]),
+        ("--lr 0.1", ["train: there is no option --lr", "did you mean --learning-rate?"]),
+        ("--batch 16", ["did you mean --batch-size?"]),
+        ("--gpu 1", ["did you mean --device?"]),
         ("--hide-classes 7 eleven", ["'eleven'"]),
         ("--leave-out eleven", ["--leave-out", "'eleven'"]),
         ("--image-size -3", ["--image-size", "-3"]),
@@ -543,7 +558,7 @@ def test_a_loss_that_is_not_finite_goes_back_and_ends_clearly(
     assert "learning rate of 0.0002" in said
     assert metrics_of(Path("new"))["train"]["epochs"] == 60
     calls[0] = 0
-    monkeypatch.setattr(divergence, "SETBACKS", 0)
+    monkeypatch.setattr(divergence, "ROLLBACKS", 0)
     assert main([*arguments, "--out", "other"]) == 2
     said = capfd.readouterr().err
     assert said.count("\n") == 1
@@ -586,7 +601,7 @@ def test_a_run_that_is_damaged_or_none_is_named(trained: Path, refuses: Refused)
     refuses(["evaluate", trained, "--data", "minst"], "'minst'", "did you mean 'mnist'?")
     refuses(["evaluate", trained, "--data", small(Path("own.npz"))], "--data own.npz", "[1, 4, 4]", "[1, 8, 8]")
     content = (trained / "config.json").read_text()
-    for old, new in (('"settings"', '"sets"'), ('"source"', '"sauce"'), ('"judged"', '"fudged"'), ("{", "[")):
+    for old, new in (('"settings"', '"sets"'), ('"source"', '"sauce"'), ('"evaluation"', '"valuation"'), ("{", "[")):
         (trained / "config.json").write_text(content.replace(old, new, 1))
         refuses(["evaluate", trained], "config.json")
     (trained / "config.json").write_text(content)
@@ -615,12 +630,13 @@ def test_every_help_has_an_example_that_can_be_typed(command: str | None, capfd:
     with pytest.raises(SystemExit):
         main([command, "--help"] if command else ["--help"])
     said = " ".join(line.strip("│ ") for line in capfd.readouterr().out.splitlines())
-    written = ABOUT if command is None else str(COMMANDS[command][0].__doc__)
+    written = ABOUT if command is None else about(command)
     (example,) = re.findall(r"Example: (.*)", written)
     assert f"Example: {example}" in said
     program, *arguments = shlex.split(example)
     assert program == "pyro-ssvae"
-    assert isinstance(parse(arguments), COMMANDS[command or "train"][0])
+    module, _ = parse(arguments)
+    assert module.__name__ == f"pyro_ssvae.cli.{command or 'train'}"
 
 
 def test_parameters_of_others_stay(trained: Path) -> None:
@@ -666,7 +682,7 @@ def test_a_configuration_repeats_its_run_bit_for_bit(
     assert said == "train: not bit for bit as run: other data, label set\n"
     refuses(["train", "--config", "nowhere"], "nowhere/config.json", "no such file")
     Path("broken").mkdir()
-    Path("broken/config.json").write_text('{"model": null, "labels": null}')
+    Path("broken/config.json").write_text('{"format": 2, "model": null, "labels": null}')
     refuses(["train", "--config", "broken/config.json"], "broken/config.json", "not a run's configuration")
 
 
@@ -675,3 +691,108 @@ def test_settings_of_checkpoints_that_cannot_be_used(refuses: Refused) -> None:
     refuses(["train", "--checkpoint-minutes", "nan"], "checkpoint_minutes", "nan")
     refuses(["train", "--checkpoint-epochs", "0"], "checkpoint_epochs", "0")
     refuses(["train", "--keep-checkpoints", "0"], "keep_checkpoints", "0")
+
+
+def test_each_model_has_its_own_options_in_the_help(capfd: pytest.CaptureFixture[str]) -> None:
+    """All of them, with a line each, and none of another model's."""
+    every = {option for model in MODELS.values() for option in option_names(model.Config)}
+    for name, model in MODELS.items():
+        with pytest.raises(SystemExit):
+            main(["train", "--model", name, "--help"])
+        said, own = capfd.readouterr().out, option_names(model.Config)
+        assert re.search(r"\(default: .*" + re.escape(name) + r"\)", said)
+        for option in every:
+            assert (f"--{option.replace('_', '-')} " in said) == (option in own), (name, option)
+
+
+def test_what_people_type_leads_to_names_that_are_there(capfd: pytest.CaptureFixture[str]) -> None:
+    assert set(MODELS_BY_OTHER_NAMES.values()) <= set(MODELS)
+    said: set[str] = set()
+    for command in ("train --model m2", "train --model revae", "generate", "suggest"):
+        with pytest.raises(SystemExit):
+            main([*command.split(), "--help"])
+        said |= set(re.findall(r"--([a-z-]+)", capfd.readouterr().out))
+    assert set(OPTIONS_BY_OTHER_NAMES.values()) <= said
+    assert not OPTIONS_BY_OTHER_NAMES.keys() & said
+
+
+@pytest.mark.usefixtures("no_figures")
+@pytest.mark.parametrize("model", ["augmented", "m2"])
+@pytest.mark.parametrize("option", ["--alpha", "--beta"])
+def test_a_weight_of_nothing_is_a_limit_that_trains(model: str, option: str) -> None:
+    data = small(Path("own.npz"))
+    out = run("--data", data, "--labels", "9", "--no-baseline", "--model", model, option, "0")
+    assert json.loads((out / "config.json").read_text())["settings"]["network"]["options"][option[2:]] == 0
+    assert np.isfinite(metrics_of(out)["test"]["elbo"])
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_prior_over_labels_in_numbers() -> None:
+    out = run("--data", small(Path("own.npz")), "--labels", "9", "--label-prior", "0.2", "0.3", "0.5", "--no-baseline")
+    options = json.loads((out / "config.json").read_text())["settings"]["network"]["options"]
+    assert options["label_prior"] == [0.2, 0.3, 0.5]
+    prior = load(out).label_prior.logits.softmax(-1)  # type: ignore[union-attr, operator]
+    assert torch.allclose(prior, torch.tensor([0.2, 0.3, 0.5]))
+    assert main(["train", "--config", str(out), "--out", "again", "--quiet"]) == 0
+    assert Path("again/model.safetensors").read_bytes() == (out / "model.safetensors").read_bytes()
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_options_of_a_training(refuses: Refused) -> None:
+    data = small(Path("own.npz"))
+    out = run(
+        "--data", data, "--labels", "9", "--clip-norm", "1", "--class-weights", "balanced", "--early-stopping", "1"
+    )
+    training = json.loads((out / "config.json").read_text())["settings"]["training"]
+    assert (training["clip_norm"], training["class_weights"], training["early_stopping"]) == (1.0, "balanced", 1)
+    assert metrics_of(out)["baseline"]["accuracy"] >= 0
+    refuses(["train", "--data", data, "--labels", "9", "--class-weights", "1", "2", "--out", "new"], "class_weights")
+    refuses(["train", "--data", data, "--labels", "9", "--clip-norm", "0", "--quiet"], "clip_norm")
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_another_model_than_that_of_the_configuration(refuses: Refused) -> None:
+    first = run("--data", small(Path("own.npz")), "--labels", "9", "--alpha", "3", "--no-baseline")
+    assert main(["train", "--config", str(first), "--model", "m2", "--out", "other", "--quiet"]) == 0
+    one, other = (json.loads((out / "config.json").read_text())["settings"] for out in (first, Path("other")))
+    assert other["network"]["name"] == "m2"
+    assert other["network"]["options"]["alpha"] == 500.0, "its own default"
+    assert other["training"] == one["training"]
+    assert other["source"] == one["source"]
+    refuses(
+        ["train", "--config", first, "--model", "m2", "--label-dim", "3"], "--label-dim", "'m2'", "revae, diva have"
+    )
+
+
+def test_a_run_of_an_earlier_version_is_refused(trained: Path, refuses: Refused) -> None:
+    config = json.loads((trained / "config.json").read_text())
+    (trained / "metrics.json").unlink()
+    commands: list[list[Any]] = [[name, trained] for name in ("evaluate", "generate", "inspect", "suggest")]
+    commands += [["train", option, trained] for option in ("--resume", "--config")]
+    for number, words in ((1, "earlier version"), (None, "earlier version"), (9, "later version")):
+        (trained / "config.json").write_text(json.dumps({**config, "format": number}))
+        for command in commands:
+            said = refuses(command, str(trained / "config.json"), words)
+            assert ("train it anew" in said) == (words == "earlier version")
+    config.pop("format")
+    (trained / "config.json").write_text(json.dumps(config))
+    refuses(["evaluate", trained], "made by an earlier version of pyro_ssvae; train it anew")
+
+
+def test_a_reader_that_stops_listening_is_no_error() -> None:
+    """As ``pyro-ssvae ... | head -1`` does."""
+    for command in ("--help", "train --help"):
+        line = f"{shlex.quote(sys.executable)} -m pyro_ssvae {command} | true"
+        done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+        assert done.stderr == ""
+
+
+def test_the_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from pyro_ssvae.cli.main import overview, import_module, COMMANDS; overview();"
+        "[import_module(f'pyro_ssvae.cli.{name}') for name in COMMANDS if name not in ('train', 'benchmark')];"
+        "heavy = ('torch', 'pyro', 'matplotlib', 'sklearn', 'pandas', 'lightning', 'gradio');"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -11,7 +11,7 @@ from fuzz import bounded, fuzz
 
 from pyro_ssvae.data import load_npz
 from pyro_ssvae.data.standard import read_idx
-from pyro_ssvae.experiment.run import settings_of
+from pyro_ssvae.experiment.config import experiment_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the bound on memory is read from Linux's /proc")
 
@@ -35,13 +35,21 @@ def test_what_the_fuzzer_found(tmp_path: Path) -> None:
     words.view(np.uint32)[1] = 0x110000  # beyond Unicode: Python's str holds it, and its split raises SystemError
     own = npz(tmp_path / "own.npz", x=np.zeros((3, 2)), y=words)
     refused(lambda: load_npz(own), str(own), "Unicode")
-    good: dict[str, Any] = {"source": {"data": "digits"}, "network": {}, "training": {}, "baseline": True}
-    for change in (
-        {"source": [1]}, {"source": {"data": 3}}, {"network": {"latent_dim": "2"}}, {"network": {"latent_dim": True}},
+    good: dict[str, Any] = {"source": {"data": "digits"}, "network": {"name": "vae", "options": {}}, "training": {}}
+    good |= {"saving": {}, "baseline": True, "logger": None}
+
+    def option(value: object) -> dict[str, Any]:
+        return {"network": {"name": "vae", "options": {"latent_dim": value}}}
+
+    changes: tuple[dict[str, Any], ...] = (
+        {"source": [1]}, {"source": {"data": 3}}, option("2"), option(True), {"network": {"options": {}}},
+        {"network": {"name": "ave", "options": {}}}, {"network": {"name": "vae", "options": {"alpha": 1}}},
+        {"network": {"name": "vae"}}, {"network": {"name": ["vae"], "options": {}}}, {"network": 7},
         {"training": {"epochs": 2.5}}, {"training": {"rate": 1}}, {"source": {"hide_classes": [1]}}, {"baseline": 1},
         {"saving": {"keep_checkpoints": None}}, {"saving": 3}, {"logger": 7}, {"source": {"data": None}},
-    ):  # fmt: skip
+    )  # fmt: skip
+    for change in changes:
         changed: Any = {**good, **change}
-        refused(lambda settings=changed: settings_of({"settings": settings}, tmp_path), "config.json")
-    read = settings_of({"settings": {**good, "training": {"learning_rate": 1, "epochs": None}}}, tmp_path)
+        refused(lambda settings=changed: experiment_of({"settings": settings}, tmp_path), "config.json")
+    read = experiment_of({"settings": {**good, "training": {"learning_rate": 1, "epochs": None}}}, tmp_path)
     assert (read.source.data, read.training.learning_rate, read.baseline) == ("digits", 1, True)

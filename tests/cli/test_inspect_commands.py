@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tyro
 from data_makers import refused
 from PIL import Image
 from test_intervene_commands import LABELS, a_run
 
 import pyro_ssvae as ps
 from pyro_ssvae import ClassLabels
-from pyro_ssvae.cli.inspect import Inspect, run_inspect
+from pyro_ssvae.cli import inspect as command
+from pyro_ssvae.cli.inspect import Inspect
 from pyro_ssvae.cli.main import main
 
 
@@ -29,7 +29,7 @@ def in_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("labels", [LABELS, ClassLabels(3, ["cat", "dog", "owl"])])
 def test_a_point(name: str, labels: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run = a_run(name, labels)
-    run_inspect(Inspect(run, index=3, draws=4))
+    command.run(Inspect(run, index=3, draws=4))
     said = capsys.readouterr().out
     assert said.endswith(f"picture: {run}/figures/inspect_3.png\n")
     assert "test point 3, labelled" in said
@@ -43,18 +43,18 @@ def test_a_point(name: str, labels: Any, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_the_label_is_seen_only_where_asked(capsys: pytest.CaptureFixture[str]) -> None:
     run = a_run("augmented", ClassLabels(3, ["cat", "dog", "owl"]))
-    run_inspect(Inspect(run, index=1, draws=2))
+    command.run(Inspect(run, index=1, draws=2))
     assert "labelled cat (unseen)" in capsys.readouterr().out
-    run_inspect(Inspect(run, index=1, draws=2, labelled=True, out=Path("seen.svg")))
+    command.run(Inspect(run, index=1, draws=2, labelled=True, out=Path("seen.svg")))
     said = capsys.readouterr().out
     assert "(unseen)" not in said
-    row = next(line for line in said.splitlines() if "y_observed" in line)
+    row = next(line for line in said.splitlines() if "│ head" in line)
     assert float(row.split("│")[6]) < -100  # α log π_y of an untrained head: 500 log 1/3
 
 
 def test_without_an_index_the_least_sure_points(capsys: pytest.CaptureFixture[str]) -> None:
     run = a_run("augmented", ClassLabels(3, ["cat", "dog", "owl"]))
-    run_inspect(Inspect(run, n=4))
+    command.run(Inspect(run, n=4))
     said = capsys.readouterr().out
     whole = ps.data.load("own.npz")
     expected = ps.least_sure(ps.load(run), whole.x_test, n=4)
@@ -62,7 +62,7 @@ def test_without_an_index_the_least_sure_points(capsys: pytest.CaptureFixture[st
     assert [int(row[1]) for row in rows] == list(expected.index)
     assert [row[2].strip() for row in rows] == list(expected["why"])
     assert (run / "figures" / "least_sure.png").exists()
-    run_inspect(Inspect(run, n=20, by="reconstruction", train=True))
+    command.run(Inspect(run, n=20, by="reconstruction", train=True))
     said = capsys.readouterr().out
     assert len([line for line in said.splitlines() if line.startswith("│")]) == 20  # of 10 test, 20 training points
     assert "--train --index" in said
@@ -71,17 +71,17 @@ def test_without_an_index_the_least_sure_points(capsys: pytest.CaptureFixture[st
 def test_wrong_words_are_refused() -> None:
     run = a_run("augmented")
     right = Inspect(run, index=0)
-    refused(lambda: run_inspect(replace(right, index=10)), "--index: 10", "0 to 9")
-    refused(lambda: run_inspect(replace(right, index=20, train=True)), "--index: 20", "0 to 19", "training")
-    refused(lambda: run_inspect(replace(right, draws=1)), "--draws: 1", "2 to 10000")
-    refused(lambda: run_inspect(replace(right, index=None, n=0)), "--n: 0", "1 to 1000")
-    refused(lambda: run_inspect(replace(right, index=None, by="labels")), "--by: 'labels'", "'label'")
-    refused(lambda: run_inspect(replace(right, out=Path("a.txt"))), "--out a.txt")
-    refused(lambda: run_inspect(Inspect(Path("none"))), "none", "no such file")
+    refused(lambda: command.run(replace(right, index=10)), "--index: 10", "0 to 9")
+    refused(lambda: command.run(replace(right, index=20, train=True)), "--index: 20", "0 to 19", "training")
+    refused(lambda: command.run(replace(right, draws=1)), "--draws: 1", "2 to 10000")
+    refused(lambda: command.run(replace(right, index=None, n=0)), "--n: 0", "1 to 1000")
+    refused(lambda: command.run(replace(right, index=None, by="labels")), "--by: 'labels'", "'label'")
+    refused(lambda: command.run(replace(right, out=Path("a.txt"))), "--out a.txt")
+    refused(lambda: command.run(Inspect(Path("none"))), "none", "no such file")
 
 
 def test_the_words_of_the_shell(capsys: pytest.CaptureFixture[str]) -> None:
-    given = tyro.cli(Inspect, args=["r", "--index", "3", "--labelled", "--draws", "5", "--by", "KL of z"])
+    given = command.parse(["r", "--index", "3", "--labelled", "--draws", "5", "--by", "KL of z"])
     assert given == Inspect(Path("r"), index=3, labelled=True, draws=5, by="KL of z")
     run = a_run("vae")
     assert main(["inspect", str(run), "--index", "2", "--draws", "3"]) == 0

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import tyro
 from data_makers import npz, picture, refused
 from PIL import Image
 from toy_blocks import NAMES, world
 
-from pyro_ssvae import AttributeLabels, ClassLabels, create_model, data, save
-from pyro_ssvae.cli import intervene as commands
-from pyro_ssvae.cli.intervene import Intervene, Swap, Walk, run_intervene, run_swap, run_walk
-from pyro_ssvae.evaluation.oracle import train_judge
-from pyro_ssvae.experiment.run import DataSettings, ModelSettings, Train
+from pyro_ssvae import AttributeLabels, ClassLabels, create_model, data, load, save
+from pyro_ssvae.cli import evaluate, intervene, swap, walk
+from pyro_ssvae.cli.evaluate import Evaluate
+from pyro_ssvae.cli.intervene import Intervene
+from pyro_ssvae.cli.swap import Swap
+from pyro_ssvae.cli.tables import show_interventions
+from pyro_ssvae.cli.walk import Walk
+from pyro_ssvae.evaluation.oracle import OracleSettings, train_oracle
+from pyro_ssvae.experiment.config import DataConfig, ExperimentConfig, ModelConfig, model_options
+from pyro_ssvae.experiment.oracle import intervention_metrics
 
 LABELS = AttributeLabels(NAMES)
 
@@ -41,28 +45,28 @@ def a_run(name: str = "revae", labels: Any = LABELS, input_shape: tuple[int, ...
         Path("own.npz"), x=x[:20].numpy(), y=y[:20].numpy(), x_test=x[20:].numpy(), y_test=y[20:].numpy(), names=names
     )
     model = create_model(name, input_shape=input_shape, labels=labels, latent_dim=6)
-    source = DataSettings(data=str(file), labels="all")
-    settings = {**asdict(Train(source=source, network=ModelSettings(model=name))), "out": None, "resume": None}
-    return save(model, Path("run"), settings=settings, judged={})
+    source = DataConfig(data=str(file), labels="all")
+    settings = ExperimentConfig(source=source, network=ModelConfig(name, model_options(name))).recorded()
+    return save(model, Path("run"), settings=settings, evaluation={})
 
 
 def test_intervene_draws_a_picture(capsys: pytest.CaptureFixture[str]) -> None:
     run = a_run()
-    run_intervene(Intervene(run, index=3, set=("hat=1", "beard=0"), draws=3))
+    intervene.run(Intervene(run, index=3, set=("hat=1", "beard=0"), draws=3))
     assert capsys.readouterr().out == f"picture: {run}/figures/intervention.png\n"
     with Image.open(run / "figures" / "intervention.png") as image:
         assert image.width > image.height
-    run_intervene(Intervene(run, index=3))  # each attribute in turn; the first picture stays
+    intervene.run(Intervene(run, index=3))  # each attribute in turn; the first picture stays
     assert (run / "figures" / "intervention-2.png").exists()
-    run_intervene(Intervene(run, image=picture(Path("a.jpg"), (90, 33), "RGB"), set=("hat=1",), out=Path("new/b.svg")))
+    intervene.run(Intervene(run, image=picture(Path("a.jpg"), (90, 33), "RGB"), set=("hat=1",), out=Path("new/b.svg")))
     assert Path("new/b.svg").read_text().count("<svg") == 1
 
 
 def test_the_same_seed_draws_the_same_picture() -> None:
     run = a_run()
     for name in ("a", "b"):
-        run_intervene(Intervene(run, index=0, set=("hat=1",), out=Path(f"{name}.png")))
-    run_intervene(Intervene(run, index=0, set=("hat=1",), out=Path("c.png"), seed=1))
+        intervene.run(Intervene(run, index=0, set=("hat=1",), out=Path(f"{name}.png")))
+    intervene.run(Intervene(run, index=0, set=("hat=1",), out=Path("c.png"), seed=1))
     a, b, c = (np.asarray(Image.open(f"{name}.png")) for name in "abc")
     assert np.array_equal(a, b)
     assert not np.array_equal(a, c)
@@ -70,10 +74,10 @@ def test_the_same_seed_draws_the_same_picture() -> None:
 
 def test_swap_and_walk_draw_pictures(capsys: pytest.CaptureFixture[str]) -> None:
     run, file = a_run(), picture(Path("a.png"), (30, 10))
-    run_swap(Swap(run, image=file, donor_index=2, attribute="beard"))
-    run_swap(Swap(run, index=1, donor=file, attribute="beard"))
-    run_walk(Walk(run, index=1, attribute="beard"))
-    run_walk(Walk(run, image=file, attribute="beard", second="hat", steps=3, out=Path("plane.pdf")))
+    swap.run(Swap(run, image=file, donor_index=2, attribute="beard"))
+    swap.run(Swap(run, index=1, donor=file, attribute="beard"))
+    walk.run(Walk(run, index=1, attribute="beard"))
+    walk.run(Walk(run, image=file, attribute="beard", second="hat", steps=3, out=Path("plane.pdf")))
     said = capsys.readouterr().out
     for name in ("run/figures/swap.png", "run/figures/swap-2.png", "run/figures/walk.png", "plane.pdf"):
         assert name in said
@@ -82,13 +86,13 @@ def test_swap_and_walk_draw_pictures(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_class_labels() -> None:
     run = a_run(labels=ClassLabels(3, ["cat", "dog", "owl"]))
-    run_intervene(Intervene(run, index=0, set=("dog",)))
-    run_intervene(Intervene(run, index=0, set=("class=owl",)))
-    run_intervene(Intervene(run, index=0))
-    run_swap(Swap(run, index=0, donor_index=1))
-    refused(lambda: run_intervene(Intervene(run, index=0, set=("cow",))), "--set cow", "owl")
-    refused(lambda: run_swap(Swap(run, index=0, donor_index=1, attribute="hat")), "--attribute hat", "class labels")
-    refused(lambda: run_walk(Walk(run, index=0, attribute="hat")), "walk", "class labels")
+    intervene.run(Intervene(run, index=0, set=("dog",)))
+    intervene.run(Intervene(run, index=0, set=("class=owl",)))
+    intervene.run(Intervene(run, index=0))
+    swap.run(Swap(run, index=0, donor_index=1))
+    refused(lambda: intervene.run(Intervene(run, index=0, set=("cow",))), "--set cow", "owl")
+    refused(lambda: swap.run(Swap(run, index=0, donor_index=1, attribute="hat")), "--attribute hat", "class labels")
+    refused(lambda: walk.run(Walk(run, index=0, attribute="hat")), "walk", "class labels")
 
 
 def test_wrong_words_are_refused() -> None:
@@ -102,20 +106,20 @@ def test_wrong_words_are_refused() -> None:
         (("hat=1", "hat=0"), "--set hat=0", "hat=1"),
         (("=1",), "--set", "''"),
     ):
-        refused(lambda given=given: run_intervene(replace(right, set=given)), *culprits)
-    refused(lambda: run_intervene(replace(right, draws=0)), "--draws", "0", "1 to 100")
-    refused(lambda: run_intervene(replace(right, seed=-1)), "--seed", "-1")
-    refused(lambda: run_intervene(replace(right, out=Path("a.txt"))), "--out a.txt", ".png")
+        refused(lambda given=given: intervene.run(replace(right, set=given)), *culprits)
+    refused(lambda: intervene.run(replace(right, draws=0)), "--draws", "0", "1 to 100")
+    refused(lambda: intervene.run(replace(right, seed=-1)), "--seed", "-1")
+    refused(lambda: intervene.run(replace(right, out=Path("a.txt"))), "--out a.txt", ".png")
     Path("there.png").write_text("mine")
-    refused(lambda: run_intervene(replace(right, out=Path("there.png"))), "there.png", "already")
+    refused(lambda: intervene.run(replace(right, out=Path("there.png"))), "there.png", "already")
     assert Path("there.png").read_text() == "mine"
-    refused(lambda: run_intervene(replace(right, out=Path("there.png/a.png"))), "there.png/a.png", "cannot be written")
-    refused(lambda: run_swap(Swap(run, index=0, donor_index=1)), "--attribute", "hat, beard, scarf")
-    refused(lambda: run_swap(Swap(run, index=0, donor_index=1, attribute="bread")), "--attribute", "'beard'")
-    refused(lambda: run_swap(Swap(run, index=0, attribute="beard")), "--donor", "--donor-index")
-    refused(lambda: run_walk(Walk(run, index=0, attribute="hat", second="hat")), "--second hat", "another")
-    refused(lambda: run_walk(Walk(run, index=0, attribute="hat", second="scraf")), "--second", "'scarf'")
-    refused(lambda: run_walk(Walk(run, index=0, attribute="hat", steps=1)), "--steps", "1", "2 to 25")
+    refused(lambda: intervene.run(replace(right, out=Path("there.png/a.png"))), "there.png/a.png", "cannot be written")
+    refused(lambda: swap.run(Swap(run, index=0, donor_index=1)), "--attribute", "hat, beard, scarf")
+    refused(lambda: swap.run(Swap(run, index=0, donor_index=1, attribute="bread")), "--attribute", "'beard'")
+    refused(lambda: swap.run(Swap(run, index=0, attribute="beard")), "--donor", "--donor-index")
+    refused(lambda: walk.run(Walk(run, index=0, attribute="hat", second="hat")), "--second hat", "another")
+    refused(lambda: walk.run(Walk(run, index=0, attribute="hat", second="scraf")), "--second", "'scarf'")
+    refused(lambda: walk.run(Walk(run, index=0, attribute="hat", steps=1)), "--steps", "1", "2 to 25")
     assert not (run / "figures").exists()
 
 
@@ -123,55 +127,55 @@ def test_images_that_cannot_be_read_are_refused() -> None:
     run = a_run()
     right = Intervene(run, set=("hat=1",))
     Path("words.png").write_text("no image")
-    refused(lambda: run_intervene(replace(right, image=Path("words.png"))), "words.png", "no readable image")
-    refused(lambda: run_intervene(replace(right, image=Path("absent.png"))), "--image absent.png", "no such file")
-    refused(lambda: run_intervene(replace(right, image=run)), "--image run", "folder")
-    refused(lambda: run_intervene(right), "--image", "--index", "one of the two")
-    refused(lambda: run_intervene(replace(right, index=0, image=Path("a.png"))), "--image", "--index")
-    refused(lambda: run_intervene(replace(right, index=10)), "--index", "10", "0 to 9")
-    refused(lambda: run_intervene(replace(right, index=-1)), "--index", "-1", "0 to 9")
-    refused(lambda: run_swap(Swap(run, index=0, donor=Path("words.png"), attribute="hat")), "words.png")
+    refused(lambda: intervene.run(replace(right, image=Path("words.png"))), "words.png", "no readable image")
+    refused(lambda: intervene.run(replace(right, image=Path("absent.png"))), "--image absent.png", "no such file")
+    refused(lambda: intervene.run(replace(right, image=run)), "--image run", "folder")
+    refused(lambda: intervene.run(right), "--image", "--index", "one of the two")
+    refused(lambda: intervene.run(replace(right, index=0, image=Path("a.png"))), "--image", "--index")
+    refused(lambda: intervene.run(replace(right, index=10)), "--index", "10", "0 to 9")
+    refused(lambda: intervene.run(replace(right, index=-1)), "--index", "-1", "0 to 9")
+    refused(lambda: swap.run(Swap(run, index=0, donor=Path("words.png"), attribute="hat")), "words.png")
 
 
 def test_models_without_interventions_are_refused() -> None:
     for make, culprits in (
-        (lambda: a_run("augmented"), ("run", "'augmented'", "has no", "a revae")),
+        (lambda: a_run("augmented"), ("run", "AugmentedVAE", "has no", "revae")),
         (lambda: a_run("revae", input_shape=(7,)), ("run", "images", "[7]")),
     ):
         run = make()
-        refused(lambda run=run: run_intervene(Intervene(run, index=0)), *culprits)
-        refused(lambda run=run: run_swap(Swap(run, index=0, donor_index=0, attribute="hat")), *culprits)
-        refused(lambda run=run: run_walk(Walk(run, index=0, attribute="hat")), *culprits)
-    refused(lambda: run_intervene(Intervene(Path("none"), index=0)), "none", "no such file")
+        refused(lambda run=run: intervene.run(Intervene(run, index=0)), *culprits)
+        refused(lambda run=run: swap.run(Swap(run, index=0, donor_index=0, attribute="hat")), *culprits)
+        refused(lambda run=run: walk.run(Walk(run, index=0, attribute="hat")), *culprits)
+    refused(lambda: intervene.run(Intervene(Path("none"), index=0)), "none", "no such file")
 
 
 def test_the_words_of_the_shell() -> None:
-    given = tyro.cli(Intervene, args=["r", "--index", "3", "--set", "hat=1", "--set", "beard=0", "--draws", "5"])
+    given = intervene.parse(["r", "--index", "3", "--set", "hat=1", "--set", "beard=0", "--draws", "5"])
     assert given == Intervene(Path("r"), index=3, set=("hat=1", "beard=0"), draws=5)
-    assert tyro.cli(Swap, args=["r", "--image", "a", "--donor", "b", "--attribute", "hat"]).donor == Path("b")
-    assert tyro.cli(Walk, args=["r", "--index", "0", "--attribute", "hat", "--second", "scarf"]).second == "scarf"
+    assert swap.parse(["r", "--image", "a", "--donor", "b", "--attribute", "hat"]).donor == Path("b")
+    assert walk.parse(["r", "--index", "0", "--attribute", "hat", "--second", "scarf"]).second == "scarf"
 
 
 def test_evaluate_with_interventions(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     run = a_run()
-    model, whole = commands.load(run), data.load("own.npz")
-    judges: list[int] = []
+    model, dataset = load(run), data.load("own.npz")
+    trained: list[int] = []
 
     def short(*args: Any, **options: Any) -> Any:
-        judges.append(1)
-        return train_judge(*args, **{**options, "steps": 2})
+        trained.append(1)
+        return train_oracle(*args, **{**options, "settings": OracleSettings(steps=2)})
 
-    monkeypatch.setattr("pyro_ssvae.evaluation.oracle.train_judge", short)
-    options = {"progress": False, "draws": 2, "resamples": 20}
-    metrics = commands.judged_interventions(run, model, whole, "own.npz", **options)
-    assert commands.judged_interventions(run, model, whole, "own.npz", **options) == metrics
-    assert len(judges) == 1
-    assert len(list(Path("data/judges").iterdir())) == 1
+    monkeypatch.setattr("pyro_ssvae.evaluation.oracle.train_oracle", short)
+    options: dict[str, Any] = {"draws": 2, "resamples": 20}
+    metrics = intervention_metrics(model, dataset, "own.npz", **options)
+    assert intervention_metrics(model, dataset, "own.npz", **options) == metrics
+    assert len(trained) == 1
+    assert len(list(Path("data/oracles").iterdir())) == 1
     json.dumps(metrics, allow_nan=False)
-    commands.show_interventions(metrics)
+    show_interventions(metrics)
     said = capsys.readouterr().out
     for word in ("success", "chance", "ceiling", *NAMES, "10 test points"):
         assert word in said
-    plain = create_model("augmented", input_shape=(1, 4, 12), labels=LABELS, latent_dim=6)
-    refused(lambda: commands.judged_interventions(run, plain, whole, "own.npz"), "--interventions", "'augmented'")
+    plain = a_run("augmented")
+    refused(lambda: evaluate.run(Evaluate(plain, interventions=True)), "run", "AugmentedVAE", "has no interventions")
     assert data.factors_of("digits") is None

@@ -10,14 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import tyro
 from data_makers import folder, npz, refused
 from PIL import Image
 
 import pyro_ssvae as ps
+from pyro_ssvae.cli import suggest as command
 from pyro_ssvae.cli.main import main
-from pyro_ssvae.cli.suggest import Suggest, run_suggest
+from pyro_ssvae.cli.suggest import Suggest
 from pyro_ssvae.experiment import run as training
+from pyro_ssvae.experiment.config import experiment_of
+from pyro_ssvae.experiment.data import prepare_data
 
 TINY = ("--epochs", "1", "--batch-size", "8", "--latent-dim", "2", "--quiet", "--no-baseline")
 
@@ -51,7 +53,7 @@ def filled(path: Path, words: list[str]) -> list[str]:
 
 def test_from_a_run_to_a_file_and_back(capsys: pytest.CaptureFixture[str]) -> None:
     run = a_run("--data", own(), "--labels", "9")
-    run_suggest(Suggest(run, n=4))
+    command.run(Suggest(run, n=4))
     said = capsys.readouterr().out
     assert "train --data own.npz --labels 9 --label-file run/suggest.csv" in said
     with Image.open(run / "suggest.png") as image:
@@ -63,22 +65,22 @@ def test_from_a_run_to_a_file_and_back(capsys: pytest.CaptureFixture[str]) -> No
     metrics = json.loads(Path("second/metrics.json").read_text())
     assert metrics["data"]["labelled"] == 9 + 3
     capsys.readouterr()
-    run_suggest(Suggest(Path("second"), n=20, out=Path("next.csv")))  # the second run knows of its labels
+    command.run(Suggest(Path("second"), n=20, out=Path("next.csv")))  # the second run knows of its labels
     assert "--label-file run/suggest.csv --label-file next.csv" in capsys.readouterr().out
     rows = {row[0] for row in csv.reader(Path("next.csv").read_text().splitlines())}
     assert not rows & {chosen[0], chosen[1], chosen[3]}
-    run_suggest(Suggest(run, n=2))
+    command.run(Suggest(run, n=2))
     assert (run / "suggest-2.csv").exists()
 
 
 def test_the_rows_are_those_of_the_data_as_its_source_has_it() -> None:
     run = a_run("--data", own(), "--labels", "9")
-    run_suggest(Suggest(run, n=5))
+    command.run(Suggest(run, n=5))
     rows = [int(row[0]) for row in list(csv.reader((run / "suggest.csv").read_text().splitlines()))[1:]]
-    settings = training.settings_of(json.loads((run / "config.json").read_text()), run)
-    whole, part, _ = training.prepare_data(settings.source, 0)
-    found = ps.suggest(ps.load(run), part.x, part.y, n=5)
-    assert torch.equal(whole.x[rows], part.x[torch.tensor(found.index.to_list())])
+    settings = experiment_of(json.loads((run / "config.json").read_text()), run)
+    dataset, split, _ = prepare_data(settings.source, 0)
+    found = ps.suggest(ps.load(run), split.x, split.y, n=5)
+    assert torch.equal(dataset.x[rows], split.x[torch.tensor(found.index.to_list())])
 
 
 def test_a_folder_s_file_has_the_form_of_labels_csv() -> None:
@@ -90,7 +92,7 @@ def test_a_folder_s_file_has_the_form_of_labels_csv() -> None:
     lines[1:5] = ["0.png,0,1", "1.png,1,0", "2.png,0,1", "3.png,1,0"]
     (root / "labels.csv").write_text("\n".join(lines) + "\n")
     run = a_run("--data", "photos", "--labels", "all")
-    run_suggest(Suggest(run, n=3))
+    command.run(Suggest(run, n=3))
     header, *rows_written = (run / "suggest.csv").read_text().splitlines()
     assert header == "file,hat,scarf"
     assert all(row.endswith(".png,,") for row in rows_written)
@@ -103,14 +105,14 @@ def test_a_folder_s_file_has_the_form_of_labels_csv() -> None:
 def test_wrong_words_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     run = a_run("--data", own(), "--labels", "9")
     right = Suggest(run, n=2)
-    refused(lambda: run_suggest(replace(right, n=1000)), "-n", "1000", "without a label")
-    refused(lambda: run_suggest(replace(right, n=0)), "-n", "0")
-    refused(lambda: run_suggest(replace(right, seed=-1)), "--seed", "-1")
-    refused(lambda: run_suggest(replace(right, out=Path("a.txt"))), "--out a.txt", ".csv")
+    refused(lambda: command.run(replace(right, n=1000)), "-n", "1000", "without a label")
+    refused(lambda: command.run(replace(right, n=0)), "-n", "0")
+    refused(lambda: command.run(replace(right, seed=-1)), "--seed", "-1")
+    refused(lambda: command.run(replace(right, out=Path("a.txt"))), "--out a.txt", ".csv")
     Path("a.png").write_text("mine")
-    refused(lambda: run_suggest(replace(right, out=Path("a.csv"))), "--out a.csv", "a.png is there already")
-    refused(lambda: run_suggest(replace(right, out=Path("a.png/b.csv"))), "--out a.png/b.csv", "cannot be written")
-    refused(lambda: run_suggest(Suggest(Path("none"))), "none", "no such file")
+    refused(lambda: command.run(replace(right, out=Path("a.csv"))), "--out a.csv", "a.png is there already")
+    refused(lambda: command.run(replace(right, out=Path("a.png/b.csv"))), "--out a.png/b.csv", "cannot be written")
+    refused(lambda: command.run(Suggest(Path("none"))), "none", "no such file")
     Path("wrong.csv").write_text("index,label\n0,cow\n")
     capsys.readouterr()
     assert main(["train", "--data", "own.npz", "--label-file", "wrong.csv", *TINY, "--out", "other"]) == 2
@@ -120,4 +122,4 @@ def test_wrong_words_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_words_of_the_shell() -> None:
     for word in ("-n", "--n"):
-        assert tyro.cli(Suggest, args=["r", word, "3", "--out", "a.csv"]) == Suggest(Path("r"), 3, Path("a.csv"))
+        assert command.parse(["r", word, "3", "--out", "a.csv"]) == Suggest(Path("r"), 3, Path("a.csv"))

@@ -16,7 +16,8 @@ import torch
 from data_makers import npz, refused
 from PIL import Image
 
-from pyro_ssvae.data import avatar_factors, avatars, fingerprint, load
+from pyro_ssvae.data import avatar_drawing, avatar_factors, avatars, fingerprint, load
+from pyro_ssvae.data.avatar_labels import ATTRIBUTES, COLORS, FACTORS, draw_labels
 from pyro_ssvae.labels import AttributeLabels
 
 python_avatars = pytest.importorskip("python_avatars")
@@ -34,7 +35,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def no_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    avatars._layers.cache_clear()
+    avatar_drawing.layers.cache_clear()
     monkeypatch.setitem(sys.modules, "python_avatars", None)
 
 
@@ -42,7 +43,7 @@ def test_a_small_set(home: Path) -> None:
     data = load("avatars:500", root=home)
     assert (data.x.shape, data.x_test.shape, data.x.dtype) == ((500, 3, 64, 64), (100, 3, 64, 64), torch.uint8)
     assert isinstance(data.labels, AttributeLabels)
-    assert data.labels.names == tuple(avatars.ATTRIBUTES)
+    assert data.labels.names == tuple(ATTRIBUTES)
     assert data.labels.size >= 8
     assert set(data.y.unique().tolist()) == {0, 1}
     assert load("avatars:20", root=home, image_size=32).x_test.shape == (4, 3, 32, 32)
@@ -55,7 +56,7 @@ def test_a_small_set(home: Path) -> None:
 
 def test_attributes_are_chosen_by_name(home: Path) -> None:
     whole = load("avatars:20", root=home)
-    names = list(avatars.ATTRIBUTES)
+    names = list(ATTRIBUTES)
     part = load("avatars:20", root=home, attributes=["Hat", "Glasses"])
     assert list(part.labels.names) == ["Hat", "Glasses"]
     assert bool((part.y == whole.y[:, [names.index("Hat"), names.index("Glasses")]]).all())
@@ -74,11 +75,11 @@ def test_names_that_are_no_number(home: Path) -> None:
 
 
 def test_attributes_are_independent_and_as_frequent_as_stated() -> None:
-    y = avatars._draw_labels(100_000, 0)[0].astype(float)
-    assert np.abs(y.mean(0) - list(avatars.ATTRIBUTES.values())).max() < 0.008
+    y = draw_labels(100_000, 0)[0].astype(float)
+    assert np.abs(y.mean(0) - list(ATTRIBUTES.values())).max() < 0.008
     assert np.abs(np.corrcoef(y.T) - np.eye(y.shape[1])).max() < 0.015
     configurations, counts = np.unique(y, axis=0, return_counts=True)
-    p = np.array(list(avatars.ATTRIBUTES.values()))
+    p = np.array(list(ATTRIBUTES.values()))
     expected = len(y) * np.where(configurations == 1, p, 1 - p).prod(1)
     assert len(counts) == 2 ** y.shape[1]
     chi2 = ((counts - expected) ** 2 / expected).sum()
@@ -87,10 +88,10 @@ def test_attributes_are_independent_and_as_frequent_as_stated() -> None:
 
 def test_factors_fit_their_attributes_and_are_uniform() -> None:
     train, test = avatar_factors()
-    data_y, values = avatars._draw_labels(10_000, 0)
+    data_y, values = draw_labels(10_000, 0)
     assert len(test.values["hat"]) == 2000
-    names = list(avatars.ATTRIBUTES)
-    for factor, about in avatars.FACTORS.items():
+    names = list(ATTRIBUTES)
+    for factor, about in FACTORS.items():
         kinds, value = train.names[factor], train.values[factor]
         assert value.dtype == torch.int64
         assert bool((value.numpy() == values[factor]).all())
@@ -107,43 +108,43 @@ def test_factors_fit_their_attributes_and_are_uniform() -> None:
     columns = np.stack([train.values[factor].numpy() for factor in ("mouth", "skin", "clothing_color", "background")])
     assert np.abs(np.corrcoef(columns) - np.eye(4)).max() < 0.04
     for factor in ("glasses", "hat", "facial_hair"):
-        assert len(avatars.FACTORS[factor].present) >= 3
+        assert len(FACTORS[factor].present) >= 3
 
 
 def test_every_attribute_shows_whatever_the_others_are() -> None:
     n, noise = 200, np.random.default_rng(0)
-    y, values = avatars._draw_labels(n, 0)
-    pictures = avatars.draw([values]).astype(int)
-    for i, attribute in enumerate(avatars.ATTRIBUTES):
+    y, values = draw_labels(n, 0)
+    pictures = avatar_drawing.draw([values]).astype(int)
+    for i, attribute in enumerate(ATTRIBUTES):
         other = dict(values)
-        for factor, about in avatars.FACTORS.items():
+        for factor, about in FACTORS.items():
             if about.attribute == attribute:
                 on = y[:, i] == 0
                 count = np.where(on, len(about.present), len(about.absent))
                 kind = (noise.random(n) * count).astype(int) + np.where(on, len(about.absent), 0)
                 other[factor] = np.where(count > 0, kind, -1)
-        change = np.abs(avatars.draw([other]).astype(int) - pictures).max(1) > 40
+        change = np.abs(avatar_drawing.draw([other]).astype(int) - pictures).max(1) > 40
         assert change.reshape(n, -1).sum(1).min() >= 25, attribute
 
 
 def test_every_kind_looks_different() -> None:
-    plain = {factor: np.array([0]) for factor in avatars.FACTORS} | dict.fromkeys(("glasses", "hat"), np.array([-1]))
+    plain = {factor: np.array([0]) for factor in FACTORS} | dict.fromkeys(("glasses", "hat"), np.array([-1]))
     plain["facial_hair"] = np.array([-1])
-    for factor, about in avatars.FACTORS.items():
+    for factor, about in FACTORS.items():
         count = len(about.present) + len(about.absent)
         rows = {key: value.repeat(count) for key, value in plain.items()} | {factor: np.arange(count)}
         if factor == "hat_color":
             rows["hat"] = np.zeros(count, int)
-        pictures = avatars.draw([rows]).astype(int)
+        pictures = avatar_drawing.draw([rows]).astype(int)
         change = (np.abs(pictures[:, None] - pictures[None]).max(2) > 30).sum((2, 3))
         assert change[~np.eye(count, dtype=bool)].min() >= 20, (factor, change)
 
 
 def test_layers_give_the_picture_that_the_package_draws() -> None:
     """A face without hat, beard and glasses, drawn whole: the same but for rounding."""
-    pa, values = python_avatars, {factor: np.array([0]) for factor in avatars.FACTORS}
-    names = {factor: [*about.absent, *about.present] for factor, about in avatars.FACTORS.items()}
-    ours = avatars.draw([values | dict.fromkeys(("hat", "facial_hair", "glasses"), np.array([-1]))])[0]
+    pa, values = python_avatars, {factor: np.array([0]) for factor in FACTORS}
+    names = {factor: [*about.absent, *about.present] for factor, about in FACTORS.items()}
+    ours = avatar_drawing.draw([values | dict.fromkeys(("hat", "facial_hair", "glasses"), np.array([-1]))])[0]
     whole = pa.Avatar(
         style=pa.AvatarStyle.TRANSPARENT,
         top=pa.HairType[names["hair"][0].upper()],
@@ -151,15 +152,15 @@ def test_layers_give_the_picture_that_the_package_draws() -> None:
         eyes=pa.EyeType.DEFAULT,
         nose=pa.NoseType.DEFAULT,
         mouth=pa.MouthType[names["mouth"][0].upper()],
-        skin_color=avatars.COLORS["skin"][names["skin"][0]],
-        hair_color=avatars.COLORS["hair_color"][names["hair_color"][0]],
+        skin_color=COLORS["skin"][names["skin"][0]],
+        hair_color=COLORS["hair_color"][names["hair_color"][0]],
         clothing=pa.ClothingType[names["clothing"][0].upper()],
-        clothing_color=avatars.COLORS["clothing_color"][names["clothing_color"][0]],
+        clothing_color=COLORS["clothing_color"][names["clothing_color"][0]],
     )
     drawing = ElementTree.fromstring(whole.render())
-    for key, value in (("viewBox", avatars._VIEW), ("width", "64"), ("height", "64")):
+    for key, value in (("viewBox", avatar_drawing._VIEW), ("width", "64"), ("height", "64")):
         drawing.set(key, value)
-    background = avatars.COLORS["background"][names["background"][0]]
+    background = COLORS["background"][names["background"][0]]
     png = resvg_py.svg_to_bytes(svg_string=ElementTree.tostring(drawing, encoding="unicode"), background=background)
     theirs = np.asarray(Image.open(io.BytesIO(bytes(png))).convert("RGB")).transpose(2, 0, 1)
     assert np.abs(ours.astype(int) - theirs).max() <= 4

@@ -8,7 +8,8 @@ from data_makers import folder, refused
 
 from pyro_ssvae import AttributeLabels, ClassLabels, data
 from pyro_ssvae.data import add_labels, label_file_text, training_files
-from pyro_ssvae.experiment.run import DataSettings, prepare_data, row_names, training_rows
+from pyro_ssvae.experiment.config import DataConfig
+from pyro_ssvae.experiment.data import prepare_data, row_names, training_rows
 
 PETS, WORN = ClassLabels(3, ["cat", "dog", "owl"]), AttributeLabels(["hat", "scarf"])
 
@@ -67,28 +68,28 @@ def test_wrong_files_of_a_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_training_rows_are_those_of_the_prepared_data() -> None:
-    for source in (DataSettings(labels="50"), DataSettings(labels="50", leave_out="3")):
-        whole, part, _ = prepare_data(source, seed=1)
-        rows = training_rows(source, whole)
-        assert torch.equal(whole.x[rows], part.x)
-        assert len(rows.unique()) == len(part.x)
+    for source in (DataConfig(labels="50"), DataConfig(labels="50", leave_out="3")):
+        dataset, split, _ = prepare_data(source, seed=1)
+        rows = training_rows(source, dataset)
+        assert torch.equal(dataset.x[rows], split.x)
+        assert len(rows.unique()) == len(split.x)
         assert row_names(source) is None
 
 
 def test_labels_of_a_file_are_learnt_from(tmp_path: Path) -> None:
-    source = DataSettings(labels="50")
-    whole, part, validation = prepare_data(source, seed=1)
-    hidden = (part.y == -1).nonzero().squeeze(1)[:3]
-    rows = training_rows(source, whole)[hidden].tolist()
+    source = DataConfig(labels="50")
+    dataset, split, validation = prepare_data(source, seed=1)
+    hidden = (split.y == -1).nonzero().squeeze(1)[:3]
+    rows = training_rows(source, dataset)[hidden].tolist()
     files = []
     for i, row in enumerate(rows):
         files.append(tmp_path / f"{i}.csv")
         files[-1].write_text(f"index,label\n{row},{i + 4}\n")
-    more = DataSettings(labels="50", label_file=tuple(map(str, files)))
+    more = DataConfig(labels="50", label_file=tuple(map(str, files)))
     _, again, same = prepare_data(more, seed=1)
     assert again.y[hidden].tolist() == [4, 5, 6]
-    assert int((again.y != part.y).sum()) == 3
-    assert torch.equal(again.x, part.x)
+    assert int((again.y != split.y).sum()) == 3
+    assert torch.equal(again.x, split.x)
     assert torch.equal(same[1], validation[1])
 
 
@@ -98,5 +99,5 @@ def test_files_of_a_folder(tmp_path: Path) -> None:
     root = folder(tmp_path / "pets", "\n".join(["file,label,split", *lines, ""]), names)
     files = training_files(root)
     assert files == [name for i, name in enumerate(names) if i not in (2, 5)]
-    whole = data.load(str(root))
-    assert [int(x.max()) for x in whole.x] == [10 * (names.index(name) + 1) for name in files]
+    dataset = data.load(str(root))
+    assert [int(x.max()) for x in dataset.x] == [10 * (names.index(name) + 1) for name in files]

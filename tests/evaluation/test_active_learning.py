@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ from data_makers import refused
 from tiny import ATTRIBUTES, CLASSES, augmented, build, points, some_labels
 
 import pyro_ssvae as ps
+from pyro_ssvae.evaluation import active_learning
 from pyro_ssvae.evaluation.active_learning import representatives
 
 
@@ -19,7 +18,7 @@ def test_only_points_without_a_label_and_none_twice() -> None:
     assert found.equals(ps.suggest(model, x, y, n=15))
     refused(lambda: ps.suggest(model, x, y, n=16), "n: 16", "from 1 to 15")
     refused(lambda: ps.suggest(model, x, y, n=0), "n: 0")
-    refused(lambda: ps.suggest(build("vae"), x), "suggest", "VAE", "predicts no labels")
+    refused(lambda: ps.suggest(build("vae"), x), "VAE", "predicts no labels")
 
 
 def test_the_columns_are_the_head_s() -> None:
@@ -87,7 +86,7 @@ def test_groups_with_fewer_labels_come_first() -> None:
 
 
 def test_of_very_many_points_a_part_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["pyro_ssvae.suggest"], "MOST_POINTS", 8)
+    monkeypatch.setattr(active_learning, "MOST_POINTS", 8)
     model, x, y = augmented(), points(60), some_labels(CLASSES, 60)
     seen = [set(ps.suggest(model, x, y, n=6, seed=seed).index) for seed in range(3)]
     assert all(len(rows) == 6 and (y[list(rows)] == -1).all() for rows in seen)

@@ -6,6 +6,8 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from sklearn import metrics as sk
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from torchmetrics.functional import classification as tm
 
 from pyro_ssvae.errors import InputError
-from pyro_ssvae.evaluation.evaluate import anomaly_scores, batched, evaluate, evaluating
+from pyro_ssvae.evaluation.evaluate import anomaly_scores, evaluate
 from pyro_ssvae.evaluation.metrics import (
     calibration_error,
     class_metrics,
@@ -21,6 +23,8 @@ from pyro_ssvae.evaluation.metrics import (
     match,
     semi_unsupervised_metrics,
 )
+from pyro_ssvae.infer import batched as infer_batched
+from pyro_ssvae.infer.batched import batched, evaluating
 from pyro_ssvae.labels import AttributeLabels, ClassLabels
 
 
@@ -40,6 +44,9 @@ class LinearGaussian(nn.Module):
         self.rows.append(len(x))
         return self.labels.probs(self.dropout(self.head(x)))
 
+    def predict(self, x: Tensor) -> Tensor:
+        return self.labels.mode(self.predict_proba(x))
+
     def encode(self, x: Tensor) -> torch.distributions.MultivariateNormal:
         precision = torch.eye(2) + self.weight.T @ self.weight / self.noise**2
         covariance = torch.linalg.inv(precision)
@@ -53,26 +60,18 @@ class LinearGaussian(nn.Module):
             torch.zeros(len(self.weight)), self.weight @ self.weight.T + self.noise**2 * eye
         )
 
-    def log_weight(self, x: Tensor, z: Tensor) -> Tensor:
-        prior = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(-1)
-        return prior + self.log_x_given(x, z) - self.encode(x).log_prob(z)
-
-    def log_x_given(self, x: Tensor, z: Tensor) -> Tensor:
-        return torch.distributions.Normal(z @ self.weight.T, self.noise).log_prob(x).sum(-1)
-
-    def elbo(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        assert y is None
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
         assert not torch.is_grad_enabled()
         assert not self.training
-        return self.log_weight(x, self.encode(x).rsample())
-
-    def log_likelihood(self, x: Tensor, num_samples: int = 10) -> Tensor:
         self.rows.append(len(x))
-        weights = self.log_weight(x, self.encode(x).sample((num_samples,)))
-        return weights.logsumexp(0) - math.log(num_samples)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z @ self.weight.T, self.noise).to_event(1), obs=x)
 
-    def reconstruction_log_prob(self, x: Tensor) -> Tensor:
-        return self.log_x_given(x, self.encode(x).rsample())
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        q = self.encode(x)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.MultivariateNormal(q.loc, q.covariance_matrix))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return self.encode(x).mean @ self.weight.T
@@ -92,6 +91,9 @@ class Table(nn.Module):
 
     def predict_proba(self, x: Tensor) -> Tensor:
         return x
+
+    def predict(self, x: Tensor) -> Tensor:
+        return self.labels.mode(x)
 
 
 def predictions(n: int, k: int) -> tuple[Tensor, Tensor]:
@@ -200,12 +202,42 @@ def test_generative_metrics_reach_the_known_likelihood() -> None:
     assert "clustering" not in result
 
 
-def test_batches_stay_small() -> None:
+def test_a_pair_without_verbs_is_judged_by_its_traces() -> None:
+    whole = LinearGaussian(ClassLabels(3))
+    x = whole.draw(50)
+    expected = evaluate(whole, x, num_samples=3)
+    found = evaluate((whole.model, whole.guide), x, num_samples=3)
+    assert found.keys() == expected.keys() == {
+        "rows", "elbo", "log_likelihood", "log_likelihood_samples", "log_likelihood_rows", "reconstruction_error",
+    }  # fmt: skip
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, rel=1e-5), name
+
+
+def test_batches_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(infer_batched, "NUMBERS", 100 * 6)  # points of 6 numbers
     model = LinearGaussian(ClassLabels(3))
     x = model.draw(330)
-    result = evaluate(model, x, torch.arange(330) % 3, batch_size=100, num_samples=20, likelihood_rows=142)
-    assert model.rows == [100, 100, 100, 30, 100, 42]
+    result = evaluate(model, x, torch.arange(330) % 3, batch_size=100, num_samples=2, likelihood_rows=142)
+    assert max(model.rows) == 100
+    assert sum(rows for rows in model.rows if rows > 2) == 330 + 330 + 2 * 142  # heads, the bound, two draws of it
     assert result["log_likelihood_rows"] == 142
+
+
+def test_the_rows_of_the_likelihood_are_drawn_by_the_seed() -> None:
+    model = LinearGaussian(ClassLabels(3))
+    x = model.draw(400)
+    x = x[model.marginal().log_prob(x).argsort()].detach()  # the first rows are the least probable
+
+    def bound(rows: Tensor, seed: int, most: int | None = None) -> float:
+        found = evaluate(model, rows, likelihood_rows=most, num_samples=1, seed=seed)["log_likelihood"]
+        assert isinstance(found, float)
+        return found
+
+    first, chosen = bound(x[:40], 0), bound(x, 0, 40)
+    assert chosen > first + 2, "the first rows were taken"
+    assert chosen == bound(x, 0, 40)
+    assert chosen != bound(x, 1, 40)
 
 
 def test_reconstruction_error_of_bytes_is_on_the_unit_scale() -> None:
@@ -236,7 +268,7 @@ def test_the_same_call_gives_the_same_numbers_and_leaves_the_model_alone() -> No
         raise RuntimeError
     assert model.training
     assert torch.is_grad_enabled()
-    assert batched(model, lambda part: part[:, 0], x, batch_size=7).equal(x[:, 0])
+    assert batched(model, lambda part: part[:, 0], x, rows=7).equal(x[:, 0])
     assert json.loads(json.dumps(first, allow_nan=False)) == first
 
 
@@ -294,7 +326,7 @@ def test_anomalies_are_told_from_the_rest() -> None:
     model = LinearGaussian(ClassLabels(4))
     x, y = model.draw(200), torch.arange(200) % 4
     x[y == 2] += 3 * torch.randn(6, generator=torch.Generator().manual_seed(2))
-    scores = anomaly_scores(model, x, batch_size=64)
+    scores = anomaly_scores(model, x)
     with torch.no_grad():
         torch.testing.assert_close(scores["negative_elbo"], -model.marginal().log_prob(x), atol=2e-2, rtol=1e-3)
     hidden = y.clone()
@@ -314,13 +346,24 @@ def test_anomalies_are_told_from_the_rest() -> None:
     assert "anomaly" not in evaluate(model, x[y != 2], y[y != 2], left_out=[2])
 
 
+def diverged(x: Tensor, y: Tensor | None = None) -> None:
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Normal(x * torch.nan + z.unsqueeze(-1), 1.0, validate_args=False).to_event(1), obs=x)
+
+
+def standard(x: Tensor) -> None:
+    with pyro.plate("data", len(x)):
+        pyro.sample("z", dist.Normal(0.0, 1.0))
+
+
 def test_a_model_that_diverged_still_gives_json() -> None:
     model = LinearGaussian(ClassLabels(3))
     x = model.draw(30)
     with torch.no_grad():
         model.weight *= 1e30
-    model.elbo = lambda x: torch.full((len(x),), -torch.inf)  # type: ignore[method-assign, assignment]
-    model.log_likelihood = lambda x, num_samples: torch.full((len(x),), torch.nan)  # type: ignore[method-assign]
+    model.model = diverged  # type: ignore[method-assign, assignment]
+    model.guide = lambda x, y=None: standard(x)  # type: ignore[method-assign]
     model.encode = lambda x: torch.distributions.Normal(x * torch.nan, 1.0, validate_args=False)  # type: ignore
     model.reconstruct = lambda x: x * torch.nan  # type: ignore[method-assign]
     result = evaluate(model, x, torch.arange(30) % 3)

@@ -2,31 +2,34 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from data_makers import refused
-from toy_blocks import NAMES, BlockClasses, BlockJudge, BlockModel, ClassJudge, blocks, pictures, world
+from toy_blocks import NAMES, BlockClasses, BlockModel, BlockOracle, ClassOracle, blocks, pictures, world
 
 from pyro_ssvae import AttributeLabels, Classifier, create_model
-from pyro_ssvae.evaluation.interventions import choose_donors, estimates, evaluate_interventions
-from pyro_ssvae.evaluation.oracle import Judge
+from pyro_ssvae.evaluation.bootstrap import estimates, resample
+from pyro_ssvae.evaluation.interventions import evaluate_interventions
+from pyro_ssvae.evaluation.oracle import Oracle
+from pyro_ssvae.evaluation.swap_transfer import choose_donors
 
 X, Y, FACTORS = world()
-OPTIONS = {"draws": 4, "resamples": 200}
+OPTIONS: Any = {"draws": 4, "resamples": 200}
 
 
-def judged(how: str, **options: object) -> dict:
-    return evaluate_interventions(BlockModel(how), BlockJudge(), X, Y, FACTORS, **{**OPTIONS, **options})  # type: ignore[arg-type]
+def evaluated(how: str, **options: object) -> dict:
+    return evaluate_interventions(BlockModel(how), BlockOracle(), X, Y, FACTORS, **{**OPTIONS, **options})
 
 
 def means(result: dict) -> dict[str, float]:
     return {key: value["mean"]["value"] for key, value in result.items() if isinstance(value, dict)}
 
 
-def test_perfect_interventions_succeed_preserve_and_carry_over() -> None:
-    result = judged("perfect")
+def test_perfect_interventions_succeed_preserve_and_transfer() -> None:
+    result = evaluated("perfect")
     found = means(result)
     for key in ("success", "preservation", "preservation_labels", "preservation_kinds"):
         assert found[key] == 1
@@ -38,7 +41,7 @@ def test_perfect_interventions_succeed_preserve_and_carry_over() -> None:
 
 
 def test_interventions_that_do_nothing() -> None:
-    result = judged("nothing")
+    result = evaluated("nothing")
     found = means(result)
     assert found["success"] == found["carry_over"] == found["carry_over_without"] == 0
     assert found["preservation"] == found["preservation_kinds"] == 1
@@ -46,7 +49,7 @@ def test_interventions_that_do_nothing() -> None:
 
 
 def test_interventions_that_destroy_the_others() -> None:
-    result = judged("destroys")
+    result = evaluated("destroys")
     assert means(result)["success"] == 1
     absent = (Y == 0).double().mean(0)
     for i, name in enumerate(NAMES):
@@ -62,14 +65,14 @@ def test_interventions_that_destroy_the_others() -> None:
 
 
 def test_a_share_of_the_draws() -> None:
-    result = judged("half", draws=4)
+    result = evaluated("half", draws=4)
     assert means(result)["success"] == 0.5
     assert result["success"]["per_attribute"]["beard"]["to"] == [0.5, 0.5]
-    assert means(judged("half", draws=3))["success"] == pytest.approx(2 / 3)
+    assert means(evaluated("half", draws=3))["success"] == pytest.approx(2 / 3)
 
 
 def test_a_swap_that_ignores_the_donor_is_at_chance() -> None:
-    result = judged("constant", draws=6)
+    result = evaluated("constant", draws=6)
     for name in NAMES:
         for key in ("carry_over", "carry_over_without"):
             entry = result[key]["per_factor"][f"{name} kind"]
@@ -87,7 +90,7 @@ def test_a_swap_that_ignores_the_donor_is_at_chance() -> None:
 
 
 def test_chance_and_ceiling_where_reconstructions_are_black() -> None:
-    result = judged("blank")
+    result = evaluated("blank")
     q = Y.double().mean(0)
     for i, name in enumerate(NAMES):
         others = [j for j in range(3) if j != i]
@@ -103,14 +106,14 @@ def test_chance_and_ceiling_where_reconstructions_are_black() -> None:
 
 
 def test_chance_of_preservation_is_another_points_picture() -> None:
-    result = judged("perfect")
+    result = evaluated("perfect")
     p = Y.double().mean(0)
     agree = p * p + (1 - p) * (1 - p)
     assert result["preservation"]["per_attribute"]["hat"]["chance"] == pytest.approx(float(agree[1:].mean()))
 
 
 def test_diversity_by_hand() -> None:
-    result = judged("perfect", draws=200)
+    result = evaluated("perfect", draws=200)
     # setting a block to one of three brightnesses: variance 1/16 * 2/3 over a third of the image, where it is set to 1
     share = (Y == 0).double().mean(0)
     for i, name in enumerate(NAMES):
@@ -119,17 +122,17 @@ def test_diversity_by_hand() -> None:
         assert result["diversity_features"]["per_attribute"][name]["value"] == pytest.approx(48 / 3 * value)
     between = X.double().var(0).mean()
     assert result["diversity_pixels"]["mean"]["ceiling"]["real"] == pytest.approx(float(between))
-    assert "diversity_pixels" not in judged("perfect", draws=1)
+    assert "diversity_pixels" not in evaluated("perfect", draws=1)
 
 
-def test_missing_labels_are_read_by_the_judge() -> None:
+def test_missing_labels_are_read_by_the_oracle() -> None:
     y = Y.clone()
     y[::2] = -1
-    result = evaluate_interventions(BlockModel("half"), BlockJudge(), X, y, FACTORS, **OPTIONS)
+    result = evaluate_interventions(BlockModel("half"), BlockOracle(), X, y, FACTORS, **OPTIONS)
     assert result["success"]["mean"]["n"] == len(Y)
     assert result["success"]["mean"]["value"] == 0.5
     assert result["preservation_labels"]["mean"]["n"] == len(Y) // 2
-    unknown = evaluate_interventions(BlockModel(), BlockJudge(), X, torch.full_like(Y, -1), FACTORS, **OPTIONS)
+    unknown = evaluate_interventions(BlockModel(), BlockOracle(), X, torch.full_like(Y, -1), FACTORS, **OPTIONS)
     assert unknown["success"]["mean"]["value"] == 1
     assert unknown["success"]["mean"]["ceiling"]["real"] is None
     assert "preservation_labels" not in unknown
@@ -138,32 +141,32 @@ def test_missing_labels_are_read_by_the_judge() -> None:
 
 
 def test_only_what_can_be_measured() -> None:
-    without = evaluate_interventions(BlockModel(), BlockJudge(), X, Y, **OPTIONS)
+    without = evaluate_interventions(BlockModel(), BlockOracle(), X, Y, **OPTIONS)
     assert not {"carry_over", "carry_over_without", "preservation_kinds"} & without.keys()
     ones = torch.ones(9, 3, dtype=torch.long)
     _, _, factors = world(9)
     values = {name: torch.zeros(9, dtype=torch.long) for name in factors.values}
     factors = type(factors)(factors.names, values, factors.attributes)
-    result = evaluate_interventions(BlockModel(), BlockJudge(), pictures(ones), ones, factors, **OPTIONS)
+    result = evaluate_interventions(BlockModel(), BlockOracle(), pictures(ones), ones, factors, **OPTIONS)
     assert result["success"]["per_attribute"]["hat"]["to"] == [1, None]
     assert "carry_over" not in result  # one kind alone cannot be told from another
 
 
 def test_the_same_seed_gives_the_same_numbers_and_leaves_the_random_state() -> None:
     before = torch.get_rng_state()
-    first = judged("perfect", num_points=60)
+    first = evaluated("perfect", num_points=60)
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(3)
-    assert judged("perfect", num_points=60) == first
+    assert evaluated("perfect", num_points=60) == first
     assert first["points"] == 60
-    assert judged("perfect", num_points=60, seed=1) != first
-    assert means(judged("perfect", batch_size=7))["success"] == 1
+    assert evaluated("perfect", num_points=60, seed=1) != first
+    assert means(evaluated("perfect", batch_size=7))["success"] == 1
 
 
 def test_class_labels_have_success_alone() -> None:
     x = pictures((torch.arange(90) % 3).unsqueeze(1).expand(-1, 3))
     y = torch.arange(90) % 3
-    result = evaluate_interventions(BlockClasses(), ClassJudge(), x, y, **OPTIONS)
+    result = evaluate_interventions(BlockClasses(), ClassOracle(), x, y, **OPTIONS)
     assert [v["value"] for v in result["success"]["per_class"].values()] == [1, 1, 0]
     assert result["success"]["mean"]["value"] == pytest.approx(2 / 3)
     assert result["success"]["mean"]["chance"] == 0
@@ -174,8 +177,7 @@ def test_class_labels_have_success_alone() -> None:
 def test_bootstrap_interval_is_the_binomial_one() -> None:
     hits = (torch.arange(400) % 5 == 0).double().unsqueeze(1).expand(-1, 2).clone()
     hits[200:, 1] = math.nan
-    sampled = np.random.default_rng(0).multinomial(400, np.full(400, 1 / 400), 2000)
-    result = estimates(hits, ["a", "b"], sampled)["per_attribute"]
+    _, result = estimates(hits, ["a", "b"], resample(400, 2000, 0))
     for name, n in (("a", 400), ("b", 200)):
         half = 1.96 * math.sqrt(0.2 * 0.8 / n)
         assert result[name]["value"] == pytest.approx(0.2)
@@ -184,25 +186,25 @@ def test_bootstrap_interval_is_the_binomial_one() -> None:
         assert result[name]["n"] == n
 
 
-def test_donors_are_of_another_kind_and_balanced() -> None:
+def test_donors_are_of_another_value_and_balanced() -> None:
     own = torch.tensor([0] * 30 + [1] * 10 + [2] * 5 + [-1] * 8)
-    donor_kinds = torch.tensor([0] * 50 + [1] * 3 + [2])
-    rows = choose_donors(own, donor_kinds, 3)
+    donor_values = torch.tensor([0] * 50 + [1] * 3 + [2])
+    rows = choose_donors(own, donor_values, 3)
     assert len(rows.unique()) > 20
-    chosen = donor_kinds[rows]
+    chosen = donor_values[rows]
     assert chosen.shape == (53, 3)
     assert not (chosen == own.unsqueeze(1)).any()
-    for kind in (0, 1, 2, -1):
-        counts = chosen[own == kind].flatten().bincount(minlength=3)
-        there = counts[[k for k in range(3) if k != kind]]
+    for value in (0, 1, 2, -1):
+        counts = chosen[own == value].flatten().bincount(minlength=3)
+        there = counts[[k for k in range(3) if k != value]]
         assert int(there.max() - there.min()) <= 1
 
 
-def test_a_revae_and_a_judge_of_the_library() -> None:
+def test_a_revae_and_an_oracle_of_the_library() -> None:
     labels = AttributeLabels(NAMES)
     model = create_model("revae", input_shape=(1, 4, 12), labels=labels, latent_dim=5)
-    judge = Judge((1, 4, 12), labels, FACTORS.names)
-    result = evaluate_interventions(model, judge, X[:20], Y[:20], world(20)[2], draws=2, resamples=20)
+    oracle = Oracle((1, 4, 12), labels, FACTORS.names)
+    result = evaluate_interventions(model, oracle, X[:20], Y[:20], world(20)[2], draws=2, resamples=20)
     assert 0 <= result["success"]["mean"]["value"] <= 1
     assert result["diversity_pixels"]["mean"]["value"] > 0
     json.dumps(result, allow_nan=False)
@@ -210,8 +212,8 @@ def test_a_revae_and_a_judge_of_the_library() -> None:
 
 def test_bad_input() -> None:
     plain = Classifier.default((1, 4, 12), AttributeLabels(NAMES))
-    refused(lambda: evaluate_interventions(plain, BlockJudge(), X, Y), "Classifier", "has none", "revae")
-    refused(lambda: evaluate_interventions(BlockModel(), ClassJudge(), X, Y), "judge", "differ")
-    refused(lambda: judged("perfect", draws=0), "draws", "0")
-    refused(lambda: judged("perfect", num_points=0), "num_points", "0")
-    refused(lambda: evaluate_interventions(BlockModel(), BlockJudge(), X[:0], Y[:0]), "no rows")
+    refused(lambda: evaluate_interventions(plain, BlockOracle(), X, Y), "Classifier", "has no interventions", "revae")
+    refused(lambda: evaluate_interventions(BlockModel(), ClassOracle(), X, Y), "oracle", "differ")
+    refused(lambda: evaluated("perfect", draws=0), "draws", "0")
+    refused(lambda: evaluated("perfect", num_points=0), "num_points", "0")
+    refused(lambda: evaluate_interventions(BlockModel(), BlockOracle(), X[:0], Y[:0]), "no rows")

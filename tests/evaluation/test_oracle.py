@@ -10,11 +10,19 @@ from toy_blocks import BlockFactors
 
 from pyro_ssvae import AttributeLabels, ClassLabels
 from pyro_ssvae.data import Dataset
-from pyro_ssvae.evaluation import oracle as judge
-from pyro_ssvae.evaluation.oracle import Judge, judge_for, load_judge, save_judge, softened, train_judge
+from pyro_ssvae.evaluation import oracle
+from pyro_ssvae.evaluation.oracle import (
+    Oracle,
+    OracleSettings,
+    load_oracle,
+    oracle_for,
+    save_oracle,
+    softened,
+    train_oracle,
+)
 
 LABELS = AttributeLabels(["red", "green"])
-FEW = {"steps": 50, "batch_size": 48}
+FEW = OracleSettings(steps=50, batch_size=48)
 
 
 def squares(n: int, seed: int = 0) -> tuple[Tensor, Tensor, BlockFactors]:
@@ -34,17 +42,17 @@ def squares(n: int, seed: int = 0) -> tuple[Tensor, Tensor, BlockFactors]:
 
 
 @pytest.fixture(scope="module")
-def trained() -> Judge:
+def trained() -> Oracle:
     torch.set_num_threads(1)
-    return train_judge(*squares(300)[:2], LABELS, squares(300)[2], **FEW)
+    return train_oracle(*squares(300)[:2], LABELS, squares(300)[2], settings=FEW)
 
 
-def test_it_reads_attributes_and_kinds(trained: Judge) -> None:
+def test_it_reads_attributes_and_factors(trained: Oracle) -> None:
     x, y, factors = squares(200, seed=1)
     reading = trained.read(x, batch_size=70)
     assert float((reading.labels == y).float().mean()) > 0.97
     there = factors.values["height"] >= 0
-    assert float((reading.kinds["height"] == factors.values["height"])[there].float().mean()) > 0.97
+    assert float((reading.factor_values["height"] == factors.values["height"])[there].float().mean()) > 0.97
     assert reading.probs.shape == y.shape
     assert reading.features.shape == (200, 256)
     assert torch.equal(trained.read(x / 255).labels, reading.labels)  # floats on [0, 1] are the same images
@@ -52,28 +60,28 @@ def test_it_reads_attributes_and_kinds(trained: Judge) -> None:
     assert float((soft.labels == y).float().mean()) > 0.95
 
 
-def test_unknown_labels_do_not_count(trained: Judge) -> None:
+def test_unknown_labels_do_not_count(trained: Oracle) -> None:
     x, y, factors = squares(60)
     y = y.clone()
     y[::2, 1] = -1
     values = {"height": torch.full_like(factors.values["height"], -1)}
     nowhere = BlockFactors(factors.names, values, factors.attributes)
-    a = train_judge(x, y, LABELS, nowhere, steps=3, batch_size=60)
+    a = train_oracle(x, y, LABELS, nowhere, settings=OracleSettings(steps=3, batch_size=60))
     assert all(p.isfinite().all() for p in a.parameters())
     noise = torch.randint(0, 255, x.shape, dtype=torch.uint8)
     logits, _, _ = trained(noise / 255)
-    everything_missing = judge.judge_loss(trained, noise / 255, torch.full_like(y, -1), values)
+    everything_missing = oracle.oracle_loss(trained, noise / 255, torch.full_like(y, -1), values)
     assert logits.isfinite().all()
     assert everything_missing.item() == 0
 
 
-def test_the_same_seed_gives_the_same_judge_and_leaves_the_random_state() -> None:
+def test_the_same_seed_gives_the_same_oracle_and_leaves_the_random_state() -> None:
     x, y, factors = squares(40)
     before = torch.get_rng_state()
-    a, b = (train_judge(x, y, LABELS, factors, steps=3, batch_size=20) for _ in range(2))
+    a, b = (train_oracle(x, y, LABELS, factors, settings=OracleSettings(steps=3, batch_size=20)) for _ in range(2))
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(p, q) for p, q in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
-    other = train_judge(x, y, LABELS, factors, steps=3, batch_size=20, seed=1)
+    other = train_oracle(x, y, LABELS, factors, settings=OracleSettings(steps=3, batch_size=20, seed=1))
     assert not torch.equal(a.label_head.weight, other.label_head.weight)
 
 
@@ -82,60 +90,65 @@ def test_class_labels_and_vectors() -> None:
     y = torch.arange(300) % 3
     x = torch.randn(300, 4, generator=generator) + 4 * torch.nn.functional.one_hot(y, 4)
     y[:30] = -1
-    reading = train_judge(x, y, ClassLabels(3), steps=40, batch_size=64).read(x)
+    reading = train_oracle(x, y, ClassLabels(3), settings=OracleSettings(steps=40, batch_size=64)).read(x)
     assert reading.probs.shape == (300, 3)
     assert float((reading.labels == torch.arange(300) % 3).float().mean()) > 0.9
 
 
-def test_saved_and_loaded_it_reads_the_same(trained: Judge, tmp_path: Path) -> None:
-    save_judge(trained, tmp_path / "judge.safetensors")
-    again = load_judge(tmp_path / "judge.safetensors")
+def test_saved_and_loaded_it_reads_the_same(trained: Oracle, tmp_path: Path) -> None:
+    save_oracle(trained, tmp_path / "oracle.safetensors")
+    again = load_oracle(tmp_path / "oracle.safetensors")
     x = squares(20, seed=2)[0]
     assert torch.equal(again.read(x).probs, trained.read(x).probs)
-    assert again.kind_names == {"height": ["high", "low"]}
-    refused(lambda: load_judge(tmp_path / "other.safetensors"), "other.safetensors", "no such file")
-    (tmp_path / "damaged.safetensors").write_bytes((tmp_path / "judge.safetensors").read_bytes()[:-9])
-    refused(lambda: load_judge(tmp_path / "damaged.safetensors"), "damaged.safetensors")
+    assert again.factor_names == {"height": ["high", "low"]}
+    refused(lambda: load_oracle(tmp_path / "other.safetensors"), "other.safetensors", "no such file")
+    (tmp_path / "damaged.safetensors").write_bytes((tmp_path / "oracle.safetensors").read_bytes()[:-9])
+    refused(lambda: load_oracle(tmp_path / "damaged.safetensors"), "damaged.safetensors")
 
 
-def test_a_data_set_has_one_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_has_one_oracle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     x, y, factors = squares(30)
     whole = Dataset("squares", x, y, x[:5], y[:5], LABELS)
     calls: list[int] = []
 
-    def counted(*args: object, **options: object) -> Judge:
+    def counted(*args: object, **options: object) -> Oracle:
         calls.append(1)
-        return train_judge(*args, **options)  # type: ignore[arg-type]
+        return train_oracle(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(judge, "train_judge", counted)
-    few = {"steps": 2, "batch_size": 10}
-    first = judge_for(whole, factors, folder=tmp_path / "judges", **few)
-    again = judge_for(whole, factors, folder=tmp_path / "judges", **few)
+    monkeypatch.setattr(oracle, "train_oracle", counted)
+    few = OracleSettings(steps=2, batch_size=10)
+    first = oracle_for(whole, factors, folder=tmp_path / "oracles", settings=few)
+    again = oracle_for(whole, factors, folder=tmp_path / "oracles", settings=few)
     assert len(calls) == 1
     assert torch.equal(first.read(x).probs, again.read(x).probs)
-    (kept,) = (tmp_path / "judges").iterdir()
+    (kept,) = (tmp_path / "oracles").iterdir()
     kept.write_bytes(kept.read_bytes()[:100])
-    judge_for(whole, factors, folder=tmp_path / "judges", **few)
+    oracle_for(whole, factors, folder=tmp_path / "oracles", settings=few)
     assert len(calls) == 2  # a damaged one is made again
     values = {"height": 1 - factors.values["height"].clamp_min(0)}
     others = (
-        lambda: judge_for(whole, folder=tmp_path / "judges", **few),
-        lambda: judge_for(whole, BlockFactors(factors.names, values, {}), folder=tmp_path / "judges", **few),
-        lambda: judge_for(whole, factors, folder=tmp_path / "judges", steps=3, batch_size=10),
-        lambda: judge_for(Dataset("s", x, 1 - y, x[:5], y[:5], LABELS), factors, folder=tmp_path / "judges", **few),
+        lambda: oracle_for(whole, folder=tmp_path / "oracles", settings=few),
+        lambda: oracle_for(whole, BlockFactors(factors.names, values, {}), folder=tmp_path / "oracles", settings=few),
+        lambda: oracle_for(
+            whole, factors, folder=tmp_path / "oracles", settings=OracleSettings(steps=3, batch_size=10)
+        ),
+        lambda: oracle_for(
+            Dataset("s", x, 1 - y, x[:5], y[:5], LABELS), factors, folder=tmp_path / "oracles", settings=few
+        ),
     )
     for i, other in enumerate(others, 3):
         other()
         assert len(calls) == i
     (tmp_path / "file").write_text("")
-    judge_for(whole, folder=tmp_path / "file" / "judges", steps=1, batch_size=10)  # kept in the home folder
-    judge_for(whole, folder=tmp_path / "file" / "judges", steps=1, batch_size=10)
+    brief = OracleSettings(steps=1, batch_size=10)
+    oracle_for(whole, folder=tmp_path / "file" / "oracles", settings=brief)  # kept in the home folder
+    oracle_for(whole, folder=tmp_path / "file" / "oracles", settings=brief)
     assert len(calls) == 7
 
 
-def test_bad_input(trained: Judge) -> None:
+def test_bad_input(trained: Oracle) -> None:
     x, y, factors = squares(10)
-    refused(lambda: train_judge(x, torch.full_like(y, -1), LABELS), "judge", "none is known")
-    refused(lambda: train_judge(x[:5], y[:5], LABELS, factors), "height", "10 rows", "5")
-    refused(lambda: trained.read(x[:, :, :10]), "judge", "[3, 10, 20]", "[3, 20, 20]")
+    refused(lambda: train_oracle(x, torch.full_like(y, -1), LABELS), "oracle", "none is known")
+    refused(lambda: train_oracle(x[:5], y[:5], LABELS, factors), "height", "10 rows", "5")
+    refused(lambda: trained.read(x[:, :, :10]), "oracle", "[3, 10, 20]", "[3, 20, 20]")

@@ -10,9 +10,10 @@ import revae_toys
 import torch
 from data_makers import refused
 from pairs import GuidedMixture
-from tiny import ATTRIBUTES, CASES, build, points, some_labels
+from tiny import ATTRIBUTES, CASES, CLASSES, build, make, points, some_labels
 
 import pyro_ssvae as ps
+from pyro_ssvae.labels import Labels
 from pyro_ssvae.plots.posterior import names_of
 
 matplotlib.use("Agg")
@@ -36,55 +37,90 @@ def dims(data: Any) -> dict[str, dict[str, tuple[str, ...]]]:
 
 
 # Latents of a model by their dimensions after the point's; of all others z alone.
-LATENTS = {"revae": ("z_c", "z_s"), "diva": ("z_c", "z_s"), "m1+m2": ("z_1", "z"), "classifier": ()}
+LATENTS = {"revae": ("z_c", "z_s"), "diva": ("z_c", "z_s"), "m1+m2": ("z_1", "z"), "adgm": ("a", "z"), "classifier": ()}
+OBSERVES_LABELS = ("classifier", "mvae")  # y is no latent of these
 
 
 def latents(name: str, attributes: bool) -> dict[str, tuple[str, ...]]:
     """Dimensions of each latent: ``<site>_dim``, and the ReVAE's attributes have a z_c each."""
-    found = {site: ("point", f"{site}_dim") for site in LATENTS.get(name, ("z",))}
-    return {**found, "z_c": ("attribute", "point", "z_c_dim")} if name == "revae" and attributes else found
+    found: dict[str, tuple[str, ...]] = {site: ("point", f"{site}_dim") for site in LATENTS.get(name, ("z",))}
+    if name == "revae" and attributes:
+        found["z_c"] = ("attribute", "point", "z_c_dim")
+    return found
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_groups_and_dimensions(case: str) -> None:
     model, x = build(case), points(4)
-    assert model.labels is not None
-    y = some_labels(model.labels, 4)
-    name, attributes = CASES[case][0], model.labels is ATTRIBUTES
-    generative, handed_over = name != "classifier", name in ("classifier", "augmented", "m2", "m1+m2", "diva")
+    name, labels, _ = CASES[case]
+    y, attributes = some_labels(labels, 4), labels is ATTRIBUTES
     revae = name == "revae" and attributes  # its attributes are a plate, on the left of the points'
     label = (*["attribute"] * revae, "point", *["attribute"] * (attributes and not revae))
-    of_x: dict[str, tuple[str, ...]] = {"x": ("point", "feature")} if generative else {}
-    draws = latents(name, attributes)
-    rows: dict[str, tuple[str, ...]] = {"x": ("point",)} if generative else {}
-    expected: dict[str, Any] = {
-        "posterior": draws, "posterior_predictive": of_x, "log_likelihood": rows, "observed_data": of_x
-    }  # fmt: skip
-    if case != "vae":
-        draws |= {"y_unobserved": label, "y": label}
-    if handed_over:
-        expected["constant_data"] = {"logits": ("point", "attribute" if attributes else "class")}
-    unlabelled = ps.posterior(model, x, num_samples=8)
+    of_x: dict[str, tuple[str, ...]] = {"x": ("point", "feature")} if name != "classifier" else {}
+    draws, rows = latents(name, attributes), dict.fromkeys(of_x, ("point",))
+    if name not in ("vae", *OBSERVES_LABELS):
+        draws["y"] = label
+    expected = {"posterior": draws, "posterior_predictive": of_x, "log_likelihood": rows, "observed_data": of_x}
+    unlabelled, labelled = (ps.posterior(model, x, seen, num_samples=8) for seen in (None, y))
     assert dims(unlabelled) == {group: of for group, of in expected.items() if of}
-    for site in draws.keys() & latents(name, attributes):
+    for site in latents(name, attributes):
         sizes, coords = unlabelled["posterior"][site].sizes, unlabelled["posterior"][site].coords
         assert (sizes["chain"], sizes["draw"], sizes["point"]) == (4, 2, 4)
         assert list(coords[f"{site}_dim"].values) == list(range(sizes[f"{site}_dim"]))
-    if case != "vae":
-        assert list(unlabelled["posterior"].coords["attribute" if attributes else "class"]) == list(model.labels.names)
-    if case != "vae":
-        seen = {"y_observed": label}
-        expected |= {"posterior_predictive": {**of_x, **seen}, "observed_data": {**of_x, **seen}}
-        expected |= {"log_likelihood": {**rows, "y_observed": label if revae else ("point",)}}
-        labelled = ps.posterior(model, x, y, num_samples=8)
-        assert dims(labelled) == expected
-        known = labelled["observed_data"]["y_observed"].values
-        seen_y = y.t() if revae else y
-        np.testing.assert_array_equal(np.where(np.isnan(known), -1, known), seen_y)
-        missing = np.isnan(labelled["log_likelihood"]["y_observed"].values).all((0, 1))
-        np.testing.assert_array_equal(missing, seen_y == -1 if revae else (y.reshape(4, -1) == -1).all(1))
-        values = labelled["posterior"]["y"].values
-        assert (values == seen_y.numpy())[..., seen_y.numpy() >= 0].all()  # a known label is not in doubt
+    if name in OBSERVES_LABELS:
+        seen_y = {"y": label}
+        expected |= {"posterior_predictive": {**of_x, **seen_y}, "observed_data": {**of_x, **seen_y}}
+        expected |= {"log_likelihood": {**rows, "y": ("point",)}}
+    assert dims(labelled) == {group: of for group, of in expected.items() if of}
+    if name != "vae":
+        holder = labelled["observed_data" if name == "classifier" else "posterior"]
+        assert list(holder.coords["attribute" if attributes else "class"]) == list(labels.names)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case][0] in OBSERVES_LABELS])
+def test_a_missing_label_is_not_observed(case: str) -> None:
+    model, y = build(case), some_labels(CASES[case][1], 4)
+    data = ps.posterior(model, points(4), y, num_samples=8)
+    known = data["observed_data"]["y"].values
+    np.testing.assert_array_equal(np.where(np.isnan(known), -1, known), y)
+    missing = np.isnan(data["log_likelihood"]["y"].values).all((0, 1))
+    np.testing.assert_array_equal(missing, (y.reshape(4, -1) == -1).all(1))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case][0] not in ("vae", *OBSERVES_LABELS)])
+def test_known_labels_are_not_in_doubt_and_missing_ones_are_drawn(case: str) -> None:
+    """A draw of a label is a label, in every model and however it is trained."""
+    name, labels, _ = CASES[case]
+    model, y = build(case), some_labels(labels, 4)
+    seen_y = (y.t() if name == "revae" and labels is ATTRIBUTES else y).numpy()
+    for given in (None, y):
+        values = ps.posterior(model, points(4), given, num_samples=40)["posterior"]["y"].values
+        assert values.dtype.kind == "i"
+        assert {0, 1} <= set(np.unique(values)) <= ({0, 1} if labels is ATTRIBUTES else {0, 1, 2})
+    assert (values == seen_y)[..., seen_y >= 0].all()
+
+
+@pytest.mark.parametrize("how", ["enumerate", "sparse", "plug-in", "straight-through", "sample"])
+@pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES], ids=["classes", "attributes"])
+@pytest.mark.parametrize("name", ["augmented", "m2"])
+def test_labels_are_drawn_with_the_probabilities_that_predict_proba_gives(name: str, labels: Labels, how: str) -> None:
+    torch.set_default_dtype(torch.float64)
+    if how == "sparse" and labels is ATTRIBUTES:
+        refused(lambda: make(name, labels, label_inference=how), "'sparse' needs class labels")
+        return
+    model, x, n = make(name, labels, label_inference=how).double(), points(4), 500
+    pi = model.predict_proba(x)
+    data = ps.posterior(model, x.repeat(n, 1), num_samples=4)
+    y = torch.from_numpy(data["posterior"]["y"].values).reshape(4 * n, 4, *labels.event_shape)
+    share = (y.double() if labels is ATTRIBUTES else (y.unsqueeze(-1) == torch.arange(3)).double()).mean(0)
+    assert ((share - pi).abs() <= 4.5 * (pi * (1 - pi) / len(y)).sqrt()).all()
+    if how == "sparse":
+        assert (pi == 0).any(), "the example has full support"
+        assert (share[pi == 0] == 0).all()
+    # x is of the label that was drawn, never of one between labels
+    z, label = (torch.from_numpy(data["posterior"][site].values[0, 0]) for site in ("z", "y"))
+    log_p_x = model.likelihood(model.decoder(z, labels.encode(label).double())).log_prob(x.repeat(n, 1))
+    np.testing.assert_allclose(data["log_likelihood"]["x"].values[0, 0], log_p_x.detach(), rtol=1e-10)
 
 
 def test_dimensions_of_the_revae_and_of_images() -> None:
@@ -95,13 +131,13 @@ def test_dimensions_of_the_revae_and_of_images() -> None:
     assert list(z_c.coords["attribute"].values) == ["hat", "beard"]
     assert list(z_c.coords["point"].values) == [*"abcde"]
     assert z_c.sel(attribute="beard", point="d").shape == (1, 6, 1)
-    assert data["log_likelihood"]["y_observed"].dims == ("chain", "draw", "attribute", "point")
+    assert data["posterior"]["y"].dims == ("chain", "draw", "attribute", "point")
     image = build("vae", (1, 2, 3))
     predictive = ps.posterior(image, points(2, (1, 2, 3)), num_samples=4)["posterior_predictive"]["x"]
     assert predictive.dims == ("chain", "draw", "point", "channel", "row", "column")
     assert predictive.shape == (4, 1, 2, 1, 2, 3)
     classes = ps.posterior(build("enumerate"), points(2), num_samples=4)
-    assert list(classes["constant_data"].coords["class"].values) == ["0", "1", "2"]
+    assert list(classes["posterior"].coords["class"].values) == ["0", "1", "2"]
 
 
 def test_values_are_those_of_the_pair() -> None:
@@ -111,7 +147,7 @@ def test_values_are_those_of_the_pair() -> None:
     data = ps.posterior(model, x, num_samples=600, chains=4)
     z = torch.from_numpy(data["posterior"]["z"].values)
     assert z.shape == (4, 150, 3, 2)
-    q = model.encode(x)  # type: ignore[operator]
+    q = model.encode(x)
     error = (z.mean((0, 1)) - q.mean).abs() / q.stddev
     assert (error < 4.5 / 600**0.5).all()
     torch.testing.assert_close(z.std((0, 1), unbiased=False), q.stddev, rtol=0.13, atol=0)

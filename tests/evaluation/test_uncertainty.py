@@ -8,7 +8,7 @@ import revae_toys
 import torch
 from data_makers import refused
 from pairs import GuidedMixture
-from tiny import ATTRIBUTES, CLASSES, augmented, build, points
+from tiny import ATTRIBUTES, CASES, CLASSES, augmented, build, points
 
 import pyro_ssvae as ps
 from pyro_ssvae.evaluation.uncertainty import entropy
@@ -21,7 +21,7 @@ def grid_log_p(model: ps.AugmentedVAE, x: torch.Tensor, y: torch.Tensor) -> torc
     c = model.labels.encode(y).expand(len(NODES), len(x), -1)
     out = model.decoder(NODES.unsqueeze(1).expand(-1, len(x), -1), c)
     log_p_x = model.likelihood(out).log_prob(x)
-    log_p_y = model.labels.log_probs(model.prior_logits)
+    log_p_y = model.labels.log_probs(model.label_prior.logits)
     prior = log_p_y[y] if y.dim() == 0 else log_p_y.gather(-1, y.unsqueeze(-1)).sum()
     return (log_p_x + WEIGHTS.log().unsqueeze(-1)).logsumexp(0) + prior
 
@@ -35,11 +35,11 @@ def wide(model: ps.AugmentedVAE) -> ps.AugmentedVAE:
     return model.double()
 
 
-@pytest.mark.parametrize("class_input", ["enumerate", "probabilities"])
-def test_class_posterior_against_integration_over_z(class_input: str) -> None:
+@pytest.mark.parametrize("label_inference", ["enumerate", "sparse", "plug-in"])
+def test_class_posterior_against_integration_over_z(label_inference: str) -> None:
     torch.set_default_dtype(torch.float64)
-    model = wide(augmented(CLASSES, class_input=class_input))
-    model.prior_logits.copy_(torch.tensor([0.5, -0.5, 0.0]))
+    model = wide(augmented(CLASSES, label_inference=label_inference))
+    model.label_prior.logits.copy_(torch.tensor([0.5, -0.5, 0.0]))
     x = points(4)
     with torch.no_grad():
         exact = torch.stack([grid_log_p(model, x, torch.tensor(k)) for k in range(3)], -1).softmax(-1)
@@ -51,7 +51,7 @@ def test_class_posterior_against_integration_over_z(class_input: str) -> None:
 
 def test_class_posterior_of_attributes_sums_the_others_out() -> None:
     torch.set_default_dtype(torch.float64)
-    model, x = wide(augmented(ATTRIBUTES, class_input="enumerate")), points(3)
+    model, x = wide(augmented(ATTRIBUTES, label_inference="enumerate")), points(3)
     every = ATTRIBUTES.configurations()
     with torch.no_grad():
         joint = torch.stack([grid_log_p(model, x, y) for y in every], -1).softmax(-1)
@@ -60,9 +60,22 @@ def test_class_posterior_of_attributes_sums_the_others_out() -> None:
 
 
 def test_models_without_a_joint_probability_are_refused() -> None:
-    for case in ("vae", "classifier"):
-        refused(lambda case=case: ps.class_posterior(build(case), points(2)), "class_posterior", "has no p(x, y)")
-    refused(lambda: ps.class_posterior(GuidedMixture(), torch.zeros(2, 2)), "GuidedMixture")
+    lacking = {"vae": "y", "classifier": "x", "classifier-attributes": "x", "m1": "y", "m1-attributes": "y"}
+    for case, site in lacking.items():
+        named = (f"a {type(build(case)).__name__} has no p(x, y)", f"no site '{site}'")
+        refused(lambda case=case: ps.class_posterior(build(case), points(2)), "class_posterior", *named)
+    refused(lambda: ps.class_posterior(GuidedMixture(), torch.zeros(2, 2)), "GuidedMixture", "has no labels")
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case][0] not in ("vae", "classifier", "m1")])
+def test_class_posterior_of_every_other_model(case: str) -> None:
+    """A joint over x and y has a p(y | x), whatever infers missing labels in training."""
+    model, x = build(case), points(3)
+    found = ps.class_posterior(model, x, num_samples=20)
+    assert found.shape == (3, 3)
+    assert ((found >= 0) & (found <= 1)).all()
+    if model.labels is CLASSES:
+        torch.testing.assert_close(found.sum(-1), torch.ones(3, dtype=torch.double))
 
 
 def test_entropy() -> None:
@@ -73,11 +86,12 @@ def test_entropy() -> None:
 
 def test_doubts_are_those_of_the_model() -> None:
     torch.set_default_dtype(torch.float64)
-    model, x = augmented(class_input="enumerate").double(), points(5)
+    model, x = augmented(label_inference="enumerate").double(), points(5)
     found = ps.doubts(model, x, num_samples=100, batch_size=2)
     probs = model.predict_proba(x)
     np.testing.assert_allclose(found["label_entropy"], -(probs * probs.log()).sum(-1))
-    loc, scale, _ = (part.detach() for part in model.posterior(x))
+    q = model.encode(x)
+    loc, scale = q.mean, q.stddev
     kl = 0.5 * (loc.square() + scale.square() - 1).sum(-1) - scale.log().sum(-1)
     # log q - log p at z = m + s e is (z² - e²) / 2 - log s, of variance (s² - 1)² / 2 + (m s)².
     deviation = (((1 - scale.square()).square() / 2 + (loc * scale).square()).sum(-1) / 100).sqrt()
@@ -90,7 +104,7 @@ def test_doubts_are_those_of_the_model() -> None:
 
 
 def test_the_strange_point_is_found_for_the_reason_it_is_strange() -> None:
-    model = augmented(class_input="enumerate")
+    model = augmented(label_inference="enumerate")
     x = 0.1 * torch.randn(40, 5)
     with torch.no_grad():
         for part in (model.loc, model.log_scale):
@@ -106,7 +120,7 @@ def test_the_strange_point_is_found_for_the_reason_it_is_strange() -> None:
 
 
 def test_rank_by_label() -> None:
-    model, x = augmented(class_input="enumerate"), points(30)
+    model, x = augmented(label_inference="enumerate"), points(30)
     found = ps.least_sure(model, x, n=30, by="label")
     probs = model.predict_proba(x)
     order = (-(probs * probs.log()).sum(-1)).argsort(descending=True)

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,8 @@ from PIL import Image
 from toy_blocks import NAMES, world
 
 from pyro_ssvae import create_model, data, fit, load, save
-from pyro_ssvae.cli.intervene import run_data
-from pyro_ssvae.experiment.run import DataSettings, ModelSettings, Train
+from pyro_ssvae.experiment.config import DataConfig, ExperimentConfig, ModelConfig, model_options
+from pyro_ssvae.experiment.data import run_data
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -107,11 +106,12 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]:
         x = (255 * x).byte().numpy()
         npz(Path("blocks.npz"), x=x[:160], y=y[:160].numpy(), x_test=x[160:], y_test=y[160:].numpy(), names=list(NAMES))
         for model, source, out in (("augmented", "digits", "digits"), ("revae", "blocks.npz", "blocks")):
-            whole = data.load(source)
-            vae = create_model(model, input_shape=whole.input_shape, labels=whole.labels, latent_dim=9)
-            fit(vae, whole.x, whole.y, epochs=3, progress=False)
-            command = Train(source=DataSettings(data=source), network=ModelSettings(model=model))
-            save(vae, out, settings={**asdict(command), "out": None, "resume": None}, judged={})
+            dataset = data.load(source)
+            vae = create_model(model, input_shape=dataset.input_shape, labels=dataset.labels, latent_dim=9)
+            fit(vae, dataset.x, dataset.y, epochs=3, progress=False)
+            network = ModelConfig(model, model_options(model))
+            settings = ExperimentConfig(source=DataConfig(data=source), network=network).recorded()
+            save(vae, out, settings=settings, evaluation={})
         yield {"digits": folder / "digits", "blocks": folder / "blocks"}
     finally:
         os.chdir(before)
@@ -140,7 +140,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def served(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
     """Serve a run's page from this process, which may look up no host but this one, and say where."""
-    from pyro_ssvae.explore import page as explore_page
+    from pyro_ssvae.explore.page import make_page
+    from pyro_ssvae.explore.server import listen, make_app
 
     servers, looked_up, look_up = [], set(), socket.getaddrinfo
 
@@ -152,9 +153,9 @@ def served(runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> Iterator[C
 
     def serve(name: str) -> str:
         model = load(runs[name])
-        at = explore_page.listen(None)
-        page = explore_page.make_page(model, run_data(runs[name], model), name)
-        config = uvicorn.Config(explore_page.make_app(page), log_level="critical", timeout_graceful_shutdown=1)
+        at = listen(None)
+        page = make_page(model, run_data(runs[name], model), name)
+        config = uvicorn.Config(make_app(page), log_level="critical", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [at]}, daemon=True)
         thread.start()

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from pyro_ssvae.explore import html as html
-from pyro_ssvae.explore.view import Grid
+from pyro_ssvae.explore.grids import Grid
 
 HOSTILE = "<script>alert('a')</script>\"${1+1}{{x}}"
 
@@ -98,7 +98,7 @@ def test_intervals_are_where_the_posterior_is() -> None:
     assert 'd="M150.0 13.0H390.0"' in piece
     assert 'd="M330.0 31.0H450.0"' in piece
     many = html.intervals([f"z[{j}]" for j in range(30)], [0.0] * 30, [1.0] * 10 + [0.1] * 20)
-    assert "the 16 of 30 dimensions known best" in many
+    assert "the 16 of 30 dimensions that vary least" in many
     assert "z[9]" not in many
 
 

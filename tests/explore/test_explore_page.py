@@ -14,14 +14,15 @@ from data_makers import refused
 from test_intervene_commands import LABELS, a_run
 
 from pyro_ssvae import ClassLabels, load
-from pyro_ssvae.cli.explore import Explore, run_explore
-from pyro_ssvae.cli.intervene import run_data
+from pyro_ssvae.cli.explore import Explore, run
 from pyro_ssvae.cli.main import main
+from pyro_ssvae.experiment.data import run_data
 from pyro_ssvae.labels import Labels
 
 gr = pytest.importorskip("gradio", reason='the page needs gradio: pip install "pyro_ssvae[explore]"')
 from starlette.testclient import TestClient  # noqa: E402
 
+from pyro_ssvae.explore import handlers, server  # noqa: E402
 from pyro_ssvae.explore import page as explore_page  # noqa: E402
 
 CLASSES = ClassLabels(3, ["cat", "dog", "owl"])
@@ -32,10 +33,10 @@ def in_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def a_page(name: str = "revae", labels: Labels = LABELS, shape: tuple[int, ...] = (1, 4, 12), index: int = 0) -> Any:
-    run = a_run(name, labels, shape)
-    model = load(run)
-    return explore_page.Page(model, run_data(run, model), "run", index)
+def a_page(name: str = "revae", labels: Labels = LABELS, shape: tuple[int, ...] = (1, 4, 12)) -> Any:
+    folder = a_run(name, labels, shape)
+    model = load(folder)
+    return handlers.Handlers(model, run_data(folder, model), "run")
 
 
 def image(piece: str) -> str:
@@ -71,7 +72,7 @@ def test_vectors_and_series_are_drawn_as_lines(labels: Labels, shape: tuple[int,
     assert fixed.count("<polyline") == 3  # the point, and its reconstruction on it
     assert edited.count("<polyline") == 2  # on the point too, at one scale
     assert edited.count('stroke="#A0A0A0" stroke-width="2"') == 1
-    assert "no images" in str(page.blocks.get_config_file())
+    assert "no images" in str(explore_page.build(page).get_config_file())
 
 
 def test_a_slider_redraws_and_goes_back() -> None:
@@ -105,7 +106,7 @@ def test_a_value_drawn_stays_when_another_slider_moves() -> None:
 def test_visitors_do_not_disturb_each_other() -> None:
     """All that a visitor changes is in what the handlers return."""
     page = a_page()
-    before = {key: value for key, value in vars(page).items() if key != "blocks"}
+    before = dict(vars(page))
     weights = {name: value.clone() for name, value in page.model.state_dict().items()}
     alone = [page.pick(3, 4), page.pick(5, 4)]
     first, second = (one[0] for one in alone)
@@ -129,14 +130,14 @@ def test_what_is_wrong_is_said_in_words(caplog: pytest.LogCaptureFixture) -> Non
     refused(lambda: page.slide(None, 0, 0, 0), "idle", "load it again")
     refused(lambda: page.take(0, page.pick(0, 1)[0], 99, *page.pick(0, 1)[7:]), "99", "0 to 9")
     with pytest.raises(gr.Error, match="no test point") as caught:
-        explore_page.told(page.pick)(10, 1)
+        handlers.in_words(page.pick)(10, 1)
     assert not caught.value.print_exception
 
     def broken() -> None:
         raise RuntimeError("/a/secret/path")
 
     with pytest.raises(gr.Error, match="RuntimeError") as caught:
-        explore_page.told(broken)()
+        handlers.in_words(broken)()
     assert "secret" not in str(caught.value)
     assert "/a/secret/path" in caplog.text
     skipped = page.pick(None, 1)  # an empty field, while a person types
@@ -144,7 +145,7 @@ def test_what_is_wrong_is_said_in_words(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_points_before_and_after() -> None:
-    page = a_page(index=4)
+    page = a_page()
     assert [page.step(1, 9), page.step(-1, 0), page.step(1, None)] == [0, 9, 0]
     assert {page.step(0, 3) for _ in range(200)} == set(range(10))
 
@@ -152,7 +153,7 @@ def test_points_before_and_after() -> None:
 def test_nothing_but_the_page_is_served(tmp_path: Path) -> None:
     page = a_page()
     (tmp_path / "beside.txt").write_text("secret")
-    with TestClient(explore_page.make_app(page.blocks), base_url="http://127.0.0.1") as client:
+    with TestClient(server.make_app(explore_page.build(page)), base_url="http://127.0.0.1") as client:
         shown = client.get("/")
         assert shown.status_code == 200
         assert "default-src 'self'" in shown.headers["content-security-policy"]
@@ -175,40 +176,41 @@ def test_nothing_but_the_page_is_served(tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_taken_is_refused() -> None:
-    with explore_page.listen(None) as first:
+    with server.listen(None) as first:
         host, port = first.getsockname()
         assert host == "127.0.0.1"
-        refused(lambda: explore_page.listen(port), f"--port {port}", "cannot be listened on", "another port")
-        with explore_page.listen(None) as second:
+        refused(lambda: server.listen(port), f"--port {port}", "cannot be listened on", "another port")
+        with server.listen(None) as second:
             assert second.getsockname()[1] > port
 
 
 def test_wrong_words_are_refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    run = a_run()
-    refused(lambda: run_explore(Explore(run, index=10)), "--index: 10", "0 to 9")
-    refused(lambda: run_explore(Explore(run, index=-1)), "--index: -1", "0 to 9")
-    refused(lambda: run_explore(Explore(run, port=0)), "--port: 0", "1 to 65535")
-    refused(lambda: run_explore(Explore(run, port=65536)), "--port: 65536")
+    folder = a_run()
+    refused(lambda: run(Explore(folder, index=10)), "--index: 10", "0 to 9")
+    refused(lambda: run(Explore(folder, index=-1)), "--index: -1", "0 to 9")
+    refused(lambda: run(Explore(folder, port=0)), "--port: 0", "1 to 65535")
+    refused(lambda: run(Explore(folder, port=65536)), "--port: 65536")
     assert main(["explore", "none"]) == 2
     assert capsys.readouterr().err == (
         "pyro-ssvae: none/config.json: no such file; the folder of a saved model or a run is needed\n"
     )
     monkeypatch.setitem(sys.modules, "gradio", None)
-    monkeypatch.delitem(sys.modules, "pyro_ssvae.explore.page")
-    monkeypatch.delattr("pyro_ssvae.explore.page")
-    assert main(["explore", str(run)]) == 2
+    for name in ("offline", "page", "server", "handlers"):
+        monkeypatch.delitem(sys.modules, f"pyro_ssvae.explore.{name}")
+        monkeypatch.delattr(f"pyro_ssvae.explore.{name}")
+    assert main(["explore", str(folder)]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert 'pip install "pyro_ssvae[explore]"' in said
 
 
 def test_the_command_serves_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    run, served = a_run(), []
+    folder, served = a_run(), []
 
     def note(page: Any, at: socket.socket, *, browser: bool) -> None:
         served.append((page.title, at.getsockname()[0], browser))
         at.close()
 
     monkeypatch.setattr(explore_page, "serve", note)
-    assert main(["explore", str(run), "--no-browser", "--index", "3"]) == 0
+    assert main(["explore", str(folder), "--no-browser", "--index", "3"]) == 0
     assert served == [("run", "127.0.0.1", False)]

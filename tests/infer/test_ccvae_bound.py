@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from formulas import same_gradients
+from pair_suite import Values
 from revae_toys import (
     CLASSES,
     MIXED,
@@ -34,8 +38,9 @@ from revae_toys import (
 from tiny import gradients
 from torch import Tensor
 
-from pyro_ssvae import AttributeLabels, ClassLabels, ReVAE, create_model
-from pyro_ssvae.infer.ccvae_bound import ReVAEBound
+from pyro_ssvae import ReVAE, create_model
+from pyro_ssvae.infer.ccvae_bound import CCVAEBound
+from pyro_ssvae.labels import Labels
 
 CLASS_ROWS = torch.tensor([-1, 0, 2, 1, -1])
 PARTLY = torch.tensor([[-1, -1, -1], [1, -1, -1], [-1, 0, 1], [0, 1, 1], [1, 1, -1]])
@@ -48,15 +53,15 @@ def with_classes(**options: Any) -> ReVAE:
 
 def exact(model: ReVAE, x: Tensor, y: Tensor) -> Tensor:
     """The expectation of the model's own estimator over z, the nodes of a grid being its draws: ``[R]``."""
-    nodes, weights = grid(model.latent_dim)
+    nodes, weights = grid(model.config.latent_dim)
     x, y, eps = spread(nodes, x, y)
     return mean_over(rows_at(model, x, y, eps), weights)
 
 
-def same(found: dict[str, Tensor], expected: dict[str, Tensor], **tolerance: float) -> None:
-    assert found.keys() == expected.keys()
-    for name, g in expected.items():
-        torch.testing.assert_close(found[name], g, msg=lambda m, name=name: f"{name}: {m}", **tolerance)
+def q_z_c(model: ReVAE, loc: Tensor, scale: Tensor) -> Any:
+    """q(z_c | x) of means and scales ``[B, D]``, as the site has it."""
+    n = model.z_c_dim
+    return dist.Normal(model.split(loc[:, :n]), model.split(scale[:, :n])).to_event(1)
 
 
 # --- the formula, at given z
@@ -68,15 +73,15 @@ def same(found: dict[str, Tensor], expected: dict[str, Tensor], **tolerance: flo
 def test_every_draw_is_the_formula_summed_over_all_values_of_y(detach: Any, alpha: float, label_dim: int) -> None:
     """Partly labelled rows and all; 2^3 values by brute force; value and gradient, with w detached as documented."""
     model = toy(THREE, 3 * label_dim + 2, label_dim=label_dim, detach=detach, alpha=alpha)
-    x, y, eps = points(5), PARTLY, torch.randn(5, model.latent_dim, dtype=torch.float64)
+    x, y, eps = points(5), PARTLY, torch.randn(5, model.config.latent_dim, dtype=torch.float64)
     loc, scale = encoded(model, x)
-    q_c = [model.split(v[:, : model.characteristic_dim]) for v in (loc, scale)]
-    log_q_x = model.log_q_known(y.t(), *q_c, q_c[0])
+    q_c = q_z_c(model, loc, scale)
+    log_q_x = model.log_q_known(y.t(), q_c, q_c.mean)
     expected = by_hand(model, x, y, loc + scale * eps, log_q_x, detach=detach, alpha=alpha)
     found = rows_at(model, x, y, eps)
     torch.testing.assert_close(found, expected)
     weights = torch.linspace(0.5, 2, 5, dtype=torch.float64)
-    same(gradients(found @ weights, model), gradients(expected @ weights, model))
+    same_gradients(gradients(found @ weights, model), gradients(expected @ weights, model))
 
 
 @EVERY_DETACH
@@ -93,16 +98,16 @@ def test_every_draw_with_classes_is_the_formula(detach: Any, y: Tensor | None, m
     log_q = torch.stack([log_q_known(model, z_c, labels) for z_c in (z[:, :2], *others)])
     expected = by_hand(model, x, labels, z, log_q.logsumexp(0) - math.log(101), detach=detach, alpha=3.0)
     with monkeypatch.context() as m:
-        m.setattr(torch, "randn", lambda *shape, **options: more)
+        m.setattr(torch.distributions.Normal, "rsample", lambda q, shape: q.loc + q.scale * more)
         found = rows_at(model, x, y, eps)
     torch.testing.assert_close(found, expected)
     weights = torch.linspace(0.5, 2, 5, dtype=torch.float64)
-    same(gradients(found @ weights, model), gradients(expected @ weights, model))
+    same_gradients(gradients(found @ weights, model), gradients(expected @ weights, model))
 
 
 @pytest.mark.parametrize("integral", ["quadrature", "samples"])
 @pytest.mark.parametrize("labels", [THREE, CLASSES], ids=["attributes", "classes"])
-def test_no_labels_are_all_missing(labels: AttributeLabels | ClassLabels, integral: Any) -> None:
+def test_no_labels_are_all_missing(labels: Labels, integral: Any) -> None:
     model = toy(labels, 4, integral=integral)
     x, eps = points(3), torch.randn(3, 4, dtype=torch.float64)
     missing = torch.full((3, *labels.event_shape), -1)
@@ -116,15 +121,15 @@ def test_a_mixed_batch_is_its_parts_in_any_order(detach: Any) -> None:
     whole = rows_at(model, x, y, eps)
     parts = torch.cat([rows_at(model, x[i : i + 1], y[i : i + 1], eps[i : i + 1]) for i in range(5)])
     torch.testing.assert_close(whole, parts)
-    same(gradients(whole.sum(), model), gradients(parts.sum(), model))
+    same_gradients(gradients(whole.sum(), model), gradients(parts.sum(), model))
     order = torch.tensor([3, 0, 4, 1, 2])
     torch.testing.assert_close(rows_at(model, x[order], y[order], eps[order]), whole[order])
 
 
-@pytest.mark.parametrize("missing", ["enumerate", "sample"])
+@pytest.mark.parametrize("how", ["enumerate", "sample"])
 @pytest.mark.parametrize("labels", [THREE, CLASSES], ids=["attributes", "classes"])
-def test_one_encode_and_one_decode_a_point(labels: AttributeLabels | ClassLabels, missing: Any) -> None:
-    model = toy(labels, 4, missing=missing)
+def test_one_encode_and_one_decode_a_point(labels: Labels, how: Any) -> None:
+    model = toy(labels, 4, label_inference=how)
     counts = {"encoder": 0, "decoder": 0}
 
     def count(name: str) -> Any:
@@ -139,7 +144,7 @@ def test_one_encode_and_one_decode_a_point(labels: AttributeLabels | ClassLabels
 
 
 @pytest.mark.parametrize("labels", [THREE, CLASSES], ids=["attributes", "classes"])
-def test_loss_is_minus_the_sum_of_rows_and_pyro_does_not_warn(labels: AttributeLabels | ClassLabels) -> None:
+def test_loss_is_minus_the_sum_of_rows_and_pyro_does_not_warn(labels: Labels) -> None:
     model = toy(labels, 4)
     x, y = points(5), PARTLY if labels is THREE else CLASS_ROWS
     objective = model.objective()
@@ -152,6 +157,99 @@ def test_loss_is_minus_the_sum_of_rows_and_pyro_does_not_warn(labels: AttributeL
     for value in (*found[:3], -found[3].sum()):
         torch.testing.assert_close(value, found[0])
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in model.parameters())
+
+
+# --- an edited model
+
+
+class FurtherLatent(ReVAE):
+    """A latent w beside z, in model and guide, each row its own."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        out = super().model(x, y)
+        with pyro.plate("further", len(x)):
+            pyro.sample("w", dist.Normal(x.new_zeros(()), 2.0))
+        return out
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        super().guide(x, y)
+        with pyro.plate("further", len(x)):
+            pyro.sample("w", dist.Normal(x[:, 0], 0.5))
+
+
+class FurtherObservation(ReVAE):
+    """A fourth number, the first one doubled, observed under a Laplace distribution about the sum of the others."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        out = super().model(x, y)
+        with pyro.plate("further", len(x)):
+            pyro.sample("w", dist.Laplace(x[:, 1:].sum(1), 0.7), obs=2 * x[:, 0])
+        return out
+
+
+class HeavyTails(ReVAE):
+    """p(z_s) is Student's t."""
+
+    def p_z_s(self, x: Tensor) -> dist.TorchDistribution:
+        return dist.StudentT(4.0, x.new_full((self.config.latent_dim - self.z_c_dim,), 0.5), 1.5).to_event(1)
+
+
+@EVERY_DETACH
+@pytest.mark.parametrize("kind", [FurtherLatent, FurtherObservation, HeavyTails])
+@pytest.mark.parametrize("labels", [THREE, CLASSES], ids=["attributes", "classes"])
+def test_the_bound_follows_an_edited_model(
+    labels: Labels, kind: type[ReVAE], detach: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the edit adds to log p - log q is weighed by w(z), as the rest; value and gradient."""
+    model = toy(labels, 5, label_dim=1, detach=detach, alpha=3.0)
+    model.__class__ = kind
+    y = PARTLY if labels is THREE else CLASS_ROWS
+    x, eps, w = points(5), torch.randn(5, 5, dtype=torch.float64), torch.randn(5, dtype=torch.float64)
+    more = torch.randn(100, 5, 1, dtype=torch.float64)
+    loc, scale = encoded(model, x)
+    z = loc + scale * eps
+    further = {
+        FurtherLatent: dist.Normal(0.0 * w, 2.0).log_prob(w) - dist.Normal(x[:, 0], 0.5).log_prob(w),
+        FurtherObservation: dist.Laplace(x[:, 1:].sum(1), 0.7).log_prob(2 * x[:, 0]),
+        HeavyTails: model.p_z_s(x).log_prob(z[:, model.z_c_dim :])
+        - dist.Normal(0.0 * z, 1.0).log_prob(z)[:, model.z_c_dim :].sum(1),
+    }[kind]
+    if labels is THREE:
+        q_c = q_z_c(model, loc, scale)
+        log_q_x = model.log_q_known(y.t(), q_c, q_c.mean)
+    else:
+        others = loc[:, :1] + scale[:, :1] * more
+        log_q = torch.stack([log_q_known(model, z_c, y) for z_c in (z[:, :1], *others)])
+        log_q_x = log_q.logsumexp(0) - math.log(101)
+        monkeypatch.setattr(torch.distributions.Normal, "rsample", lambda q, shape: q.loc + q.scale * more)
+    expected = by_hand(model, x, y, z, log_q_x, detach=detach, alpha=3.0, further=further)
+    assert further.abs().min() > 1e-2
+    with Values(w=w) if kind is FurtherLatent else nullcontext():
+        found = rows_at(model, x, y, eps)
+    torch.testing.assert_close(found, expected)
+    weights = torch.linspace(0.5, 2, 5, dtype=torch.float64)
+    same_gradients(gradients(found @ weights, model), gradients(expected @ weights, model))
+
+
+def test_verbs_of_an_edited_model_follow_it() -> None:
+    """``elbo`` is the bound at α = 1; ``generate`` and ``log_likelihood`` are of the heavy tails."""
+    model, plain, x = toy(TWO, 4), toy(TWO, 4), points(5)
+    model.__class__ = HeavyTails
+    n = 3000
+    found = [m.elbo(x.repeat(n, 1), MIXED.repeat(n, 1)).reshape(n, 5) for m in (model, plain)]
+    loc, scale = encoded(model, x)
+    eps = torch.randn(n, 5, 2, dtype=torch.float64)
+    z_s = (loc[:, 2:] + scale[:, 2:] * eps).detach()
+    gap = (model.p_z_s(x).log_prob(z_s) - plain.p_z_s(x).log_prob(z_s)).detach()  # w has mean 1 and is of z_c alone
+    error = (found[0].var(0) / n + found[1].var(0) / n + gap.var(0) / n).sqrt()
+    assert ((found[0].mean(0) - found[1].mean(0) - gap.mean(0)).abs() < 4.5 * error).all()
+    seen: list[Tensor] = []
+    model.decoder.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    model.generate(20_000)
+    z_s = seen[-1][:, 2:]
+    assert ((z_s.mean(0) - 0.5).abs() < 4.5 * 1.5 * 2**0.5 / 20_000**0.5).all()
+    quartile = (z_s - 0.5).abs().median()  # of a t of four degrees of freedom: .741
+    assert float(quartile) == pytest.approx(1.5 * 0.741, abs=0.03)
 
 
 # --- the expectation over z
@@ -184,7 +282,7 @@ def test_the_bound_is_tight_where_the_posterior_is_right() -> None:
     with torch.no_grad():
         model.decoder.decoder[0].weight.zero_()
         model.head_weight.zero_()
-        model.head_bias.copy_(model.prior_logits)
+        model.head_bias.copy_(model.label_prior.logits)
         model.prior_loc.zero_()
         one = math.log(math.expm1(1.0))
         model.prior_raw_scale.fill_(one)
@@ -204,15 +302,15 @@ def test_the_weight_has_mean_one(integral: Any) -> None:
         loc, scale = encoded(model, x)
         if integral == "quadrature":
             z_c = model.split((loc + scale * eps)[:, :2])
-            log_q_x = model.log_q_known(y.t(), model.split(loc[:, :2]), model.split(scale[:, :2]), z_c)
+            log_q_x = model.log_q_known(y.t(), q_z_c(model, loc, scale), z_c)
             w = (model.log_q_known_given_z(y.t(), z_c) - log_q_x).exp()
             torch.testing.assert_close(mean_over(w, weights), torch.ones(5, dtype=w.dtype), rtol=0, atol=1e-5)
             assert (mean_over((w - 1).square(), weights)[1:] > 0.005).all(), "the toy is too tame"
         else:
             pick = torch.arange(5).repeat_interleave(4000) * len(nodes)
-            q_c = [model.split(v[pick, :2]) for v in (loc, scale)]
-            z_c = q_c[0] + q_c[1] * torch.randn_like(q_c[0])
-            log_q_x = model.log_q_known(y[pick].t(), *q_c, z_c)
+            q_c = q_z_c(model, loc[pick], scale[pick])
+            z_c = q_c.sample()
+            log_q_x = model.log_q_known(y[pick].t(), q_c, z_c)
             w = (model.log_q_known_given_z(y[pick].t(), z_c) - log_q_x).exp().reshape(5, -1)
             error = (w.std(1) / w.shape[1] ** 0.5).clamp_min(1e-12)
             assert ((w.mean(1) - 1).abs() < 4.5 * error).all()
@@ -225,10 +323,10 @@ def test_labels_estimated_by_samples_keep_the_weight_bounded() -> None:
             model.head_weight.mul_(40)
         y = y.expand(3000, *y.shape[1:])
         loc, scale = encoded(model, points(3000))
-        q_c = [model.split(v[:, :2]) for v in (loc, scale)]
-        z_c = q_c[0] + q_c[1] * torch.randn_like(q_c[0])
+        q_c = q_z_c(model, loc, scale)
+        z_c = q_c.sample()
         labels = y.t() if y.dim() == 2 else y
-        w = (model.log_q_known_given_z(labels, z_c) - model.log_q_known(labels, *q_c, z_c)).exp()
+        w = (model.log_q_known_given_z(labels, z_c) - model.log_q_known(labels, q_c, z_c)).exp()
         assert w.max() <= 101 + 1e-6
         assert w.max() > 20, "the toy does not come near"
 
@@ -259,7 +357,7 @@ def test_gradients_are_unbiased_with_nothing_detached() -> None:
     for row in range(5):
         x_row, y_row = x[row : row + 1], MIXED[row : row + 1]
         found = gradients(exact(model, x_row, y_row).sum(), model)
-        same(found, gradients(grid_bound(model, x_row, y_row).sum(), model), rtol=1e-5, atol=2e-5)
+        same_gradients(found, gradients(grid_bound(model, x_row, y_row).sum(), model), rtol=1e-5, atol=2e-5)
 
 
 def test_the_mean_of_many_single_draw_gradients_is_the_bound_s() -> None:
@@ -287,7 +385,7 @@ def test_detached_weights_leave_out_what_they_say(detach: Any) -> None:
     """Expected gradients by a formula worked out by hand, differentiated at fixed weights on the grid."""
     model, x, y = toy(detach=detach), points(2), MIXED[[1, 3]]
     found = gradients(exact(model, x, y).sum(), model)
-    same(found, gradients(grid_bound(model, x, y, detach=detach).sum(), model), rtol=1e-5, atol=5e-5)
+    same_gradients(found, gradients(grid_bound(model, x, y, detach=detach).sum(), model), rtol=1e-5, atol=5e-5)
     true = gradients(grid_bound(model, x, y).sum(), model)
     for name in ("prior_loc", "prior_raw_scale", "decoder.decoder.0.weight"):  # w does not depend on them
         torch.testing.assert_close(found[name], true[name], rtol=1e-5, atol=5e-5)
@@ -297,7 +395,7 @@ def test_detached_weights_leave_out_what_they_say(detach: Any) -> None:
     assert head_is_exact == (detach == "numerator")
 
 
-@pytest.mark.parametrize("alpha", [1.0, 5.0])
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 5.0])
 def test_a_weight_detached_whole_leaves_classification_to_alpha(alpha: float) -> None:
     """On fully labelled rows ``E[-w ∇log q(y|z)]`` and ``∇log q(y|x)`` cancel, so that with w detached whole the
     expected gradient of the head is ``(α - 1) ∇log q(y|x)``: at α = 1 nothing."""
@@ -315,7 +413,7 @@ def test_a_weight_detached_whole_leaves_classification_to_alpha(alpha: float) ->
 def test_sampled_labels_have_the_same_expectation_and_gradient(case: str, detach: Any) -> None:
     """Averaged over every y_U with its probability, at given z."""
     build, y = (toy, MIXED) if case == "attributes" else (with_classes, torch.full((5,), -1))
-    summed, sampled = build(detach=detach), build(detach=detach, missing="sample")
+    summed, sampled = build(detach=detach), build(detach=detach, label_inference="sample")
     x, eps = points(5), torch.randn(5, 3, dtype=torch.float64)
     loc, scale = encoded(sampled, x)
     z = (loc + scale * eps).detach()
@@ -326,14 +424,14 @@ def test_sampled_labels_have_the_same_expectation_and_gradient(case: str, detach
         total = total + share * rows_at(sampled, x, y, eps, value.t())
     expected = rows_at(summed, x, y, eps)
     torch.testing.assert_close(total, expected)
-    same(gradients(total.sum(), sampled), gradients(expected.sum(), summed))
+    same_gradients(gradients(total.sum(), sampled), gradients(expected.sum(), summed))
 
 
 def test_summing_missing_labels_is_less_noisy_than_drawing_them() -> None:
     """A large reconstruction term, as of images, multiplies the score function's noise; the sum does not feel it."""
     spreads = {}
-    for missing in ("enumerate", "sample"):
-        model = toy(TWO, missing=missing)
+    for how in ("enumerate", "sample"):
+        model = toy(TWO, label_inference=how)
         with torch.no_grad():  # log p(x|z) about -1000: as of a small image
             model.likelihood.raw_scale.fill_(-4.0)
         x = points(1).repeat(8, 1)
@@ -342,12 +440,12 @@ def test_summing_missing_labels_is_less_noisy_than_drawing_them() -> None:
         for _ in range(100):
             loss = model.objective().differentiable_loss(model.model, model.guide, x)
             draws.append(gradients(loss, model)["head_weight"])
-        spreads[missing] = torch.stack(draws).var(0).sum()
+        spreads[how] = torch.stack(draws).var(0).sum()
     assert spreads["sample"] > 1000 * spreads["enumerate"], spreads
 
 
 @pytest.mark.parametrize("labels", [TWO, CLASSES], ids=["attributes", "classes"])
-def test_gradients_stay_finite_where_the_head_is_certain_and_wrong(labels: AttributeLabels | ClassLabels) -> None:
+def test_gradients_stay_finite_where_the_head_is_certain_and_wrong(labels: Labels) -> None:
     """float32, a head that saturates: known and missing labels."""
     for factor in (1e2, 1e4):
         model = toy(labels, 4).float()
@@ -361,14 +459,14 @@ def test_gradients_stay_finite_where_the_head_is_certain_and_wrong(labels: Attri
 
 
 @pytest.mark.parametrize("labels", [TWO, CLASSES], ids=["attributes", "classes"])
-def test_the_pixels_gradient_reaches_z_c_by_its_share(labels: AttributeLabels | ClassLabels) -> None:
+def test_the_pixels_gradient_reaches_z_c_by_its_share(labels: Labels) -> None:
     """The same bound; all that changes with the share is the gradient of log p(x | z) in z_c's encoder, linearly."""
     x, y = points(5), MIXED if labels is TWO else CLASS_ROWS
     eps = torch.randn(5, 5, dtype=torch.float64)
     values, found = {}, {}
     for share, progress in ((0.0, 1.0), (0.3, 1.0), (1.0, 1.0), (0.6, 0.1 + 0.3 / 2), (1.0, 0.0)):
         model = toy(labels, 5, z_c_gradient=share)
-        model.anneal(progress)
+        model.set_progress(progress)
         pyro.set_rng_seed(0)  # classes: the draws of log q(y | x)
         rows = rows_at(model, x, y, eps)
         values[share, progress], found[share, progress] = rows.detach(), gradients(rows.sum(), model)
@@ -379,7 +477,7 @@ def test_the_pixels_gradient_reaches_z_c_by_its_share(labels: AttributeLabels | 
         torch.testing.assert_close(some[name], none[name] + 0.3 * (whole[name] - none[name]))
         torch.testing.assert_close(growing[name], some[name])
         assert torch.equal(start[name], whole[name])  # the bound's own does not grow
-    n = model.characteristic_dim
+    n = model.z_c_dim
     moved = (whole["q_z.weight"] - none["q_z.weight"]).reshape(2, 5, -1).abs().sum((0, 2)) > 1e-6
     assert moved[:n].all()
     assert not moved[n:].any()
@@ -396,27 +494,27 @@ def test_by_default_the_whole_gradient_of_the_pixels_reaches_attributes_and_thre
 
 def test_options_of_the_model_reach_its_objective() -> None:
     objective = toy(detach="numerator", alpha=3.0).objective()
-    assert isinstance(objective, ReVAEBound)
+    assert isinstance(objective, CCVAEBound)
     assert (objective.detach, objective.alpha) == ("numerator", 3.0)
 
 
 @pytest.mark.parametrize("labels", [TWO, CLASSES], ids=["attributes", "classes"])
-def test_the_prior_on_missing_labels_counts_in_training_alone(labels: AttributeLabels | ClassLabels) -> None:
+def test_the_prior_on_missing_labels_counts_in_training_alone(labels: Labels) -> None:
     """``w_H H(π) + w_m Σ π log(m / p)`` of what a person would see as probabilities, beside the bound."""
     x, y = points(5), MIXED if labels is TWO else CLASS_ROWS
     shares = torch.tensor([[0.8, 0.2], [0.3, 0.7]] if labels is TWO else [0.2, 0.3, 0.5], dtype=torch.float64)
     losses: dict[tuple[float, bool], Tensor] = {}
     for weight in (0.0, 1.0):
         for training in (False, True):
-            vae = toy(labels, 5, entropy_weight=3 * weight, balance_weight=5 * weight).train(training)
-            vae.mean_probs.copy_(shares)
-            vae.anneal(0.25)  # half of the entropy
+            vae = toy(labels, 5, entropy_weight=3 * weight, alignment_weight=5 * weight).train(training)
+            vae.head_terms.mean_probs.copy_(shares)
+            vae.set_progress(0.25)  # half of the entropy
             torch.manual_seed(0)
             losses[weight, training] = vae.objective().differentiable_loss(vae.model, vae.guide, x, y)
     assert losses[0.0, False] == losses[1.0, False] == losses[0.0, True]
-    pi, p = vae.predict_proba(x), vae.labels.probs(vae.prior_logits)
+    pi, p = vae.predict_proba(x), vae.labels.probs(vae.label_prior.logits)
     if labels is TWO:
         pi, p = torch.stack([1 - pi, pi], -1), torch.stack([1 - p, p], -1)
-    terms = (pi * (-0.5 * 3 * pi.log() + 5 * (vae.mean_probs / p).log())).sum(-1)
+    terms = (pi * (-0.5 * 3 * pi.log() + 5 * (vae.head_terms.mean_probs / p).log())).sum(-1)
     torch.testing.assert_close(losses[1.0, True] - losses[0.0, True], terms[y == -1].sum())
-    assert (vae.mean_probs - shares).abs().max() > 1e-3  # moved towards this batch's
+    assert (vae.head_terms.mean_probs - shares).abs().max() > 1e-3  # moved towards this batch's

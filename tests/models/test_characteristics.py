@@ -45,7 +45,7 @@ def changed(model: ReVAE, before: Tensor, after: Tensor) -> list[str]:
     """Names of the characteristics that differ; z_s under its own name. Unchanged ones are so to the last bit."""
     at = {name: place(model, name) for name in model.labels.names}
     names = [name for name in at if not torch.equal(before[:, at[name]], after[:, at[name]])]
-    s = slice(model.characteristic_dim, None)
+    s = slice(model.z_c_dim, None)
     return names + (["z_s"] if not torch.equal(before[:, s], after[:, s]) else [])
 
 
@@ -64,7 +64,7 @@ def test_place_is_where_the_attribute_lies(model: ReVAE) -> None:
 
 def test_place_agrees_with_the_head_and_the_prior(model: ReVAE) -> None:
     """Moving the part of z that `place` names moves that attribute's logit and density, no other's."""
-    z = torch.randn(1, model.characteristic_dim, dtype=torch.float64)
+    z = torch.randn(1, model.z_c_dim, dtype=torch.float64)
     for i, name in enumerate(THREE.names):
         moved = z.clone()
         moved[:, model.place(name)] += 1
@@ -168,7 +168,7 @@ def test_one_donor_serves_all(model: ReVAE, decoded: list[Tensor]) -> None:
 
 def test_swaps_that_cannot_be_are_refused(model: ReVAE) -> None:
     x = points(4)
-    refused(lambda: model.swap(x, points(3), "hat"), "[4, 3]", "[3, 3]")
+    refused(lambda: model.swap(x, points(3), "hat"), "4 points", "3 donors")
     refused(lambda: model.swap(x, torch.zeros(4, 2), "hat"), "[4, 2]")
     refused(lambda: model.swap(x, x, "hats"), "hats", "'hat'")
     refused(lambda: model.swap(x, x), "class", "hat, beard, scarf")

@@ -8,28 +8,33 @@ from typing import Any
 import pytest
 import torch
 from data_makers import refused
-from test_augmented import assert_bounds, choices, grid, normal, prior_on_pi
-from test_m2 import WEIGHTS, assert_same, known_term, uneven
-from tiny import ATTRIBUTES, CLASSES, WIDTH, loss_at, points, randomize, some_labels, tiny_decoder, tiny_encoder
+from formulas import (
+    WEIGHTS,
+    assert_bounds,
+    assert_same,
+    choices,
+    example,
+    grid,
+    head_terms,
+    log_p_x,
+    normal,
+    standard_error,
+    uneven,
+)
+from tiny import ATTRIBUTES, CLASSES, WIDTH, loss_at, make, points, tiny_decoder, tiny_encoder
 from torch import Tensor
-from torch.nn import functional as F
 
 from pyro_ssvae import DIVA, AttributeLabels
+from pyro_ssvae.infer.bounds import reconstruction
+from pyro_ssvae.labels import Labels
 
 both = pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES], ids=["classes", "attributes"])
 
 
-def diva(labels: Any = CLASSES, shape: tuple[int, ...] = (5,), dim: int = 3, **options: Any) -> DIVA:
-    options = {"label_dim": dim - 1, **options}
-    model = DIVA(tiny_encoder(shape), tiny_decoder(shape, dim, 0), labels, latent_dim=dim, **options)
-    randomize(model).double().eval()
+def diva(labels: Labels = CLASSES, shape: tuple[int, ...] = (5,), dim: int = 3, **options: Any) -> DIVA:
+    model: DIVA = make("diva", labels, shape, **{"latent_dim": dim, "label_dim": dim - 1, **options}).double().eval()
     uneven(model)
     return model
-
-
-def log_p_x(model: DIVA, row: Tensor, z: Tensor) -> Tensor:
-    out = model.decoder(z.reshape(-1, z.shape[-1]), None).reshape(*z.shape[:-1], *row.shape)
-    return normal(row, out, F.softplus(model.likelihood.raw_scale).expand_as(out))
 
 
 def prior(model: DIVA, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,26 +42,31 @@ def prior(model: DIVA, c: Tensor) -> tuple[Tensor, Tensor]:
     return p.weight @ c + p.bias, (s.weight @ c + s.bias).exp()
 
 
-@both
-def test_objective_and_gradient_are_the_sum_over_labels(labels: Any) -> None:
-    model = diva(labels, **WEIGHTS)
-    x, y, eps = points(12).double(), some_labels(labels, 12), torch.randn(12, WIDTH, dtype=torch.float64)
-    total = x.new_zeros(())
-    for row, label, e in zip(x, y, eps):
-        h = model.encoder(row.unsqueeze(0))[0]
-        loc, scale = model.loc(h), model.log_scale(h).exp()
-        z = loc + scale * torch.cat([e[2:4], e[:1]])
-        z_c, z_s = z[:2], z[2:]
-        logits = model.head(z_c)
-        total = total + 3.0 * known_term(labels, logits, label) + prior_on_pi(model, logits, label)
-        total = total + log_p_x(model, row, z) + 0.7 * (normal(z_s, 0.0, torch.ones_like(z_s)) - normal(z, loc, scale))
-        for c, log_q, log_p in choices(model, logits, label):
-            total = total + log_q.exp() * (0.7 * normal(z_c, *prior(model, c)) + log_p - log_q)
-    assert_same(model, x, y, eps, -total)
+def by_hand(model: DIVA, row: Tensor, label: Tensor, e: Tensor) -> Tensor:
+    """L or U of one row, with log p(y) of a known label too."""
+    beta, h = model.config.beta, model.encoder(row.unsqueeze(0))[0]
+    loc, scale = model.loc(h), model.log_scale(h).exp()
+    z = loc + scale * torch.cat([e[2:4], e[:1]])
+    z_c, z_s = z[:2], z[2:]
+    logits = model.head(z_c)
+    total = log_p_x(model, row, z) + beta * (normal(z_s, 0.0, torch.ones_like(z_s)) - normal(z, loc, scale))
+    for c, log_q, log_p in choices(model, logits, label):
+        total = total + log_q.exp() * (beta * normal(z_c, *prior(model, c)) + log_p - log_q)
+    return total + head_terms(model, logits, label)
+
+
+@pytest.mark.parametrize(
+    ("labels", "how"), [(CLASSES, "enumerate"), (CLASSES, "sparse"), (ATTRIBUTES, "enumerate")],
+    ids=["classes", "sparse", "attributes"],
+)  # fmt: skip
+def test_objective_and_gradient_are_the_sum_over_labels(labels: Labels, how: Any) -> None:
+    model = diva(labels, label_inference=how, **WEIGHTS)
+    x, y, eps = example(labels)
+    assert_same(model, x, y, eps, -sum((by_hand(model, *row) for row in zip(x, y, eps)), x.new_zeros(())))
 
 
 @both
-def test_a_new_model_reads_each_label_where_its_prior_puts_it(labels: Any) -> None:
+def test_a_new_model_reads_each_label_where_its_prior_puts_it(labels: Labels) -> None:
     """``q(y | z_c)`` begins as the posterior of ``p(z_c | y)`` under labels that are equally frequent."""
     model = DIVA(tiny_encoder((5,)), tiny_decoder((5,), 12, 0), labels, latent_dim=12, label_dim=7).double()
     values = (torch.cartesian_prod(*[torch.arange(2)] * 3) if labels is ATTRIBUTES else torch.arange(3)).long()
@@ -72,28 +82,30 @@ def test_a_new_model_reads_each_label_where_its_prior_puts_it(labels: Any) -> No
         torch.testing.assert_close(model.head(z).softmax(-1), joint, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("missing", ["enumerate", "relax"])
-def test_one_decode_a_point_serves_every_label(missing: Any) -> None:
-    model = diva(ATTRIBUTES, missing=missing)
+@pytest.mark.parametrize("how", ["enumerate", "straight-through", "plug-in", "sample"])
+def test_one_decode_a_point_serves_every_label(how: Any) -> None:
+    model = diva(ATTRIBUTES, label_inference=how)
     rows: list[int] = []
     model.decoder.body.register_forward_hook(lambda module, args, out: rows.append(args[0].shape[:-1].numel()))
     loss_at(model, points(5).double(), None, torch.randn(5, WIDTH, dtype=torch.float64))
     assert rows == [5]
 
 
-def test_relaxed_objective_is_the_enumerated_one_on_average() -> None:
-    relaxed, exact = diva(ATTRIBUTES, missing="relax", **WEIGHTS), diva(ATTRIBUTES, missing="enumerate", **WEIGHTS)
+def test_straight_through_objective_is_the_enumerated_one_on_average() -> None:
+    """Less the known label's log p(y), which only the sum states."""
+    relaxed, exact = (diva(ATTRIBUTES, label_inference=how, **WEIGHTS) for how in ("straight-through", "enumerate"))
     x, y, eps = points(1).double(), torch.tensor([[-1, 1, -1]]), torch.randn(1, WIDTH, dtype=torch.float64)
+    log_p = exact.label_prior.logits[1].sigmoid().log()
     noise = torch.logit(torch.rand(4000, 3, dtype=torch.float64)) / 1.7
-    many = torch.cat([eps[:, :5].expand(4000, -1), noise], 1).split(20)
-    terms = torch.stack([loss_at(relaxed, x.expand(20, -1), y.expand(20, -1), part).detach() / 20 for part in many])
-    assert terms.std() > 1e-3
-    assert abs(terms.mean() - loss_at(exact, x, y, eps)) < 4 * terms.std() / math.sqrt(len(terms))
+    many = torch.cat([eps[:, :5].expand(4000, -1), noise], 1).split(40)
+    draws = torch.stack([loss_at(relaxed, x.expand(40, -1), y.expand(40, -1), part).detach() / 40 for part in many])
+    assert draws.std() > 1e-3
+    assert abs(draws.mean() - loss_at(exact, x, y, eps) - log_p) < 4 * standard_error(draws)
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["missing", "known"])
 @both
-def test_bounds(labels: Any, known: bool) -> None:
+def test_bounds(labels: Labels, known: bool) -> None:
     model = diva(labels, (3,), 2)
     with torch.no_grad():
         model.loc.weight.mul_(0.2)
@@ -110,7 +122,7 @@ def test_bounds(labels: Any, known: bool) -> None:
     log_p, elbo = [], []
     with torch.no_grad():
         logits = model.head(z[:, :1])
-        log_q_each, log_prior = labels.log_probs(logits), labels.log_probs(model.prior_logits)
+        log_q_each, log_prior = labels.log_probs(logits), labels.log_probs(model.label_prior.logits)
         for row, label in zip(x, y):
             h = model.encoder(row.unsqueeze(0))[0]
             log_q = normal(z, model.loc(h), model.log_scale(h).exp().expand_as(z))
@@ -145,9 +157,22 @@ def test_predictions_average_over_the_posterior() -> None:
 def test_widths() -> None:
     labels = AttributeLabels([f"a{i}" for i in range(11)])
     model = DIVA(tiny_encoder((5,)), tiny_decoder((5,), 7, 0), labels, latent_dim=7)
-    assert (model.label_dim, model.missing, model.head.in_features) == (3, "relax", 3)
+    assert (model.label_dim, model.label_inference.how, model.head.in_features) == (3, "straight-through", 3)
     refused(lambda: diva(dim=2, label_dim=2), "latent_dim: 2", "z_c alone takes 2")
-    refused(lambda: diva(missing="relax"), "'relax'", "classes")
+
+
+def test_reconstruction_is_of_a_draw() -> None:
+    """``E_q log p(x | z)`` on average: draws of z_c and z_s, not their means."""
+    model = diva(CLASSES, (3,), 2)
+    x = points(1, (3,)).double()
+    z, log_cell = grid(2)
+    with torch.no_grad():
+        h = model.encoder(x)[0]
+        loc, scale = model.loc(h), model.log_scale(h).exp()
+        weight = normal(z, loc, scale.expand_as(z)).exp() * math.exp(log_cell)
+        expected, at_mean = (weight * log_p_x(model, x[0], z)).sum(), log_p_x(model, x[0], loc)
+    draws = reconstruction(model, x.expand(4000, -1))
+    assert abs(draws.mean() - expected) < 4.5 * standard_error(draws) < abs(at_mean - expected)
 
 
 # --- verbs
@@ -172,7 +197,7 @@ def test_interventions_draw_all_of_z_c(decoded: tuple[DIVA, list[Tensor]]) -> No
     wanted = torch.stack([y[0], 1 - y[1], y[2]])
     loc, scale = prior(model, wanted.double())
     drawn = seen[-1]
-    torch.testing.assert_close(drawn[:, :2].mean(0), loc.detach(), rtol=0, atol=4.5 * float(scale.max()) / 4000**0.5)
+    torch.testing.assert_close(drawn[:, :2].mean(0), loc.detach(), rtol=0, atol=4.5 * scale.max().item() / 4000**0.5)
     torch.testing.assert_close(drawn[:, :2].std(0), scale.detach(), rtol=0.06, atol=0)
     assert torch.equal(drawn[:, 2:], model.encode(x).mean[:, 2:])
 
@@ -186,10 +211,12 @@ def test_a_swap_moves_all_of_z_c(decoded: tuple[DIVA, list[Tensor]]) -> None:
         assert torch.equal(seen[-1][:, 2:], model.encode(x).mean[:, 2:])
 
 
-def test_generated_latents_follow_the_prior_of_the_label(decoded: tuple[DIVA, list[Tensor]]) -> None:
-    model, seen = decoded
-    model.generate(4000, [1, 0, 0])
+def test_generated_latents_follow_the_prior_of_the_label() -> None:
+    """The decoder is the identity here."""
+    model = diva(ATTRIBUTES)
+    model.decoder.forward = lambda z, c=None: torch.nn.functional.pad(z, (0, 2))
+    z = model.generate(4000, [1, 0, 0])[:, :3]
     loc, scale = prior(model, torch.tensor([1.0, 0, 0]).double())
     loc, scale = torch.cat([loc, loc.new_zeros(1)]).detach(), torch.cat([scale, scale.new_ones(1)]).detach()
-    torch.testing.assert_close(seen[-1].mean(0), loc, rtol=0, atol=4.5 * float(scale.max()) / 4000**0.5)
-    torch.testing.assert_close(seen[-1].std(0), scale, rtol=0.06, atol=0)
+    torch.testing.assert_close(z.mean(0), loc, rtol=0, atol=4.5 * scale.max().item() / 4000**0.5)
+    torch.testing.assert_close(z.std(0), scale, rtol=0.06, atol=0)

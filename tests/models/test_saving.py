@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +16,27 @@ from tiny import CASES, CLASSES, augmented, points, randomize, some_labels
 from torch import nn
 
 from pyro_ssvae import VAE, AttributeLabels, AugmentedVAE, ClassLabels, Model, create_model, load, save
+from pyro_ssvae.infer.protocols import Classifies, Encodes, require
+from pyro_ssvae.models import GenerativeModel
 from pyro_ssvae.nn.likelihoods import Normal
 
 
 def made(case: str, input_shape: tuple[int, ...] = (5,)) -> Model:
     name, labels, options = CASES[case]
-    return randomize(create_model(name, input_shape=input_shape, labels=labels, latent_dim=5, **options)).eval()
+    return randomize(create_model(name, input_shape=input_shape, labels=labels, **{"latent_dim": 5, **options})).eval()
 
 
 def outputs(model: Model, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = {"encode": model.encode(x).mean}  # type: ignore[operator]
-    for verb in ("predict_proba", "predict", "reconstruct", "elbo", "log_likelihood"):
-        if hasattr(model, verb):
-            torch.manual_seed(0)
-            found[verb] = getattr(model, verb)(x)
-    if hasattr(model, "generate"):
+    found: dict[str, torch.Tensor] = {"encode": require(model, Encodes).encode(x).mean}
+    verbs: list[Callable[[torch.Tensor], torch.Tensor]] = []
+    if isinstance(model, Classifies):
+        verbs += [model.predict_proba, model.predict]
+    if isinstance(model, GenerativeModel):
+        verbs += [model.reconstruct, model.elbo, partial(model.log_likelihood, num_samples=10)]
+        verbs += [lambda x: model.generate(4)]
+    for i, verb in enumerate(verbs):
         torch.manual_seed(0)
-        found["generate"] = model.generate(4)
+        found[str(i)] = verb(x)
     return found
 
 
@@ -74,7 +80,8 @@ def test_options_names_and_further_entries_are_kept(tmp_path: Path) -> None:
     save(model, tmp_path, settings={"epochs": 3})
     loaded = load(tmp_path)
     assert loaded.labels == labels
-    assert loaded.alpha == 3.0
+    assert loaded.config == model.config
+    assert loaded.config.alpha == 3.0
     assert type(loaded.likelihood).__name__ == "Laplace"
     assert json.loads((tmp_path / "config.json").read_text())["settings"] == {"epochs": 3}
     vae = create_model("vae", input_shape=(5,), latent_dim=2)
@@ -135,11 +142,11 @@ def damage(folder: Path, change: Any) -> None:
         lambda c: c["model"].update(input_shape="abc"),
         lambda c: c["model"].update(input_shape=[]),
         lambda c: c["model"].update(input_shape=[-5]),
-        lambda c: c["model"].update(latent_dim="many"),
-        lambda c: c["model"].update(latent_dim=-3),
+        lambda c: c["model"]["options"].update(latent_dim="many"),
+        lambda c: c["model"]["options"].update(latent_dim=-3),
         lambda c: c["model"].update(options={"no_such": 1}),
         lambda c: c["model"].update(options=[1]),
-        lambda c: c["model"].update(options={"class_input": "no such"}),
+        lambda c: c["model"].update(options={"label_inference": "no such"}),
     ],
 )
 def test_a_damaged_configuration_is_named(tmp_path: Path, change: Any) -> None:
@@ -157,7 +164,7 @@ def test_a_configuration_that_is_no_json_object_is_named(tmp_path: Path, text: s
 
 def test_a_configuration_of_another_model_is_noticed(tmp_path: Path) -> None:
     save(made("probabilities"), tmp_path)
-    damage(tmp_path, lambda c: c["model"].update(latent_dim=4))
+    damage(tmp_path, lambda c: c["model"]["options"].update(latent_dim=4))
     refused(lambda: load(tmp_path), "model.safetensors", "not the weights of this model")
     damage(tmp_path, lambda c: c["model"].update(name="classifier", options={}))
     refused(lambda: load(tmp_path), "model.safetensors")

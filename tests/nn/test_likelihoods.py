@@ -83,7 +83,7 @@ def test_images_and_series_have_one_unit_a_channel() -> None:
 
 @pytest.mark.parametrize("scale", [0, -1.0, "fixed"])
 def test_scale_is_checked(scale: object) -> None:
-    refused(lambda: Normal((2,), scale=scale), "scale", repr(scale), "learned")  # type: ignore[arg-type]
+    refused(lambda: Normal((2,), scale=scale), "scale", repr(scale), "learned")
 
 
 def test_units_travel_with_the_state() -> None:

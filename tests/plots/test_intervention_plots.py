@@ -13,12 +13,10 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from texts import texts_apart
 from torch import Tensor
-from toy_blocks import NAMES, BlockClasses, BlockJudge, BlockModel, blocks, pictures, world
+from toy_blocks import NAMES, BlockClasses, BlockModel, BlockOracle, blocks, pictures, world
 
-from pyro_ssvae import AttributeLabels, Classifier, create_model
+from pyro_ssvae import AttributeLabels, Classifier, create_model, plots
 from pyro_ssvae.evaluation.interventions import evaluate_interventions
-from pyro_ssvae.plots import interventions as figures
-from pyro_ssvae.plots.summary import VERMILLION
 
 X, Y, FACTORS = world()
 MODEL = BlockModel()
@@ -55,7 +53,7 @@ def nothing_is_cut_or_covered(figure: Figure) -> None:
 
 
 def test_interventions_show_each_attribute_at_0_and_1() -> None:
-    figure = figures.interventions(MODEL, X[:5], y=Y[:5])
+    figure = plots.intervention_table(MODEL, X[:5], y=Y[:5])
     start, *groups = figure.axes
     assert words(start) == ["image", "reconstruction"]
     assert torch.equal(cells(start)[:, 0], blocks(X[:5]))
@@ -66,38 +64,38 @@ def test_interventions_show_each_attribute_at_0_and_1() -> None:
         assert not there[:, 0].any()
         assert there[:, 1].all()
         assert len(ax.patches) == 5  # one of the two is set against the label, and framed
-        assert all(patch.get_edgecolor() == to_rgba(VERMILLION) for patch in ax.patches)
+        assert all(patch.get_edgecolor() == to_rgba(plots.VERMILLION) for patch in ax.patches)
         for row, patch in zip(range(5), sorted(ax.patches, key=lambda patch: patch.get_y()), strict=True):
             assert round(patch.get_x() / 13) == 1 - int(Y[row, i])
     nothing_is_cut_or_covered(figure)
 
 
 def test_interventions_of_some_attributes_and_without_labels() -> None:
-    figure = figures.interventions(MODEL, X[:2], ["scarf"])
+    figure = plots.intervention_table(MODEL, X[:2], ["scarf"])
     assert [ax.get_title() for ax in figure.axes] == ["", "scarf"]
     assert len(figure.axes[1].patches) == 2
-    refused(lambda: figures.interventions(MODEL, X[:2], ["scraf"]), "scraf", "scarf")
+    refused(lambda: plots.intervention_table(MODEL, X[:2], ["scraf"]), "scraf", "scarf")
 
 
 def test_many_attributes_go_below_one_another() -> None:
     names = [f"Attribute_number_{i}_of_a_long_name" for i in range(12)]
     model = create_model("revae", input_shape=(3, 8, 8), labels=AttributeLabels(names), latent_dim=14)
-    figure = figures.interventions(model, torch.rand(2, 3, 8, 8))
+    figure = plots.intervention_table(model, torch.rand(2, 3, 8, 8))
     assert len(figure.axes) == 2 + 12
     nothing_is_cut_or_covered(figure)
 
 
 def test_interventions_of_classes() -> None:
     x = pictures(torch.arange(3).unsqueeze(1).expand(-1, 3))
-    figure = figures.interventions(BlockClasses(), x)
+    figure = plots.intervention_table(BlockClasses(), x)
     assert words(figure.axes[1]) == ["dark", "dim", "light"]
     assert len(figure.axes[1].patches) == 6
     nothing_is_cut_or_covered(figure)
-    assert "class = dim" in figures.intervention_draws(BlockClasses(), x, 1, draws=3).axes[1].get_title()
+    assert "class = dim" in plots.intervention_draws(BlockClasses(), x, 1, draws=3).axes[1].get_title()
 
 
 def test_draws_of_one_intervention() -> None:
-    figure = figures.intervention_draws(MODEL, X[:4], {"hat": 1, "beard": 0}, draws=6)
+    figure = plots.intervention_draws(MODEL, X[:4], {"hat": 1, "beard": 0}, draws=6)
     start, drawn = figure.axes
     assert drawn.get_title() == "hat = 1, beard = 0, 6 draws"
     shown = cells(drawn)
@@ -107,12 +105,12 @@ def test_draws_of_one_intervention() -> None:
     assert len(shown[..., 0].unique()) == 3  # several kinds
     assert torch.equal(cells(start)[:, 1], blocks(X[:4]))
     nothing_is_cut_or_covered(figure)
-    again = figures.intervention_draws(MODEL, X[:4], {"hat": 1, "beard": 0}, draws=6)
+    again = plots.intervention_draws(MODEL, X[:4], {"hat": 1, "beard": 0}, draws=6)
     assert torch.equal(cells(again.axes[1]), shown)
 
 
 def test_swaps_show_receiver_donor_and_result() -> None:
-    figure = figures.swaps(MODEL, X[:4], X[4:8], "beard")
+    figure = plots.swaps(MODEL, X[:4], X[4:8], "beard")
     assert [words(ax) for ax in figure.axes] == [["receiver", "reconstruction", "donor"], ["with its\nbeard"]]
     first, result = (cells(ax) for ax in figure.axes)
     assert torch.equal(first[:, 0], blocks(X[:4]))
@@ -120,12 +118,12 @@ def test_swaps_show_receiver_donor_and_result() -> None:
     assert torch.equal(result[:, 0, 1], blocks(X[4:8])[:, 1])
     assert torch.equal(result[:, 0, 0], blocks(X[:4])[:, 0])
     nothing_is_cut_or_covered(figure)
-    one = figures.swaps(MODEL, X[:3], X[5:6], "beard")
+    one = plots.swaps(MODEL, X[:3], X[5:6], "beard")
     assert torch.equal(cells(one.axes[0])[:, 2], blocks(X[5:6]).expand(3, -1))
 
 
 def test_every_receiver_with_every_donor() -> None:
-    figure = figures.swap_table(MODEL, X[:3], X[4:8], "beard")
+    figure = plots.swap_table(MODEL, X[:3], X[4:8], "beard")
     _, top, side, grid = figure.axes
     assert top.get_title() == "donors of beard"
     assert side.get_ylabel() == "receivers"
@@ -136,11 +134,11 @@ def test_every_receiver_with_every_donor() -> None:
 
 
 def test_walks() -> None:
-    figure = figures.walk(MODEL, X[:3], "beard", steps=4)
+    figure = plots.walk(MODEL, X[:3], "beard", steps=4)
     assert figure.axes[1].get_xlabel() == "beard:  0  →  1"
     assert torch.equal(cells(figure.axes[1])[..., 1], torch.arange(4).expand(3, -1))
     nothing_is_cut_or_covered(figure)
-    plane = figures.walk(MODEL, X[:4], "beard", "hat", steps=4)
+    plane = plots.walk(MODEL, X[:4], "beard", "hat", steps=4)
     assert len(plane.axes) == 4
     for ax in plane.axes:
         assert (ax.get_xlabel(), ax.get_ylabel()) == ("beard:  0  →  1", "hat:  0  →  1")
@@ -150,10 +148,10 @@ def test_walks() -> None:
 
 
 @pytest.mark.parametrize("how", ["perfect", "nothing", "blank"])
-def test_bars_of_the_judges_numbers(how: str) -> None:
-    metrics = evaluate_interventions(BlockModel(how), BlockJudge(), X, Y, FACTORS, draws=2, resamples=50)
+def test_bars_of_the_oracles_numbers(how: str) -> None:
+    metrics = evaluate_interventions(BlockModel(how), BlockOracle(), X, Y, FACTORS, draws=2, resamples=50)
     metrics = json.loads(json.dumps(metrics))
-    figure = figures.intervention_bars(metrics)
+    figure = plots.intervention_bars(metrics)
     assert figure.axes[0].get_title(loc="left") == "success"
     success = figure.axes[0]
     assert [label.get_text() for label in success.get_yticklabels()] == ["mean", *NAMES]
@@ -167,15 +165,15 @@ def test_bars_of_the_judges_numbers(how: str) -> None:
 def test_random_state_and_training_mode_are_left_alone() -> None:
     model = create_model("revae", input_shape=(1, 4, 12), labels=AttributeLabels(NAMES), latent_dim=5).train()
     before = torch.get_rng_state()
-    figures.interventions(model, X[:2])
-    figures.walk(model, X[:2], "hat")
+    plots.intervention_table(model, X[:2])
+    plots.walk(model, X[:2], "hat")
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
 
 
 def test_bad_input() -> None:
     plain = Classifier.default((1, 4, 12), AttributeLabels(NAMES))
-    refused(lambda: figures.interventions(plain, X), "Classifier", "no interventions")
-    refused(lambda: figures.swaps(plain, X, X, "hat"), "Classifier", "no interventions")
-    refused(lambda: figures.walk(BlockClasses(), X, "hat"), "BlockClasses", "no walk", "revae")
-    refused(lambda: figures.interventions(MODEL, torch.rand(2, 5)), "[2, 5]", "images")
+    refused(lambda: plots.intervention_table(plain, X), "Classifier", "no interventions")
+    refused(lambda: plots.swaps(plain, X, X, "hat"), "Classifier", "no interventions")
+    refused(lambda: plots.walk(BlockClasses(), X, "hat"), "BlockClasses", "to walk along", "revae")
+    refused(lambda: plots.intervention_table(MODEL, torch.rand(2, 5)), "[2, 5]", "images")

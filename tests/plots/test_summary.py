@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from importlib import import_module
 
 import matplotlib
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -12,10 +15,12 @@ from sklearn.datasets import load_digits
 from texts import texts_apart
 from torch import Tensor, nn
 
+from pyro_ssvae import plots
+from pyro_ssvae.data.augment import unit_scale
 from pyro_ssvae.errors import InputError
 from pyro_ssvae.evaluation.evaluate import evaluate
 from pyro_ssvae.labels import AttributeLabels, ClassLabels
-from pyro_ssvae.plots import summary as figures
+from pyro_ssvae.plots.style import fit_text
 
 DIGITS = load_digits()
 LONG = (
@@ -32,13 +37,13 @@ LONG = (
 )
 
 
-class PcaModel(nn.Module):
-    """A stand-in for a trained model: principal components, nearest class means, noise around them."""
+class PlainPca(nn.Module):
+    """A stand-in for a trained model without a class head: principal components, and noise around class means."""
 
     def __init__(self, x: Tensor, y: Tensor, labels: ClassLabels | AttributeLabels, latent_dim: int = 5) -> None:
         super().__init__()
         self.labels, self.latent_dim, self.shape = labels, latent_dim, x.shape[1:]
-        flat = figures.unit_scale(x).flatten(1).float()
+        flat = unit_scale(x).flatten(1).float()
         self.register_buffer("mean", flat.mean(0))
         self.register_buffer("basis", torch.pca_lowrank(flat, latent_dim, niter=1)[2].T)
         if isinstance(labels, ClassLabels):
@@ -47,16 +52,21 @@ class PcaModel(nn.Module):
             means = [flat[y[:, a] == 1].mean(0) for a in range(labels.size)]
         self.register_buffer("means", torch.stack(means))
 
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(torch.zeros(self.latent_dim), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z @ self.basis + self.mean, 1.0).to_event(1), obs=x.flatten(1))
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(self.encode(x).mean, 0.1).to_event(1))
+
     def encode(self, x: Tensor) -> torch.distributions.Normal:
-        loc = (figures.unit_scale(x).flatten(1) - self.mean) @ self.basis.T
+        loc = (unit_scale(x).flatten(1) - self.mean) @ self.basis.T
         return torch.distributions.Normal(loc, torch.full_like(loc, 0.1))
 
     def reconstruct(self, x: Tensor) -> Tensor:
         return (self.encode(x).mean @ self.basis + self.mean).reshape(-1, *self.shape)
-
-    def predict_proba(self, x: Tensor) -> Tensor:
-        distance = torch.cdist(figures.unit_scale(x).flatten(1).float(), self.means)
-        return self.labels.probs((distance.mean(-1, keepdim=True) - distance) * 4)
 
     def generate(self, n: int, y: Tensor | None = None) -> Tensor:
         if y is None:
@@ -68,14 +78,27 @@ class PcaModel(nn.Module):
         return (centre + torch.randn(n, self.latent_dim) @ self.basis * 0.8).reshape(n, *self.shape)
 
 
-class Plain(PcaModel):
-    predict_proba = property()  # hasattr says no, as for the plain VAE
+class PcaModel(PlainPca):
+    """The same with a head: nearest class means."""
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        distance = torch.cdist(unit_scale(x).flatten(1).float(), self.means)
+        return self.labels.probs((distance.mean(-1, keepdim=True) - distance) * 4)
+
+    def predict(self, x: Tensor) -> Tensor:
+        return self.labels.mode(self.predict_proba(x))
 
 
 class Classifier(nn.Module):
+    """A head alone: its pair has no sites."""
+
     def __init__(self, full: PcaModel) -> None:
         super().__init__()
-        self.labels, self.predict_proba = full.labels, full.predict_proba
+        self.labels, self.predict_proba, self.predict = full.labels, full.predict_proba, full.predict
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None: ...
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None: ...
 
 
 @cache
@@ -130,7 +153,7 @@ def history(epochs: int = 12) -> dict[str, list[float]]:
 
 def test_learning_curves_pair_training_with_validation_and_bridge_gaps() -> None:
     columns = history()
-    figure = figures.learning_curves(columns)
+    figure = plots.learning_curves(columns)
     assert [ax.get_title() for ax in figure.axes] == [
         "loss",
         "accuracy",
@@ -146,16 +169,16 @@ def test_learning_curves_pair_training_with_validation_and_bridge_gaps() -> None
 
 
 def test_learning_curves_need_few_columns() -> None:
-    figure = figures.learning_curves({"loss": [3.0, 2.0, 1.0]})
+    figure = plots.learning_curves({"loss": [3.0, 2.0, 1.0]})
     np.testing.assert_array_equal(figure.axes[0].lines[0].get_xdata(), [1, 2, 3])
     with pytest.raises(InputError, match="no column"):
-        figures.learning_curves({"epoch": [1.0], "loss": [float("nan")]})
+        plots.learning_curves({"epoch": [1.0], "loss": [float("nan")]})
 
 
 def test_image_pairs_are_the_images_given() -> None:
     model, x, y = digits(LONG)
     x_hat = model.reconstruct(x[:13])
-    figure = figures.reconstructions(x[:13], x_hat, [LONG[k] for k in y[:13]])
+    figure = plots.reconstructions(x[:13], x_hat, [LONG[k] for k in y[:13]])
     assert len(figure.axes) == 2
     first = figure.axes[0].images[0].get_array()
     low, high = min(0.0, float(x_hat[:10].min())), max(1.0, float(x_hat[:10].max()))
@@ -170,13 +193,13 @@ def test_image_pairs_are_the_images_given() -> None:
 
 def test_colour_images_keep_their_colours() -> None:
     _, x, _ = faces(4)
-    shown = figures.reconstructions(x[:2], x[:2] / 255).axes[0].images[0].get_array()
+    shown = plots.reconstructions(x[:2], x[:2] / 255).axes[0].images[0].get_array()
     np.testing.assert_allclose(shown[:16, 17:33], x[1].permute(1, 2, 0) / 255, atol=1e-6)
 
 
 def test_vectors_are_lines_with_the_reconstruction_on_the_input() -> None:
     _, x, y = sensors(6, (561,))
-    figure = figures.reconstructions(x[:4], x[:4] + 1, [LONG[k] for k in y[:4]])
+    figure = plots.reconstructions(x[:4], x[:4] + 1, [LONG[k] for k in y[:4]])
     lines = figure.axes[0].lines
     assert len(lines) == 8
     same, moved = lines[0].get_ydata(), lines[4].get_ydata()
@@ -190,7 +213,7 @@ def test_vectors_are_lines_with_the_reconstruction_on_the_input() -> None:
 
 def test_series_show_their_channels() -> None:
     _, x, _ = sensors(6, (9, 32))
-    ax = figures.reconstructions(x[:2], x[:2]).axes[0]
+    ax = plots.reconstructions(x[:2], x[:2]).axes[0]
     assert len(ax.lines[0].get_ydata()) == 9 * 32
     assert "channel" in ax.get_xlabel()
     assert len(ax.lines) == 4 + 8
@@ -198,7 +221,7 @@ def test_series_show_their_channels() -> None:
 
 def test_samples_have_a_named_row_a_class() -> None:
     model, _, _ = digits(LONG)
-    figure = figures.samples_by_class(model, n_per_class=7)
+    figure = plots.samples_by_class(model, n_per_class=7)
     ax = figure.axes[0]
     words = [word.replace("\n", " ") for word in tick_words(ax)]
     assert words[1] == "sitting"
@@ -217,7 +240,7 @@ def test_samples_have_a_named_row_a_class() -> None:
 
 def test_samples_by_attribute_have_a_row_a_value() -> None:
     model, _, _ = faces(3)
-    figure = figures.samples_by_class(model, n_per_class=4)
+    figure = plots.samples_by_class(model, n_per_class=4)
     assert [word.replace("\n", " ")[-4:] for word in tick_words(figure.axes[0])] == [" = 0", " = 1"] * 3
     assert figure.axes[0].images[0].get_array().shape == (6 * 17 - 1, 4 * 17 - 1, 3)
     assert texts_apart(figure)
@@ -225,8 +248,8 @@ def test_samples_by_attribute_have_a_row_a_value() -> None:
 
 def test_a_model_without_classes_shows_plain_samples() -> None:
     full, x, y = digits(LONG)
-    plain = Plain(x, y, full.labels)
-    assert set(tick_words(figures.samples_by_class(plain).axes[0])) == {""}
+    plain = PlainPca(x, y, full.labels)
+    assert set(tick_words(plots.samples_by_class(plain).axes[0])) == {""}
 
     class Refuses(PcaModel):
         def generate(self, n: int, y: Tensor | None = None) -> Tensor:
@@ -234,7 +257,7 @@ def test_a_model_without_classes_shows_plain_samples() -> None:
                 raise InputError("no label can be asked for")
             return super().generate(n)
 
-    assert set(tick_words(figures.samples_by_class(Refuses(x, y, full.labels)).axes[0])) == {""}
+    assert set(tick_words(plots.samples_by_class(Refuses(x, y, full.labels)).axes[0])) == {""}
 
 
 @pytest.mark.parametrize("latent_dim", [1, 2, 5])
@@ -242,7 +265,7 @@ def test_latent_space_shows_each_class_by_colour_and_marker(latent_dim: int) -> 
     model, x, y = digits(LONG, latent_dim)
     y = y.clone()
     y[:300] = -1
-    figure = figures.latent_space(model, x, y)
+    figure = plots.latent_space(model, x, y)
     ax = figure.axes[0]
     legend = [text.get_text().replace("\n", " ") for text in ax.get_legend().get_texts()]
     assert len(legend) == 11
@@ -259,22 +282,22 @@ def test_latent_space_shows_each_class_by_colour_and_marker(latent_dim: int) -> 
 
 def test_latent_space_draws_a_panel_an_attribute() -> None:
     model, x, y = faces(6)
-    figure = figures.latent_space(model, x, y)
+    figure = plots.latent_space(model, x, y)
     assert len(figure.axes) == 6
     assert figure.axes[1].get_title() == "sitting"
     assert texts_apart(figure)
     ax = Figure().add_subplot()
-    assert figures.latent_space(model, x, y, attribute="sitting", ax=ax) is ax.figure
+    assert plots.latent_space(model, x, y, attribute="sitting", ax=ax) is ax.figure
     assert sorted(len(dots.get_offsets()) for dots in ax.collections) == sorted(torch.bincount(y[:, 1]).tolist())
     with pytest.raises(InputError, match="attribute="):
-        figures.latent_space(model, x, y, ax=ax)
+        plots.latent_space(model, x, y, ax=ax)
     with pytest.raises(InputError, match="none of"):
-        figures.latent_space(model, x, y, attribute="standing")
+        plots.latent_space(model, x, y, attribute="standing")
 
 
 def test_latent_space_draws_at_most_2000_points() -> None:
     model, x, _ = digits()
-    figure = figures.latent_space(model, x.repeat(3, 1, 1, 1))
+    figure = plots.latent_space(model, x.repeat(3, 1, 1, 1))
     assert sum(len(dots.get_offsets()) for dots in figure.axes[0].collections) == 2000
 
 
@@ -284,7 +307,7 @@ def test_confusion_matrix_reads_at_any_size(k: int) -> None:
     counts = np.diag(generator.integers(1000, 10000, k)) + generator.integers(0, 300, (k, k))
     counts[0, 1] = 0
     names = [LONG[i % 10] + f" {i}" for i in range(k)]
-    figure = figures.confusion_matrix(counts.tolist(), names)
+    figure = plots.confusion_matrix(counts.tolist(), names)
     ax = figure.axes[0]
     np.testing.assert_allclose(ax.images[0].get_array(), counts / counts.sum(1, keepdims=True))
     numbers = [text.get_text() for text in ax.texts]
@@ -294,7 +317,7 @@ def test_confusion_matrix_reads_at_any_size(k: int) -> None:
 
 
 def test_confusion_matrix_with_an_empty_row() -> None:
-    ax = figures.confusion_matrix([[0, 0], [1, 3]]).axes[0]
+    ax = plots.confusion_matrix([[0, 0], [1, 3]]).axes[0]
     np.testing.assert_array_equal(ax.images[0].get_array(), [[0, 0], [0.25, 0.75]])
     assert tick_words(ax) == ["0", "1"]
 
@@ -303,7 +326,7 @@ def test_attribute_bars_stand_beside_the_majority_guess() -> None:
     one = {"accuracy": 0.9, "majority_accuracy": 0.8}
     none = {"accuracy": None, "majority_accuracy": None}
     metrics = {"per_attribute": {**dict.fromkeys(LONG, one), "never known": none}}
-    figure = figures.attribute_bars(metrics)
+    figure = plots.attribute_bars(metrics)
     ax = figure.axes[0]
     model, majority = ax.containers
     assert [bar.get_width() for bar in model] == [0.9] * 10
@@ -317,57 +340,57 @@ def test_attribute_bars_stand_beside_the_majority_guess() -> None:
 def test_figures_draw_into_an_axes_of_ones_own() -> None:
     model, x, y = digits()
     axes = Figure(figsize=(14, 8), layout="constrained").subplots(2, 2).ravel()
-    assert figures.latent_space(model, x, y, ax=axes[0]) is axes[0].figure
-    assert figures.confusion_matrix(np.eye(10, dtype=int).tolist(), LONG, ax=axes[1]) is axes[0].figure
-    assert figures.samples_by_class(model, ax=axes[2]) is axes[0].figure
-    assert figures.reconstructions(x[:10], model.reconstruct(x[:10]), ax=axes[3]) is axes[0].figure
+    assert plots.latent_space(model, x, y, ax=axes[0]) is axes[0].figure
+    assert plots.confusion_matrix(np.eye(10, dtype=int).tolist(), LONG, ax=axes[1]) is axes[0].figure
+    assert plots.samples_by_class(model, ax=axes[2]) is axes[0].figure
+    assert plots.reconstructions(x[:10], model.reconstruct(x[:10]), ax=axes[3]) is axes[0].figure
     assert texts_apart(axes[0].figure)
     assert not axes[0].spines["top"].get_visible()
-    assert axes[0].xaxis.label.get_fontsize() == figures.STYLE["axes.labelsize"]
+    assert axes[0].xaxis.label.get_fontsize() == plots.STYLE["axes.labelsize"]
 
 
 def test_names_are_cut_in_the_middle() -> None:
-    assert figures._fit("short", 10) == "short"
-    assert figures._fit("", 10) == ""
-    short = figures._fit("a long common beginning 17", 16)
+    assert fit_text("short", 10) == "short"
+    assert fit_text("", 10) == ""
+    short = fit_text("a long common beginning 17", 16)
     assert len(short) <= 16
     assert short.startswith("a long")
     assert short.endswith("17")
     assert "…" in short
-    lines = figures._fit("one two three four five six seven eight 9", 9, lines=2).split("\n")
+    lines = fit_text("one two three four five six seven eight 9", 9, lines=2).split("\n")
     assert len(lines) == 2
     assert max(map(len, lines)) <= 9
     assert lines[1].endswith("9")
-    assert figures._fit("x" * 10_000, 8) == "xxxxx…xx"
+    assert fit_text("x" * 10_000, 8) == "xxxxx…xx"
 
 
 def test_nothing_leaks_and_the_random_state_stays() -> None:
     before, state = dict(matplotlib.rcParams), torch.get_rng_state()
     model, x, y = digits()
     model.train()
-    figures.samples_by_class(model)
-    figures.latent_space(model, x, y)
+    plots.samples_by_class(model)
+    plots.latent_space(model, x, y)
     assert dict(matplotlib.rcParams) == before
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)
-    assert "matplotlib.pyplot" not in vars(figures)
-    assert not hasattr(figures, "plt")
+    for file in plots._FILES:
+        assert "plt" not in vars(import_module(f"pyro_ssvae.plots.{file}"))
 
 
 def test_save_all_writes_what_applies(tmp_path) -> None:  # type: ignore[no-untyped-def]
     model, x, y = digits(LONG)
     metrics = json.loads(json.dumps(evaluate(model, x, y)))
-    paths = figures.save_all(model, history(), metrics, x, y, tmp_path / "new" / "figures")
+    paths = plots.save_all(model, history(), metrics, x, y, tmp_path / "new" / "figures")
     names = ["learning_curves", "reconstructions", "samples_by_class", "latent_space", "confusion_matrix"]
     assert [path.name for path in paths] == [f"{name}.png" for name in names]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     short = Classifier(model)
-    paths = figures.save_all(short, {"epoch": [], "loss": []}, evaluate(short, x, y), x, y, tmp_path)
+    paths = plots.save_all(short, {"epoch": [], "loss": []}, evaluate(short, x, y), x, y, tmp_path)
     assert [path.name for path in paths] == ["confusion_matrix.png"]
 
 
 def test_save_all_of_attributes(tmp_path) -> None:  # type: ignore[no-untyped-def]
     model, x, y = faces(4)
-    paths = figures.save_all(model, None, evaluate(model, x, y), x, None, str(tmp_path))
+    paths = plots.save_all(model, None, evaluate(model, x, y), x, None, str(tmp_path))
     names = ["reconstructions", "samples_by_class", "latent_space", "attribute_bars"]
     assert [path.name for path in paths] == [f"{name}.png" for name in names]

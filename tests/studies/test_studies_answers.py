@@ -151,7 +151,7 @@ def test_a_summary_says_what_does_not_hold_as_plainly_as_what_does() -> None:
     said = summary([("at 10", holds), ("at 20", unclear), ("at 30", fails), ("at 40", one), ("at 50", None)], digits=2)
     assert said == (
         "Yes at 10 (+0.10 [+0.08, +0.12]); no, the opposite at 30 (−0.10 [−0.12, −0.08]); "
-        "not shown at 20 (0.00 [−0.01, +0.01]); not judged (one seed has no interval) at 40 (+0.50); no figures at 50."
+        "not shown at 20 (0.00 [−0.01, +0.01]); not judged (one seed has no interval) at 40 (+0.50); no metrics at 50."
     )
     assert amount(fails, 3) == "−0.100 [−0.120, −0.080]"
     assert summary([]) == "Nothing was compared."
@@ -238,7 +238,7 @@ def test_the_other_studies_answer_from_their_figures(gain: float, said: str) -> 
     data = results({("m2", "0"): figure_of(auroc, 0.7, x=0), ("m2", "50"): lambda s: {auroc: 0.7 + gain + 0.002 * s}})
     answer = STUDIES["anomaly"].answers(data)
     assert line(block(answer, "Do labels help"), "m2, negative ELBO").startswith(f"- m2, negative ELBO: {said} at 50")
-    assert "No figures" in line(block(answer, "better at it than a plain VAE?"), "m2, negative ELBO")
+    assert "No metrics" in line(block(answer, "better at it than a plain VAE?"), "m2, negative ELBO")
 
     unseen = "semi_unsupervised.unseen_accuracy"
     data = results(
@@ -273,9 +273,9 @@ def test_the_other_studies_answer_from_their_figures(gain: float, said: str) -> 
     answer = STUDIES["label-characteristics"].answers(data)
     assert line(block(answer, "Does the kind arrive"), "revae").startswith(f"- revae: {said} at f = 0.2")
     assert (
-        line(block(answer, "Does the ReVAE do it better"), "kind carried over")
+        line(block(answer, "Does the ReVAE do it better"), "unnamed kind arrives")
         .strip()
-        .startswith(f"- kind carried over: {said} at f = 0.2")
+        .startswith(f"- unnamed kind arrives: {said} at f = 0.2")
     )
 
 

@@ -11,7 +11,7 @@ from tiny import CASES, build, gradients, points, randomize, some_labels
 from torch import Tensor, nn
 
 from pyro_ssvae import AttributeLabels, ClassLabels, create_model
-from pyro_ssvae.train.branchless import BranchlessDice, branchless
+from pyro_ssvae.train.compile import BranchlessDice, branchless
 
 
 @pytest.fixture(autouse=True)

@@ -13,15 +13,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from pyro_ssvae.files import (
+from pyro_ssvae.files import load_tensors, save_tensors, write_atomically
+from pyro_ssvae.train.checkpoints import (
+    checkpoints,
+    load_newest,
     load_state,
-    load_tensors,
     optimizer_tensors,
     restore_optimizer,
-    save_tensors,
-    write_atomically,
+    sibling,
+    write_state,
 )
-from pyro_ssvae.train.checkpoints import checkpoints, load_newest, sibling, write_state
 
 
 def save_state(path: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:

@@ -21,10 +21,12 @@ from torch import Tensor, nn
 
 from pyro_ssvae import AugmentedVAE, create_model, fit
 from pyro_ssvae.cli.main import main
-from pyro_ssvae.models.augmented import ClassInput
+from pyro_ssvae.infer.label_inference import How
 from pyro_ssvae.nn.networks import Decoder, Encoder
+from pyro_ssvae.train.capture import laid_out
 from pyro_ssvae.train.compile import CompiledStep
-from pyro_ssvae.train.fit import Interrupted, Step
+from pyro_ssvae.train.fit import Interrupted
+from pyro_ssvae.train.step import Step
 
 REFUSED = "the step cannot be compiled"
 
@@ -60,12 +62,12 @@ def assert_same(make: Any, x: Tensor, y: Tensor | None, rtol: float = 1e-4, **op
         torch.testing.assert_close(other[name], value, rtol=rtol, atol=rtol, msg=name)
 
 
-def layered(class_input: ClassInput = "probabilities") -> AugmentedVAE:
+def layered(how: How = "plug-in") -> AugmentedVAE:
     """Running means and random zeros in the encoder."""
     layers = [nn.Linear(5, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3)]  # a bias has no gradient
     decoder = Decoder(2, 3, 7, nn.Linear(7, 5), (5,))
     encoder = Encoder(*layers, out_features=8)
-    return AugmentedVAE(encoder, decoder, CLASSES, latent_dim=2, class_input=class_input)
+    return AugmentedVAE(encoder, decoder, CLASSES, latent_dim=2, label_inference=how)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -80,7 +82,7 @@ def test_captured_steps_are_pyros(case: str, capsys: pytest.CaptureFixture[str])
 @pytest.mark.usefixtures("captured")
 def test_the_revaes_too(labels: Any, capsys: pytest.CaptureFixture[str]) -> None:
     def make() -> nn.Module:
-        weights = {"alpha": 10.0, "entropy_weight": 2.0, "balance_weight": 5.0}
+        weights = {"alpha": 10.0, "entropy_weight": 2.0, "alignment_weight": 5.0}
         return create_model("revae", input_shape=(5,), labels=labels, latent_dim=5, **weights)
 
     assert_same(make, points(48), some_labels(labels, 48), rtol=1e-3, learning_rate=1e-4)
@@ -103,7 +105,7 @@ class Twice(nn.Module):
         self.first = nn.Sequential(nn.Linear(5, 5), nn.BatchNorm1d(5, affine=False))
         self.again = self.first
         self.tied = nn.Linear(5, 5, bias=False)
-        self.tied.weight = self.first[0].weight
+        self.tied.weight = self.first[0].weight  # type: ignore[assignment]
 
     def model(self, x: Tensor, y: Tensor | None = None) -> None:
         pyro.module("twice", self)
@@ -117,11 +119,46 @@ class Twice(nn.Module):
 def test_what_is_held_twice(capsys: pytest.CaptureFixture[str]) -> None:
     def make() -> nn.Module:
         made = Twice()
-        made.first[0].bias = None  # before batch normalisation, a bias has no gradient
+        made.first[0].bias = None  # type: ignore[assignment]  # before batch normalisation, a bias has no gradient
         return made
 
     assert_same(make, points(48), None)
     assert REFUSED not in capsys.readouterr().err
+
+
+class Transposed(nn.Module):
+    """A matrix that is used transposed, so that the captured program returns its gradient with other strides."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(5, 7))
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        pyro.module("transposed", self)
+        with pyro.plate("data", len(x)):
+            loc = (x.repeat(1, 2)[:, :7].unsqueeze(-1) * self.matrix.t()).sum(1)
+            pyro.sample("x", dist.Normal(loc, 1.0).to_event(1), obs=x.square())
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None: ...
+
+
+@pytest.mark.usefixtures("captured")
+def test_a_gradient_has_its_parameters_strides(capsys: pytest.CaptureFixture[str]) -> None:
+    """Fused AdamW pairs parameter, gradient and moments by their place in memory."""
+    laid: list[bool] = []
+
+    def noting(gradient: Tensor, parameter: Tensor) -> Tensor:
+        laid.append(gradient.stride() == parameter.stride())
+        return laid_out(gradient, parameter)
+
+    with patch("pyro_ssvae.train.capture.laid_out", noting):
+        assert_same(Transposed, points(48), None, rtol=1e-5, learning_rate=0.1)
+    assert laid == [False], "the example's gradient comes back as it should"
+    assert REFUSED not in capsys.readouterr().err
+    gradient, parameter = torch.randn(7, 5).t(), torch.randn(5, 7)
+    assert laid_out(gradient, parameter).stride() == parameter.stride()
+    assert torch.equal(laid_out(gradient, parameter), gradient)
+    assert laid_out(parameter, parameter) is parameter
 
 
 @pytest.mark.usefixtures("captured")
@@ -129,11 +166,9 @@ def test_double_precision() -> None:
     assert_same(lambda: build("enumerate"), points(48), some_labels(CLASSES, 48), rtol=1e-10, precision="64-true")
 
 
-@pytest.mark.parametrize("class_input", ["probabilities", "sparse"])
-def test_compiled_by_inductor_with_running_means_and_dropout(
-    class_input: ClassInput, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert_same(lambda: layered(class_input), points(48), some_labels(CLASSES, 48))
+@pytest.mark.parametrize("how", ["plug-in", "sparse"])
+def test_compiled_by_inductor_with_running_means_and_dropout(how: How, capsys: pytest.CaptureFixture[str]) -> None:
+    assert_same(lambda: layered(how), points(48), some_labels(CLASSES, 48))
     assert REFUSED not in capsys.readouterr().err
 
 
@@ -210,7 +245,7 @@ class Assigned(Plain):
         self.seen = 0.5 * self.seen + x.detach().mean(0)
         super().model(x + self.outside * self.seen, y)
 
-    def anneal(self, progress: float) -> None:
+    def set_progress(self, progress: float) -> None:
         Assigned.outside.fill_(progress)
 
 
@@ -228,7 +263,7 @@ class Branches(Plain):
 class Anneals(Plain):
     weight = 1.0
 
-    def anneal(self, progress: float) -> None:
+    def set_progress(self, progress: float) -> None:
         self.weight = 1.0 + progress
 
     def model(self, x: Tensor, y: Tensor | None = None) -> None:

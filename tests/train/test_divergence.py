@@ -3,7 +3,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,10 @@ from torch import Tensor, nn
 
 from pyro_ssvae import fit
 from pyro_ssvae.train import state as training_state
-from pyro_ssvae.train.divergence import Watch, first_site, fitting_batch
-from pyro_ssvae.train.fit import Interrupted, Step
+from pyro_ssvae.train import training
+from pyro_ssvae.train.divergence import FiniteGuard, first_site, fitting_batch
+from pyro_ssvae.train.fit import Interrupted
+from pyro_ssvae.train.step import Step
 
 
 class Poisoned(Plain):
@@ -124,21 +125,21 @@ def test_going_back_is_the_same_after_a_stop(tmp_path: Path) -> None:
                 os.kill(os.getpid(), signal.SIGINT)
             tries["rate"] += module.training
 
-        model.encoder.register_forward_pre_hook(before)  # type: ignore[operator,union-attr]
+        model.encoder.register_forward_pre_hook(before)  # type: ignore[union-attr]
         return model
 
     def diverging(state: Any, real: Any) -> Any:
         def step(x: Tensor, y: Tensor) -> Tensor:
             loss: Tensor = real(x, y)
-            return loss * math.nan if state.done == 7 and state.setbacks == 0 else loss
+            return loss * math.nan if state.done == 7 and state.rollbacks == 0 else loss
 
         return step
 
-    module = sys.modules["pyro_ssvae.fit"]
+    def guard(real: Any, pair: Any, state: Any, **options: Any) -> FiniteGuard:
+        return FiniteGuard(diverging(state, real), pair, state, **options)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            module, "Watch", lambda real, pair, state, *rest: Watch(diverging(state, real), pair, state, *rest)
-        )
+        patch.setattr(training, "FiniteGuard", guard)
         whole = layered()
         history = train(whole, **data, epochs=4)
         with pytest.raises(Interrupted):
@@ -203,7 +204,7 @@ def test_out_of_memory_names_a_batch_size_that_fits() -> None:
     refused(lambda: fit(Hungry(70), x, progress=False, batch_size=256), "batch_size 256", "batch_size 64 fits")
     refused(lambda: fit(Hungry(1), x, progress=False, batch_size=256), "batch_size 256", "not even a batch of 2 rows")
     # labelled rows are added to each batch: 32 + 40 > 70
-    rare = {"batch_size": 256, "labelled_rows": 40}
+    rare: dict[str, Any] = {"batch_size": 256, "labelled_rows": 40}
     refused(
         lambda: fit(Hungry(70), x, y.where(torch.arange(300) < 4, -1), progress=False, **rare), "batch_size 16 fits"
     )

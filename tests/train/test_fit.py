@@ -23,8 +23,11 @@ from pyro_ssvae import VAE, AugmentedVAE, ClassLabels, InputError, create_model,
 from pyro_ssvae.data import Dataset
 from pyro_ssvae.distributions.sparse import sparsemax
 from pyro_ssvae.nn.networks import Encoder
-from pyro_ssvae.train.checkpoints import sibling
-from pyro_ssvae.train.fit import Interrupted, batches, moving_average, one_cycle
+from pyro_ssvae.train.average import moving_average
+from pyro_ssvae.train.checkpoints import load_state, sibling, write_state
+from pyro_ssvae.train.fit import Interrupted
+from pyro_ssvae.train.plan import batches
+from pyro_ssvae.train.schedule import one_cycle
 
 
 def blobs(n: int = 300, labelled: int = 12) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,7 +87,7 @@ class OfPyro(PyroModule):
 
     def model(self, x: Tensor, y: Tensor | None = None) -> None:
         with pyro.plate("data", len(x)):
-            pyro.sample("x", dist.Normal(self.loc, self.scale).to_event(1), obs=x)
+            pyro.sample("x", dist.Normal(self.loc, self.scale).to_event(1), obs=x)  # type: ignore[arg-type]
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
         pass
@@ -143,7 +146,7 @@ def test_an_automatic_guide_is_trained_on_labels_that_are_numbers() -> None:
 def test_the_callers_parameter_store_is_left_alone() -> None:
     mine = pyro.param("mine", torch.ones(2), constraint=constraints.positive)
     other = augmented()
-    other.register()
+    pyro.module("other", other)
     keys, value = set(pyro.get_param_store().keys()), mine.detach().clone()
     x, y, _ = blobs()
     train(augmented(), x, y)
@@ -165,7 +168,7 @@ def test_the_same_seed_gives_the_same_parameters(case: str) -> None:
     for seed in (0, 0, 1):
         model = build(case)
         torch.rand(seed + 1)  # what was drawn before does not matter
-        train(model, x, some_labels(model.labels, 40), seed=seed)  # type: ignore[arg-type]
+        train(model, x, some_labels(model.labels, 40), seed=seed)
         trained.append(model)
     assert same(trained[0], trained[1])
     assert not same(trained[0], trained[2])
@@ -302,23 +305,23 @@ def test_integers_are_taken_over_by_the_average() -> None:
     assert averaged[1] == 7
 
 
-def test_the_history_counts_the_decodes_of_sparse_class_input(tmp_path: Path) -> None:
+def test_the_history_counts_the_decodes_of_sparse_labels(tmp_path: Path) -> None:
     x, y, truth = blobs(96, 12)
-    history = train(augmented(class_input="sparse"), x, y, epochs=4, labelled_rows=0, learning_rate=0.02)
+    history = train(augmented(label_inference="sparse"), x, y, epochs=4, labelled_rows=0, learning_rate=0.02)
     decodes = history["decodes"]
     assert list(history) == ["epoch", "loss", "seconds", "decodes"]
     assert all(1 <= n <= 3 for n in decodes)
     assert len(set(decodes)) > 1
-    known = train(augmented(class_input="sparse"), x, truth)  # nothing to sum over
+    known = train(augmented(label_inference="sparse"), x, truth)  # nothing to sum over
     assert known["decodes"] == [1.0, 1.0, 1.0]
     assert "decodes" not in train(augmented(), x, y)
 
 
 def test_decodes_are_those_of_the_possible_classes() -> None:
-    model = augmented(class_input="sparse")
+    model = augmented(label_inference="sparse")
     x, y = points(12), some_labels(CLASSES, 12)
     with torch.no_grad():
-        support = (sparsemax(model.class_logits(x)) > 0).sum(-1)
+        support = (sparsemax(model.head(model.encoder(model.likelihood.standardize(x)))) > 0).sum(-1)
     expected = torch.where(y == -1, support, 1).double().mean()
     model.objective().differentiable_loss(model.model, model.guide, x, y)
     assert float(model.decodes) == pytest.approx(float(expected))
@@ -335,7 +338,7 @@ def test_without_average_the_last_weights_are_kept() -> None:
 
 def test_few_labels_are_enough_where_classes_lie_apart() -> None:
     x, y, truth = blobs()
-    model = create_model("augmented", input_shape=(5,), labels=CLASSES, latent_dim=2)
+    model: Any = create_model("augmented", input_shape=(5,), labels=CLASSES, latent_dim=2)
     history = train(model, x, y, epochs=25, batch_size=50, validation=(x, truth))
     assert history["loss"][-1] < 0.7 * history["loss"][0]
     assert history["validation_accuracy"][-1] == (model.predict(x) == truth).double().mean() > 0.95
@@ -345,7 +348,7 @@ def test_a_model_is_whole_afterwards() -> None:
     x, y, _ = blobs(40)
     model = augmented()
     train(model, x, y, epochs=1, batch_size=40)
-    assert model.warmth == 1  # what grows in training is grown, even after one step
+    assert model.head_terms.warmup == 1  # what grows in training is grown, even after one step
     assert not model.training
     assert not any(module.training for module in model.modules())
 
@@ -519,6 +522,10 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         return train(model or layered(), **{**data, **changed}, checkpoint=file, resume=True)
 
     content = file.read_bytes()
+    tensors, state = load_state(file)
+    write_state(file, (tensors, {**state, "about": {k: v for k, v in state["about"].items() if k != "format"}}))
+    refused(resume, str(file), "another version", "train it anew")
+    file.write_bytes(content)
     refused(lambda: resume(epochs=4), str(file), "other settings", "epochs 3, not 4")
     refused(lambda: resume(x=data["x"][:40], y=data["y"][:40]), str(file), "other settings or data", "rows 50, not 40")
     refused(lambda: resume(x=data["x"].flip(0)), str(file), "other settings or data", "data")

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyro_ssvae import InputError, create_model, data, fit
-from pyro_ssvae.train.fit import Step
 from pyro_ssvae.train.precision import mixed_networks
+from pyro_ssvae.train.step import Step
 
 
 def bf16() -> Any:
@@ -33,7 +33,7 @@ def test_bf16_trains_the_digits_as_float32_does() -> None:
     scores = []
     for precision in ("32-true", "bf16-mixed"):
         pyro.set_rng_seed(0)
-        model = create_model("augmented", input_shape=(1, 8, 8), labels=labels)
+        model: Any = create_model("augmented", input_shape=(1, 8, 8), labels=labels)
         history = fit(model, x, y, epochs=20, precision=precision, progress=False)
         assert {p.dtype for p in model.parameters()} == {torch.float32}
         right = (model.predict(x)[300:] == truth[300:]).float().mean()
@@ -141,11 +141,11 @@ def test_no_step_waits_for_a_number(case: str, compiled: bool, no_shortcuts: lis
     with (
         patch("pyro_ssvae.train.fit.progress_bar", lambda *_: Bar()),
         patch(
-            "pyro_ssvae.train.fit.time", SimpleNamespace(monotonic=itertools.count().__next__)
+            "pyro_ssvae.train.loop.time", SimpleNamespace(monotonic=itertools.count().__next__)
         ),  # shown at every step
         patch("torch._inductor.compile", lambda graph, inputs, options: graph),
         patch(
-            "pyro_ssvae.train.divergence.Watch.check", lambda *_: None
+            "pyro_ssvae.train.divergence.FiniteGuard.check", lambda *_: None
         ),  # a CPU's losses are looked at, a GPU's are not
         looks,
     ):

@@ -25,30 +25,34 @@ from torch import Tensor, nn
 from pyro_ssvae import ClassLabels, InputError, create_model, fit
 from pyro_ssvae.distributed import shared_batch, sum_gradients
 from pyro_ssvae.experiment import run as training
+from pyro_ssvae.experiment.config import DataConfig, ExperimentConfig
 from pyro_ssvae.train.compile import CompiledStep
-from pyro_ssvae.train.fit import Interrupted, Step
-from pyro_ssvae.train.launch import Lost, free_port, join, run_workers
+from pyro_ssvae.train.fit import Interrupted
+from pyro_ssvae.train.launch import WorkerLost, join
+from pyro_ssvae.train.progress import Callbacks
 from pyro_ssvae.train.settings import FitSettings
+from pyro_ssvae.train.step import Step
+from pyro_ssvae.train.workers import free_port, run_workers
 
 # Default networks: an MLP, convolutions, and patches, whose decoder has batch normalisation too; and a cost of classes.
 CASES: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
     "mlp": ("augmented", (1, 8, 8), {}),
-    "enumerate": ("augmented", (1, 8, 8), {"class_input": "enumerate"}),
+    "enumerate": ("augmented", (1, 8, 8), {"label_inference": "enumerate"}),
     "convolutions": ("augmented", (1, 20, 20), {}),
-    "sparse, patches": ("augmented", (1, 34, 34), {"class_input": "sparse"}),
+    "sparse, patches": ("augmented", (1, 34, 34), {"label_inference": "sparse"}),
     "series": ("m2", (3, 12), {}),
 }
 
 
-def model_of(case: str) -> nn.Module:
+def model_of(case: str) -> Any:
     """The case's model in float64, without the noise of dropout."""
     name, shape, options = CASES[case]
     pyro.set_rng_seed(3)
-    model = create_model(name, input_shape=shape, labels=ClassLabels(3), latent_dim=2, **options).double()
+    model: Any = create_model(name, input_shape=shape, labels=ClassLabels(3), latent_dim=2, **options).double()
     for part in model.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
-    nn.init.normal_(model.head.weight)  # type: ignore[union-attr, arg-type]
+    nn.init.normal_(model.head.weight)
     return model.train()
 
 
@@ -60,7 +64,7 @@ def batch_of(case: str, n: int = 7) -> tuple[Tensor, Tensor, Tensor]:
     return x, y, torch.randn(n, 8, generator=generator, dtype=torch.float64)
 
 
-def gradients_in_worker(x: Tensor, y: Tensor, **_: Any) -> dict[str, list[Tensor]]:
+def gradients_in_worker(x: Tensor, y: Tensor, *, take: Any, **_: Any) -> None:
     """What this process and its companion have, of each case, after a step: loss, gradients and buffers."""
     fabric = join(FitSettings())
     found: dict[str, Any] = {}
@@ -68,16 +72,16 @@ def gradients_in_worker(x: Tensor, y: Tensor, **_: Any) -> dict[str, list[Tensor
         model = model_of(case)
         x, y, eps = (part[fabric.global_rank :: 2] for part in batch_of(case))
         with shared_batch():
-            loss = loss_at(model, x, y, eps)  # type: ignore[arg-type]
+            loss = loss_at(model, x, y, eps)
             loss.backward()
         summed = sum_gradients(list(model.parameters()), loss.detach().reshape(1))
         found[case] = [summed, *(p.grad for p in model.parameters()), *model.buffers()]
     with patch("torch._inductor.compile", lambda graph, inputs, options: graph):
         found["captured"] = [captured_steps(fabric.global_rank, compiled) for compiled in (False, True)]
-    return found
+    take(found)
 
 
-def captured_steps(rank: int, compiled: bool) -> list[Tensor]:
+def captured_steps(rank: int, compiled: bool) -> list[Tensor | None]:
     """Loss, gradients and buffers after three steps of a part, uncompiled or captured, in which sums are."""
     model = model_of("mlp")
     step, parameters = Step(model), list(model.parameters())
@@ -99,16 +103,18 @@ def captured_steps(rank: int, compiled: bool) -> list[Tensor]:
 
 
 def alone(*arguments: Any, **options: Any) -> Any:
-    """:func:`run_workers` with two processes and nobody who watches."""
-    quiet: dict[str, Any] = {"show": lambda *_: None, "asked": lambda: False, "on_epoch": None}
-    return run_workers(FitSettings(devices=2), *arguments, **options, **quiet)
+    """What the first of two processes gives, with nobody who watches."""
+    results: list[Any] = []
+    quiet = Callbacks(show=lambda *_: None, asked=lambda: False)
+    run_workers(FitSettings(devices=2), *arguments, **options, callbacks=quiet, take=results.append)
+    return results[0]
 
 
 def test_two_processes_give_the_gradients_of_one() -> None:
     found = alone(gradients_in_worker, torch.zeros(1), torch.zeros(1), {})
     for case in CASES:
         model = model_of(case)
-        loss = loss_at(model, *batch_of(case))  # type: ignore[arg-type]
+        loss = loss_at(model, *batch_of(case))
         loss.backward()
         one = [loss.detach().reshape(1), *(p.grad for p in model.parameters()), *model.buffers()]
         for theirs, ours in zip(found[case], one, strict=True):
@@ -132,7 +138,7 @@ def classes() -> nn.Module:
 def test_a_training_of_two_processes_its_loss_and_its_return(tmp_path: Path) -> None:
     """As good as one process's; when one of the two is killed, what is written goes on to the very same end."""
     x, y, truth = blobs()
-    whole, rows = classes(), []
+    whole, rows = classes(), list[dict[str, float]]()
     history = trained(whole, on_epoch=rows.append, validation=(x, truth), epochs=12)
     assert [row["loss"] for row in rows] == history["loss"]  # on_epoch is called here, as it happens
     assert history["loss"][-1] < history["loss"][0]
@@ -148,7 +154,7 @@ def test_a_training_of_two_processes_its_loss_and_its_return(tmp_path: Path) -> 
             os.kill(multiprocessing.active_children()[-1].pid, signal.SIGKILL)  # type: ignore[arg-type]
 
     options: dict[str, Any] = {"validation": (x, truth), "epochs": 12, "checkpoint": tmp_path / "state"}
-    with pytest.raises(Lost, match=r"^process \d of 2 has ended \(signal 9\).* the state is in .*state$"):
+    with pytest.raises(WorkerLost, match=r"^process \d of 2 has ended \(signal 9\).* the state is in .*state$"):
         trained(classes(), on_epoch=kill, **options)
     assert not multiprocessing.active_children()
     again = classes()
@@ -193,8 +199,8 @@ def test_a_process_that_does_not_answer_is_not_waited_for_forever(
         os.kill(multiprocessing.active_children()[-1].pid, signal.SIGSTOP)  # type: ignore[arg-type]
 
     with (
-        patch("pyro_ssvae.train.launch.GRACE", 3.0),
-        pytest.raises(Lost, match=r"does not answer after .* state is in"),
+        patch("pyro_ssvae.train.workers.GRACE", 3.0),
+        pytest.raises(WorkerLost, match=r"does not answer after .* state is in"),
     ):
         trained(Plain(), on_epoch=silence, checkpoint=tmp_path / "state", epochs=1000)
     assert (tmp_path / "state").exists()
@@ -272,11 +278,11 @@ def test_the_folder_may_be_taken_before_the_others_come(tmp_path: Path, monkeypa
     out = tmp_path / "a"
     out.mkdir()
     (out / "config.json").write_text("{}")
-    monkeypatch.setattr(training, "fit_run", lambda *rest, **options: {})
-    monkeypatch.setattr(training, "leads", lambda settings: False)
-    settings = training.Train(training.DataSettings(data=str(npz(tmp_path))), out=out)
+    monkeypatch.setattr(training, "fit_model", lambda *rest, **options: {})
+    monkeypatch.setattr(training, "is_main_process", lambda settings: False)
+    settings = ExperimentConfig(DataConfig(data=str(npz(tmp_path))), out=out)
     assert training.train(settings) == out
-    monkeypatch.setattr(training, "leads", lambda settings: True)
+    monkeypatch.setattr(training, "is_main_process", lambda settings: True)
     refused(lambda: training.train(settings), "--out", "has not ended")
 
 
@@ -284,7 +290,7 @@ def test_the_folder_may_be_taken_before_the_others_come(tmp_path: Path, monkeypa
 def test_two_machines_in_the_shell(tmp_path: Path) -> None:
     """Two nodes, here the same one, of two processes each."""
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [sys.executable, *COMMAND, "--devices", "2", "--nodes", "2", "--data", npz(tmp_path)]
+    command = [sys.executable, *COMMAND, "--devices", "2", "--nodes", "2", "--data", str(npz(tmp_path))]
     out = tmp_path / "runs" / "a"
     both = [
         subprocess.Popen([*command, "--out", out], env=environment(NODE_RANK=str(node), **place)) for node in (0, 1)

@@ -1,0 +1,42 @@
+"""Labels of which some are known: point masses there, the distribution elsewhere."""
+
+from __future__ import annotations
+
+import torch
+
+from pyro_ssvae.distributions.clamped import ClampedBernoulli, clamped_logits
+
+LOGITS = torch.tensor([[-1.0, 0.5, 2.0], [0.3, 0.3, -2.0]])
+Y = torch.tensor([[-1, 1, -1], [0, -1, 1]])
+
+
+def test_clamped_logits_are_a_point_mass_where_the_class_is_known() -> None:
+    probs = clamped_logits(LOGITS, torch.tensor([-1, 2])).softmax(-1)
+    torch.testing.assert_close(probs[0], LOGITS[0].softmax(-1))
+    assert probs[1].tolist() == [0, 0, 1]
+
+
+def test_probabilities_are_those_of_the_entries() -> None:
+    q = ClampedBernoulli(LOGITS, Y)
+    expected = torch.where(Y == -1, LOGITS.sigmoid(), Y.float())
+    torch.testing.assert_close(q.probs, expected)
+    assert torch.equal(q.mean, q.probs)
+    values = q.enumerate_support()
+    assert values.shape == (8, 2, 3)
+    weights = q.log_prob(values).exp()
+    torch.testing.assert_close(weights.sum(0), torch.ones(2))
+    torch.testing.assert_close((weights.unsqueeze(-1) * values).sum(0), expected)
+
+
+def test_gradient_of_a_known_entry_is_nothing() -> None:
+    logits = LOGITS.clone().requires_grad_()
+    q = ClampedBernoulli(logits, Y)
+    log_p = q.log_prob(torch.tensor([[0, 1, 1], [0, 1, 1]]))
+    assert bool(log_p.isfinite().all())
+    (gradient,) = torch.autograd.grad(log_p.sum(), logits)
+    assert bool((gradient[Y != -1] == 0).all())
+    assert bool((gradient[Y == -1] != 0).all())
+
+
+def test_another_value_of_a_known_entry_is_impossible() -> None:
+    assert ClampedBernoulli(LOGITS, Y).log_prob(torch.tensor([[0, 0, 0], [1, 0, 1]])).tolist() == [-torch.inf] * 2

@@ -1,0 +1,111 @@
+"""Settings as Python, the shell and config.json have them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data_makers import refused
+
+from pyro_ssvae.cli import train as command
+from pyro_ssvae.experiment.config import (
+    DataConfig,
+    ExperimentConfig,
+    ModelConfig,
+    experiment_of,
+    model_options,
+)
+from pyro_ssvae.models import MODELS
+from pyro_ssvae.models.config import option_names
+from pyro_ssvae.train.checkpoints import CheckpointSettings
+from pyro_ssvae.train.settings import FitSettings
+
+TYPED = {
+    "latent_dim": ("7", 7),
+    "beta": ("0", 0.0),
+    "alpha": ("0", 0.0),
+    "label_inference": ("enumerate", "enumerate"),
+    "label_prior": ("0.25 0.75", (0.25, 0.75)),
+    "entropy_weight": ("1e-3", 1e-3),
+    "alignment_weight": ("3", 3.0),
+    "likelihood": ("laplace", "laplace"),
+}
+
+
+def through_json(settings: ExperimentConfig) -> ExperimentConfig:
+    return experiment_of({"settings": json.loads(json.dumps(settings.recorded()))}, "run")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_is_typed_is_what_python_takes_and_what_json_gives_back(name: str) -> None:
+    options = {key: value for key, (_, value) in TYPED.items() if key in option_names(MODELS[name].Config)}
+    words = [word for key in options for word in (f"--{key.replace('_', '-')}", *TYPED[key][0].split())]
+    read = command.parse(["--model", name, *words, "--labels", "9", "--hide-classes", "1", "2", "--epochs", "3"])
+    wanted = ExperimentConfig(
+        source=DataConfig(labels="9", hide_classes=("1", "2")),
+        network=ModelConfig(name, model_options(name, options)),
+        training=FitSettings(epochs=3),
+        saving=CheckpointSettings(),
+    )
+    assert read == wanted
+    assert read.network.options == MODELS[name].Config(**options)
+    assert through_json(read) == wanted
+
+
+def test_settings_without_an_option_are_the_defaults() -> None:
+    assert command.parse([]) == ExperimentConfig()
+    assert through_json(ExperimentConfig()) == ExperimentConfig()
+    given = ExperimentConfig(baseline=False, logger="tensorboard", quiet=True, out=Path("a"))
+    assert command.parse(["--no-baseline", "--logger", "tensorboard", "--quiet", "--out", "a"]) == given
+    assert through_json(given) == replace(given, quiet=False, out=None), "what repeats a run, and no more"
+
+
+def test_class_weights_and_label_files() -> None:
+    read = command.parse(["--class-weights", "balanced", "--label-file", "a.csv", "--label-file", "b.csv"])
+    assert (read.training.class_weights, read.source.label_file) == ("balanced", ("a.csv", "b.csv"))
+    read = command.parse(["--class-weights", "1", "2.5", "--nodes", "2"])
+    assert (read.training.class_weights, read.training.num_nodes) == ((1.0, 2.5), 2)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_option_of_a_model_can_be_typed(name: str) -> None:
+    for field in fields(MODELS[name].Config):
+        option = f"--{field.name.replace('_', '-')}"
+        for word in ("-1", "nothing of the kind"):
+            typed = ["--model", name, option, word]
+            if field.name == "label_prior":  # any word, until it meets the labels
+                assert asdict(command.parse(typed).network.options)["label_prior"] == word
+            else:
+                refused(lambda typed=typed: command.parse(typed), option)
+
+
+def test_models_and_options_that_are_not_there() -> None:
+    refused(lambda: model_options("vea"), "model: there is no 'vea'", "'vae'")
+    refused(lambda: model_options("m2", {"z_c_gradient": 1.0}), "z_c_gradient", "'m2'", "revae has")
+    refused(lambda: model_options("m2", {"alhpa": 1.0}), "alhpa", "did you mean 'alpha'?")
+    refused(lambda: model_options("m2", {"alpha": -1.0}), "alpha: -1.0; a number of at least 0 is needed")
+    refused(lambda: command.parse(["--model", "m2", "--integral", "samples"]), "--integral", "'m2'", "revae has")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda s: s.pop("network"),
+        lambda s: s.pop("saving"),
+        lambda s: s.pop("logger"),
+        lambda s: s["network"].pop("options"),
+        lambda s: s["network"].update(name="no such"),
+        lambda s: s["network"]["options"].update(steering=1.0),
+        lambda s: s["network"]["options"].update(alpha="much"),
+        lambda s: s["network"]["options"].update(alpha=float("nan")),
+        lambda s: s["source"].update(classes="9"),
+        lambda s: s["training"].update(learning_rate=None),
+    ],
+)
+def test_a_file_that_holds_anything_else_is_named(change: Any) -> None:
+    saved = json.loads(json.dumps(ExperimentConfig().recorded()))
+    change(saved)
+    refused(lambda: experiment_of({"settings": saved}, "run"), "run/config.json", "not a run's configuration")

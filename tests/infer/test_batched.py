@@ -1,0 +1,283 @@
+"""Evaluation on many rows: how many at a time, what is computed once, and that all is left as it was."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pairs import OwnPair
+from tiny import CASES, CLASSES, build, make, points
+from torch import Tensor, nn
+
+import pyro_ssvae as ps
+from pyro_ssvae import ClassLabels, create_model
+from pyro_ssvae.infer import batched as module
+from pyro_ssvae.infer.batched import NUMBERS, ROWS, batched, evaluating, once_per_input, rows_at_a_time, seeded
+
+
+class Recorded:
+    """The numbers of rows that a function is called with."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+
+    def __call__(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        self.rows.append(len(x))
+        return x.flatten(1).sum(1)
+
+
+def nothing_is_kept(pair: nn.Module) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def counting(network: nn.Module) -> Iterator[list[int]]:
+    """Rows of each run of a network's first layer."""
+    rows: list[int] = []
+    layer = next(part for part in network.modules() if isinstance(part, (nn.Linear, nn.Conv2d)))
+    handle = layer.register_forward_hook(lambda part, args, out: rows.append(len(args[0])))
+    yield rows
+    handle.remove()
+
+
+# --- rows at a time
+
+
+@pytest.mark.parametrize("name", ["m2", "augmented", "diva", "revae", "adgm", "m1+m2"])
+def test_rows_are_bounded_by_what_is_enumerated(name: str) -> None:
+    """1,000 classes: rows times values times the width of what depends on them stay within memory."""
+    model: Any = create_model(
+        name, input_shape=(1, 28, 28), labels=ClassLabels(1000), latent_dim=1001 if name == "revae" else 8
+    )
+    x = torch.rand(23, 1, 28, 28)
+    width = {"diva": 1000 * 4, "revae": 1000 * 1000}.get(name, 784)  # others: each value is a decode, 64 at most
+    most = min(ROWS, NUMBERS // width)
+    assert rows_at_a_time(model, x, None) == most
+    with counting(model.encoder) as rows:
+        assert model.elbo(x).shape == (23,)
+    assert max(rows) == min(most, 23)
+
+
+def test_the_bound_of_a_thousand_classes() -> None:
+    """As those of a few rows at a time, in the same order."""
+    model = make("diva", ClassLabels(1000), latent_dim=3)
+    x = points(1200)
+    with seeded(torch.device("cpu"), 0):
+        found = ps.log_likelihood(model, x, num_samples=2)
+    assert found.shape == (1200,)
+    assert bool(found.isfinite().all())
+
+
+def test_decodes_of_every_value_count() -> None:
+    """64 images of 784 pixels for each row."""
+    model = create_model("m2", input_shape=(1, 28, 28), labels=ClassLabels(64), latent_dim=8)
+    assert rows_at_a_time(model, torch.rand(400, 1, 28, 28), None) == NUMBERS // (64 * 784)
+    assert rows_at_a_time(model, torch.rand(400, 1, 28, 28), torch.zeros(400, dtype=torch.long)) == ROWS
+
+
+def test_rows_that_are_asked_for_and_labels_go_together() -> None:
+    model, recorded = build("vae"), Recorded()
+    x, y = points(10), torch.arange(10)
+    found = batched(model, lambda x, y: recorded(x) * 0 + y, x, y, rows=4)
+    assert recorded.rows == [4, 4, 2]
+    assert found.tolist() == list(range(10))
+    assert rows_at_a_time(model, x, None) == ROWS
+    assert rows_at_a_time(model, x[:2], None) == 2
+    assert rows_at_a_time(build("classifier"), x, None) == ROWS
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case][0] not in ("vae", "m1", "classifier")])
+def test_how_many_rows_at_a_time_changes_no_answer(case: str) -> None:
+    model, x = build(case).double(), points(30).double()
+    whole = model.predict_proba(x)
+    parts = batched(model, model.q_y, x, rows=7)
+    torch.testing.assert_close(parts, whole)
+
+
+def test_asking_how_many_rows_takes_no_random_number() -> None:
+    model, x = build("m2"), points(30)
+    before = torch.get_rng_state()
+    rows_at_a_time(model, x, None)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+# --- what is left as it was
+
+
+def test_modes_come_back_part_by_part() -> None:
+    model = make("m2").train()
+    model.encoder[1].eval()  # frozen by its owner
+    modes = [part.training for part in model.modules()]
+    with evaluating(model):
+        assert not any(part.training for part in model.modules())
+        assert not torch.is_grad_enabled()
+        with evaluating(model):
+            pass
+        assert not any(part.training for part in model.modules())
+    assert [part.training for part in model.modules()] == modes
+    assert torch.is_grad_enabled()
+    with pytest.raises(KeyError), evaluating(model, 3):
+        raise KeyError
+    assert [part.training for part in model.modules()] == modes
+
+
+def test_random_numbers_go_on_as_if_nothing_had_been() -> None:
+    model, x = build("m2"), points(6)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    found = [batched(model, lambda x: torch.rand(len(x)), x, seed=seed) for seed in (1, 1, 2)]
+    assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    torch.manual_seed(5)
+    with evaluating(model):
+        assert torch.equal(torch.rand(3), expected), "without a seed they are taken as they come"
+    torch.manual_seed(5)
+    with seeded(torch.device("cpu"), 7), seeded(torch.device("cpu"), 8):
+        torch.rand(1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_networks_come_back() -> None:
+    model = build("m2")
+    own = model.decoder.forward
+    model.decoder.forward = own  # one that its owner replaced
+    with once_per_input(model), once_per_input(model):
+        assert "forward" in model.encoder.__dict__
+    assert "forward" not in model.encoder.__dict__
+    assert model.decoder.__dict__["forward"] is own
+    with pytest.raises(KeyError), once_per_input(model):
+        raise KeyError
+    assert "forward" not in model.encoder.__dict__
+
+
+# --- what is computed once
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if CASES[case][0] != "classifier"])
+def test_the_encoder_runs_once_and_the_numbers_stay(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = build(case).double(), points(6).double()
+    with counting(model.encoder) as rows, seeded(torch.device("cpu"), 0):
+        found = ps.log_likelihood(model, x, num_samples=5)
+    assert rows.count(6) == 1
+    monkeypatch.setattr(module, "once_per_input", nothing_is_kept)
+    with counting(model.encoder) as rows, seeded(torch.device("cpu"), 0):
+        expected = ps.log_likelihood(model, x, num_samples=5)
+    assert rows.count(6) == 5
+    assert torch.equal(found, expected)
+
+
+class Noisy(nn.Module):
+    """A network that draws random numbers in evaluation mode too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layer(x + torch.randn_like(x))
+        return out
+
+
+def kept(network: nn.Module, *calls: Any, **named: Any) -> list[Tensor]:
+    """The outputs of a pair's network for one input after another."""
+    pair = OwnPair()
+    pair.encoder = network  # type: ignore[assignment]
+    with torch.no_grad(), once_per_input(pair):
+        return [pair.encoder(*(call if isinstance(call, tuple) else (call,)), **named) for call in calls]
+
+
+def test_a_network_that_draws_random_numbers_is_left_alone() -> None:
+    x = points(3)
+    first, second = kept(Noisy(), x, x)
+    assert not torch.equal(first, second)
+
+
+def test_another_input_is_another_output() -> None:
+    net, x, other = nn.Linear(5, 4), points(3), points(3)
+    outputs = kept(net, x, other, x, x[:2], x.clone())
+    for given, output in zip((x, other, x, x[:2], x), outputs):
+        assert torch.equal(output, net(given))
+    assert outputs[0] is not outputs[2], "only the last one is kept"
+    same = kept(net, x, x.clone())
+    assert same[0] is same[1]
+
+
+def test_an_output_that_was_changed_in_place_is_computed_again() -> None:
+    class Moved(OwnPair):
+        def q_z(self, x: Tensor) -> Any:
+            h = self.encoder(x)
+            h.add_(1.0)
+            loc, raw = h.chunk(2, -1)
+            return dist.Normal(loc, raw.exp()).to_event(1)
+
+    pair, x = Moved(), points(4)
+    with torch.no_grad():
+        h = pair.encoder(x) + 1
+    with torch.no_grad(), once_per_input(pair):
+        for _ in range(3):
+            torch.testing.assert_close(pair.q_z(x).mean, h[:, :2])
+
+
+def test_arguments_by_name_are_arguments() -> None:
+    class Scaled(nn.Linear):
+        def forward(self, x: Tensor, scale: float = 1.0, shift: Tensor | None = None) -> Tensor:
+            return scale * super().forward(x) + (0 if shift is None else shift)
+
+    net, x = Scaled(5, 4), points(3)
+    pair = OwnPair()
+    pair.encoder = net
+    with torch.no_grad(), once_per_input(pair):
+        plain, double = pair.encoder(x), pair.encoder(x, scale=2.0)
+        moved = pair.encoder(x, scale=2.0, shift=torch.ones(4))
+    torch.testing.assert_close(double, 2 * plain)
+    torch.testing.assert_close(moved, 2 * plain + 1)
+
+
+def test_a_bayesian_network_keeps_its_statements() -> None:
+    """Its weights are sites: a draw of them is another network, though its input is the same."""
+
+    class Bayesian(pyro.nn.PyroModule):
+        def forward(self, z: Tensor) -> Tensor:
+            w = pyro.sample("w", dist.Normal(z.new_zeros(5, 2), 1.0).to_event(2))
+            return z @ w.t()
+
+    class Pair(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net, self.loc = Bayesian(), nn.Parameter(torch.zeros(5, 2))
+
+        def model(self, x: Tensor, y: Tensor | None = None) -> None:
+            mean = self.net(torch.ones(len(x), 2))
+            with pyro.plate("data", len(x)):
+                pyro.sample("x", dist.Normal(mean, 1.0).to_event(1), obs=x)
+
+        def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+            pyro.sample("w", dist.Normal(self.loc, 0.5).to_event(2))
+
+    pair, x = Pair(), points(4)
+    draws = torch.stack([ps.elbo(pair, x).sum() for _ in range(400)])
+    found = ps.elbo(pair, x, num_samples=400).sum()
+    assert abs(found - draws.mean()) < 4.5 * draws.std() * (2 / 400) ** 0.5
+
+
+def test_nested_calls_give_what_single_ones_do() -> None:
+    model, x = build("m2").double(), points(5).double()
+    expected = model.predict_proba(x)
+
+    def rows(x: Tensor) -> Tensor:
+        inner: Tensor = model.predict_proba(x)
+        assert not model.training
+        return inner + model.q_y(x)
+
+    model.train()
+    torch.testing.assert_close(batched(model, rows, x, rows=2), 2 * expected)
+    assert model.training
+    assert "forward" not in model.encoder.__dict__
+    assert model.labels is CLASSES

@@ -1,0 +1,234 @@
+"""Edited models: every verb draws from, and answers for, the model as it now is. Margins are of 4.5 standard errors."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from edits import (
+    MIXTURE_BETWEEN,
+    MIXTURE_MEAN,
+    MIXTURE_WITHIN,
+    CountsM2,
+    FlowVAE,
+    FurtherDrawnM2,
+    FurtherM2,
+    HeavyAugmented,
+    LayeredVAE,
+    MixtureADGM,
+    MixtureDIVA,
+    MixtureM1M2,
+    MixtureM2,
+    MixtureVAE,
+    ShiftedVAE,
+)
+from pyro.infer import SVI
+from tiny import CLASSES, points, randomize, tiny_encoder
+from torch import Tensor, nn
+
+import pyro_ssvae as ps
+from pyro_ssvae import VAE
+from pyro_ssvae.models.labelled import LabelMixin
+from pyro_ssvae.nn.likelihoods import Normal
+
+DRAWS = 20_000
+
+
+def linear(kind: type, **options: Any) -> Any:
+    """An edited model with a linear decoder of z (and W c), in double precision."""
+    encoder, decoder = tiny_encoder((5,)), nn.Linear(2, 5)
+    model = kind(encoder, decoder, CLASSES, latent_dim=2, likelihood=Normal((5,), scale=0.7), **options)
+    randomize(model).double().eval()
+    if isinstance(model, LabelMixin):
+        model.label_prior.logits.copy_(torch.tensor([0.5, 0.3, 0.2]).log())
+    return model
+
+
+def assert_moments(drawn: Tensor, mean: Tensor, cov: Tensor, kurtosis: float = 6.0) -> None:
+    """Means and covariances of draws ``[n, D]``.
+
+    :param kurtosis: the largest fourth moment, in squared variances, of any direction.
+    """
+    n, sd = len(drawn), cov.diagonal().sqrt()
+    assert ((drawn.mean(0) - mean).abs() < 4.5 * sd / math.sqrt(n)).all()
+    margin = 4.5 * torch.outer(sd, sd) * math.sqrt(kurtosis / n)
+    assert ((drawn.t().cov() - cov).abs() < margin).all()
+
+
+def moments_of_x(model: Any, mean: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of ``E[x | z]`` for latents of this mean and covariance and, where it has one, a drawn y."""
+    inner = model.decoder
+    w, b = inner.decoder.weight.detach(), inner.decoder.bias.detach()
+    if inner.from_c is not None:
+        p, moves = model.label_prior.logits.softmax(-1), inner.from_c.weight.detach()
+        mean = mean + moves @ p
+        cov = cov + (moves * p) @ moves.t() - torch.outer(moves @ p, moves @ p)
+    return w @ mean + b, w @ cov @ w.t()
+
+
+ONES = torch.ones(2, dtype=torch.float64)
+MIXTURE = MIXTURE_MEAN * ONES, MIXTURE_WITHIN * torch.eye(2) + MIXTURE_BETWEEN * torch.ones(2, 2).double()
+HEAVY = 0.7 * ONES, 1.3**2 * 6 / 4 * torch.eye(2).double()
+LAYERS = ONES, 0.5**2 * torch.eye(2).double() + 2.0**2 * torch.ones(2, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "moments"),
+    [
+        (MixtureVAE, MIXTURE),
+        (MixtureM2, MIXTURE),
+        (MixtureADGM, MIXTURE),
+        (HeavyAugmented, HEAVY),
+        (LayeredVAE, LAYERS),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else "",
+)
+def test_generated_points_are_of_the_edited_prior(kind: type, moments: tuple[Tensor, Tensor]) -> None:
+    model = linear(kind)
+    mean, cov = moments_of_x(model, *moments)
+    drawn = model.generate(DRAWS)
+    assert_moments(drawn, mean, cov, kurtosis=9.0)
+    plain = moments_of_x(model, 0 * ONES, torch.eye(2).double())
+    unlike = (plain[0] - mean).abs() > 9 * cov.diagonal().sqrt() / math.sqrt(DRAWS)
+    wider = (plain[1] - cov).diagonal().abs() > 9 * cov.diagonal() * math.sqrt(9.0 / DRAWS)
+    assert (unlike | wider).any(), "the edit does not show here"
+
+
+def test_generated_points_of_a_label_are_of_the_edited_prior() -> None:
+    model = linear(MixtureM2)
+    w, b = model.decoder.decoder.weight.detach(), model.decoder.decoder.bias.detach()
+    shift = model.decoder.from_c.weight.detach()[:, 2]
+    for y in (2, "2", torch.full((DRAWS,), 2)):
+        assert_moments(model.generate(DRAWS, y), w @ (MIXTURE[0] + shift) + b, w @ MIXTURE[1] @ w.t())
+
+
+def test_generated_points_of_an_edited_part_of_z() -> None:
+    """DIVA: z_c as it was, z_s of the mixture; M1+M2: z_1 through the upper decoder of an edited z."""
+    model = linear(MixtureDIVA, label_dim=1)
+    p = model.label_prior.logits.softmax(-1)
+    with torch.no_grad():
+        q = model.p_z_c(torch.eye(3).double())
+        loc, variance = q.mean[:, 0], q.stddev[:, 0] ** 2
+    mean = torch.stack([(p * loc).sum(), torch.tensor(MIXTURE_MEAN).double()])
+    var_c = (p * (variance + loc**2)).sum() - (p * loc).sum() ** 2
+    cov = torch.diag(torch.stack([var_c, torch.tensor(MIXTURE_WITHIN + MIXTURE_BETWEEN).double()]))
+    assert_moments(model.generate(DRAWS), *moments_of_x(model, mean, cov), kurtosis=12.0)
+
+    stack = linear(MixtureM1M2)
+    stack.upper_decoder = AddLinear(2, 3).double()
+    p = stack.label_prior.logits.softmax(-1)
+    a, moves = stack.upper_decoder.z.weight.detach(), stack.upper_decoder.c.weight.detach()
+    mean = a @ MIXTURE[0] + moves @ p
+    cov = a @ MIXTURE[1] @ a.t() + (moves * p) @ moves.t() - torch.outer(moves @ p, moves @ p)
+    cov = cov + torch.diag(stack.upper_likelihood.scale.detach() ** 2)
+    assert_moments(stack.generate(DRAWS), *moments_of_x(stack, mean, cov))
+
+
+class AddLinear(nn.Module):
+    """``A z + C c``."""
+
+    def __init__(self, dim: int, classes: int) -> None:
+        super().__init__()
+        self.z, self.c = nn.Linear(dim, dim, bias=False), nn.Linear(classes, dim, bias=False)
+
+    def forward(self, z: Tensor, c: Tensor) -> Tensor:
+        out: Tensor = self.z(z) + self.c(c)
+        return out
+
+
+def test_counts_are_decoded_as_counts() -> None:
+    """E[x | z, y] of the negative binomial in ``decode``, ``reconstruct`` and ``generate``."""
+    model, z = linear(CountsM2), torch.randn(4, 2).double()
+    expected = 2.5 * model.decoder(z, torch.eye(3)[[1]].double()).exp()
+    torch.testing.assert_close(model.decode(z, 1), expected)
+    x = points(6).abs().round().double()
+    q = model.encode(x).mean
+    torch.testing.assert_close(
+        model.reconstruct(x), 2.5 * model.decoder(q, torch.eye(3).double()[model.predict(x)]).exp()
+    )
+    assert bool((model.generate(50) > 0).all())
+    assert model.intervene(x, 2).shape == x.shape
+    torch.testing.assert_close(model.intervene(x, 2), 2.5 * model.decoder(q, torch.eye(3).double()[[2]]).exp())
+
+
+def test_an_edited_likelihood_is_followed_by_every_verb() -> None:
+    model, z, x = linear(ShiftedVAE), torch.randn(4, 2).double(), points(6).double()
+    torch.testing.assert_close(model.decode(z), model.decoder(z) + 7)
+    torch.testing.assert_close(model.reconstruct(x), model.decoder(model.encode(x).mean) + 7)
+    mean, cov = moments_of_x(model, 0 * ONES, torch.eye(2).double())
+    assert_moments(model.generate(DRAWS), mean + 7, cov)
+
+
+def test_reconstructions_go_through_an_edited_model() -> None:
+    """z at its mean, what the guide does not have drawn from the model; here x depends on z alone."""
+    model, x = linear(LayeredVAE), points(6).double()
+    torch.testing.assert_close(model.reconstruct(x), model.decoder(model.encode(x).mean))
+
+
+def test_a_flow_is_encoded_by_its_draws() -> None:
+    """It has no mean of its own: mean and spread of 100 draws, and one draw to reconstruct from."""
+    model, x = linear(FlowVAE), points(3).double()
+    with torch.no_grad():
+        draws = model.q_z(x).sample((5000,))
+    spread = draws.std(0)
+    found = model.encode(x)
+    assert ((found.mean - draws.mean(0)).abs() < 4.5 * spread / math.sqrt(100) + 4.5 * spread / math.sqrt(5000)).all()
+    assert ((found.stddev / spread - 1).abs() < 0.5).all()
+    assert bool(model.reconstruct(x).isfinite().all())
+
+
+@pytest.mark.parametrize("kind", [FurtherM2, FurtherDrawnM2])
+def test_a_further_site_is_drawn_in_generated_points(kind: type) -> None:
+    """k moves every value by -1 or 2, with the model's own weights."""
+    model = linear(kind)
+    mean, cov = moments_of_x(model, 0 * ONES, torch.eye(2).double())
+    p = model.weights.softmax(-1).detach()
+    k_mean = (p * model.moves).sum().detach()
+    k_var = (p * model.moves**2).sum().detach() - k_mean**2
+    drawn = model.generate(DRAWS)
+    assert_moments(drawn, mean + k_mean, cov + k_var, kurtosis=9.0)
+    assert bool(model.reconstruct(points(4).double()).isfinite().all())
+
+
+@pytest.mark.filterwarnings("ignore:Found plate statements in guide but not model")
+@pytest.mark.parametrize(
+    "kind", [MixtureVAE, MixtureM2, MixtureDIVA, HeavyAugmented, FurtherM2, FurtherDrawnM2, LayeredVAE, FlowVAE]
+)
+def test_edited_models_train_by_plain_svi_and_by_fit(kind: type) -> None:
+    """The bound that is reported rises."""
+    x, y = 1 + points(48), torch.arange(48) % 3
+    y[24:] = -1
+    model = linear(kind, **({"label_dim": 1} if kind is MixtureDIVA else {})).float()
+    before = ps.elbo(model, x, num_samples=10).mean()
+    svi = SVI(model.model, model.guide, pyro.optim.Adam({"lr": 1e-2}), loss=model.objective())
+    for _ in range(40):
+        svi.step(x, y)
+    middle = ps.elbo(model, x, num_samples=10).mean()
+    assert middle > before
+    pyro.clear_param_store()
+    ps.fit(model, x, y, epochs=6, batch_size=16, learning_rate=0.01, augment="none", seed=0, progress=False)
+    assert ps.elbo(model, x, num_samples=10).mean() > middle
+
+
+def test_the_reported_bound_tells_one_prior_from_another() -> None:
+    """README's edit: an N(3, 1) prior. Weights are the same, numbers are not, and each is its own model's."""
+
+    class Moved(VAE):
+        def p_z(self, x: Tensor) -> dist.TorchDistribution:
+            return dist.Normal(3 * x.new_ones(2), 1.0).to_event(1)
+
+    x = points(40).double()
+    plain = linear(VAE)
+    moved = linear(Moved)
+    moved.load_state_dict(plain.state_dict())
+    z, one = plain.encode(x), torch.ones(2).double()
+    kl = torch.distributions.kl_divergence
+    q = torch.distributions.Normal(z.mean, z.stddev)
+    gap = (kl(q, torch.distributions.Normal(3 * one, one)) - kl(q, torch.distributions.Normal(0 * one, one))).sum(-1)
+    found = (ps.elbo(plain, x, num_samples=400) - ps.elbo(moved, x, num_samples=400)).mean()
+    assert abs(found - gap.mean()) < 0.3
+    assert gap.mean() > 3
