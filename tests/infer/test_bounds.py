@@ -27,12 +27,11 @@ from edits import (
     ShiftedVAE,
     functions,
 )
-from formulas import grid, normal, standard_error
+from formulas import gentle, grid, normal, standard_error
 from pair_suite import Values
 from pairs import OWN, GuidedMixture, Mixture, OwnNoise, OwnPair, own_points
 from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
-from test_augmented import gentle
 from tiny import ATTRIBUTES, CLASSES, Noise, make, points, randomize, some_labels, tiny_decoder, tiny_encoder
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal

@@ -17,6 +17,7 @@ from formulas import (
     choices,
     divergence,
     example,
+    gentle,
     grid,
     head_terms,
     log_p_x,
@@ -136,17 +137,6 @@ def test_reconstruction_takes_the_probabilities_where_labels_are_missing(labels:
 
 
 # --- bounds against numeric integration over the latent
-
-
-def gentle(model: Any) -> Any:
-    """A decoder so smooth and a q so wide that importance weights have a small variance."""
-    with torch.no_grad():
-        model.log_scale.weight.mul_(0.2)
-        model.log_scale.bias.zero_()
-        model.loc.weight.mul_(0.4)
-        model.decoder.body.weight.mul_(0.7)
-        model.likelihood.raw_scale.fill_(0.5)
-    return model.double()
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["missing", "known"])

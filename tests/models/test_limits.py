@@ -68,7 +68,7 @@ def test_a_weight_of_0_trains_in_single_precision(case: str, weight: str) -> Non
     name, labels, options = CASES[case]
     model = make(name, labels, **{**options, weight: 0})
     x, y, _ = example(labels)
-    trained = steps(model, x.float(), y, n=5)
+    trained = steps(model, x.float(), y, n=2)
     assert all(bool(p.isfinite().all()) for p in trained.values())
 
 
@@ -105,7 +105,7 @@ def test_one_class_one_attribute_one_dimension(name: str, labels: Labels) -> Non
     x = points(8)
     y = torch.tensor([0, 1, -1, -1, 1, 0, -1, 0])
     y = y.unsqueeze(-1) if labels.event_shape else y.clamp_max(labels.size - 1)
-    trained = steps(model, x, y, n=3)
+    trained = steps(model, x, y, n=2)
     assert all(bool(p.isfinite().all()) for p in trained.values())
     model.eval()
     if isinstance(model, GenerativeModel):

@@ -16,9 +16,9 @@ from formulas import (
     example,
     head_terms,
     normal,
+    smooth,
     uneven,
 )
-from test_m2 import smooth
 from tiny import ATTRIBUTES, CLASSES, WIDTH, loss_at, make, points
 from torch import Tensor
 from torch.nn import functional as F

@@ -22,6 +22,7 @@ from formulas import (
     log_p_x,
     normal,
     same_gradients,
+    smooth,
     uneven,
 )
 from tiny import ATTRIBUTES, CLASSES, WIDTH, gradients, loss_at, make, points
@@ -196,18 +197,6 @@ def test_how_missing_labels_are_inferred_by_default() -> None:
 
 
 # --- bounds
-
-
-def smooth(model: Any) -> Any:
-    """A wide posterior and a smooth decoder, so that importance weights have a small variance."""
-    with torch.no_grad():
-        model.log_scale.weight.mul_(0.2)
-        model.log_scale.bias.zero_()
-        model.loc.weight.mul_(0.15)
-        model.loc.bias.mul_(0.5)
-        model.decoder.body.weight.mul_(0.7)
-        model.likelihood.raw_scale.fill_(1.0)
-    return model
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["missing", "known"])

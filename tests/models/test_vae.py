@@ -6,8 +6,7 @@ import math
 
 import pytest
 import torch
-from formulas import assert_bounds, assert_same, divergence, example, grid, log_p_x, normal, standard_error
-from test_augmented import gentle
+from formulas import assert_bounds, assert_same, divergence, example, gentle, grid, log_p_x, normal, standard_error
 from tiny import make, points
 
 from pyro_ssvae import VAE

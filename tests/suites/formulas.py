@@ -135,6 +135,32 @@ def same_gradients(found: dict[str, Tensor], expected: dict[str, Tensor], **tole
         torch.testing.assert_close(found[name], g, msg=lambda m, name=name: f"{name}: {m}", **tolerance)
 
 
+# --- bounds
+
+
+def gentle(model: Any) -> Any:
+    """A decoder so smooth and a q so wide that importance weights have a small variance."""
+    with torch.no_grad():
+        model.log_scale.weight.mul_(0.2)
+        model.log_scale.bias.zero_()
+        model.loc.weight.mul_(0.4)
+        model.decoder.body.weight.mul_(0.7)
+        model.likelihood.raw_scale.fill_(0.5)
+    return model.double()
+
+
+def smooth(model: Any) -> Any:
+    """A wide posterior and a smooth decoder, so that importance weights have a small variance."""
+    with torch.no_grad():
+        model.log_scale.weight.mul_(0.2)
+        model.log_scale.bias.zero_()
+        model.loc.weight.mul_(0.15)
+        model.loc.bias.mul_(0.5)
+        model.decoder.body.weight.mul_(0.7)
+        model.likelihood.raw_scale.fill_(1.0)
+    return model
+
+
 def grid(dim: int) -> tuple[Tensor, float]:
     """Points ``[G, dim]`` and the log of their cell's volume."""
     axis = torch.linspace(-9, 9, 2401 if dim == 1 else 241, dtype=torch.float64)

@@ -45,7 +45,7 @@ def svi_of(pair: Pair, optimizer: Any = None) -> SVI:
     return SVI(pair.model, pair.guide, optimizer, loss=objective_of(pair))
 
 
-def steps(pair: Pair, x: Tensor, y: Tensor, n: int = 5) -> dict[str, Tensor]:
+def steps(pair: Pair, x: Tensor, y: Tensor, n: int = 3) -> dict[str, Tensor]:
     """Train by plain SVI from a fixed seed and return the weights."""
     svi = svi_of(pair)
     for i in range(n):
@@ -153,7 +153,7 @@ class PairSuite:
 
     def test_mixed_batch_is_the_sum_of_its_parts(self, case: str) -> None:
         self.exact(case)
-        pair, x, y, eps = self.example(case, 12)
+        pair, x, y, eps = self.example(case, 8)
         whole = loss_of(pair, self.guide_at(pair, eps), x, y)
         rows = [loss_of(pair, self.guide_at(pair, eps[i : i + 1]), x[i : i + 1], y[i : i + 1]) for i in range(len(x))]
         parts = torch.stack(rows).sum()
@@ -228,12 +228,12 @@ class PairSuite:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             warnings.filterwarnings("ignore", ".*not registered in the param store")  # what is held fixed
-            losses = [svi.step(x, y) for _ in range(30)]
+            losses = [svi.step(x, y) for _ in range(20)]
         assert sum(losses[-5:]) < sum(losses[:5])
         assert not [name for name in trainable(pair) if torch.equal(pair.get_parameter(name), before[name])]
 
     def test_plain_svi_takes_the_gradient_of_the_training_step(self, case: str) -> None:
-        plain, x, y, _ = self.example(case, 12)
+        plain, x, y, _ = self.example(case, 8)
         plain.train()
         twin, start = copy.deepcopy(plain), weights(plain)
         pyro.set_rng_seed(3)
@@ -256,7 +256,7 @@ class PairSuite:
             for p in second.parameters():
                 p.mul_(1.1)
         optimizers, start = [svi_of(pair) for pair in (first, second)], weights(second)
-        for i in range(5):
+        for i in range(3):
             for svi in optimizers:
                 pyro.set_rng_seed(i)
                 svi.step(x, y)
@@ -296,11 +296,11 @@ class PairSuite:
         pair, x, y, _ = self.example(case, 6)
         if not self.bounded(pair, x, y):
             pytest.skip("there is no latent")
-        x, y = x[:3].repeat(300, 1), y[:3].repeat(300, *[1] * (y.dim() - 1))
+        x, y = x[:3].repeat(200, 1), y[:3].repeat(200, *[1] * (y.dim() - 1))
         for labels in (None, y):
-            elbo = ps.elbo(pair, x, labels).reshape(300, 3)
-            weighted = ps.log_likelihood(pair, x, labels, num_samples=20).reshape(300, 3)
-            error = (elbo.var(0) / 300).sqrt() + (weighted.var(0) / 300).sqrt()
+            elbo = ps.elbo(pair, x, labels).reshape(200, 3)
+            weighted = ps.log_likelihood(pair, x, labels, num_samples=8).reshape(200, 3)
+            error = (elbo.var(0) / 200).sqrt() + (weighted.var(0) / 200).sqrt()
             assert (elbo.mean(0) - weighted.mean(0) < 4 * error).all()
 
     def test_save_and_load(self, case: str, tmp_path: Path) -> None:
