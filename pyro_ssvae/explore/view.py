@@ -39,7 +39,7 @@ class Codes(Protocol):
 
     latents: tuple[str, ...]
 
-    def posterior_trace(self, x: Tensor, y: Tensor | None, *, means: bool = False) -> dict[str, Site]: ...
+    def posterior_trace(self, x: Tensor, y: Tensor | None) -> dict[str, Site]: ...
 
     def reconstruction_values(self, x: Tensor, y: Tensor | None, sites: dict[str, Site]) -> dict[str, Tensor]: ...
 
@@ -53,7 +53,7 @@ def posterior(model: Model, x: Tensor) -> tuple[dict[str, Site], dict[str, Tenso
     assert isinstance(model, Codes)
     with alone(model):
         x, _ = checked(model, x)
-        sites = model.posterior_trace(x, None, means=True)
+        sites = model.posterior_trace(x, None)
         return sites, model.reconstruction_values(x, None, sites)
 
 

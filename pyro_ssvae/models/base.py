@@ -161,15 +161,15 @@ class GenerativeModel(Model):
         """
 
         def rows(x: Tensor, y: Tensor | None = None) -> Tensor:
-            q = self.posterior_trace(x, y, means=True)
+            q = self.posterior_trace(x, y)
             return torch.stack([self.joined(q, "mean"), self.joined(q, "stddev")], 1)
 
         parts = self.read(rows, x, y)
         return dist.Normal(parts[:, 0], parts[:, 1]).to_event(1)
 
-    def posterior_trace(self, x: Tensor, y: Tensor | None, *, means: bool = False) -> dict[str, Any]:
-        """The guide's sites at some rows; with ``means``, each at its mean where it has one."""
-        guide = Means()(self.guide) if means else self.guide
+    def posterior_trace(self, x: Tensor, y: Tensor | None) -> dict[str, Any]:
+        """The guide's sites at some rows, each at its mean where it has one."""
+        guide = Means()(self.guide)
         return sampled(poutine.trace(guide).get_trace(x, self.point_labels(x, y)))
 
     def point_labels(self, x: Tensor, y: Tensor | None) -> Tensor | None:
@@ -201,7 +201,7 @@ class GenerativeModel(Model):
         """E[x | z] at the means of the guide's sites."""
 
         def rows(x: Tensor, y: Tensor | None = None) -> Tensor:
-            sites = self.posterior_trace(x, y, means=True)
+            sites = self.posterior_trace(x, y)
             return expected_x(self, x, self.reconstruction_values(x, y, sites))
 
         return self.read(rows, x, y)
