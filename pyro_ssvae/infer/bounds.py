@@ -51,7 +51,7 @@ def elbo(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, num_sample
         draws = [Draw(p, q, len(x)).elbo() for p, q in enumerated(module, x, y, num_samples)]
         return torch.stack(draws).mean(0)
 
-    return _in_batches(pair, rows, x, y, num_samples, "elbo")
+    return _in_batches(pair, rows, x, y, num_samples)
 
 
 def log_likelihood(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, num_samples: int = 100) -> Tensor:
@@ -64,7 +64,7 @@ def log_likelihood(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, 
         draws = [Draw(p, q, len(x)).log_weight() for p, q in enumerated(module, x, y, num_samples)]
         return torch.stack(draws).logsumexp(0) - math.log(num_samples)
 
-    return _in_batches(pair, rows, x, y, num_samples, "log_likelihood")
+    return _in_batches(pair, rows, x, y, num_samples)
 
 
 def reconstruction(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None) -> Tensor:
@@ -75,7 +75,7 @@ def reconstruction(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None) -> 
         need_site(p, "x", "reconstruction")
         return Draw(p, q, len(x)).expected(["x"])
 
-    return _in_batches(pair, rows, x, y, 1, "reconstruction")
+    return _in_batches(pair, rows, x, y, 1)
 
 
 def _in_batches(
@@ -84,7 +84,6 @@ def _in_batches(
     x: ArrayLike,
     y: ArrayLike | None,
     num_samples: int,
-    verb: str,
 ) -> Tensor:
     module = as_pair(pair)
     if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
@@ -177,7 +176,7 @@ class Draw:
         joined: list[tuple[frozenset[int], list[Term]]] = []
         for term in terms:
             if not term.enumerated:
-                total = total + self._over_plates(term.value, self.nest)
+                total = total + self._over_plates(term.value)
                 continue
             dims = term.enumerated.union(*(q.enumerated for q in self.log_q if q.enumerated & term.enumerated))
             group = [term]
@@ -190,7 +189,7 @@ class Draw:
             plates = self._common_plates(group, dims)
             value = sum((self._kept(t, plates) for t in group), torch.zeros((), dtype=total.dtype))
             q_value = sum((self._kept(t, plates) for t in log_q), torch.zeros((), dtype=total.dtype))
-            total = total + self._over_plates(reduce(value, q_value, dims), self.nest)
+            total = total + self._over_plates(reduce(value, q_value, dims))
         return total
 
     def _common_plates(self, group: list[Term], dims: frozenset[int]) -> frozenset[int]:
@@ -212,9 +211,9 @@ class Draw:
         over = tuple(term.inner - plates)
         return term.value.sum(over, keepdim=True) if over else term.value
 
-    def _over_plates(self, value: Tensor, nest: int) -> Tensor:
+    def _over_plates(self, value: Tensor) -> Tensor:
         """Sum over inner plates, rows kept: ``[B]`` or, outside the plate over rows, ``[1]``."""
-        value = value.reshape(value.shape[max(value.dim() - nest, 0) :])
+        value = value.reshape(value.shape[max(value.dim() - self.nest, 0) :])
         return value.reshape(-1, value.shape[-1]).sum(0)
 
     def _log_sum(self, log_w: Tensor, log_q: Tensor, dims: frozenset[int]) -> Tensor:

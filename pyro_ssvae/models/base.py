@@ -218,7 +218,7 @@ class GenerativeModel(Model):
         """
         with evaluating(self):
             values = self.drawn_labels(n, y)
-            return expected_x(self, self.stand_in(n), values) if n else self.stand_in(0)
+            return expected_x(self, self.stand_in(n), values)
 
     def drawn_labels(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
         """The site ``y`` of ``n`` points to generate; empty where it is the model's to draw."""
