@@ -395,7 +395,7 @@ def fuzz(names: list[str], inputs: int, seed: int = 0, seconds: float = float("i
             for i in range(inputs):
                 kind = chosen[i % len(chosen)]
                 content = rng.choice(kind.seeds)
-                for _ in range(rng.choice([1, 1, 1, 2, 3])):
+                for _ in range(rng.choice([0, 1, 1, 1, 1, 2, 3])):  # none: the valid file itself
                     content = changed(kind, content, rng)
                 try_one(kind, content, work, came[kind.name])
                 if time.monotonic() - started > seconds:

@@ -23,7 +23,7 @@ def test_no_file_gets_beyond_one_line(inputs: int, seed: int) -> None:
     for name, each in came.items():
         assert each.escaped == [], name
         assert each.refused > 0.2 * inputs / len(came), name
-        assert each.accepted > 0, name  # some changes are harmless: the mutations do not all stop at the door
+        assert each.accepted > 0, name  # the valid files, among others: not everything is refused
 
 
 def test_what_the_fuzzer_found(tmp_path: Path) -> None:
