@@ -140,7 +140,7 @@ def _points(array: np.ndarray, where: str) -> Tensor:
         )
     if array.ndim == 4 or (array.ndim == 3 and array.dtype in (np.uint8, np.bool_)):
         return _pixels(_channels_first(array, where), where)
-    return finite(array, where)
+    return finite(array, where, missing=True)
 
 
 def _channels_first(array: np.ndarray, where: str) -> np.ndarray:

@@ -109,12 +109,22 @@ def class_labels(names: Sequence[str]) -> ClassLabels:
     return ClassLabels(len(names), names) if names else ClassLabels(UNKNOWN_CLASSES)
 
 
-def finite(x: np.ndarray, where: str) -> Tensor:
-    """Return numbers ``[N, ...]`` as a float32 tensor; raise :class:`InputError` naming the first row that is not."""
+def finite(x: np.ndarray, where: str, *, missing: bool = False) -> Tensor:
+    """Return numbers ``[N, ...]`` as a float32 tensor; raise :class:`InputError` naming the first row that is not.
+
+    :param missing: take NaN as an entry that is missing.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
         numbers = np.ascontiguousarray(x, dtype=np.float32)
-    row = first_row(~np.isfinite(numbers))
+    wrong = np.asarray(np.isinf(numbers) if missing else ~np.isfinite(numbers))
+    row = first_row(wrong)
     if row is not None:
-        what = "NaN" if np.isnan(numbers[row]).any() else "an infinite value (or one beyond float32)"
-        raise InputError(f"{where}: row {row} holds {what}; every value must be a finite number")
+        place = np.argwhere(wrong[row])[0]
+        column = f", column {place[0]}," if len(place) == 1 else ""
+        what = "NaN" if np.isnan(numbers[row][tuple(place)]) else "an infinite value (or one beyond float32)"
+        needed = "a finite number, or NaN where it is missing" if missing else "a finite number"
+        raise InputError(f"{where}: row {row}{column} holds {what}; every value must be {needed}")
+    empty = first_row(np.asarray(~np.isfinite(numbers).reshape(len(numbers), -1).any(1))) if numbers.size else None
+    if empty is not None:
+        raise InputError(f"{where}: row {empty} has no value at all, only NaN; leave it out")
     return torch.from_numpy(numbers)

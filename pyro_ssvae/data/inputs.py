@@ -22,6 +22,13 @@ class HasInputShape(Protocol):
     input_shape: tuple[int, ...]
 
 
+@runtime_checkable
+class ChecksPoints(Protocol):
+    """A pair that knows which values it takes, missing ones (NaN) among them."""
+
+    def check_points(self, x: Tensor) -> Tensor: ...
+
+
 def check_data(
     pair: nn.Module, x: object, y: object = None, least: int = 2, dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -55,8 +62,9 @@ def open_data(
         y = own
     points = opened if isinstance(opened, Streamed) else numbers(opened, "x")
     check_points(points, input_shape, least)
-    if isinstance(points, Tensor) and points.dtype != torch.uint8:
-        points = finite(points.to(dtype or torch.get_default_dtype()))
+    if isinstance(points, Tensor):
+        points = points if points.dtype == torch.uint8 else points.to(dtype or torch.get_default_dtype())
+        points = pair.check_points(points) if isinstance(pair, ChecksPoints) else finite(points)
     labels = None if y is None else numbers(y, "y")
     if meaning is not None:
         return points, meaning.check(labels, len(points))
@@ -78,6 +86,8 @@ def check_points(points: Points, input_shape: tuple[int, ...] | None, least: int
 
 def finite(x: Tensor) -> Tensor:
     """Return ``x``; raise :class:`InputError` naming the first row that is not finite."""
+    if x.dtype == torch.uint8:
+        return x
     bad = ~torch.isfinite(x).reshape(len(x), -1).all(1)
     if bad.any():
         raise InputError(f"x: row {int(bad.nonzero()[0])} has a NaN or infinite value; {int(bad.sum())} rows have")

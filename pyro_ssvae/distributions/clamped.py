@@ -64,6 +64,61 @@ class ClampedBernoulli(dist.TorchDistribution):
         return values.expand((-1, *self.batch_shape, -1)) if expand else values
 
 
+class RepeatKnown(dist.TorchDistribution):
+    """A clamped q(y | x) under whose enumeration a known label stands at every place; it counts at its own place alone.
+
+    What depends on y is computed at every place. At the labels that a row does not have it would be computed for
+    nothing, and batch normalisation would take these into its statistics. So each row is as much of a batch as any
+    other: a missing label at all its values, a known one as often. Shapes are those of any enumeration.
+
+    :param base: q(y | x), whose enumeration has each label at a place of its own.
+    :param y: int64 ``[..., *event_shape]``, -1 where missing.
+    """
+
+    arg_constraints: ClassVar[dict[str, Any]] = {}
+    has_enumerate_support = True
+
+    def __init__(self, base: Any, y: Tensor) -> None:
+        self.base, self.y = base, y
+        self.places: Tensor | None = None  # the base's values, once it is enumerated
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    def support(self) -> Any:
+        return self.base.support
+
+    @property
+    def probs(self) -> Tensor:
+        """Those of the base."""
+        probs: Tensor = self.base.probs
+        return probs
+
+    @property
+    def mean(self) -> Tensor:
+        """That of the base."""
+        mean: Tensor = self.base.mean
+        return mean
+
+    def expand(self, batch_shape: _size, _instance: object = None) -> RepeatKnown:
+        shape = torch.Size(batch_shape)
+        return RepeatKnown(self.base.expand(shape), self.y.expand(shape + self.event_shape))
+
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:
+        drawn: Tensor = self.base.sample(sample_shape)
+        return drawn
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Of a draw; of all values in turn, once :meth:`enumerate_support` gave them: -inf at a repetition."""
+        if self.places is not None and value.numel() == self.places.numel() and value.dim() > self.y.dim():
+            value = self.places.reshape(value.shape)
+        log_q: Tensor = self.base.log_prob(value)
+        return log_q
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        self.places = self.base.enumerate_support(expand=True)
+        return torch.where(self.y == MISSING, self.places, self.y)
+
+
 def clamped_logits(logits: Tensor, y: Tensor) -> Tensor:
     """``logits [..., K]`` where ``y [...]`` is missing; 0 at the known value and -inf at the others elsewhere."""
     value = torch.arange(logits.shape[-1], device=y.device)

@@ -92,7 +92,10 @@ class StraightThrough(PlugIn):
 class AcceptRelaxed(dist.TorchDistribution):
     """p(y) as a site has it whose guide may hand over a relaxed label: that scores 0 nats, a label log p(y).
 
-    A relaxed label's divergence from p(y), where the objective has one, is a term of the guide.
+    A relaxed label's divergence from p(y), where the objective has one, is a term of the guide. Among relaxed labels
+    the known ones, which are points, score log p(y) as they would without the others.
+
+    :ivar known: bool ``[...]``, of attributes ``[..., A]``: which of the relaxed labels are known; None for none.
 
     :param base: p(y); ``[...]`` of classes, ``[..., A]`` as one event of attributes. Values are integers, -1 (a place
         of an enumeration that no label takes) is scored as 0.
@@ -102,6 +105,7 @@ class AcceptRelaxed(dist.TorchDistribution):
 
     def __init__(self, base: Any) -> None:
         self.base, self.has_enumerate_support = base, bool(base.has_enumerate_support)
+        self.known: Tensor | None = None
         super().__init__(base.batch_shape, base.event_shape, validate_args=False)
 
     @property
@@ -123,10 +127,21 @@ class AcceptRelaxed(dist.TorchDistribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         if value.is_floating_point():
-            return value.new_zeros(value.shape[:-1])
+            return self.of_known(value)
         value = value.clamp_min(0)
         log_p: Tensor = self.base.log_prob(value.to(self.base.mean) if self.event_shape else value)
         return log_p
+
+    def of_known(self, value: Tensor) -> Tensor:
+        """``log p(y)`` of relaxed labels ``[..., K]`` or ``[..., A]``, 0 where they are missing."""
+        if self.known is None:
+            return value.new_zeros(value.shape[:-1])
+        if self.event_shape:
+            p = self.base.mean.to(value)
+            p = torch.where(value > 0.5, p, 1 - p)
+            return torch.where(self.known, p, 1.0).log().sum(-1)
+        p = self.probs.to(value).expand(value.shape).gather(-1, value.argmax(-1, keepdim=True)).squeeze(-1)
+        return torch.where(self.known, p, 1.0).log()
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         values: Tensor = self.base.enumerate_support(expand)

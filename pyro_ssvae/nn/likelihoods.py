@@ -1,147 +1,150 @@
 """Likelihoods p(x | decoder's output): what a data point is taken to be, and in which units.
 
-A likelihood turns the decoder's output ``[..., *input_shape]`` into a distribution over ``x``. It also owns the units:
-``standardize(x)`` is what the encoder sees, ``fit(x)`` takes the units from training data.
+A likelihood turns the decoder's output ``[..., *decoder_shape]`` into a distribution over ``x``. It also owns the
+units: ``standardize(x)`` is what the encoder sees, ``fit(x)`` takes the units from training data.
+
+=================================== ======================================= ==================== ===================
+name                                values                                  log p is             numbers an entry
+=================================== ======================================= ==================== ===================
+``bernoulli``                       [0, 1], black or white                  no density of greys  1
+``continuous-bernoulli``            [0, 1]                                  a density            1
+``binomial``                        grey levels k / n                       a probability        1
+``discretized-logistic-mixture``    8-bit levels k / 255                    a probability        15
+``normal``, ``laplace``             real                                    a density            1
+``student-t``                       real, heavy tails                       a density            1
+``poisson``                         counts                                  a probability        1
+``negative-binomial``               counts, overdispersed                   a probability        1
+``zero-inflated-negative-binomial`` counts with further zeros               a probability        2
+``categorical``                     codes 0 to C - 1                        a probability        C
+``mixed``                           a kind for each column                  both                 by column
+=================================== ======================================= ==================== ===================
+
+The default is ``normal`` for vectors and series, and ``bernoulli`` for images. A NaN in x is an entry that was not
+observed, for each of them.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any, ClassVar, Literal, cast
+from typing import Literal, cast
 
-import pyro.distributions as dist
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from ..errors import InputError, nearest
+from .columns import Categorical, Mixed
+from .counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
+from .likelihood_base import Likelihood, LikelihoodOptions, Shape, per_dimension
 from .networks import AddClass
+from .pixels import Bernoulli, Binomial, ContinuousBernoulli, DiscretizedLogisticMixture
+from .reals import Laplace, Normal, StudentT
+
+LikelihoodName = Literal[
+    "bernoulli", "continuous-bernoulli", "binomial", "discretized-logistic-mixture", "normal", "laplace", "student-t",
+    "poisson", "negative-binomial", "zero-inflated-negative-binomial", "categorical", "mixed",
+]  # fmt: skip
+LIKELIHOODS: dict[str, type[Likelihood]] = {
+    kind.kind: kind
+    for kind in (
+        Bernoulli, ContinuousBernoulli, Binomial, DiscretizedLogisticMixture, Normal, Laplace, StudentT,
+        Poisson, NegativeBinomial, ZeroInflatedNegativeBinomial, Categorical, Mixed,
+    )
+}  # fmt: skip
 
 
-class Bernoulli(nn.Module):
-    """Pixels in [0, 1]: ``log p(x | out) = Σ x log σ(out) + (1 - x) log(1 - σ(out))``.
+def default_likelihood(input_shape: Shape) -> LikelihoodName:
+    """The likelihood of points of this shape where none is named: ``normal``, of grey pictures of at least 20 pixels
+    ``continuous-bernoulli``, of colour pictures ``bernoulli``, which is no density of theirs (docs/likelihoods.md)."""
+    if len(input_shape) < 3 or (input_shape[0] == 1 and min(input_shape[1:]) < 20):
+        return "normal"
+    return "continuous-bernoulli" if input_shape[0] == 1 else "bernoulli"
 
-    :param binarize: True draws black-or-white pixels ``b ~ Bernoulli(x)`` afresh at every evaluation. False, the
-        default, is the continuous relaxation: the formula above on grey levels, which is the expectation of the former
-        over its draws (the same gradient on average, with less noise), but no normalised density of grey levels.
+
+def named_likelihood(
+    name: str | None,
+    input_shape: Shape,
+    options: LikelihoodOptions = LikelihoodOptions(),  # noqa: B008
+) -> Likelihood:
+    """Return the likelihood of that name, by default that of the columns or of the shape.
+
+    :raises InputError: no likelihood of that name, or an option that it does not have.
     """
-
-    def __init__(self, input_shape: tuple[int, ...], *, binarize: bool = False) -> None:
-        super().__init__()
-        self.event_dim = len(input_shape)
-        self.binarize = binarize
-
-    def fit(self, x: Tensor) -> None:
-        """Pixels carry their own units: nothing to take from the data, which must lie in [0, 1]."""
-        low, high = x.amin().item(), x.amax().item()
-        if low < 0 or high > 1:
-            raise InputError(
-                f"x: values from {low:g} to {high:g}, but a Bernoulli likelihood needs them in [0, 1]; "
-                "scale them, or use likelihood='normal'"
-            )
-
-    def standardize(self, x: Tensor) -> Tensor:
-        return x
-
-    def target(self, x: Tensor) -> Tensor:
-        """What the site ``x`` observes."""
-        return torch.bernoulli(x) if self.binarize else x
-
-    def forward(self, out: Tensor) -> dist.TorchDistribution:
-        # Grey levels lie outside a Bernoulli's support, so Pyro's check of the value is off.
-        return dist.Bernoulli(logits=out, validate_args=False).to_event(self.event_dim)
-
-    def mean(self, out: Tensor) -> Tensor:
-        """E[x | out], the image to show."""
-        return out.sigmoid()
-
-
-class Normal(nn.Module):
-    """Real features: ``x ~ N(m + s out, (s σ)^2)`` with m, s the training data's mean and standard deviation.
-
-    Working in standardised units makes the same networks and learning rate fit features of any size; densities are in
-    the data's own units all the same.
-
-    :param scale: ``"learned"`` (one σ a feature; a channel, for series and images) or a fixed σ > 0, in standardised
-        units. A learned σ is kept above 0.05, so that a constant feature cannot swallow the bound.
-    """
-
-    distribution: ClassVar[Any] = dist.Normal
-    fixed_scale: Tensor
-
-    def __init__(self, input_shape: tuple[int, ...], *, scale: float | Literal["learned"] = "learned") -> None:
-        super().__init__()
-        self.event_dim = len(input_shape)
-        units = (input_shape[0],) + (1,) * (len(input_shape) - 1)
-        self.shift: Tensor
-        self.spread: Tensor
-        self.register_buffer("shift", torch.zeros(units))
-        self.register_buffer("spread", torch.ones(units))
-        if scale == "learned":
-            self.raw_scale = nn.Parameter(torch.full(units, math.log(math.expm1(1.0))))
-        elif isinstance(scale, (int, float)) and scale > 0:
-            self.register_buffer("fixed_scale", torch.tensor(float(scale)))
-        else:
-            raise InputError(f"scale: {scale!r}; 'learned' or a number above 0 is needed")
-        self.learned = scale == "learned"
-
-    @property
-    def scale(self) -> Tensor:
-        """σ in standardised units."""
-        return F.softplus(self.raw_scale).clamp_min(0.05) if self.learned else self.fixed_scale
-
-    def fit(self, x: Tensor) -> None:
-        """Take m and s from training data ``[N, *input_shape]``; a constant feature keeps s = 1."""
-        dims = [0, *range(2, x.dim())]
-        x = x.double()
-        self.shift.copy_(x.mean(dims).reshape(self.shift.shape))
-        spread = x.std(dims, correction=0).reshape(self.spread.shape)
-        self.spread.copy_(torch.where(spread > 1e-8 * x.abs().amax().clamp_min(1e-30), spread, 1.0))
-
-    def standardize(self, x: Tensor) -> Tensor:
-        return (x - self.shift) / self.spread
-
-    def target(self, x: Tensor) -> Tensor:
-        return x
-
-    def forward(self, out: Tensor) -> dist.TorchDistribution:
-        return self.distribution(self.mean(out), (self.spread * self.scale).expand_as(out)).to_event(self.event_dim)
-
-    def mean(self, out: Tensor) -> Tensor:
-        return self.shift + self.spread * out
-
-
-class Laplace(Normal):
-    """As :class:`Normal` with ``x ~ Laplace(m + s out, s b)``: errors count by size, not by square (ReVAE's CelebA)."""
-
-    distribution = dist.Laplace
-
-
-Likelihood = Bernoulli | Normal
-LikelihoodName = Literal["bernoulli", "normal", "laplace"]
-LIKELIHOODS: dict[str, type[Likelihood]] = {"bernoulli": Bernoulli, "normal": Normal, "laplace": Laplace}
-
-
-def named_likelihood(name: str, input_shape: tuple[int, ...], **options: Any) -> Likelihood:
-    """Return the likelihood of that name; raise :class:`InputError` where there is none."""
+    name = name or ("mixed" if options.columns else default_likelihood(input_shape))
     if name not in LIKELIHOODS:
         raise InputError(f"likelihood: there is no {name!r}{nearest(name, LIKELIHOODS)}")
-    return LIKELIHOODS[name](input_shape, **options)
+    kind, missing = LIKELIHOODS[name], options.missing
+    counts = issubclass(kind, Poisson)
+    for option, given, taken in (
+        ("columns", options.columns, kind is Mixed),
+        ("categories", options.categories, kind is Categorical),
+        ("library_size", options.library_size, counts),
+    ):
+        if given and not taken:
+            raise InputError(f"{option}: likelihood={name!r} has no such option; leave it out")
+    if issubclass(kind, Mixed):
+        return kind(input_shape, missing=missing, columns=options.columns)
+    if issubclass(kind, Categorical):
+        return kind(input_shape, missing=missing, categories=options.categories)
+    if issubclass(kind, Poisson):
+        return kind(input_shape, missing=missing, library_size=options.library_size)
+    return kind(input_shape, missing=missing)
+
+
+def shapes(likelihood: str | nn.Module | None, input_shape: Shape, options: LikelihoodOptions) -> tuple[Shape, Shape]:
+    """Return what the encoder gets and what the decoder puts out for points of a shape."""
+    made = likelihood if isinstance(likelihood, nn.Module) else named_likelihood(likelihood, input_shape, options)
+    if isinstance(made, Likelihood):
+        return made.encoder_shape, made.decoder_shape
+    return input_shape, input_shape
 
 
 def likelihood_for(
-    likelihood: str | nn.Module | None, decoder: nn.Module, latent_dim: int, class_dim: int
-) -> tuple[Likelihood, tuple[int, ...]]:
-    """Return the likelihood, by default Bernoulli for images and Normal for the rest, and the decoder's shape.
+    likelihood: str | nn.Module | None,
+    decoder: nn.Module,
+    latent_dim: int,
+    class_dim: int,
+    options: LikelihoodOptions = LikelihoodOptions(),  # noqa: B008
+) -> tuple[Likelihood, Shape]:
+    """Return the likelihood, by default that of :func:`default_likelihood`, and the shape of a point.
 
     :raises InputError: no likelihood of that name, or a decoder that does not fit.
     """
+    out_shape = decoded_shape(decoder, latent_dim, class_dim)
+    if isinstance(likelihood, nn.Module):
+        if not isinstance(likelihood, Likelihood):
+            return cast(Likelihood, likelihood), out_shape
+        made = likelihood
+    else:
+        made = named_likelihood(likelihood, point_shape(likelihood, out_shape, options), options)
+    if made.decoder_shape != out_shape:
+        name = made.kind or type(made).__name__
+        raise InputError(f"decoder: it puts out {list(out_shape)}; {name!r} needs {list(made.decoder_shape)}")
+    return made, made.input_shape
+
+
+def check_encoder(encoder: nn.Module, likelihood: nn.Module) -> None:
+    """Raise :class:`InputError` where an encoder does not take what the likelihood makes of points."""
+    if not isinstance(likelihood, Likelihood) or likelihood.encoder_shape == likelihood.input_shape:
+        return
+    training = encoder.training
+    try:
+        with torch.no_grad():
+            encoder.eval()(next(encoder.parameters()).new_zeros(2, *likelihood.encoder_shape))
+    except (RuntimeError, ValueError):
+        needed = f"[B, {', '.join(map(str, likelihood.encoder_shape))}]"
+        what = ", the mask among them" if likelihood.missing else ""
+        raise InputError(f"encoder: it must take {needed}, which {likelihood.kind!r} makes of x{what}") from None
+    finally:
+        encoder.train(training)
+
+
+def decoded_shape(decoder: nn.Module, latent_dim: int, class_dim: int) -> Shape:
+    """Return the shape of what a decoder puts out for a point, by a run on zeros."""
     p = next(decoder.parameters())
     z, c = p.new_zeros(2, latent_dim), p.new_zeros(2, class_dim)
     training = decoder.training
     try:
         with torch.no_grad():
-            input_shape = tuple(decoder.eval()(z, c).shape[1:])
+            out_shape = tuple(decoder.eval()(z, c).shape[1:])
     except RuntimeError as error:
         reason = str(error).splitlines()[0][:150]
         raise InputError(f"decoder: it does not take z of latent_dim {latent_dim} ({reason})") from None
@@ -152,8 +155,45 @@ def likelihood_for(
     last = [None, *(module for module in inner.modules() if not isinstance(module, shaping))][-1]
     if isinstance(last, nn.Sigmoid):
         raise InputError("decoder: it ends in a Sigmoid, but likelihoods take its output before that; leave it out")
-    if isinstance(likelihood, nn.Module):
-        return cast(Likelihood, likelihood), input_shape
-    return named_likelihood(
-        likelihood or ("bernoulli" if len(input_shape) == 3 else "normal"), input_shape
-    ), input_shape
+    return out_shape
+
+
+def point_shape(name: str | None, out_shape: Shape, options: LikelihoodOptions) -> Shape:
+    """Return the shape of a point that a decoder's output is of."""
+    if name == "mixed" or (name is None and options.columns):
+        return (len(options.columns),)
+    if name is None or name not in LIKELIHOODS:
+        return out_shape
+    numbers = LIKELIHOODS[name].numbers(options)
+    if out_shape[0] % numbers:
+        raise InputError(
+            f"decoder: it puts out {list(out_shape)}; likelihood={name!r} needs {numbers} numbers an entry, so that "
+            f"the first dimension is a multiple of {numbers}"
+        )
+    return (out_shape[0] // numbers, *out_shape[1:])
+
+
+__all__ = [
+    "LIKELIHOODS",
+    "Bernoulli",
+    "Binomial",
+    "Categorical",
+    "ContinuousBernoulli",
+    "DiscretizedLogisticMixture",
+    "Laplace",
+    "Likelihood",
+    "LikelihoodName",
+    "LikelihoodOptions",
+    "Mixed",
+    "NegativeBinomial",
+    "Normal",
+    "Poisson",
+    "StudentT",
+    "ZeroInflatedNegativeBinomial",
+    "check_encoder",
+    "default_likelihood",
+    "likelihood_for",
+    "named_likelihood",
+    "per_dimension",
+    "shapes",
+]

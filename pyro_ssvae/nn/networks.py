@@ -82,6 +82,11 @@ def features(encoder: nn.Module) -> int:
     raise InputError("encoder: its output's width is not known; give it an attribute out_features = H")
 
 
+def mixes_rows(network: nn.Module) -> bool:
+    """Whether a row's output in training depends on the other rows, as batch normalisation makes it."""
+    return any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in network.modules())
+
+
 def mlp(sizes: Sequence[int], *, norm: bool = True, dropout: float = 0.0) -> list[nn.Module]:
     """Linear layers with ReLU after each, batch normalisation before it."""
     layers: list[nn.Module] = []
@@ -96,38 +101,48 @@ def mlp_width(flat: int) -> int:
     return 256 if flat <= 256 else 500
 
 
-def default_encoder(input_shape: tuple[int, ...]) -> Encoder:
-    """MLP for vectors and small images, convolutions for others (more than 32 pixels: patches first), and for series.
+def default_encoder(input_shape: tuple[int, ...], deep: bool = False) -> Encoder:
+    """Convolutions for images of at least 8 pixels (of more than 32: patches first) and series, an MLP for the rest.
 
     :param input_shape: ``(D,)``, ``(C, T)`` or ``(C, H, W)``.
+    :param deep: a further layer after each.
     """
     if len(input_shape) == 2:
         sizes = [input_shape[0], 64, 128, 128]
         layers: list[nn.Module] = []
         for i, j in pairwise(sizes):
             layers += [nn.Conv1d(i, j, 5, stride=2, padding=2), nn.BatchNorm1d(j), nn.ReLU()]
+            layers += [nn.Conv1d(j, j, 3, padding=1), nn.BatchNorm1d(j), nn.ReLU()] if deep else []
         return Encoder(*layers, nn.AdaptiveAvgPool1d(4), nn.Flatten(), out_features=512)
     if len(input_shape) == 3 and min(input_shape[1:]) > 32:
-        return patch_encoder(input_shape)
-    if len(input_shape) == 3 and min(input_shape[1:]) >= 20:
-        return conv_encoder(input_shape)
+        return patch_encoder(input_shape, deep)
+    if len(input_shape) == 3 and min(input_shape[1:]) >= 8:
+        return conv_encoder(input_shape, deep)
     flat = math.prod(input_shape)
     width = mlp_width(flat)
-    return Encoder(nn.Flatten(), *mlp([flat, width, width]), nn.Dropout(0.2), out_features=width)
+    layers = mlp([flat, *(width,) * (3 if deep else 2)])
+    return Encoder(nn.Flatten(), *layers, nn.Dropout(0.2), out_features=width)
 
 
-def conv_encoder(input_shape: tuple[int, ...]) -> Encoder:
+def conv_encoder(input_shape: tuple[int, ...], deep: bool = False) -> Encoder:
     """Convolutions of stride 2, the first 5x5, the others 3x3, until the image's side is at most 4; a linear layer."""
     channels, height, width = input_shape
     layers: list[nn.Module] = []
     i, j, kernel = channels, 32, 5
     while min(height, width) > 4:
         layers += [nn.Conv2d(i, j, kernel, stride=2, padding=kernel // 2, bias=False), nn.BatchNorm2d(j), nn.ReLU()]
+        layers += same_size(j) if deep else []
         i, j, kernel, height, width = j, min(2 * j, 128), 3, (height + 1) // 2, (width + 1) // 2
     return Encoder(*layers, nn.Flatten(), *mlp([i * height * width, 256]), out_features=256)
 
 
-def patch_encoder(input_shape: tuple[int, ...]) -> Encoder:
+def same_size(channels: int) -> list[nn.Module]:
+    """A 3x3 convolution that keeps size and channels."""
+    conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+    return [conv, nn.BatchNorm2d(channels), nn.ReLU()]
+
+
+def patch_encoder(input_shape: tuple[int, ...], deep: bool = False) -> Encoder:
     """2x2 pixels become channels, then 4x4 convolutions of stride 2 until the side is at most 4; a linear layer.
 
     On a CPU twice as fast as convolutions of the pixels themselves.
@@ -138,6 +153,7 @@ def patch_encoder(input_shape: tuple[int, ...]) -> Encoder:
     height, width = (height + 1) // 2, (width + 1) // 2
     for i, j in pairwise(sizes):
         layers += [nn.Conv2d(i, j, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(j), nn.ReLU()]
+        layers += same_size(j) if deep else []
         height, width = height // 2, width // 2
     return Encoder(*layers, nn.Flatten(), *mlp([sizes[-1] * height * width, 256]), out_features=256)
 
@@ -150,14 +166,34 @@ def halvings(input_shape: tuple[int, ...]) -> int:
     return n
 
 
-def default_decoder(input_shape: tuple[int, ...], latent_dim: int, class_dim: int) -> Decoder:
-    """The counterpart of :func:`default_encoder`: an MLP up to 32 x 32 pixels, else transposed convolutions."""
+def default_decoder(input_shape: tuple[int, ...], latent_dim: int, class_dim: int, deep: bool = False) -> Decoder:
+    """The counterpart of :func:`default_encoder`: an MLP up to 32 x 32 pixels, else transposed convolutions.
+
+    :param deep: convolutions for smaller images too, which on a CPU take several times as long; a layer more for the
+        rest.
+    """
     if len(input_shape) == 3 and min(input_shape[1:]) > 32:
         return patch_decoder(input_shape, latent_dim, class_dim)
+    if deep and len(input_shape) == 3 and min(input_shape[1:]) >= 8:
+        return conv_decoder(input_shape, latent_dim, class_dim)
     flat = math.prod(input_shape)
     width = mlp_width(flat)
-    body = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, flat))
-    return Decoder(latent_dim, class_dim, width, body, input_shape)
+    hidden = [layer for _ in range(2 if deep else 1) for layer in (nn.Linear(width, width), nn.ReLU())]
+    return Decoder(latent_dim, class_dim, width, nn.Sequential(*hidden, nn.Linear(width, flat)), input_shape)
+
+
+def conv_decoder(input_shape: tuple[int, ...], latent_dim: int, class_dim: int, channels: int = 32) -> Decoder:
+    """A linear layer to an image of a quarter of the side, a transposed convolution that doubles it, 3x3 convolutions,
+    and channels that become 2x2 pixels, cropped to the input's size."""
+    out, height, width = input_shape
+    small, wide = (math.ceil(height / 4), math.ceil(width / 4)), 2 * channels
+    body = nn.Sequential(
+        *(nn.Linear(512, 2 * wide * math.prod(small)), nn.ReLU(), nn.Unflatten(1, (2 * wide, *small))),
+        *(nn.ConvTranspose2d(2 * wide, wide, 4, stride=2, padding=1), nn.ReLU()),
+        *(nn.Conv2d(wide, wide, 3, padding=1), nn.ReLU(), nn.Conv2d(wide, channels, 3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(channels, 4 * out, 3, padding=1), nn.PixelShuffle(2), Crop(height, width)),
+    )
+    return Decoder(latent_dim, class_dim, 512, body, input_shape)
 
 
 def patch_decoder(input_shape: tuple[int, ...], latent_dim: int, class_dim: int) -> Decoder:

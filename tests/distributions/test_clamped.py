@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pyro.distributions as dist
 import torch
 
-from pyro_ssvae.distributions.clamped import ClampedBernoulli, clamped_logits
+from pyro_ssvae.distributions.clamped import ClampedBernoulli, RepeatKnown, clamped_logits
 
 LOGITS = torch.tensor([[-1.0, 0.5, 2.0], [0.3, 0.3, -2.0]])
 Y = torch.tensor([[-1, 1, -1], [0, -1, 1]])
@@ -40,3 +41,20 @@ def test_gradient_of_a_known_entry_is_nothing() -> None:
 
 def test_another_value_of_a_known_entry_is_impossible() -> None:
     assert ClampedBernoulli(LOGITS, Y).log_prob(torch.tensor([[0, 0, 0], [1, 0, 1]])).tolist() == [-torch.inf] * 2
+
+
+def test_a_known_label_is_repeated_and_counts_once() -> None:
+    """The same probabilities at the same places, and no value that a row does not have."""
+    y = torch.tensor([-1, 2])
+    for base, known in (
+        (dist.Categorical(logits=clamped_logits(LOGITS, y)), y),
+        (ClampedBernoulli(LOGITS, Y), Y),
+    ):
+        q = RepeatKnown(base, known)
+        places, values = base.enumerate_support(), q.enumerate_support()
+        assert values.shape == places.shape
+        assert torch.equal(q.log_prob(values), base.log_prob(places))
+        assert (values == torch.where(known == -1, places, known)).all()
+        drawn = q.sample()
+        assert torch.equal(q.log_prob(drawn), base.log_prob(drawn)), "a draw is scored as what it is"
+        assert q.expand([3, 2]).enumerate_support().shape == (len(places), 3, 2, *q.event_shape)

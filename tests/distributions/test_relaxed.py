@@ -97,3 +97,15 @@ def test_a_label_scores_its_prior_and_a_relaxed_one_nothing(labels: Labels) -> N
 def test_a_place_that_no_class_takes_scores_a_number() -> None:
     """-1 of a sparse enumeration; its weight is 0, and 0 times a number is 0."""
     assert bool(AcceptRelaxed(dist.Categorical(logits=LOGITS[0])).log_prob(torch.tensor([-1, 1])).isfinite().all())
+
+
+def test_known_labels_among_relaxed_ones_score_as_labels() -> None:
+    pi = torch.tensor([[0.2, 0.3, 0.5], [0.0, 1.0, 0.0]])
+    p = AcceptRelaxed(dist.Categorical(probs=torch.tensor([0.1, 0.6, 0.3])))
+    assert p.log_prob(pi).tolist() == [0, 0]
+    p.known = torch.tensor([False, True])
+    torch.testing.assert_close(p.log_prob(pi), torch.tensor([0.0, 0.6]).where(p.known, torch.tensor(1.0)).log())
+    q = AcceptRelaxed(dist.Bernoulli(torch.tensor([0.1, 0.6, 0.3])).to_event(1))
+    q.known = torch.tensor([[True, False, True], [False, False, False]])
+    values = torch.tensor([[1.0, 0.4, 0.0], [0.2, 0.4, 0.9]])
+    torch.testing.assert_close(q.log_prob(values), torch.tensor([0.1 * 0.7, 1.0]).log())

@@ -11,6 +11,7 @@ from pyro_ssvae.nn.networks import (
     default_decoder,
     default_encoder,
     features,
+    mixes_rows,
     takes_class_input,
 )
 
@@ -33,7 +34,8 @@ def test_default_networks_fit_their_shape(shape: tuple[int, ...]) -> None:
     ("shape", "kind"),
     [
         ((7,), nn.Linear),
-        ((1, 8, 8), nn.Linear),
+        ((1, 7, 7), nn.Linear),
+        ((1, 8, 8), nn.Conv2d),
         ((3, 20), nn.Conv1d),
         ((1, 28, 28), nn.Conv2d),
         ((3, 64, 64), nn.Conv2d),
@@ -92,3 +94,10 @@ def test_features_of_an_encoder_of_ones_own() -> None:
     said.out_features = 8  # type: ignore[assignment]
     assert features(said) == 8
     refused(lambda: features(nn.Sequential(nn.Flatten(), nn.ReLU())), "encoder", "out_features")
+
+
+def test_whether_rows_meet_in_a_network() -> None:
+    assert mixes_rows(nn.Sequential(nn.Linear(3, 3), nn.Sequential(nn.BatchNorm1d(3))))
+    assert mixes_rows(default_decoder((1, 40, 40), 4, 3))
+    assert not mixes_rows(nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3)))
+    assert not mixes_rows(default_decoder((6,), 4, 3))

@@ -1,0 +1,36 @@
+"""Entries that are independent given the latents, of which some may not have been observed."""
+
+from __future__ import annotations
+
+import pyro.distributions as dist
+import torch
+from pyro.distributions.util import sum_rightmost
+from torch import Tensor
+from torch.types import _size
+
+
+class ObservedEntries(dist.Independent):
+    """``log p(x_obs) = Σ_i 1[x_i observed] log p(x_i)``: a NaN in a value is an entry that was not observed.
+
+    Entries are independent given the latents, so that leaving one out of the sum integrates it out. Gradients are
+    finite: an unobserved entry is replaced before its log-probability is taken, never multiplied by 0.
+
+    :param base: one distribution an entry, batch shape ``[..., *entries]``.
+    :param event_dim: the number of dimensions of ``entries``.
+    :param fill: what stands for an unobserved entry, a value inside of the support; broadcasts over the entries.
+    """
+
+    def __init__(self, base: dist.TorchDistribution, event_dim: int, fill: Tensor | float = 0.0) -> None:
+        super().__init__(base, event_dim)
+        self.fill = fill
+
+    def expand(self, batch_shape: _size, _instance: object = None) -> ObservedEntries:
+        shape = torch.Size(batch_shape) + self.event_shape
+        return ObservedEntries(self.base_dist.expand(shape), self.reinterpreted_batch_ndims, self.fill)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """``[...]`` of values ``[..., *entries]``, NaN where an entry was not observed."""
+        missing = value.isnan()
+        log_p = self.base_dist.log_prob(torch.where(missing, self.fill, value))
+        total: Tensor = sum_rightmost(torch.where(missing, 0.0, log_p), self.reinterpreted_batch_ndims)
+        return total

@@ -1,0 +1,163 @@
+"""Missing entries of x, filled from the posterior: importance-weighted means or draws.
+
+With S draws of the guide at a point of which x_obs (and some labels) are known, ::
+
+    w_s = p(x_obs, y, z_s) / q(z_s, y_mis | x_obs)        E[x_mis | x_obs] ≈ Σ_s w_s E[x_mis | z_s, y] / Σ_s w_s
+
+which tends to the exact mean as S grows, whatever the guide. A draw is x_mis ~ p(x | z_s, y) with s drawn in
+proportion to w_s (sampling-importance-resampling).
+
+Source: Mattei, Frellsen (2019), MIWAE, arXiv:1812.02633, equations 12 and 13.
+"""
+
+from __future__ import annotations
+
+import pyro
+import pyro.distributions as dist
+import torch
+from numpy.typing import ArrayLike
+from pyro import poutine
+from torch import Tensor, nn
+
+from ..data.inputs import ChecksPoints, numbers
+from ..distributions.columns import Columns
+from ..distributions.counts import Codes, GivenSize
+from ..distributions.observed import ObservedEntries
+from ..errors import InputError
+from .batched import batched, checked
+from .bounds import Draw
+from .label_inference import ExactLabels
+from .pairs import PairLike, as_pair, programs
+from .traces import Site, Trace, need_site, sampled, trace_log_prob
+
+
+def impute(
+    pair: PairLike,
+    x: ArrayLike,
+    y: ArrayLike | None = None,
+    *,
+    num_samples: int = 100,
+    draws: bool = False,
+    seed: int | None = None,
+) -> Tensor:
+    """Return ``x`` with its missing entries (NaN) filled: ``[B, *input_shape]``; observed entries are unchanged.
+
+    :param pair: a model of the library, or any pair whose site ``x`` is observed, a distribution for each entry. The
+        guide of a pair of one's own sees 0 where an entry is missing.
+    :param y: labels, -1 where missing; they are drawn there.
+    :param num_samples: S, draws of the guide for each row.
+    :param draws: a draw of x_mis in place of its mean. The mean of a category is the most probable one.
+    :param seed: of the random numbers; None takes them as they come.
+    :raises InputError: points or labels that do not fit, or a pair without a site ``x`` over entries.
+
+    Example::
+
+        full = ps.impute(vae, x)  # as x, NaN replaced
+    """
+    module = as_pair(pair)
+    if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
+        raise InputError(f"num_samples: {num_samples!r}; a whole number of at least 1 is needed")
+    points = numbers(x, "x") if isinstance(x, Tensor) or not isinstance(module, ChecksPoints) else x
+    if isinstance(module, ChecksPoints):
+        points, labels = checked(module, points, y)
+    else:
+        assert isinstance(points, Tensor)
+        gaps = points.isnan()
+        points, labels = checked(module, torch.where(gaps, 0.0, points), y)
+        points = torch.where(gaps.to(points.device), torch.nan, points)
+    if not points.isnan().any():
+        return points
+    filler = Filler(module, num_samples, draws)
+    return batched(module, filler.rows, points, labels, seed=seed)
+
+
+class Filler:
+    """Fills some rows: see :func:`impute`."""
+
+    def __init__(self, pair: nn.Module, num_samples: int, draws: bool) -> None:
+        self.pair, self.num_samples, self.draws = pair, num_samples, draws
+        self.own = not isinstance(pair, ChecksPoints)
+
+    def rows(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        """``[B, *input_shape]`` of rows with missing entries."""
+        missing = x.isnan()
+        total = x.new_full((len(x),), -torch.inf)
+        sums: list[Tensor] = []
+        for s in range(self.num_samples):
+            p, q = self.traces(x, missing, y)
+            log_w = Draw(p, q, len(x)).log_weight()
+            if log_w.isnan().any():
+                raise InputError("impute: the model's joint is no number where entries of x are missing")
+            total = torch.logaddexp(total, log_w)
+            share = torch.where(total.isneginf(), 1 / (s + 1), (log_w - total).exp())  # of the weights so far
+            if self.draws:
+                share = torch.bernoulli(share.clamp(0, 1))
+            fn = self.p_x(p, x)
+            values = [fn.sample()] if self.draws else averaged(fn)
+            sums = [mixed(old, new, share) for old, new in zip(sums or values, values)]
+        return torch.where(missing, sums[0] if self.draws else restored(fn, sums), x)
+
+    def traces(self, x: Tensor, missing: Tensor, y: Tensor | None) -> tuple[Trace, Trace]:
+        """The model's and the guide's trace at one draw, with log-probabilities; missing labels are drawn."""
+        model, guide = programs(self.pair)
+        seen = torch.where(missing, 0.0, x) if self.own else x
+        with pyro.validation_enabled(False):
+            q = poutine.trace(ExactLabels(enumerate_most=0)(guide)).get_trace(seen, y)
+            replayed = poutine.replay(model, q)
+            if self.own:
+                replayed = LeaveOut(missing)(replayed)
+            p = poutine.trace(replayed).get_trace(seen, y)
+            for trace in (p, q):
+                for site in sampled(trace).values():
+                    trace_log_prob(site)
+        return p, q
+
+    def p_x(self, p: Trace, x: Tensor) -> dist.TorchDistribution:
+        """p(x | z, y) of rows as large as these."""
+        fn: dist.TorchDistribution = need_site(p, "x", "impute")["fn"]
+        shape = fn.batch_shape + fn.event_shape
+        if shape != x.shape:
+            raise InputError(f"impute: site x has shape {list(shape)}, and the points {list(x.shape)}")
+        return fn.at(x) if isinstance(fn, GivenSize) else fn
+
+
+def averaged(fn: dist.TorchDistribution) -> list[Tensor]:
+    """What of a distribution may be averaged over draws: means, of categories their probabilities."""
+    if isinstance(fn, Columns):
+        return [value for part in fn.parts for value in averaged(part)]
+    codes = fn.base_dist if isinstance(fn, ObservedEntries) else None
+    return [codes.logits.softmax(-1)] if isinstance(codes, Codes) else [fn.mean]
+
+
+def restored(fn: dist.TorchDistribution, values: list[Tensor]) -> Tensor:
+    """The points of what :func:`averaged` gave: ``[B, *input_shape]``."""
+    if isinstance(fn, Columns):
+        return fn.joined([restored(part, [value]) for part, value in zip(fn.parts, values)])
+    coded = isinstance(fn, ObservedEntries) and isinstance(fn.base_dist, Codes)
+    return values[0].argmax(-1).to(values[0]) if coded else values[0]
+
+
+def mixed(old: Tensor, new: Tensor, share: Tensor) -> Tensor:
+    """``old + share (new - old)`` with a share of each row, ``[B]``."""
+    return old + share.reshape(-1, *(1,) * (new.dim() - 1)) * (new - old)
+
+
+class LeaveOut(poutine.messenger.Messenger):
+    """At the observed site ``x`` of a pair of one's own leave out the entries that are missing."""
+
+    def __init__(self, missing: Tensor) -> None:
+        super().__init__()
+        self.missing = missing
+
+    def _pyro_sample(self, msg: Site) -> None:
+        if msg["name"] != "x":
+            return
+        fn, value = msg["fn"], msg["value"]
+        entries = isinstance(fn, dist.Independent) and not fn.base_dist.event_shape
+        if not entries or value is None or value.shape != self.missing.shape:
+            raise InputError(
+                f"impute: site x is a {type(fn).__name__}; an observed distribution for each entry, such as "
+                "Normal(...).to_event(1), is needed, so that some can be left out"
+            )
+        msg["fn"] = ObservedEntries(fn.base_dist, fn.reinterpreted_batch_ndims, value)
+        msg["value"] = torch.where(self.missing, torch.nan, value)

@@ -1,0 +1,159 @@
+"""Distributions of entries, in double precision, against SciPy, torch, sums and integrals."""
+
+from __future__ import annotations
+
+import pyro.distributions as dist
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+
+from pyro_ssvae.distributions.columns import Columns
+from pyro_ssvae.distributions.continuous_bernoulli import ContinuousBernoulli
+from pyro_ssvae.distributions.counts import Codes, GivenSize
+from pyro_ssvae.distributions.grey_levels import BinomialLevels, LogisticMixtureLevels
+from pyro_ssvae.distributions.observed import ObservedEntries
+
+LOGITS = torch.tensor([-200.0, -30.0, -5.0, -0.11, -0.09, -1e-4, 0.0, 1e-3, 0.05, 0.101, 4.0, 30.0, 200.0]).double()
+
+
+def test_continuous_bernoulli_is_torchs_where_that_is_exact() -> None:
+    a = torch.tensor([-8.0, -3.0, -0.5, -0.101, 0.101, 0.7, 5.0]).double()  # torch cuts off near 0 and far away
+    x = torch.linspace(0, 1, 7).double().unsqueeze(-1)
+    reference = torch.distributions.ContinuousBernoulli(logits=a, lims=(0.4999, 0.5001))
+    torch.testing.assert_close(ContinuousBernoulli(a).log_prob(x), reference.log_prob(x), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(ContinuousBernoulli(a).mean, reference.mean, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(ContinuousBernoulli(a).variance, reference.variance, rtol=1e-7, atol=1e-9)
+
+
+def test_continuous_bernoulli_has_integral_one_and_its_mean_at_every_log_odds() -> None:
+    x = (torch.arange(400_000).double() + 0.5) / 400_000  # the midpoint rule: (200 / 4e5)² / 24 = 1e-8
+    fn = ContinuousBernoulli(LOGITS)
+    p = fn.log_prob(x.unsqueeze(-1)).exp()
+    torch.testing.assert_close(p.mean(0), torch.ones_like(LOGITS), rtol=1e-7, atol=0)
+    torch.testing.assert_close((p * x.unsqueeze(-1)).mean(0), fn.mean, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close((p * (x.unsqueeze(-1) - fn.mean) ** 2).mean(0), fn.variance, rtol=1e-4, atol=1e-9)
+
+
+def test_continuous_bernoulli_has_the_right_gradient_where_the_series_takes_over() -> None:
+    a = LOGITS.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(ContinuousBernoulli(a).log_prob(torch.tensor(0.3).double()).sum(), a)
+    torch.testing.assert_close(gradient, 0.3 - ContinuousBernoulli(LOGITS).mean, rtol=1e-6, atol=1e-7)
+
+
+def test_binomial_levels_are_scipys() -> None:
+    logits, n = torch.tensor([-3.0, 0.2, 2.0]).double(), 16
+    k = torch.arange(n + 1).double().unsqueeze(-1)
+    fn = BinomialLevels(logits, torch.tensor(float(n)).double())
+    expected = torch.as_tensor(stats.binom.logpmf(k.numpy(), n, logits.sigmoid().numpy()))
+    torch.testing.assert_close(fn.log_prob(k / n), expected)
+    torch.testing.assert_close(fn.log_prob(((k + 0.4) / n).clamp_max(1)), expected)
+    torch.testing.assert_close((fn.log_prob(k / n).exp() * k / n).sum(0), fn.mean)
+
+
+def mixture() -> LogisticMixtureLevels:
+    logits = torch.tensor([[0.0, 1.0, -1.0], [2.0, 0.0, 0.0], [0.0, 0.0, 0.0]]).double()
+    loc = torch.tensor([[0.1, 0.5, 0.9], [0.0, 1.0, 0.5], [0.3, 0.30001, -0.5]]).double()
+    scale = torch.tensor([[0.02, 0.3, 0.001], [0.0005, 0.05, 0.1], [2e-4, 1.0, 0.05]]).double()
+    return LogisticMixtureLevels(logits, loc, scale)
+
+
+def test_logistic_mixture_is_the_mass_of_each_levels_interval() -> None:
+    fn, k = mixture(), torch.arange(256).double()
+    edges = torch.cat([torch.tensor([-torch.inf]).double(), (k[1:] - 0.5) / 255, torch.tensor([torch.inf]).double()])
+    cdf = torch.as_tensor(stats.logistic.cdf(edges.reshape(-1, 1, 1), fn.loc.numpy(), fn.scale.numpy()))
+    expected = (fn.logits.softmax(-1) * cdf.diff(dim=0)).sum(-1)
+    found = fn.log_prob(k.unsqueeze(-1) / 255).exp()
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-13)
+    torch.testing.assert_close(found.sum(0), torch.ones(3).double())
+    mean = (found * k.unsqueeze(-1) / 255).sum(0)
+    assert (mean - fn.mean).abs().max() < 0.5 / 255
+
+
+def test_logistic_mixture_has_finite_gradients_far_out() -> None:
+    loc = torch.tensor([[1e4], [-1e4], [0.5]]).requires_grad_()
+    raw = torch.tensor([[2e-4], [2e-4], [1e4]]).requires_grad_()
+    log_p = LogisticMixtureLevels(torch.zeros(3, 1), loc, raw).log_prob(torch.tensor([0.3, 1.0, 0.0]))
+    assert all(bool(t.isfinite().all()) for t in (log_p, *torch.autograd.grad(log_p.sum(), [loc, raw])))
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        ContinuousBernoulli(torch.tensor([-20.0, -2.0, 0.0, 1e-4, 3.0]).double()),
+        BinomialLevels(torch.tensor([-2.0, 0.5]).double(), torch.tensor(16.0).double()),
+        mixture(),
+    ],
+    ids=["continuous-bernoulli", "binomial", "mixture"],
+)
+def test_draws_have_the_mean_and_the_probabilities(fn: dist.TorchDistribution) -> None:
+    torch.manual_seed(0)
+    n = 40_000
+    x = fn.sample((n,))
+    assert x.shape == (n, *fn.batch_shape)
+    assert x.min() >= 0
+    assert x.max() <= 1
+    error = 5 * x.std(0) / n**0.5 + (0.5 / 255 if isinstance(fn, LogisticMixtureLevels) else 0)
+    assert bool(((x.mean(0) - fn.mean).abs() <= error).all())
+    # E[-log p] over draws and over the support agree where the support is finite
+    if not isinstance(fn, ContinuousBernoulli):
+        levels = 255 if isinstance(fn, LogisticMixtureLevels) else 16
+        support = (torch.arange(levels + 1).double() / levels).unsqueeze(-1)
+        log_p = fn.log_prob(support)
+        entropy = -(log_p.exp() * log_p).sum(0)
+        draws = -fn.log_prob(x)
+        assert bool(((draws.mean(0) - entropy).abs() <= 5 * draws.std(0) / n**0.5 + 1e-9).all())
+
+
+def test_codes_are_a_categorical_whose_mean_is_the_mode() -> None:
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0)).double()
+    fn, k = Codes(logits), torch.tensor([0, 2, 1, 1])
+    torch.testing.assert_close(fn.log_prob(k.double()), dist.Categorical(logits=logits).log_prob(k))
+    torch.testing.assert_close(fn.mean, logits.argmax(-1).double())
+    torch.manual_seed(0)
+    shares = torch.stack([(fn.sample((20_000,)) == c).double().mean(0) for c in range(3)], -1)
+    torch.testing.assert_close(shares, logits.softmax(-1), rtol=0, atol=5 * 0.5 / 20_000**0.5)
+
+
+def test_an_unobserved_entry_is_left_out_and_has_no_gradient() -> None:
+    loc = torch.tensor([[1.0, 2.0, 3.0], [0.0, 1.0, 2.0]]).double().requires_grad_()
+    fn = ObservedEntries(dist.Normal(loc, 0.5), 1)
+    x = torch.tensor([[1.5, torch.nan, 2.0], [torch.nan, torch.nan, 2.0]]).double()
+    expected = torch.stack(
+        [dist.Normal(loc[0, [0, 2]], 0.5).log_prob(x[0, [0, 2]]).sum(), dist.Normal(loc[1, 2], 0.5).log_prob(x[1, 2])]
+    )
+    torch.testing.assert_close(fn.log_prob(x), expected)
+    (gradient,) = torch.autograd.grad(fn.log_prob(x).sum(), loc)
+    torch.testing.assert_close(gradient, torch.where(x.isnan(), 0.0, (x - loc.detach()) / 0.25))
+    assert fn.expand((5, 2)).log_prob(x).shape == (5, 2)
+    assert fn.expand((5, 2)).batch_shape == (5, 2)
+
+
+def of_size(log_size: Tensor) -> ObservedEntries:
+    rate = torch.tensor([[1.0, 2.0, 6.0]]).double().expand(2, 3)
+    return ObservedEntries(dist.Poisson(rate * log_size.exp(), validate_args=False), 1)
+
+
+def test_counts_are_relative_to_what_a_row_holds() -> None:
+    x = torch.tensor([[2.0, 4.0, 12.0], [0.0, torch.nan, 3.0]]).double()
+    fn = GivenSize(of_size, torch.tensor([3.0]).double(), 1)
+    rate = torch.tensor([[2.0, 4.0, 12.0], [0.5, 1.0, 3.0]]).double()  # row sizes 6 / 3 and 1.5 / 3
+    each = torch.as_tensor(stats.poisson.logpmf(x.nan_to_num().numpy(), rate.numpy()))
+    torch.testing.assert_close(fn.log_prob(x), torch.where(x.isnan(), 0.0, each).sum(-1))
+    torch.testing.assert_close(fn.at(x).mean, rate)
+    torch.testing.assert_close(fn.mean, rate.new_tensor([[1.0, 2.0, 6.0]]).expand(2, 3))
+    torch.testing.assert_close(fn.at(torch.zeros(2, 3).double()).mean, fn.mean)
+
+
+def test_columns_add_up_and_come_in_their_own_order() -> None:
+    parts = [
+        ObservedEntries(dist.Normal(torch.tensor([[0.0, 5.0]] * 2).double(), 1.0), 1),
+        ObservedEntries(Codes(torch.tensor([[[0.0, 3.0, 0.0]]] * 2).double()), 1),
+    ]
+    fn = Columns(parts, [torch.tensor([2, 0]), torch.tensor([1])])
+    x = torch.tensor([[4.0, 2.0, 0.5], [torch.nan, 1.0, 0.0]]).double()
+    normal, codes = dist.Normal(torch.zeros(()).double(), 1.0), torch.tensor([0.0, 3.0, 0.0]).double().log_softmax(-1)
+    first = normal.log_prob(x[0, 2]) + normal.log_prob(x[0, 0] - 5) + codes[2]
+    torch.testing.assert_close(fn.log_prob(x), torch.stack([first, normal.log_prob(x[1, 2]) + codes[1]]))
+    torch.testing.assert_close(fn.mean, torch.tensor([[5.0, 1.0, 0.0]] * 2).double())
+    assert fn.sample((7,)).shape == (7, 2, 3)

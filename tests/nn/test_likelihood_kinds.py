@@ -1,0 +1,368 @@
+"""Every likelihood by name: its probabilities, units, shapes, missing entries, and the values that it refuses."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from data_makers import refused
+from scipy import stats
+from torch import Tensor, nn
+
+from pyro_ssvae import ClassLabels, create_model, fit
+from pyro_ssvae.nn.likelihood_base import floored
+from pyro_ssvae.nn.likelihoods import (
+    LIKELIHOODS,
+    Binomial,
+    Likelihood,
+    LikelihoodOptions,
+    Mixed,
+    NegativeBinomial,
+    Normal,
+    Poisson,
+    StudentT,
+    ZeroInflatedNegativeBinomial,
+    named_likelihood,
+    per_dimension,
+    shapes,
+)
+
+COLUMNS = ("normal", "categorical:3", "poisson", "bernoulli", "student-t", "zero-inflated-negative-binomial", "normal")
+OPTIONS: dict[str, dict[str, Any]] = {"mixed": {"columns": COLUMNS}, "categorical": {"categories": 4}}
+
+
+def data(name: str, n: int = 60, shape: tuple[int, ...] = (7,)) -> Tensor:
+    """Values that suit a likelihood, one in five missing."""
+    g = torch.Generator().manual_seed(1)
+    draw = torch.rand(n, *shape, generator=g)
+    x = {
+        "binomial": (16 * draw).round() / 16, "discretized-logistic-mixture": (255 * draw).round() / 255,
+        "poisson": (6 * draw).floor(), "categorical": (4 * draw).floor(), "normal": 20 * draw + 100,
+    }  # fmt: skip
+    x |= dict.fromkeys(("negative-binomial", "zero-inflated-negative-binomial"), x["poisson"])
+    x |= dict.fromkeys(("laplace", "student-t"), x["normal"])
+    some = x.get(name, draw)
+    if name == "mixed":
+        some = torch.stack([draw[:, 0], *(d.floor() for d in (3 * draw[:, 1], 4 * draw[:, 2], 2 * draw[:, 3])),
+                            draw[:, 4], (4 * draw[:, 5]).floor(), 50 + draw[:, 6]], 1)  # fmt: skip
+    return torch.where(torch.rand(n, *shape, generator=g) < 0.2, torch.nan, some)
+
+
+def made(name: str, shape: tuple[int, ...] = (7,), **options: Any) -> Likelihood:
+    return named_likelihood(name, shape, LikelihoodOptions(**{**OPTIONS.get(name, {}), **options})).double()
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_a_missing_entry_is_no_part_of_bound_units_or_gradient(name: str) -> None:
+    likelihood, x = made(name), data(name).double()
+    likelihood.fit(x)
+    torch.manual_seed(0)
+    out = torch.randn(60, *likelihood.decoder_shape, dtype=torch.float64, requires_grad=True)
+    log_p = likelihood(out).log_prob(likelihood.target(x))
+    # entry by entry: all others missing
+    alone = torch.zeros(60, dtype=torch.float64)
+    for i in range(7):
+        only = torch.full_like(x, torch.nan)
+        only[:, i] = x[:, i]
+        alone = alone + likelihood(out).log_prob(only)
+    torch.testing.assert_close(log_p, alone)
+    assert bool((log_p.abs() > 0).all())
+    parameters = [out, *likelihood.parameters()]
+    assert all(bool(g.isfinite().all()) for g in torch.autograd.grad(log_p.sum(), parameters))
+    seen = likelihood.standardize(x)
+    assert seen.shape[1:] == likelihood.encoder_shape
+    assert bool(seen.isfinite().all())
+    assert all(bool(value.isfinite().all()) for value in (likelihood.mean(out), likelihood(out).sample()))
+    assert likelihood.mean(out).shape == likelihood(out).sample().shape == x.shape
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_the_mean_is_that_of_draws_in_the_units_of_x(name: str) -> None:
+    likelihood = made(name)
+    likelihood.fit(data(name).double())
+    torch.manual_seed(0)
+    out = 0.5 * torch.randn(likelihood.decoder_shape, dtype=torch.float64)
+    n = 8000
+    fn = likelihood(out.expand(n, *out.shape))
+    draws, mean = fn.sample(), likelihood.mean(out)
+    numbers = [i for i in range(7) if name != "categorical" and not (name == "mixed" and i == 1)]
+    error = (draws.mean(0) - mean).abs() - 5 * draws.std(0) / math.sqrt(n)
+    # half a level, by which the mixture's mean may differ; Student's tails have moments of few draws
+    slack = {"discretized-logistic-mixture": 0.5 / 255, "student-t": 0.5, "mixed": 0.1}.get(name, 0)
+    assert bool((error[numbers] <= slack).all()), error
+    assert bool(fn.log_prob(draws).isfinite().all())
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("shape", [(7,), (2, 6), (1, 4, 4)], ids=str)
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_models_made_by_name_have_networks_that_fit(name: str, shape: tuple[int, ...], missing: bool) -> None:
+    if name == "mixed" and len(shape) > 1:
+        refused(lambda: create_model("vae", input_shape=shape, likelihood=name, columns=COLUMNS), "columns", "table")
+        return
+    model: Any = create_model(
+        "vae", input_shape=shape, latent_dim=2, likelihood=name, missing=missing, **OPTIONS.get(name, {})
+    )
+    x = data(name, 12, shape)
+    assert model.input_shape == shape
+    assert model.recipe is not None
+    assert tuple(model.likelihood.standardize(x).shape[1:]) == model.likelihood.encoder_shape
+    model.likelihood.fit(x)
+    assert bool(model.elbo(x).isfinite().all())
+    assert model.reconstruct(x).shape == x.shape
+    assert bool(model.generate(3).isfinite().all())
+
+
+def test_the_mask_is_what_the_encoder_sees_beside_x() -> None:
+    x = torch.tensor([[1.0, torch.nan], [3.0, 5.0]])
+    likelihood = named_likelihood("normal", (2,), LikelihoodOptions(missing=True))
+    likelihood.fit(x)
+    torch.testing.assert_close(likelihood.standardize(x), torch.tensor([[-1.0, 0.0, 1.0, 0.0], [1.0, 0.0, 1.0, 1.0]]))
+    images = named_likelihood("bernoulli", (1, 1, 2), LikelihoodOptions(missing=True))
+    seen = images.standardize(torch.tensor([[[[0.3, torch.nan]]]]))
+    torch.testing.assert_close(seen, torch.tensor([[[[0.3, 0.0]], [[1.0, 0.0]]]]))
+    codes = made("categorical", (2,), categories=3)
+    hot = codes.standardize(torch.tensor([[2.0, torch.nan], [0.0, 1.0]]).double())
+    expected = [[0.0, 0, 0, 0, 1, 0], [1.0, 0, 0, 1, 0, 0]]  # code by code, its columns within
+    torch.testing.assert_close(hot, torch.tensor(expected).double())
+
+
+def test_counts_are_scipys() -> None:
+    x = torch.tensor([[0.0, 3.0], [5.0, 1.0], [2.0, 0.0]]).double()
+    rate = torch.tensor([[0.5, 2.0], [4.0, 0.3], [1.0, 1.0]]).double()
+    poisson, binomial, inflated = (
+        kind((2,)).double() for kind in (Poisson, NegativeBinomial, ZeroInflatedNegativeBinomial)
+    )
+    log_p = poisson(rate.log()).log_prob(x)
+    torch.testing.assert_close(log_p, torch.as_tensor(stats.poisson.logpmf(x, rate)).sum(-1))
+    with torch.no_grad():
+        for likelihood in (binomial, inflated):
+            likelihood.raw_dispersion.copy_(torch.tensor([-1.0, 2.0]))
+    theta = binomial.dispersion.detach()
+    torch.testing.assert_close(theta, torch.tensor([-1.0, 2.0]).double().exp(), rtol=0.01, atol=2e-3)
+    pmf = torch.as_tensor(stats.nbinom.pmf(x, theta, (theta / (theta + rate)).numpy()))
+    torch.testing.assert_close(binomial(rate.log()).log_prob(x), pmf.log().sum(-1))
+    torch.testing.assert_close(binomial.mean(rate.log()), rate)
+    gate = torch.tensor([[0.3, -1.0]] * 3).double()
+    mixed = gate.sigmoid() * (x == 0) + (1 - gate.sigmoid()) * pmf
+    out = torch.cat([rate.log(), gate], -1)
+    torch.testing.assert_close(inflated(out).log_prob(x), mixed.log().sum(-1))
+    torch.testing.assert_close(inflated.mean(out), (1 - gate.sigmoid()) * rate)
+
+
+def test_a_rows_size_scales_what_is_reconstructed() -> None:
+    torch.manual_seed(0)
+    x = torch.poisson(torch.tensor([[3.0], [30.0]]).repeat(20, 1) * torch.tensor([1.0, 2.0, 1.0]))
+    model: Any = create_model("vae", input_shape=(3,), latent_dim=2, likelihood="poisson", library_size=True)
+    model.likelihood.fit(x)
+    found = model.reconstruct(x)
+    # with a row's own size, sums differ from the data's by the decoder's beginning alone, a few tenths
+    assert bool(((found.sum(1) / x.sum(1)).log().abs() < 1).all())
+    assert found[1::2].sum() > 5 * found[::2].sum()
+
+
+def test_student_t_is_scipys_and_its_units_ignore_outliers() -> None:
+    x = torch.randn(1001, 1, generator=torch.Generator().manual_seed(0)).double() * 3 + 7
+    x[:20] = 1e6
+    likelihood = StudentT((1,)).double()
+    likelihood.fit(x)
+    assert abs(float(likelihood.shift) - 7) < 0.5
+    assert abs(float(likelihood.spread) - 3) < 0.5
+    out = torch.zeros(1001, 1).double()
+    df, scale = likelihood.df.item(), (likelihood.spread * likelihood.scale).item()
+    expected = stats.t.logpdf(x.numpy(), df, float(likelihood.shift), scale).sum(-1)
+    torch.testing.assert_close(likelihood(out).log_prob(x), torch.as_tensor(expected))
+
+
+@pytest.mark.parametrize("n", [1, 7, 16, 100, 255])
+def test_grey_levels_are_found_in_the_data(n: int) -> None:
+    x = torch.arange(n + 1).float() / n
+    likelihood = Binomial((n + 1,))
+    likelihood.fit(torch.stack([x, x.flip(0), torch.full_like(x, torch.nan)])[:2])
+    assert float(likelihood.levels) == n
+    assert likelihood.eight_bit == (n == 255)
+    likelihood.fit(torch.rand(5, n + 1))  # of no grid: 8 bits
+    assert float(likelihood.levels) == 255
+
+
+def test_binarized_pixels_stay_missing() -> None:
+    from pyro_ssvae.nn.likelihoods import Bernoulli
+
+    target = Bernoulli((3,), binarize=True).target(torch.tensor([[0.5, torch.nan, 1.0]]))
+    assert bool(target[0, 1].isnan())
+    assert target[0, 0] in (0, 1)
+    assert target[0, 2] == 1
+
+
+# --- scales
+
+
+def test_a_scale_at_its_floor_rises_again_and_falls_no_further() -> None:
+    value = torch.tensor([0.01, 0.01, 0.5, 0.5], requires_grad=True)
+    found = floored(value, 0.05)
+    torch.testing.assert_close(found.detach(), torch.tensor([0.05, 0.05, 0.5, 0.5]))
+    (gradient,) = torch.autograd.grad((found * torch.tensor([1.0, -1.0, 1.0, -1.0])).sum(), value)
+    torch.testing.assert_close(gradient, torch.tensor([0.0, -1.0, 1.0, -1.0]))
+
+
+@pytest.mark.parametrize("kind", ["normal", "laplace", "student-t"])
+def test_a_feature_that_was_constant_gets_its_scale_back(kind: str) -> None:
+    likelihood: Any = named_likelihood(kind, (1,))
+    likelihood.fit(torch.full((10, 1), 3.0))
+    for x, goal in ((torch.full((10, 1), 3.0), 0.05), (3 + torch.tensor([[-2.0], [2.0]] * 5), 0.5)):
+        optimizer = torch.optim.Adam(likelihood.parameters(), lr=0.05, betas=(0.9, 0.99))
+        for _ in range(300):
+            optimizer.zero_grad()
+            (-likelihood(torch.zeros(10, 1)).log_prob(x).sum()).backward()
+            optimizer.step()
+        scale = float(likelihood.scale)
+        assert scale == pytest.approx(0.05) if goal == 0.05 else scale > goal, scale
+
+
+def test_a_column_of_large_numbers_leaves_the_others_their_units() -> None:
+    x = torch.randn(500, 1, generator=torch.Generator().manual_seed(0))
+    likelihood = Normal((2,))
+    likelihood.fit(torch.cat([0.01 * x, 1.7e9 + 1e6 * x], 1))
+    assert float(likelihood.spread[0]) == pytest.approx(0.01, rel=0.1)
+    assert float(likelihood.spread[1]) == pytest.approx(1e6, rel=0.1)
+
+
+# --- bad input
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("poisson", -1.0, ["row 2, column 1 is -1", "counts", "whole numbers"]),
+        ("negative-binomial", 1.5, ["row 2, column 1 is 1.5", "counts"]),
+        ("zero-inflated-negative-binomial", 0.1, ["row 2, column 1", "counts"]),
+        ("bernoulli", 2.0, ["row 2, column 1 is 2", "[0, 1]", "normal"]),
+        ("binomial", -0.1, ["row 2, column 1 is -0.1", "[0, 1]"]),
+        ("continuous-bernoulli", 255.0, ["row 2, column 1 is 255", "[0, 1]"]),
+        ("discretized-logistic-mixture", 3.0, ["row 2, column 1", "[0, 1]"]),
+        ("categorical", 4.0, ["row 2, column 1 is 4", "from 0 to 3"]),
+        ("categorical", -1.0, ["row 2, column 1 is -1", "from 0 to 3"]),
+        ("categorical", 0.5, ["row 2, column 1 is 0.5", "from 0 to 3"]),
+        ("mixed", 3.0, ["row 2, column 1 is 3", "from 0 to 2"]),
+        ("normal", math.inf, ["row 2, column 1 is inf", "NaN where"]),
+    ],
+)
+@pytest.mark.parametrize("verb", ["fit", "elbo"])
+def test_values_outside_the_support_are_named(name: str, value: float, words: list[str], verb: str) -> None:
+    model: Any = create_model("vae", input_shape=(7,), latent_dim=2, likelihood=name, **OPTIONS.get(name, {}))
+    x = data(name, 8)
+    x[2, 1] = value
+    refused(lambda: fit(model, x, progress=False) if verb == "fit" else model.elbo(x), *words)
+
+
+def test_wrong_values_are_named_by_the_column_of_the_table() -> None:
+    x = data("mixed", 8)
+    for column, value, words in ((2, -1.0, "counts"), (3, 0.5, None), (5, 0.5, "counts"), (6, math.inf, "finite")):
+        wrong = x.clone()
+        wrong[4, column] = value
+        if words is None:
+            made("mixed").check(wrong)
+        else:
+            refused(lambda wrong=wrong: made("mixed").check(wrong), f"row 4, column {column}", words)
+
+
+def test_rows_and_columns_without_any_value_are_named() -> None:
+    model: Any = create_model("vae", input_shape=(3,), latent_dim=2)
+    x = torch.randn(6, 3)
+    x[4] = torch.nan
+    refused(lambda: fit(model, x, progress=False), "row 4", "no value")
+    refused(lambda: model.encode(x), "row 4", "no value")
+    x = torch.randn(6, 3)
+    x[:, 2] = torch.nan
+    refused(lambda: fit(model, x, progress=False), "column 2", "no value")
+    images = torch.rand(4, 2, 3, 3)
+    images[:, 1] = torch.nan
+    pictures = create_model("vae", input_shape=(2, 3, 3), latent_dim=2)
+    refused(lambda: fit(pictures, images, progress=False), "channel 1", "no value")
+    images[:, 1], images[1, 0, 2, 1] = 0.5, -1.0
+    refused(lambda: fit(pictures, images, progress=False), "row 1, entry [0, 2, 1] is -1")
+
+
+def test_small_integers_are_counts_and_not_pixels() -> None:
+    x = torch.randint(0, 5, (20, 3), dtype=torch.uint8)
+    counts: Any = create_model("vae", input_shape=(3,), latent_dim=2, likelihood="poisson")
+    fit(counts, x, epochs=1, progress=False)
+    torch.testing.assert_close(counts.likelihood.log_mean.exp(), x.double().mean(0).float())
+    assert torch.equal(counts.inputs(x), x.float())
+    torch.manual_seed(0)
+    first = counts.elbo(x)
+    torch.manual_seed(0)
+    torch.testing.assert_close(counts.elbo(x.float()), first)
+    pixels: Any = create_model("vae", input_shape=(3,), latent_dim=2, likelihood="binomial")
+    assert torch.equal(pixels.inputs(x), x.float() / 255)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"likelihood": "categorical"}, ["categories: None", "at least 2"]),
+        ({"likelihood": "poisson", "categories": 3}, ["categories", "poisson", "leave it out"]),
+        ({"likelihood": "normal", "columns": ("normal",) * 3}, ["columns", "normal"]),
+        ({"library_size": True}, ["library_size", "normal"]),
+        ({"columns": ("normal", "normal")}, ["columns: 2", "[3]"]),
+        ({"columns": ("normal", "normal", "norml")}, ["columns", "norml", "did you mean 'normal'"]),
+        ({"columns": ("normal", "normal", "categorical")}, ["categorical:3"]),
+        ({"columns": ("normal", "normal", "normal:3")}, ["normal:3", "alone"]),
+    ],
+)
+def test_options_of_other_likelihoods_are_refused(options: dict[str, Any], words: list[str]) -> None:
+    refused(lambda: create_model("vae", input_shape=(3,), latent_dim=2, **options), *words)
+
+
+# --- networks of one's own
+
+
+def test_own_networks_are_checked_against_the_shapes() -> None:
+    from pyro_ssvae import VAE
+
+    encoder = nn.Linear(3, 4)
+    model = VAE(encoder, nn.Linear(2, 6), latent_dim=2, likelihood="zero-inflated-negative-binomial")
+    assert model.input_shape == (3,)
+    wrong = nn.Linear(2, 5)
+    refused(lambda: VAE(encoder, wrong, latent_dim=2, likelihood="zero-inflated-negative-binomial"), "[5]", "2 numbers")
+    refused(lambda: VAE(encoder, wrong, latent_dim=2, columns=("normal", "categorical:3")), "decoder", "[5]", "[4]")
+    refused(lambda: VAE(encoder, wrong, latent_dim=2, likelihood=Normal((3,))), "decoder", "[5]", "[3]")
+    refused(lambda: VAE(encoder, nn.Linear(2, 3), latent_dim=2, missing=True), "encoder", "[B, 6]", "mask")
+    assert shapes("mixed", (3,), LikelihoodOptions(columns=("normal", "categorical:3", "normal"))) == ((5,), (5,))
+
+
+def test_the_options_are_saved_and_loaded(tmp_path: Any) -> None:
+    import pyro_ssvae as ps
+
+    x = data("mixed", 20)
+    model: Any = create_model(
+        "m2", input_shape=(7,), labels=ClassLabels(2), latent_dim=2, columns=COLUMNS, missing=True
+    )
+    fit(model, x, torch.randint(-1, 2, (20,)), epochs=1, progress=False)
+    ps.save(model, tmp_path)
+    other: Any = ps.load(tmp_path)
+    assert isinstance(other.likelihood, Mixed)
+    torch.testing.assert_close(other.predict_proba(x), model.predict_proba(x), rtol=0, atol=0)
+
+
+# --- per dimension
+
+
+def test_bits_per_dimension_of_images() -> None:
+    images = {
+        "bernoulli": None,
+        "normal": (math.log(256) + 2.5) / math.log(2),
+        "discretized-logistic-mixture": 2.5 / math.log(2),
+    }
+    for name, bits in images.items():
+        found = per_dimension(-2.5 * 16, made(name, (1, 4, 4)), (1, 4, 4))
+        assert found["nats_per_dimension"] == pytest.approx(-2.5)
+        assert found.get("bits_per_dimension") == (None if bits is None else pytest.approx(bits))
+    assert set(per_dimension(-1.0, made("normal"), (7,))) == {"nats_per_dimension"}
+    digits = Binomial((1, 2, 2), levels=16)
+    assert "bits_per_dimension" not in per_dimension(-1.0, digits, (1, 2, 2))
+    # uniform: 8 bits, whether by density or by mass
+    assert per_dimension(0.0, made("continuous-bernoulli", (1, 2, 2)), (1, 2, 2))["bits_per_dimension"] == 8
+    assert per_dimension(-1.0, None, (4,)) == {"nats_per_dimension": -0.25}
