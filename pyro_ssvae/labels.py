@@ -104,6 +104,10 @@ class ClassLabels:
         """Log-probabilities of the values of each label: ``[..., K]``."""
         return logits.log_softmax(-1)
 
+    def logits_of(self, probs: Tensor) -> Tensor:
+        """Logits ``[..., K]`` whose probabilities of the values are ``[..., K]``; below 1e-8 they count as this."""
+        return probs.clamp_min(1e-8).log()
+
     def mode(self, probs: Tensor) -> Tensor:
         """The most probable class ``[...]`` of probabilities ``[..., K]``."""
         return probs.argmax(-1)
@@ -112,11 +116,11 @@ class ClassLabels:
         """``Categorical(logits)``, batch shape ``[...]`` from logits ``[..., K]``, that counts known rows of y only."""
         return dist.Categorical(logits=logits).mask(y != MISSING)
 
-    def prior_logits(self, y: Tensor) -> Tensor:
+    def prior_logits(self, y: Tensor, plus: float = 1.0) -> Tensor:
         """log p(y) estimated from the known labels ``y``: counts plus one; a class without any label has 1/K."""
         counts = torch.bincount(y[y != MISSING], minlength=self.num_classes).double()
         seen = counts > 0
-        share = (counts + 1) * seen / ((counts + 1) * seen).sum().clamp_min(1)
+        share = (counts + plus) * seen / ((counts + plus) * seen).sum().clamp_min(1)
         return torch.where(seen, share * seen.double().mean(), 1 / self.num_classes).log()
 
     def log_left(self, prior_logits: Tensor, y: Tensor) -> Tensor:
@@ -212,6 +216,11 @@ class AttributeLabels:
         """Log-probabilities of the values of each label: ``[..., A, 2]``, for 0 and 1."""
         return F.logsigmoid(torch.stack([-logits, logits], -1))
 
+    def logits_of(self, probs: Tensor) -> Tensor:
+        """Logits ``[..., A]`` whose probabilities of the values are ``[..., A, 2]``; below 1e-8 they count as this."""
+        zero, one = probs.clamp_min(1e-8).log().unbind(-1)
+        return one - zero
+
     def mode(self, probs: Tensor) -> Tensor:
         """1 where the probability exceeds a half."""
         return (probs > 0.5).long()
@@ -220,10 +229,11 @@ class AttributeLabels:
         """A independent ``Bernoulli(logits)`` as one event that counts known entries of ``y`` only."""
         return dist.Bernoulli(logits=logits).mask(y != MISSING).to_event(1)
 
-    def prior_logits(self, y: Tensor) -> Tensor:
-        """logit p(y = 1) estimated from the known labels, counts plus one."""
+    def prior_logits(self, y: Tensor, plus: float = 1.0) -> Tensor:
+        """logit p(y = 1) estimated from the known labels, counts plus one; at least plus a hundredth."""
+        plus = max(plus, 0.01)
         ones, known = (y == 1).sum(0).double(), (y != MISSING).sum(0).double()
-        return torch.logit((ones + 1) / (known + 2))
+        return torch.logit((ones + plus) / (known + 2 * plus))
 
     def log_left(self, prior_logits: Tensor, y: Tensor) -> Tensor:
         """0: of an attribute, missing values are taken to be as frequent as known ones; ``[A, 1]``."""

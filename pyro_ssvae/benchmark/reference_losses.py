@@ -38,18 +38,18 @@ def log_bernoulli(x: Tensor, logits: Tensor) -> Tensor:
 
 def head_loss(terms: HeadTerms, logits: Tensor, y: Tensor) -> Tensor:
     """Return what the head's terms add to the loss for class labels, ``[B]``; move the mean of π."""
-    missing = y == MISSING
+    missing, shares, e = y == MISSING, terms.shares, terms.epsilon
     log_pi = logits.log_softmax(-1)
     pi = log_pi.exp()
-    supervised = torch.where(missing, 0.0, log_pi.gather(-1, y.clamp_min(0).unsqueeze(-1)).squeeze(-1))
-    with torch.no_grad():
-        weight = missing.unsqueeze(-1).to(pi)
-        mean = torch.where(weight.sum() > 0, (weight * pi).sum(0) / weight.sum().clamp_min(1), terms.mean_probs)
-        terms.mean_probs.lerp_(mean, 0.1)
-    prior = terms.label_prior
-    ratio = terms.mean_probs.clamp_min(1e-8).log() - (prior.logits.log_softmax(-1) + prior.log_left)
-    regularizer = terms.warmup * terms.entropy_weight * log_pi - terms.alignment_weight * ratio
-    return -terms.alpha * supervised - (pi * regularizer).sum(-1) * missing
+    picked = log_pi.gather(-1, y.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+    supervised = torch.where(missing, 0.0, (1 - e) * picked + e * log_pi.mean(-1))
+    terms.track(logits, y)
+    ratio = terms.mean_probs.clamp_min(1e-8).log() - shares.log_shares
+    least = -torch.xlogy(1 - e, 1 - e) - torch.xlogy(e, e / (logits.shape[-1] - 1))
+    entropy = F.relu(-(pi * log_pi).sum(-1) - least)
+    alignment = shares.weight(terms.warmup) * (pi * ratio).sum(-1)
+    regularizer = terms.warmup * terms.entropy_weight * entropy + terms.alignment_weight * alignment
+    return -terms.alpha * supervised + regularizer * missing
 
 
 def augmented(model: AugmentedVAE, x: Tensor, y: Tensor) -> Tensor:
@@ -60,15 +60,15 @@ def augmented(model: AugmentedVAE, x: Tensor, y: Tensor) -> Tensor:
     kl = (log_normal(z, loc, scale) - log_normal(z, 0.0, 1.0)).sum(-1)
     missing = (y == MISSING).unsqueeze(-1)
     known = F.one_hot(y.clamp_min(0), logits.shape[-1]).to(z)
-    how = model.label_inference.how
+    head, how = head_loss(model.head_terms, logits, y), model.label_inference.how  # which moves an estimated p(y)
+    log_p = model.label_prior.logits.log_softmax(-1)
     if how == "plug-in":
         pi = logits.softmax(-1)
         c = torch.where(missing, torch.lerp(pi.detach(), pi, model.head_terms.warmup), known)
-        fit = log_bernoulli(x, model.decoder(z, c))
+        fit = log_bernoulli(x, model.decoder(z, c)) + (known * log_p).sum(-1).where(y != MISSING, 0.0)
     else:
         q = torch.where(missing, sparsemax(logits) if how == "sparse" else logits.softmax(-1), known)
         log_q = torch.where(q > 0, torch.where(q > 0, q, 1.0).log(), 0.0)
-        log_p = model.label_prior.logits.log_softmax(-1)
         if how == "sparse":
             row, value = (q > 0).nonzero(as_tuple=True)
             some = log_bernoulli(x[row], model.decoder(z[row], F.one_hot(value, q.shape[-1]).to(z)))
@@ -77,7 +77,7 @@ def augmented(model: AugmentedVAE, x: Tensor, y: Tensor) -> Tensor:
             every = torch.eye(q.shape[-1], device=z.device, dtype=z.dtype).unsqueeze(1)
             log_x = log_bernoulli(x, model.decoder(z, every)).t()
         fit = (q * (log_x + log_p - log_q)).sum(-1)
-    return (model.config.beta * kl - fit + head_loss(model.head_terms, logits, y)).sum()
+    return (model.config.beta * kl - fit + head).sum()
 
 
 def revae(model: ReVAE, x: Tensor, y: Tensor) -> Tensor:
@@ -118,6 +118,7 @@ def m2(model: M2, x: Tensor, y: Tensor) -> Tensor:
     """Return M2's loss for class labels and Bernoulli pixels, a missing class summed over."""
     h = model.encoder(x)
     logits = model.head(h)
+    head = head_loss(model.head_terms, logits, y)  # which moves an estimated p(y)
     missing = (y == MISSING).unsqueeze(-1)
     gentle = torch.lerp(logits.detach(), logits, model.head_terms.warmup)
     q = torch.where(missing, gentle.softmax(-1), F.one_hot(y.clamp_min(0), logits.shape[-1]).to(h))
@@ -130,7 +131,7 @@ def m2(model: M2, x: Tensor, y: Tensor) -> Tensor:
     kl = (log_normal(z, loc, scale) - log_normal(z, 0.0, 1.0)).sum(-1)
     log_x = log_bernoulli(x, model.decoder(z, every))
     fit = (q * ((log_x - model.config.beta * kl).t() + log_p - log_q)).sum(-1)
-    return (head_loss(model.head_terms, logits, y) - fit).sum()
+    return (head - fit).sum()
 
 
 LOSSES: dict[str, Loss] = {"augmented": augmented, "revae": revae, "m2": m2}

@@ -51,6 +51,7 @@ def run(options: Suggest) -> None:
 
     from .. import plots
     from ..data import label_file_text
+    from ..data.splits import PROPORTIONAL
     from ..experiment.data import row_names, training_rows
     from ..models.saving import load
 
@@ -76,6 +77,7 @@ def run(options: Suggest) -> None:
     picture = save_picture(figure, path.with_suffix(".png"), options.run, "suggest")
     print(f"to fill in: {path}\npicture: {picture}")
     again = ["pyro-ssvae", "train", "--data", source.data, "--labels", source.keep]
+    again += ["--labels-by", source.labels_by] * (source.labels_by != PROPORTIONAL)
     again += [word for earlier in source.label_file for word in ("--label-file", earlier)]
     print(f"then: {shlex.join([*again, '--label-file', str(path)])}, and the run's other options")
 

@@ -16,6 +16,8 @@ from .dataset import Dataset
 
 TEST_FRACTION = 0.2
 """Share of the rows held out for the test where a source brings no test split."""
+PROPORTIONAL, BALANCED = LABELS_BY = ("proportional", "balanced")
+"""How many labels of each class are kept: in the classes' own proportions, or the same number of each."""
 
 
 def known_rows(y: Tensor) -> Tensor:
@@ -24,29 +26,34 @@ def known_rows(y: Tensor) -> Tensor:
     return known if y.dim() == 1 else known.any(1)
 
 
-def hide_labels(y: Tensor, labels: Labels, keep: str | int | float, seed: int) -> Tensor:
+def hide_labels(y: Tensor, labels: Labels, keep: str | int | float, seed: int, by: str = PROPORTIONAL) -> Tensor:
     """Return ``y`` with all labels missing but some that are drawn at random.
 
-    Classes are balanced: their numbers of kept labels differ by at most one, unless a class has no more. Of attributes
-    whole rows are kept, as far as they were known. With one seed, the labels of a smaller ``keep`` are among those of
-    a larger.
+    Classes keep the proportions of the known labels, at least one label each. Or they are balanced: their numbers of
+    kept labels differ by at most one, unless a class has no more; such labels say nothing of the classes' frequencies.
+    Of attributes whole rows are kept, as far as they were known. With one seed, the labels of a smaller ``keep`` are
+    among those of a larger.
 
     :param y: int64 ``[N]`` or ``[N, A]``.
     :param keep: ``"all"``; how many (``50``, ``"50"``, ``0``); or which share of the known ones (``0.2``, ``"0.2"``;
         ``1.0`` is all). Of attributes, the rows are counted that have at least one.
-    :raises InputError: naming ``--labels``: neither of these, more than are known, fewer than classes that have labels.
+    :param by: ``"proportional"`` or ``"balanced"``.
+    :raises InputError: naming ``--labels``: neither of these, more than are known, fewer than classes that have labels;
+        or ``--labels-by``: another word.
 
     Example::
 
         hide_labels(torch.tensor([0, 0, 1, 1]), ClassLabels(2), 2, seed=0)  # [-1, 0, 1, -1], say
     """
+    if by not in LABELS_BY:
+        raise InputError(f"--labels-by {shown(by)}: {' or '.join(LABELS_BY)} is needed")
     candidates = known_rows(y).nonzero().squeeze(1)
     count = _count(keep, len(candidates))
     generator = _generator(seed)
     if isinstance(labels, AttributeLabels):
         kept = candidates[torch.randperm(len(candidates), generator=generator)[:count]]
     else:
-        kept = _balanced(y, candidates, count, labels.names, generator)
+        kept = _in_order(y, candidates, labels.names, generator, count, by)
     shown_y = torch.full_like(y, MISSING)
     shown_y[kept] = y[kept]
     return shown_y
@@ -124,8 +131,14 @@ def _shares(counts: Tensor, fraction: float, n: int) -> list[int]:
     return [int(size) for size in shares]
 
 
-def _balanced(y: Tensor, candidates: Tensor, count: int, names: Sequence[str], generator: torch.Generator) -> Tensor:
-    """Return rows of ``count`` labels, the same number of each class as long as it has any left."""
+def _in_order(
+    y: Tensor, candidates: Tensor, names: Sequence[str], generator: torch.Generator, count: int, by: str
+) -> Tensor:
+    """Return the first ``count`` of the candidates' rows in an order in which every beginning has the classes' shares.
+
+    The j-th row of a class (j = 0, 1, …) has the place j where classes are balanced. In their proportions, after one
+    row of each, it has the place ``(2 j + 1) / n_k``, n_k the class's rows (the divisors of Sainte-Laguë).
+    """
     present = y[candidates].unique()
     if 0 < count < len(present):
         raise InputError(
@@ -135,15 +148,12 @@ def _balanced(y: Tensor, candidates: Tensor, count: int, names: Sequence[str], g
     present = present[torch.randperm(len(present), generator=generator)]
     pools = [candidates[y[candidates] == k] for k in present]
     pools = [pool[torch.randperm(len(pool), generator=generator)] for pool in pools]
-    takes, left = [0] * len(pools), count
-    while left:
-        unfilled = [k for k, pool in enumerate(pools) if takes[k] < len(pool)]
-        share = max(left // len(unfilled), 1)
-        for k in unfilled[:left]:
-            take = min(share, len(pools[k]) - takes[k])
-            takes[k] += take
-            left -= take
-    return torch.cat([pool[:take] for pool, take in zip(pools, takes, strict=True)] or [candidates[:0]])
+    places = [torch.arange(len(pool), dtype=torch.double) for pool in pools]
+    if by == PROPORTIONAL:
+        places = [torch.where(j == 0, 0.0, (2 * j + 1) / len(j)) for j in places]
+    if not pools:
+        return candidates[:0]
+    return torch.cat(pools)[torch.cat(places).argsort(stable=True)][:count]
 
 
 def _count(keep: str | int | float, known: int) -> int:

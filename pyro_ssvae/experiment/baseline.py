@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import pyro
 
 from ..data import Dataset, known_rows
+from ..data.augment import automatic
 from ..evaluation.evaluate import evaluate
 from ..models import Model, create_model
 from ..train.fit import fit
@@ -33,12 +34,13 @@ def baseline(settings: ExperimentConfig, model: Model, dataset: Dataset, split: 
         input_shape=split.input_shape,
         labels=split.labels,
         likelihood=settings.network.options.likelihood,
+        **asdict(settings.network.options.likelihood_options),
     )
     steps = epochs * (len(split.x) // min(size, len(split.x)))
     own = replace(
         training,
         epochs=max(1, steps // (n // min(size, n))),
-        augment=model.augmentation if training.augment == "auto" else training.augment,
+        augment=automatic(model) if training.augment == "auto" else training.augment,
         early_stopping=None,  # all labels are in the training rows, and the number of steps is given
         devices=1,
         num_nodes=1,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..data.sources import NAMES
+from ..data.splits import BALANCED
 from ..errors import InputError, nearest
 from ..models import MODELS, check_option
-from ..models.config import Config, make_config
+from ..models.classifier import ClassifierConfig
+from ..models.config import Config, HeadConfig, make_config
 from ..models.saving import config_file
 from ..train.checkpoints import CheckpointSettings
 from ..train.settings import FitSettings
@@ -26,9 +28,13 @@ class DataConfig:
     """Which data, and how many of its labels."""
 
     data: str = "digits"
-    """digits, mnist, fashion-mnist, har, har-windows, avatars, celeba, or the path of an .npz file or a folder."""
+    """digits, imbalanced-digits, mnist, fashion-mnist, har, har-windows, breast-cancer, wine, counts, avatars, celeba,
+    or the path of an .npz file or a folder."""
     labels: str | None = None
     """How many known labels are kept: all, 0, a count, or a fraction; by default 50, of your own data all."""
+    labels_by: str = "proportional"
+    """How many labels of each class are kept: proportional (the classes' own shares, at least one each), or balanced
+    (the same number; p(y) is then estimated from the rows without a label alone)."""
     hide_classes: tuple[str, ...] = ()
     """Classes of which no label is kept, to be found from the data alone."""
     label_file: tuple[str, ...] = ()
@@ -96,6 +102,22 @@ def model_options(name: str, given: Mapping[str, object] | None = None) -> Confi
     for option in options:
         check_option(name, option)
     return make_config(MODELS[name].Config, options)
+
+
+def network_for(network: ModelConfig, source: DataConfig, hidden: bool) -> ModelConfig:
+    """Return the model's settings for labels of this source, where p(y) is to be estimated.
+
+    Labels that were drawn class by class (``labels_by``), or chosen (``label_file``), say nothing of the classes'
+    frequencies. Those that keep the classes' proportions say them exactly.
+
+    :param hidden: whether the labels are kept ones of classes that all rows had.
+    """
+    options = network.options
+    if not isinstance(options, (HeadConfig, ClassifierConfig)) or options.label_prior != "estimated":
+        return network
+    if source.labels_by == BALANCED or source.label_file:
+        return replace(network, options=replace(options, label_prior="unlabelled"))
+    return replace(network, options=replace(options, label_prior="proportional")) if hidden else network
 
 
 def experiment_of(config: Json, where: str | Path) -> ExperimentConfig:

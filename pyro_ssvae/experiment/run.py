@@ -21,6 +21,7 @@ from ..data.augment import make_augmentation
 from ..errors import InputError
 from ..evaluation.evaluate import evaluate
 from ..files import CannotWrite, cannot_write, write_atomically
+from ..labels import ClassLabels
 from ..models import Model, create_model
 from ..models.saving import read_config, save, save_config
 from ..plots.summary import save_all
@@ -31,7 +32,7 @@ from ..train.launch import WorkerLost, is_main_process
 from ..train.progress import Interrupted
 from ..train.settings import check_settings
 from .baseline import baseline
-from .config import ExperimentConfig, Json, ModelConfig, experiment_of
+from .config import ExperimentConfig, Json, ModelConfig, experiment_of, network_for
 from .data import Rows, data_digest, evaluation_options, prepare_data
 from .folder import CHECKPOINT, abandon, check_free, claim, free_folder, locked, write_history
 
@@ -112,7 +113,8 @@ def prepare(settings: ExperimentConfig) -> Experiment:
     if settings.network.name == "classifier" and not known_rows(split.y).any():
         raise InputError(f"--labels: {source.keep} leaves no label; a classifier needs some")
     make_augmentation(training.augment, split.x)
-    model = make_model(settings.network, split, training.seed)
+    hidden = isinstance(dataset.labels, ClassLabels) and bool(known_rows(dataset.y).all())
+    model = make_model(network_for(settings.network, source, hidden), split, training.seed)
     return Experiment(settings, dataset, split, validation, model, metadata(settings, dataset, split))
 
 

@@ -9,6 +9,7 @@ import pyro.distributions as dist
 from pyro import poutine
 from torch import Tensor
 
+from ..distributions.clamped import RepeatKnown
 from ..distributions.relaxed import AcceptRelaxed, PlugIn, StraightThrough
 from ..distributions.sparse import SparseCategorical, sparsemax
 from ..errors import InputError, nearest
@@ -47,12 +48,20 @@ class LabelInference:
             )
         self.labels, self.how, self.summed = labels, how, summed
 
-    def __call__(self, name: str, logits: Tensor, y: Tensor) -> Tensor:
-        """Sample the site: its value is an integer, or floating where it is relaxed."""
+    def __call__(self, name: str, logits: Tensor, y: Tensor, *, repeat_known: bool = False) -> Tensor:
+        """Sample the site: its value is an integer, or floating where it is relaxed.
+
+        :param repeat_known: enumerate a known label as itself at every place
+            (:class:`~pyro_ssvae.distributions.clamped.RepeatKnown`), for networks in which rows meet.
+        """
         infer: Any = {"label_inference": self.summed}
+        if self.relaxed:
+            infer["known"] = y != MISSING
         if self.how in ("enumerate", "sparse"):
             infer["enumerate"] = "parallel"
         fn = self.distribution(logits, y)
+        if repeat_known and self.how == "enumerate":
+            fn = RepeatKnown(fn, y)
         if isinstance(fn, PlugIn) and poutine.get_mask() is False:  # ``Predictive`` asks for labels; nothing is scored
             fn = fn.exact
         value: Tensor = pyro.sample(name, fn, infer=infer)
@@ -117,7 +126,8 @@ class ExactLabels(poutine.messenger.Messenger):
 
 
 class AcceptLabels(poutine.messenger.Messenger):
-    """Let p(y) take what the guide hands over at the site ``y``: relaxed labels, and places that no label takes.
+    """Let p(y) take what the guide hands over at the site ``y``: relaxed labels, of which the known ones count, and
+    places that no label takes.
 
     See :class:`~pyro_ssvae.distributions.relaxed.AcceptRelaxed`.
     """
@@ -126,6 +136,10 @@ class AcceptLabels(poutine.messenger.Messenger):
         own = "label_inference" in msg["infer"]  # the guide's
         if msg["name"] == "y" and not own and not isinstance(msg["fn"], AcceptRelaxed):
             msg["fn"] = AcceptRelaxed(msg["fn"])
+
+    def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
+        if isinstance(msg["fn"], AcceptRelaxed):  # replayed, the site has the guide's ``infer``
+            msg["fn"].known = msg["infer"].get("known")
 
 
 def values_of(fn: dist.TorchDistribution) -> int:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from pyro_ssvae.data import Dataset, fingerprint, hide_classes, hide_labels, hold_out, known_rows, leave_out, split_rows
+from pyro_ssvae.data.splits import LABELS_BY
 from pyro_ssvae.labels import AttributeLabels, ClassLabels
 
 CLASSES = ClassLabels(3, ["cat", "dog", "owl"])
@@ -63,24 +64,40 @@ def test_the_source_stays_as_it_is() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(st.integers(-1, 4), max_size=60), st.data())
-def test_balance_is_within_one_unless_a_class_runs_out(values: list[int], data: st.DataObject) -> None:
+@given(st.lists(st.integers(-1, 4), max_size=60), st.data(), st.sampled_from(LABELS_BY))
+def test_labels_are_nested_and_every_class_has_one(values: list[int], data: st.DataObject, by: str) -> None:
     y = torch.tensor(values, dtype=torch.long)
     available = torch.bincount(y[y >= 0], minlength=5)
-    present = int((available > 0).sum())
-    keep = data.draw(st.one_of(st.just(0), st.integers(present, max(int(available.sum()), present))))
+    present, n = int((available > 0).sum()), int(available.sum())
+    keep = data.draw(st.one_of(st.just(0), st.integers(present, max(n, present))))
     seed = data.draw(st.integers(0, 5))
-    kept = hide_labels(y, ClassLabels(5), keep, seed)
+    kept = hide_labels(y, ClassLabels(5), keep, seed, by)
     got = torch.bincount(kept[kept >= 0], minlength=5)
     assert int(got.sum()) == keep
+    assert not keep or bool(((got > 0) == (available > 0)).all())
     unexhausted = got[got < available]
-    if len(unexhausted):
+    if by == "balanced" and len(unexhausted):
         assert int(got.max()) - int(unexhausted.min()) <= 1
-    more = hide_labels(y, ClassLabels(5), int(available.sum()), seed)
+    if by == "proportional":  # no class has more than its quota, rounded up, but for the one label that each has
+        assert bool((got <= (keep * available.double() / max(n, 1)).ceil().clamp_min(1) + 1).all())
+    more = hide_labels(y, ClassLabels(5), n, seed, by)
     assert bool((more == y).all())
-    if keep < int(available.sum()) and keep:
-        larger = hide_labels(y, ClassLabels(5), keep + 1, seed)
+    if keep < n and keep:
+        larger = hide_labels(y, ClassLabels(5), keep + 1, seed, by)
         assert bool((larger[kept != -1] == kept[kept != -1]).all())  # nested
+
+
+def test_classes_keep_their_proportions_unless_balanced() -> None:
+    y = torch.tensor([0] * 570 + [1] * 300 + [2] * 130)
+    assert counts(hide_labels(y, CLASSES, 100, 3)) == [57, 30, 13]
+    assert counts(hide_labels(y, CLASSES, 99, 3, "balanced")) == [33, 33, 33]
+    assert counts(hide_labels(y, CLASSES, 0.1, 3)) == [57, 30, 13]
+    rare = torch.tensor([0] * 990 + [1] * 10)
+    assert counts(hide_labels(rare, ClassLabels(2), 20, 0))[:2] == [19, 1]  # its share of 20 is 0.2
+    assert counts(hide_labels(rare, ClassLabels(2), 200, 0))[:2] == [198, 2]
+    drawn = [hide_labels(y, CLASSES, 100, seed) != -1 for seed in range(20)]
+    assert 0.02 < torch.stack(drawn).double().mean(0)[:570].std() < 0.12  # at random: sd √(.1 · .9 / 20) = .067
+    refused(lambda: hide_labels(y, CLASSES, 100, 0, "even"), "--labels-by 'even'", "balanced")
 
 
 def test_a_seed_decides_and_another_draws_others() -> None:
