@@ -11,6 +11,7 @@ from ..infer.protocols import Intervenes, require
 from ..labels import ClassLabels
 from .bootstrap import Metrics, resample
 from .intervention_metrics import attribute_metrics, class_success
+from .leakage import leakage
 from .oracle import Factors
 from .swap_transfer import swap_transfer
 from .trial import Reader, Trial
@@ -27,6 +28,7 @@ def evaluate_interventions(
     draws: int = 4,
     resamples: int = 1000,
     batch_size: int = 250,
+    leakage_points: int = 0,
     seed: int = 0,
 ) -> Metrics:
     """Intervene on held-out points, let the oracle read the pictures, and return the shares that are as they should.
@@ -38,15 +40,16 @@ def evaluate_interventions(
     ======================= ========================================================================================
     ``success``             share where the oracle reads v of attribute i. Chance: it reads v on the reconstruction,
                             without any intervention. ``to``: the same by v, 0 and 1
-    ``preservation``        share of the *other* attributes that read as on the reconstruction. Chance: the
-                            reconstruction of another point in its place
+    ``preservation``        share of the *other* attributes that read as on the reconstruction. Chance: one picture for
+                            all points, which shows the commonest values
     ``preservation_labels`` the same against the true labels
     ``preservation_kinds``  share of the other factors' values that read as on the reconstruction, where they apply
     ``diversity_pixels``    variance over the draws, mean over pixels. Ceiling: the variance between points
     ``diversity_features``  the same in the oracle's features
     ``carry_over``          swap transfer, the unnamed kind arrives: donors with the attribute, receivers with the
                             attribute *and another value of the factor*: share where the oracle reads the attribute and
-                            the donor's value. The donors' values are balanced; chance is the share of the commonest.
+                            the donor's value. The donors' values are balanced. Chance: the best that a model blind to
+                            the donor scores, the share of the commonest among the donors of each kind of receiver.
                             ``without_swap``: the same share read on the receivers' reconstructions
     ``carry_over_without``  the same for receivers without the attribute
     ======================= ========================================================================================
@@ -65,6 +68,8 @@ def evaluate_interventions(
     :param factors: their true factors.
     :param num_points: at most this many points, drawn at random; donors are among them.
     :param draws: interventions a point and attribute, and donors a receiver.
+    :param leakage_points: above 0, ``leakage`` is there too, of this many receivers a swap:
+        :func:`~pyro_ssvae.evaluation.leakage.leakage`.
     :raises InputError: a model that has no interventions, or an oracle of other labels.
     """
     labels = require(model, Intervenes).labels
@@ -90,4 +95,6 @@ def evaluate_interventions(
         transfer = swap_transfer(trial, values, owners, with_attribute, sampled)
         if transfer is not None:
             result[key] = transfer
+    if leakage_points > 0 and any(owners.values()):
+        result["leakage"] = leakage(trial, values, owners, leakage_points)
     return result

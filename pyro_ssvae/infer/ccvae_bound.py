@@ -15,10 +15,13 @@ from pyro.infer.util import torch_backward, torch_item
 from torch import Tensor
 
 from .auxiliary import HeadTerms, supervised
+from .equal_rates import equal_rates
 from .intervention_consistency import ReadsInterventions, intervention_consistency
 from .traces import Site, Trace, is_factor, sampled
 
 Detach = Literal["none", "numerator", "all"]
+WHOLE = "q_z_c_of_the_whole_point"
+"""Key of the site z_c's ``infer``: q(z_c | x), where the guide is a narrower one that sees a part of x."""
 
 
 class DifferentiableELBO(TraceEnum_ELBO):
@@ -43,6 +46,7 @@ class CapturesLabels(ReadsInterventions, Protocol):
     training: bool
     plates: int
     head_terms: HeadTerms
+    one_sided: list[int]
 
     def inputs(self, x: Tensor) -> Tensor: ...
 
@@ -51,6 +55,8 @@ class CapturesLabels(ReadsInterventions, Protocol):
     def log_q_known_given_z(self, y: Tensor, z_c: Tensor) -> Tensor: ...
 
     def log_q_known(self, y: Tensor, q_z_c: Any, z_c: Tensor) -> Tensor: ...
+
+    def log_q_y_given_x(self, q_z_c: Any) -> Tensor: ...
 
     def logits(self, q_z_c: Any) -> Tensor: ...
 
@@ -68,12 +74,16 @@ class CCVAEBound(DifferentiableELBO):
     it is read off the traces, so that an edited model is followed. Where classes have weights ω, training adds
     ``α Σ_O (ω_y - 1) log q(y | x)``.
 
+    Where the guide of z_c sees a part of x alone (:data:`WHOLE`), w and one of the α are that guide's, so that at
+    α = 1 the bound is one still; the other α - 1, and all that stands beside the bound, take q(z_c | x) of the whole.
+
     :param vae: the model whose head is q(y | z_c).
     :param detach: what of w carries no gradient: ``"none"``, ``"numerator"`` (z_c inside the numerator, as in the
         authors' released code), ``"all"`` (MEME).
     :param alpha: α; 1 is the paper's.
     :param consistency: weight, in training, of
         :func:`~pyro_ssvae.infer.intervention_consistency.intervention_consistency` on an eighth of the rows.
+    :param equal_rates: weight, in training, of :func:`~pyro_ssvae.infer.equal_rates.equal_rates`, a row.
     :param head_terms: add, in training, the prior on π = q(y | x) of
         :class:`~pyro_ssvae.infer.auxiliary.HeadTerms`, with the model's weights.
     """
@@ -85,11 +95,12 @@ class CCVAEBound(DifferentiableELBO):
         detach: Detach = "all",
         alpha: float = 1.0,
         consistency: float = 0.0,
+        equal_rates: float = 0.0,
         head_terms: bool = False,
     ) -> None:
         super().__init__(max_plate_nesting=vae.plates, strict_enumeration_warning=False)
         self.vae, self.detach, self.alpha = vae, detach, alpha
-        self.consistency, self.head_terms = consistency, head_terms
+        self.consistency, self.equal_rates, self.head_terms = consistency, equal_rates, head_terms
 
     def rows(self, model: Any, guide: Any, x: Tensor, y: Tensor | None = None) -> Tensor:
         """The bound at one draw of z: ``[B]`` nats."""
@@ -104,15 +115,16 @@ class CCVAEBound(DifferentiableELBO):
         :param q: the guide's, both with their log-probabilities.
         """
         parts, w, log_q_x = self._parts(p, q, x, y)
-        return {**{name: w * part for name, part in parts.items()}, "log q(y_O | x)": self.alpha * log_q_x}
+        return {**{name: w * part for name, part in parts.items()}, "log q(y_O | x)": self._labels(q, log_q_x, x, y)}
 
     def differentiable_loss(self, model: Any, guide: Any, *args: Any, **kwargs: Any) -> Tensor:
         """The negative bound, summed over the batch, less what stands beside it in training."""
         x, y = args[0], args[1] if len(args) > 1 else kwargs.get("y")
         p, q = self._draw(model, guide, x, y)
         loss = -self._rows(p, q, x, y).sum()
-        if self.vae.training and (self.head_terms or self.consistency or self.vae.head_terms.weighted):
-            loss = loss - self._beside(q, self.vae.targets(y, self.vae.inputs(x)))
+        beside = (self.head_terms, self.consistency, self.equal_rates, self.vae.head_terms.weighted)
+        if self.vae.training and any(beside):
+            loss = loss - self._beside(p, q, self.vae.targets(y, self.vae.inputs(x)))
         return loss
 
     def _draw(self, model: Any, guide: Any, x: Tensor, y: Tensor | None) -> tuple[Trace, Trace]:
@@ -130,7 +142,15 @@ class CCVAEBound(DifferentiableELBO):
             # y is drawn, not enumerated: the score function's part of the gradient, of value 0
             score = log_q_y.sum(-2) if self.max_plate_nesting == 2 else log_q_y
             weighted = weighted + weighted.detach() * (score - score.detach())
-        return weighted + self.alpha * log_q_x
+        return weighted + self._labels(q, log_q_x, x, y)
+
+    def _labels(self, q: Trace, log_q_x: Tensor, x: Tensor, y: Tensor | None) -> Tensor:
+        """``α log q(y_O | x)``, ``[B]``."""
+        whole = q.nodes["z_c"]["infer"].get(WHOLE)
+        if whole is None:
+            return self.alpha * log_q_x
+        y = self.vae.targets(y, self.vae.inputs(x))
+        return log_q_x + (self.alpha - 1) * self.vae.log_q_known(y, whole, q.nodes["z_c"]["value"])
 
     def _parts(self, p: Trace, q: Trace, x: Tensor, y: Tensor | None) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Each site's share ``[B]`` of what w(z) weighs, w(z), and log q(y_O | x)."""
@@ -157,12 +177,14 @@ class CCVAEBound(DifferentiableELBO):
         parts["y"] = parts["y"] - log_q_z
         return parts, w, log_q_x
 
-    def _beside(self, q: Trace, y: Tensor) -> Tensor:
-        """What training adds: the prior on π, weights of classes, interventions that are read as they were meant."""
+    def _beside(self, p: Trace, q: Trace, y: Tensor) -> Tensor:
+        """What training adds: the prior on π, weights of classes, interventions that are read as they were meant, and
+        equal rates."""
         added = torch.zeros((), device=y.device)
-        terms = self.vae.head_terms
+        terms, q_c = self.vae.head_terms, q.nodes["z_c"]["fn"]
+        whole = q.nodes["z_c"]["infer"].get(WHOLE, q_c)
         if self.head_terms or terms.weighted:
-            logits, rows = self.vae.logits(q.nodes["z_c"]["fn"]), y.t() if self.vae.multilabel else y
+            logits, rows = self.vae.logits(whole), y.t() if self.vae.multilabel else y
             if self.head_terms:
                 terms.track(logits, rows)
                 added = added + terms.regularizer(logits, rows).sum()
@@ -175,4 +197,9 @@ class CCVAEBound(DifferentiableELBO):
             z_c = z_c[:, some] if self.vae.multilabel else z_c[some]
             said = intervention_consistency(self.vae, z_c, z_s[some], y[..., some])
             added = added + self.consistency * terms.warmup * said.mean() * n
+        if self.equal_rates:
+            q_s, p_s = q.nodes["z_s"]["fn"], p.nodes["z_s"]["fn"]
+            log_q_y = self.vae.log_q_y_given_x(whole)
+            apart = equal_rates(self.vae.one_sided, log_q_y, y, q_c, q_s, self.vae.p_z_c, p_s)
+            added = added - self.equal_rates * apart * y.shape[-1]
         return added

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from numpy.typing import ArrayLike
@@ -99,6 +99,16 @@ class Characteristics(GenerativeModel):
         p = self.p_z_c(torch.full((len(self.labels.names), 1), int(value), device=self.device))
         return p.mean[i, 0].detach(), p.stddev[i, 0].detach()
 
+    def encode_for(self, x: ArrayLike, names: Iterable[str]) -> Tensor:
+        """Means of z ``[B, D]`` under the guide that an intervention on these attributes takes; here q(z | x).
+
+        :param names: the attributes, or ``["class"]``.
+        :raises InputError: an attribute that does not exist.
+        """
+        for name in names:
+            self.place(name)
+        return self.encode(x).mean
+
     def intervene(self, x: ArrayLike, values: Intervention, *, num_samples: int | None = None) -> Tensor:
         """Encode ``x``, draw ``z_c^i ~ p(z_c^i | y_i = v)`` for each attribute named, keep the rest, decode.
 
@@ -107,7 +117,7 @@ class Characteristics(GenerativeModel):
         :raises InputError: an attribute or class that does not exist, or a value that is neither 0 nor 1.
         """
         chosen = asked(self.labels, values)
-        z = self.encode(x).mean
+        z = self.encode_for(x, chosen) if chosen else self.encode(x).mean
 
         def draw() -> Tensor:
             changed = z.clone()
@@ -125,7 +135,7 @@ class Characteristics(GenerativeModel):
         :param donor: as many points as ``x``, or one for all.
         """
         at = self.place(name)
-        z, theirs = self.encode(x).mean.clone(), self.encode(donor).mean
+        z, theirs = self.encode_for(x, [name]).clone(), self.encode(donor).mean
         if len(theirs) not in (1, len(z)):
             raise InputError(f"swap: {len(z)} points and {len(theirs)} donors; as many or one donor are needed")
         z[:, at] = theirs[:, at]
@@ -139,7 +149,7 @@ class Characteristics(GenerativeModel):
         """
         if isinstance(self.labels, ClassLabels):
             raise InputError("walk: it goes along attributes; this model has class labels")
-        z = self.encode(x).mean
+        z = self.encode_for(x, [first] if second is None else [first, second])
         along = self._path(first, steps, k)
         if second is None:
             paths = z.unsqueeze(1).repeat(1, steps, 1)

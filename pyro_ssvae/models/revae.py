@@ -20,26 +20,29 @@ from torch.nn import functional as F
 
 from ..distributions.clamped import clamped_logits
 from ..distributions.logistic_normal import log_sigmoid_normal
-from ..errors import InputError
-from ..infer.ccvae_bound import CCVAEBound, Detach
+from ..errors import InputError, nearest
+from ..infer.ccvae_bound import WHOLE, CCVAEBound, Detach
 from ..infer.label_inference import MOST_VALUES
 from ..infer.traces import plain
 from ..labels import MISSING, AttributeLabels, Labels
-from ..nn.likelihoods import likelihood_for
-from ..nn.networks import AddClass, default_decoder, default_encoder, features, takes_class_input
+from ..nn.networks import AddClass, features, takes_class_input
 from .base import Model, given_labels, moment_of, standard_normal
-from .config import HeadConfig, Range, Size, Weight
-from .interventions import Characteristics
+from .config import Range, Size, Weight
 from .labelled import LabelMixin
+from .local_guide import LocalGuide, LocalityConfig
 
 FLOOR = 1e-3  # of every scale
 CONSISTENCY = 20 / (3 * 64 * 64)  # a value of a point
-BOUND_ALONE = {"intervention_consistency": 0.0, "entropy_weight": 0.0, "alignment_weight": 0.0, "z_c_gradient": 1.0}
-"""Options with which nothing but the bound is trained."""
+SPIKE = 0.3  # scale of p(z_c^i | 0) of a one-sided attribute
+BOUND_ALONE = {
+    "intervention_consistency": 0.0, "entropy_weight": 0.0, "alignment_weight": 0.0, "z_c_gradient": 1.0,
+    "locality": 0.0, "equal_rates": 0.0,
+}  # fmt: skip
+"""Options with which nothing but the bound is trained, under the paper's guide."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReVAEConfig(HeadConfig):
+class ReVAEConfig(LocalityConfig):
     """Options of the ReVAE."""
 
     label_inference: Literal["enumerate", "sample"] | None = None
@@ -54,9 +57,13 @@ class ReVAEConfig(HeadConfig):
     """What of the bound's weight carries no gradient."""
     integral: Literal["quadrature", "samples"] = "quadrature"
     """How q(y | x) is computed."""
+    one_sided: tuple[str, ...] = ()
+    """Attributes with nothing behind their 0, such as glasses: z_c^i is near 0 there."""
+    equal_rates: Weight = 1.0
+    """With one-sided attributes: weight that keeps the other latents from spending nats on them."""
 
 
-class ReVAE(Characteristics, LabelMixin):
+class ReVAE(LocalGuide, LabelMixin):
     """z = (z_c, z_s): z_c carries the labelled characteristics, z_s the rest::
 
         generative:  p(y) p(z_c | y) p(z_s) p(x | z_c, z_s)        p(z_s) = N(0, I)
@@ -84,6 +91,11 @@ class ReVAE(Characteristics, LabelMixin):
           share; with 0 the pixels shape z_s alone.
         - ``integral``: ``"quadrature"`` (attributes: one-dimensional, exact to 1e-3 nats) or ``"samples"`` (100 joint
           draws with the current z among them, as in the released code; always for classes).
+        - ``locality``, ``locality_threshold``, ``erase``: q_S(z | x) of :class:`~.local_guide.LocalGuide`; 0 is the
+          paper's.
+        - ``one_sided``, ``equal_rates``: ``p(z_c^i | 0) = N(0, 0.3²)``, a spike, and ``p(z_c^i | 1)`` a slab, that
+          begins at the unit scale; beside the bound, in training alone,
+          :func:`~pyro_ssvae.infer.equal_rates.equal_rates`.
         - ``entropy_weight``, ``alignment_weight``: beside the bound, in training alone. ``BOUND_ALONE`` has the options
           with which nothing else is trained.
 
@@ -122,11 +134,22 @@ class ReVAE(Characteristics, LabelMixin):
         self.z_c_gradient = share if share is not None else 1.0 if self.multilabel else 0.3
         self.encoder = encoder
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, 0)
-        self.likelihood, self.input_shape = likelihood_for(likelihood, self.decoder, dim, 0)
+        self.set_likelihood(likelihood, 0)
         weight = self.config.intervention_consistency
         self.consistency = CONSISTENCY * math.prod(self.input_shape) if weight is None else weight
         self.q_z = nn.Linear(features(encoder), 2 * dim)
+        self.one_sided = [self.attribute_of(name) for name in self.config.one_sided]
         self.start_apart()
+        self.set_locality()
+
+    def attribute_of(self, name: str) -> int:
+        """The number of a one-sided attribute."""
+        names = list(self.labels.names)
+        if not self.multilabel:
+            raise InputError(f"one_sided: {name!r}; the labels are classes, and attributes are needed")
+        if name not in names:
+            raise InputError(f"one_sided: there is no attribute {name!r}{nearest(name, names)}")
+        return names.index(name)
 
     def start_apart(self) -> None:
         """Begin with p(z_c | y) at -1 and 1 (classes: twice the unit vectors), q(y | z_c) as its inverse (choice)."""
@@ -139,17 +162,23 @@ class ReVAE(Characteristics, LabelMixin):
             self.head_weight = nn.Parameter(start.clone())
         self.head_bias = nn.Parameter(torch.zeros(size))
         self.prior_loc = nn.Parameter(start.clone())
+        self.spike: Tensor
+        spike = torch.zeros(size, 2, 1, dtype=torch.bool)
+        spike[self.one_sided, 0] = True
+        self.register_buffer("spike", spike, persistent=False)
         self.prior_raw_scale = nn.Parameter(torch.full_like(start, math.log(math.expm1(1.0))))
         self.noise: Tensor
         noise = torch.randn(100, 1, d, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", noise, persistent=False)
         with torch.no_grad():  # q(z | x) begins at a scale of 1, as in the other models
+            for i in self.one_sided:  # as far from the spike as other attributes' means are from each other
+                self.prior_loc[i, 1] *= 2
+                self.head_bias[i] = -2
             self.q_z.bias[self.config.latent_dim :] += math.log(math.expm1(1.0))
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> ReVAE:
-        encoder = default_encoder(input_shape)
-        decoder = default_decoder(input_shape, cls.latent_dim_of(options), 0)
+        encoder, decoder = cls.networks(input_shape, 0, options)
         return cls(encoder, decoder, labels, **options)
 
     def objective(self) -> CCVAEBound:
@@ -157,6 +186,7 @@ class ReVAE(Characteristics, LabelMixin):
         c = self.config
         return CCVAEBound(
             self, detach=c.detach, alpha=c.alpha, consistency=self.consistency,
+            equal_rates=c.equal_rates if self.one_sided else 0.0,
             head_terms=bool(c.entropy_weight or c.alignment_weight),
         )  # fmt: skip
 
@@ -179,15 +209,19 @@ class ReVAE(Characteristics, LabelMixin):
             return pyro.sample("x", self.p_x(out), obs=self.likelihood.target(x))
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
-        """``q(z | x) q(y_U | z_c)``."""
+        """``q(z | x) q(y_U | z_c)``, with ``locality`` in training q_S(z | x)."""
         x = self.begin(x)
         y = self.targets(y, x)
         q_c, q_s = self.q_z_given(x)
+        seen: Any = {}
+        if self.training and self.config.locality:
+            seen = {WHOLE: q_c} if self.multilabel else {}  # of classes z_c is of the whole point anyway
+            q_c, q_s = self.q_z_local(x, y, q_c, q_s)
         data = self.plate(x)
         with data:
             pyro.sample("z_s", q_s)
         with self.label_plates(data):
-            z_c = pyro.sample("z_c", q_c)
+            z_c = pyro.sample("z_c", q_c, infer=seen)
             q_y = dist.Categorical(logits=clamped_logits(self.log_q_y(z_c), y))
             infer: Any = {"label_inference": self.label_inference.summed}
             if self.label_inference.how == "enumerate":
@@ -218,6 +252,10 @@ class ReVAE(Characteristics, LabelMixin):
                 if len(values) < 2:
                     found = f"only the value {values[0]}" if values else "no known label"
                     raise InputError(f"attribute {name!r}: {found} among the labels kept; it needs both 0 and 1")
+        for i in self.one_sided:
+            if not bool((y[:, i] == 1).any()):
+                name = self.labels.names[i]
+                raise InputError(f"one_sided: attribute {name!r} has no 1 among the labels kept; it needs some")
         super().prepare(x, y)
 
     def p_y(self) -> dist.TorchDistribution:
@@ -227,11 +265,14 @@ class ReVAE(Characteristics, LabelMixin):
 
     def p_z_c(self, y: Tensor) -> dist.TorchDistribution:
         """p(z_c | y) for values ``[..., A, B]`` or ``[..., B]``."""
+        loc: Tensor = self.prior_loc
         scale = F.softplus(self.prior_raw_scale).clamp_min(FLOOR)
         if not self.multilabel:
-            return dist.Normal(self.prior_loc[y], scale[y]).to_event(1)
+            return dist.Normal(loc[y], scale[y]).to_event(1)
+        if self.one_sided:
+            loc, scale = torch.where(self.spike, 0.0, loc), torch.where(self.spike, SPIKE, scale)
         i = torch.arange(self.labels.size, device=y.device).unsqueeze(-1)
-        return dist.Normal(self.prior_loc[i, y], scale[i, y]).to_event(1)
+        return dist.Normal(loc[i, y], scale[i, y]).to_event(1)
 
     def p_z_s(self, x: Tensor) -> dist.TorchDistribution:
         """``N(0, I)``."""

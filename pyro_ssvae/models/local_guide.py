@@ -1,0 +1,158 @@
+"""The guide of a model of characteristics that infers the rest from what the named attributes do not touch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+import pyro.distributions as dist
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ..errors import InputError
+from ..infer.batched import batched, checked, evaluating, evaluation
+from ..infer.locality import Erase, data_range, draw_sets, erased, touched
+from ..infer.traces import plain
+from ..labels import MISSING, ClassLabels
+from .config import HeadConfig, Range
+from .interventions import Characteristics
+
+BEGINS = 0.1  # share of the training before, in which the decoder learns what an attribute touches
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalityConfig(HeadConfig):
+    """Options of the guide q_S."""
+
+    locality: Annotated[float, Range(0, 1)] = 0.0
+    """Share of a batch that trains under a guide that does not see what an attribute touches; 0: the paper's form."""
+    locality_threshold: Annotated[float, Range(0, 1, inside=True)] = 0.2
+    """What an attribute touches: entries that it changes by more than this share of the data's range."""
+    erase: Erase = "noise"
+    """What is erased there: all of it (noise), or of a change of colour the colour alone (color)."""
+
+
+class LocalGuide(Characteristics):
+    """Training, interventions, swaps and walks under q_S (:mod:`~pyro_ssvae.infer.locality`)::
+
+        q_S(z | x) = Π_{i in S} q(z_c^i | x) · q(z_s, z_c^{-S} | x̃_S)
+
+    In training S is drawn for each row of a share of the batch, from a tenth of the training on; under plain ``SVI``
+    from the start. In an intervention, a swap or a walk S is what was named. Bounds and predictions, in evaluation
+    mode, are those of q(z | x). Of classes S is their one block. It costs one encode and two decodes without
+    gradients, a batch or an intervention.
+    """
+
+    config: LocalityConfig
+    range_low: Tensor
+    range_high: Tensor
+    local: Tensor
+
+    def set_locality(self) -> None:
+        """Make the buffers; called once, by ``__init__``, after ``input_shape`` is known."""
+        if self.config.locality:
+            units = (self.input_shape[0], *[1] * (len(self.input_shape) - 1))
+            low, high = (0.0, 1.0) if len(units) == 3 else (-2.0, 2.0)
+            self.register_buffer("range_low", torch.full(units, low))
+            self.register_buffer("range_high", torch.full(units, high))
+            self.register_buffer("local", torch.tensor(True), persistent=False)
+
+    def prepare(self, x: Tensor, y: Tensor) -> None:
+        super().prepare(x, y)
+        if self.config.locality:
+            for buffer, value in zip((self.range_low, self.range_high), data_range(self.inputs(x))):
+                buffer.copy_(value)
+
+    def set_progress(self, progress: float) -> None:
+        """As the other parts have it; q_S comes into force at a tenth of the training.
+
+        :param progress: the share of the training that is done, 0 to 1.
+        """
+        super().set_progress(progress)
+        if self.config.locality:
+            self.local.fill_(progress >= BEGINS)
+
+    def log_q_y(self, z_c: Tensor) -> Tensor:
+        """log q(y | z_c) of each value."""
+        raise NotImplementedError
+
+    def join(self, z_c: Tensor, z_s: Tensor) -> Tensor:
+        """Sites z_c and z_s as the decoder's input."""
+        raise NotImplementedError
+
+    def q_z_given(self, x: Tensor) -> tuple[dist.TorchDistribution, dist.TorchDistribution]:
+        """q(z_c | x) and q(z_s | x)."""
+        raise NotImplementedError
+
+    def q_z_local(
+        self, x: Tensor, y: Tensor, q_c: dist.TorchDistribution, q_s: dist.TorchDistribution
+    ) -> tuple[dist.TorchDistribution, dist.TorchDistribution]:
+        """q_S(z_c | x) and q_S(z_s | x), S drawn for a share of the rows; of the others the given ones.
+
+        :param y: as the site has it, -1 where missing.
+        :param q_c: q(z_c | x) of all rows; ``q_s`` likewise.
+        :raises InputError: a posterior that is no Normal.
+        """
+        n, whole_c, whole_s = len(x), plain(q_c), plain(q_s)
+        if not isinstance(whole_c, dist.Normal) or not isinstance(whole_s, dist.Normal):
+            raise InputError("locality: q(z_c | x) and q(z_s | x) must be Normal; locality=0 takes any")
+        k = max(2, min(n, round(self.config.locality * n)))  # batch normalisation needs two
+        some = torch.randperm(n, device=x.device)[:k]
+        with torch.no_grad():
+            x, y, c, s = x[some], y[..., some], whole_c.loc[..., some, :], whole_s.loc[some]
+            sets = draw_sets(self.labels.size, k, x.device) if self.labels.event_shape else y == y
+            now = torch.where(y == MISSING, self.log_q_y(c).argmax(-1), y)
+            other = self.other_value(now, c)
+            flipped = torch.where(sets.unsqueeze(-1), self.p_z_c(other).sample(), c)
+            x = torch.where(self.local, self.without(x, self.join(c, s), self.join(flipped, s)), x)
+        rest_c, rest_s = (plain(q) for q in self.q_z_given(x))
+
+        def mixed(moment: str) -> tuple[Tensor, Tensor]:
+            c, s = getattr(whole_c, moment), getattr(whole_s, moment)
+            rest = torch.where(sets.unsqueeze(-1), c[..., some, :], getattr(rest_c, moment))
+            return c.index_copy(-2, some, rest), s.index_copy(0, some, getattr(rest_s, moment))
+
+        (loc_c, loc_s), (scale_c, scale_s) = mixed("loc"), mixed("scale")
+        return dist.Normal(loc_c, scale_c).to_event(1), dist.Normal(loc_s, scale_s).to_event(1)
+
+    def other_value(self, y: Tensor, z_c: Tensor) -> Tensor:
+        """Attributes: ``1 - y``. Classes: another class, in training any, else the most probable."""
+        if self.labels.event_shape:
+            return 1 - y
+        if self.training:
+            return (y + torch.randint_like(y, 1, max(2, self.labels.size))) % self.labels.size
+        return self.log_q_y(z_c).scatter(-1, y.unsqueeze(-1), -torch.inf).argmax(-1)
+
+    def without(self, x: Tensor, z: Tensor, flipped: Tensor) -> Tensor:
+        """``x̃``: points without the entries in which the decoder's pictures of two latents ``[B, D]`` differ."""
+        with evaluation(self.decoder):
+            before, after = self.p_x(self.decoder(torch.cat([z, flipped]), None)).mean.chunk(2)
+        region = touched(before, after, self.range_high - self.range_low, self.config.locality_threshold)
+        return erased(x, region, self.range_low, self.range_high, self.config.erase, random=self.training)
+
+    def encode_for(self, x: ArrayLike, names: Iterable[str]) -> Tensor:
+        named = [self.place(name) for name in names]
+        if not self.config.locality:
+            return super().encode_for(x, names)
+        if not named:
+            raise InputError(f"encode_for: no attribute is named; at least one of {self.names_of_parts()} is needed")
+        points = checked(self, x)[0]
+        z = self.encode(points).mean
+        with evaluating(self):
+            c = self.parts(z)["z_c"]
+            other = self.p_z_c(self.other_value(self.log_q_y(c).argmax(-1), c)).mean
+            new, flipped = self.join(other, self.parts(z)["z_s"]), z.clone()
+            for at in named:
+                flipped[:, at] = new[:, at]
+            rows = [self.without(*part) for part in zip(*(t.split(250) for t in (points, z, flipped)))]
+        # Erased codes and counts need not be whole numbers, so that they are not checked as a person's data are.
+        rest = batched(self, lambda x: self.joined(self.posterior_trace(x, None), "mean"), torch.cat(rows)).clone()
+        for at in named:
+            rest[:, at] = z[:, at]
+        return rest
+
+    def names_of_parts(self) -> str:
+        """What :meth:`place` knows, in words."""
+        return "class" if isinstance(self.labels, ClassLabels) else ", ".join(self.labels.names)[:200]

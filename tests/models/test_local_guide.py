@@ -1,0 +1,303 @@
+"""The ReVAE's guide q_S: its sites, its bound against a grid, and what interventions, swaps and walks infer with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyro
+import pytest
+import revae_toys
+import torch
+from data_makers import refused
+from pyro import poutine
+from pyro.infer import SVI
+from revae_toys import (
+    CLASSES,
+    MIXED,
+    THREE,
+    TWO,
+    by_hand,
+    encoded,
+    grid,
+    grid_log_p,
+    log_q_known,
+    mean_over,
+    points,
+    rows_at,
+    spread,
+    toy,
+)
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pyro_ssvae import AttributeLabels, ReVAE, create_model, fit, load, save
+from pyro_ssvae.models import local_guide
+
+HAT = torch.tensor([True, False])
+
+
+@pytest.fixture
+def hat_hides_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S = {hat} in every row, and x̃ = x without its first entry."""
+    sets = lambda size, n, device: torch.arange(size).unsqueeze(-1).expand(size, n) == 0  # noqa: E731
+    monkeypatch.setattr(local_guide, "draw_sets", sets)
+    monkeypatch.setattr(local_guide.LocalGuide, "without", lambda self, x, z, flipped: hidden(x))
+
+
+def hidden(x: Tensor) -> Tensor:
+    return x * torch.tensor([0.0, 1.0, 1.0])
+
+
+def local(labels: Any = TWO, latent_dim: int = 3, **options: Any) -> ReVAE:
+    return toy(labels, latent_dim, **{"locality": 1.0, **options}).train()
+
+
+def mixed(model: ReVAE, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and scale of q_{hat}(z | x) by hand: hat's part from x, all else from x̃."""
+    whole, rest = encoded(model, x), encoded(model, hidden(x))
+    own = torch.arange(model.config.latent_dim) < model.label_dim
+    return torch.where(own, whole[0], rest[0]), torch.where(own, whole[1], rest[1])
+
+
+# --- the guide, and its bound
+
+
+@pytest.mark.usefixtures("hat_hides_the_first")
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_the_named_part_sees_the_whole_and_the_rest_what_is_left(share: float) -> None:
+    model, x = local(latent_dim=6, label_dim=2, locality=share), points(8)
+    trace = poutine.trace(model.guide).get_trace(x, None)
+    moments = [trace.nodes[site]["fn"].base_dist for site in ("z_c", "z_s")]
+    loc = model.join(*(q.loc for q in moments))
+    scale = model.join(*(q.scale for q in moments))
+    expected, whole = mixed(model, x), encoded(model, x)
+    narrower = (loc != whole[0]).any(1)
+    assert int(narrower.sum()) == round(8 * share)
+    for found, part, all_of_it in ((loc, expected[0], whole[0]), (scale, expected[1], whole[1])):
+        torch.testing.assert_close(found[narrower], part[narrower])
+        torch.testing.assert_close(found[~narrower], all_of_it[~narrower])
+    model.eval()
+    q = model.encode(x)
+    torch.testing.assert_close(q.mean, whole[0].detach())  # bounds and predictions are of q(z | x)
+
+
+@pytest.mark.usefixtures("hat_hides_the_first")
+@pytest.mark.parametrize("alpha", [1.0, 7.0])
+def test_every_draw_is_the_formula_under_the_narrower_guide(alpha: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """w and one log q(y_O | x) are the narrower guide's; the other α - 1 are read from the whole point."""
+    model, x, eps = local(alpha=alpha), points(5), torch.randn(5, 3, dtype=torch.float64)
+    loc, scale = mixed(model, x)
+    q_c = q_z_c(model, loc, scale)
+    log_q_x = model.log_q_known(MIXED.t(), q_c, q_c.mean)
+    whole = q_z_c(model, *encoded(model, x))
+    monkeypatch.setattr(revae_toys, "encoded", mixed)
+    expected = by_hand(model, x, MIXED, loc + scale * eps, log_q_x, detach="all", alpha=1.0)
+    expected = expected + (alpha - 1) * model.log_q_known(MIXED.t(), whole, whole.mean)
+    torch.testing.assert_close(rows_at(model, x, MIXED, eps), expected)
+
+
+def q_z_c(model: ReVAE, loc: Tensor, scale: Tensor) -> Any:
+    n = model.z_c_dim
+    return pyro.distributions.Normal(model.split(loc[:, :n]), model.split(scale[:, :n])).to_event(1)
+
+
+@pytest.mark.usefixtures("hat_hides_the_first")
+def test_it_bounds_the_same_evidence() -> None:
+    """At α = 1, by integration over z: at most log p(x, y_O), which the paper's guide bounds too; E_q[w] = 1."""
+    model, x = local(), points(5)
+    nodes, weights = grid(3)
+    rows, labels, eps = spread(nodes, x, MIXED)
+    bound = mean_over(rows_at(model, rows, labels, eps), weights)
+    log_p = grid_log_p(model, x, MIXED)
+    assert (bound < log_p + 1e-6).all(), (bound, log_p)
+    loc, scale = mixed(model, rows)
+    q_c = q_z_c(model, loc, scale)
+    log_w = log_q_known(model, loc + scale * eps, labels) - model.log_q_known(labels.t(), q_c, q_c.mean)
+    torch.testing.assert_close(mean_over(log_w.exp(), weights), torch.ones(5).double(), rtol=0, atol=2e-3)
+
+
+def test_it_comes_into_force_at_a_tenth_of_the_training() -> None:
+    model, x = local(locality_threshold=0.01), points(50)
+    for progress, same in ((0.0, True), (0.09, True), (0.1, False), (1.0, False)):
+        model.set_progress(progress)
+        trace = poutine.trace(model.guide).get_trace(x, None)
+        z_s = trace.nodes["z_s"]["fn"].base_dist.loc
+        assert torch.allclose(z_s, encoded(model, x)[0][:, 2:]) == same, progress
+
+
+def test_of_classes_the_block_is_what_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local_guide.LocalGuide, "without", lambda self, x, z, flipped: hidden(x))
+    model, x = local(CLASSES, 5), points(6)
+    trace = poutine.trace(model.guide).get_trace(x, None)
+    whole, rest = encoded(model, x)[0], encoded(model, hidden(x))[0]
+    torch.testing.assert_close(trace.nodes["z_c"]["fn"].base_dist.loc, whole[:, :3])
+    torch.testing.assert_close(trace.nodes["z_s"]["fn"].base_dist.loc, rest[:, 3:])
+    y = torch.tensor([0, 1, 2, 0, 1, 2])
+    z_c = torch.zeros(6, 3, dtype=torch.float64)
+    torch.manual_seed(0)
+    others = torch.stack([model.other_value(y, z_c) for _ in range(50)])
+    assert (others != y).all()
+    assert all(len(others[:, i].unique()) == 2 for i in range(6))
+
+
+def test_what_is_flipped_is_drawn_from_the_prior_of_the_other_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the label is known, that label's other value; where it is missing, that of the most probable one."""
+    model, x = local(THREE, 5), points(300)
+    y = torch.randint(-1, 2, (300, 3))
+    with torch.no_grad():
+        model.prior_loc.mul_(50)
+        model.prior_raw_scale.fill_(-5.0)
+    seen: list[Tensor] = []
+    monkeypatch.setattr(
+        local_guide.LocalGuide, "without", lambda self, x, z, flipped: (seen.extend([z, flipped]), x)[1]
+    )
+    monkeypatch.setattr(torch, "randperm", lambda n, **_: torch.arange(n))
+    poutine.trace(model.guide).get_trace(x, y)
+    z, flipped = (part[:, :3] for part in seen)
+    now = torch.where(y == -1, (z * model.head_weight.squeeze(1) + model.head_bias > 0).long(), y)
+    moved = z != flipped
+    assert moved.any(1).all()
+    expected = model.prior_loc[torch.arange(3), 1 - now].squeeze(-1)
+    torch.testing.assert_close(flipped[moved], expected[moved].detach(), rtol=0, atol=0.05)
+    assert torch.equal(seen[0][:, 3:], seen[1][:, 3:])
+
+
+# --- interventions, swaps and walks
+
+
+@pytest.mark.usefixtures("hat_hides_the_first")
+def test_verbs_infer_the_rest_from_what_is_left() -> None:
+    model, x, donor = local(THREE, 5).eval(), points(4), points(4)
+    whole, rest = encoded(model, x)[0].detach(), encoded(model, hidden(x))[0].detach()
+    expected = rest.clone()
+    expected[:, 1] = whole[:, 1]
+    torch.testing.assert_close(model.encode_for(x, ["beard"]), expected)
+    torch.testing.assert_close(model.encode_for(x, ["hat", "beard", "scarf"])[:, :3], whole[:, :3])
+    swapped = expected.clone()
+    swapped[:, 1] = encoded(model, donor)[0][:, 1]
+    torch.testing.assert_close(model.swap(x, donor, "beard"), model.decode(swapped))
+    walked = model.walk(x, "beard", steps=2)
+    path = expected.unsqueeze(1).repeat(1, 2, 1)
+    path[:, :, 1] = model._path("beard", 2, 2.0).squeeze(-1)
+    torch.testing.assert_close(walked, model.decode(path))
+    with torch.no_grad():
+        model.prior_raw_scale.fill_(-40.0)  # at most the floor of the scale
+    drawn = expected.clone()
+    drawn[:, 1] = model.prior_loc[1, 1]
+    torch.testing.assert_close(model.intervene(x, {"beard": 1}), model.decode(drawn), rtol=0, atol=0.02)
+    torch.testing.assert_close(model.intervene(x, {}), model.reconstruct(x))
+
+
+def test_a_swap_takes_three_encodes_and_two_decodes() -> None:
+    model, x = local(THREE, 5).eval(), points(4)
+    counts = {"encoder": 0, "decoder": 0}
+    for name in counts:
+        hook = lambda *_, name=name: counts.__setitem__(name, counts[name] + 1)  # noqa: E731
+        getattr(model, name).register_forward_hook(hook)
+    model.swap(x, points(4), "hat")
+    assert counts == {"encoder": 3, "decoder": 2}
+
+
+def test_verbs_repeat_themselves_and_do_not_depend_on_the_other_rows() -> None:
+    model, x = local(THREE, 5, locality_threshold=0.05).eval(), points(6)
+    once = model.encode_for(x, ["hat", "scarf"])
+    assert torch.equal(model.encode_for(x, ["hat", "scarf"]), once)
+    torch.testing.assert_close(model.encode_for(x[2:3], ["hat", "scarf"]), once[2:3])
+    assert not torch.allclose(once, model.encode(x).mean)
+
+
+def test_what_cannot_be_is_refused_in_a_line() -> None:
+    for tau in (0.0, 1.0, -0.1, 3.0):
+        refused(lambda tau=tau: toy(TWO, locality_threshold=tau), f"locality_threshold: {tau}", "between 0 and 1")
+    refused(lambda: toy(TWO, locality=1.1), "locality: 1.1", "from 0 to 1")
+    refused(lambda: toy(TWO, erase="colour"), "erase", "did you mean 'color'?")
+    model = local().eval()
+    refused(lambda: model.encode_for(points(2), []), "no attribute is named", "hat, beard")
+    refused(lambda: model.encode_for(points(2), ["haat"]), "haat", "did you mean 'hat'?")
+    refused(lambda: local(CLASSES, 4).eval().encode_for(points(2), []), "class is needed")
+    refused(lambda: toy(TWO, one_sided=("haat",)), "one_sided: there is no attribute 'haat'", "did you mean 'hat'?")
+    refused(lambda: toy(CLASSES, 4, one_sided=("cat",)), "one_sided: 'cat'", "attributes are needed")
+    one_sided = toy(TWO, one_sided=("beard",))
+    refused(lambda: one_sided.prepare(points(2), torch.full((2, 2), -1)), "one_sided", "'beard'", "no 1")
+    some = torch.tensor([[0, 0], [1, 0], [0, -1]])
+    refused(lambda: one_sided.prepare(points(3), some), "'beard'", "only the value 0")
+
+
+# --- one-sided attributes
+
+
+def test_nothing_is_behind_the_0_of_a_one_sided_attribute() -> None:
+    model = toy(THREE, 8, label_dim=2, one_sided=("beard",))
+    y = torch.tensor([[0, 1], [0, 1], [0, 1]])
+    p = model.p_z_c(y)
+    torch.testing.assert_close(p.mean[1, 0], torch.zeros(2).double())
+    torch.testing.assert_close(p.stddev[1, 0], torch.full((2,), 0.3).double())
+    for i in (0, 2):
+        torch.testing.assert_close(p.mean[i], model.prior_loc[i])
+    torch.testing.assert_close(p.mean[1, 1], model.prior_loc[1, 1])
+    torch.testing.assert_close(p.stddev[1, 1], F.softplus(model.prior_raw_scale[1, 1]))
+    fresh: Any = create_model("revae", input_shape=(3,), labels=THREE, latent_dim=12, label_dim=2, one_sided=("beard",))
+    read = fresh.log_q_y(fresh.p_z_c(y).mean).argmax(-1)
+    assert torch.equal(read, y)  # the head begins as its inverse
+    assert fresh.config.one_sided == ("beard",)
+
+
+# --- as a model
+
+
+def test_files_have_it_too(tmp_path: Path) -> None:
+    options: Any = {"locality": 1.0, "erase": "color", "one_sided": ("hat",), "locality_threshold": 0.1}
+    model: Any = create_model("revae", input_shape=(1, 8, 8), labels=TWO, latent_dim=12, **options)
+    x, y = torch.rand(32, 1, 8, 8) * 0.5, torch.randint(0, 2, (32, 2))
+    fit(model, x, y, epochs=2, batch_size=16, progress=False, augment="none")
+    assert 0.4 < float(model.range_high) <= 0.5
+    assert float(model.range_low) < 0.1
+    save(model, tmp_path)
+    again: Any = load(tmp_path)
+    assert again.config == model.config
+    torch.testing.assert_close(again.swap(x, x.flip(0), "hat"), model.swap(x, x.flip(0), "hat"))
+
+
+class Kinds:
+    """Vectors of bits: where y = 1 one of three kinds is on, four bits each; six more bits have nothing to do with y.
+
+    Nothing names the kinds.
+    """
+
+    def __init__(self, seed: int) -> None:
+        g = torch.Generator().manual_seed(seed)
+        self.y, self.kind = torch.randint(2, (600, 1), generator=g), torch.randint(3, (600,), generator=g)
+        block = (F.one_hot(self.kind, 3) * self.y).repeat_interleave(4, 1)
+        rest = torch.randint(2, (600, 2), generator=g).repeat_interleave(3, 1)
+        self.x = torch.cat([block, rest], 1).float()
+
+    def train(self, seed: int, **options: Any) -> ReVAE:
+        torch.manual_seed(seed)
+        encoder = nn.Sequential(nn.Linear(18, 48), nn.ReLU(), nn.Linear(48, 48), nn.ReLU())
+        decoder = nn.Sequential(nn.Linear(8, 48), nn.ReLU(), nn.Linear(48, 18))
+        own: Any = {"alpha": 10.0, "intervention_consistency": 0.0, "entropy_weight": 0.0, "alignment_weight": 0.0}
+        labels = AttributeLabels(["on"])
+        vae = ReVAE(encoder, decoder, labels, latent_dim=8, label_dim=3, likelihood="bernoulli", **own, **options)
+        vae.prepare(self.x, self.y)
+        svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 1e-2}), loss=vae.objective())
+        for _ in range(150):
+            some = torch.randint(600, (100,))
+            svi.step(self.x[some], self.y[some])
+        return vae.eval()
+
+    def arrives(self, vae: ReVAE) -> float:
+        """Share of swaps between two kinds after which the picture shows the donor's."""
+        rows = (self.y[:, 0] == 1).nonzero().squeeze(1)
+        donors = rows.roll(1)
+        differ = self.kind[rows] != self.kind[donors]
+        images = vae.swap(self.x[rows[differ]], self.x[donors[differ]], "on")
+        read = images[:, :12].unflatten(1, (3, 4)).mean(2).argmax(1)
+        return float((read == self.kind[donors[differ]]).double().mean())
+
+
+def test_the_unnamed_kind_arrives_with_a_swap() -> None:
+    """Under plain ``SVI``; without locality the kind sits in z_s and stays with the receiver. Chance is 1/2."""
+    world = Kinds(0)
+    assert world.arrives(world.train(0)) < 0.3
+    assert world.arrives(world.train(0, locality=1.0)) > 0.9
