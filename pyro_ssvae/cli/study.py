@@ -5,6 +5,7 @@ Example: pyro-ssvae study sparse-labels --data mnist --labels 100 600 1000 3000 
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -28,9 +29,9 @@ class StudyOptions:
     """The command's options."""
 
     name: tyro.conf.Positional[str]
-    """sparse-labels, anomaly, semi-unsupervised, transfer or label-characteristics."""
-    data: str | None = None
-    """As for train; by default digits, for label-characteristics avatars."""
+    """sparse-labels, ablation, labels-and-bound, anomaly, semi-unsupervised, transfer or label-characteristics."""
+    data: tuple[str, ...] = ()
+    """As for train, for ablation several; by default the study's own."""
     labels: tuple[str, ...] = ()
     """Numbers of labels: all, 0, counts or fractions; by default the study's own."""
     models: tuple[str, ...] = ()
@@ -38,11 +39,19 @@ class StudyOptions:
     classes: tuple[str, ...] = ()
     """The classes that are left out in turn, have no label, or are new; by default the study's choice."""
     seeds: int | None = None
-    """How many seeds, 0 and up; by default 3."""
+    """How many seeds; by default 3, for ablation and labels-and-bound 5."""
+    first_seed: int | None = None
+    """The first seed, which the others follow; by default 0."""
     epochs: int | None = None
     """Passes over the training rows, for every model."""
     steps: int | None = None
-    """Or batches, for every model; by default 1,000 to 2,000, depending on the points' size."""
+    """Or batches, for every model; by default 1,000 to 2,000, depending on the points' size; for
+    labels-and-bound 25 epochs, or more by --gain."""
+    gain: float | None = None
+    """Of labels-and-bound: double the length of a training until that raises the validation rows' bound by less than
+    so many nats, at most to 8 times; by default 0.2, with --steps or --epochs not at all."""
+    networks: str | None = None
+    """default, or mlp: two layers of 500 on either side of z (augmented, vae, classifier)."""
     batch_size: int | None = None
     """Rows a batch."""
     latent_dim: int | None = None
@@ -50,15 +59,18 @@ class StudyOptions:
     image_size: int | None = None
     """Images are converted to squares of this side."""
     draws: int | None = None
-    """Draws of the importance-weighted bound; by default 100."""
+    """Draws of the importance-weighted bound; by default 100, for labels-and-bound 500."""
     points: int | None = None
-    """Test points that interventions are evaluated on; by default 500."""
+    """Test points that interventions are evaluated on, by default 500; for labels-and-bound, that the bound is taken
+    of, by default 10,000."""
     quick: bool = False
     """A small version for a first look, about a minute; other options still count."""
     jobs: int | None = None
     """Processes; by default one a core (at most 8), on a GPU 1."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda or mps."""
+    compile: bool = False
+    """Compile the training steps: 10 to 30 seconds a cell at the start, faster steps from then on."""
     out: Path | None = None
     """The folder of its cells and tables; by default results/NAME, with --quick results/NAME-quick."""
     report: bool = False
@@ -68,8 +80,8 @@ class StudyOptions:
 
 
 PLANNED = (
-    "data", "labels", "classes", "seeds", "epochs", "steps", "batch_size", "latent_dim", "image_size", "draws",
-    "points",
+    "labels", "classes", "seeds", "first_seed", "epochs", "steps", "gain", "batch_size", "latent_dim",
+    "image_size", "draws", "points", "networks", "compile",
 )  # fmt: skip
 """Options that take the place of the plan's own choices."""
 COUNTS = ("seeds", "epochs", "steps", "batch_size", "latent_dim", "draws", "points", "jobs")
@@ -82,21 +94,48 @@ def parse(arguments: Sequence[str]) -> StudyOptions:
 
 def run(options: StudyOptions) -> int:
     """Compute what is missing and show what there is; return 0, or 1 where cells failed."""
-    from ..experiment.config import DataConfig
-    from ..experiment.data import load_data
-    from ..studies.plan import grid
     from ..studies.table import check_folder
 
     study, plan = plan_of(options)
     folder = options.out or Path("results") / (study.name + ("-quick" if options.quick else ""))
     check_folder(folder)
-    dataset = load_data(DataConfig(plan.data, image_size=plan.image_size))
-    cells = grid(study, plan, dataset)
+    if plan.parts:
+        dataset, cells = None, cells_of_parts(study, plan, named=bool(options.data))
+    else:
+        dataset, cells = cells_of(study, plan)
     if not cells:
         raise InputError(f"study {study.name}: these models and labels leave nothing to compute")
     typed = typed_command(options)
     failed = 0 if options.report else compute(options, study, plan, cells, dataset, folder)
     return report(study, cells, folder, typed, failed)
+
+
+def cells_of(study: Study, plan: Plan) -> tuple[Dataset, list[Cell]]:
+    """Return the data set of a plan, and its cells."""
+    from ..experiment.config import DataConfig
+    from ..experiment.data import load_data
+    from ..studies.plan import grid
+
+    dataset = load_data(DataConfig(plan.data, image_size=plan.image_size))
+    return dataset, grid(study, plan, dataset)
+
+
+def cells_of_parts(study: Study, plan: Plan, named: bool) -> list[Cell]:
+    """Return the cells of all data sets of a plan, seed by seed; say which are left out because they are not there.
+
+    :param named: whether a person named the data sets, which then must be there.
+    """
+    from ..studies.plan import plans
+
+    cells: list[Cell] = []
+    for part in plans(plan):
+        try:
+            cells += cells_of(study, part)[1]
+        except InputError as error:
+            if named:
+                raise
+            print(f"study {study.name}: {part.data} is left out ({error})", file=sys.stderr)
+    return sorted(cells, key=lambda cell: cell.seed)
 
 
 def plan_of(options: StudyOptions) -> tuple[Study, Plan]:
@@ -105,7 +144,7 @@ def plan_of(options: StudyOptions) -> tuple[Study, Plan]:
     :raises InputError: naming the option that cannot be used.
     """
     from ..studies import STUDIES
-    from ..studies.methods import choose_methods
+    from ..studies.methods import check_networks, choose_methods
     from ..train.launch import make_fabric
     from ..train.settings import FitSettings
 
@@ -121,16 +160,45 @@ def plan_of(options: StudyOptions) -> tuple[Study, Plan]:
     study = STUDIES[options.name]
     methods = choose_methods(options.name, study.methods, options.models)
     given = {name: typed[name] for name in PLANNED if typed[name] not in (None, ())}
-    plan = replace(study.quick if options.quick else study.full, methods=methods, **given)
+    plan = with_data(study, replace(study.quick if options.quick else study.full, methods=methods), options.data)
+    plan = replace(plan, **given)
     if options.epochs is not None:
-        plan = replace(plan, steps=None)
-    if options.quick and options.data is not None and not options.classes:
+        plan = replace(plan, steps=None, gain=options.gain)
+    if options.steps is not None:
+        plan = replace(plan, epochs=None, gain=options.gain)
+    if plan.gain is not None and (study.full.gain is None or not 0 < plan.gain < math.inf):
+        wrong = "a number above 0 is needed" if study.full.gain else f"study {study.name} has trainings of one length"
+        raise InputError(f"--gain: {plan.gain}; {wrong}")
+    if not 0 <= plan.first_seed < 2**32 - plan.seeds:
+        raise InputError(f"--first-seed: {plan.first_seed}; a whole number from 0 to 4,294,967,295 is needed")
+    check_networks(plan.networks, methods)
+    if options.quick and options.data and not options.classes:
         plan = replace(plan, classes=())  # those of the quick version are of its own data
     make_fabric(FitSettings(device=options.device))
     return study, plan
 
 
-def compute(options: StudyOptions, study: Study, plan: Plan, cells: list[Cell], dataset: Dataset, folder: Path) -> int:
+def with_data(study: Study, plan: Plan, data: Sequence[str]) -> Plan:
+    """Return the plan of the data sets that are named, or of its own.
+
+    :raises InputError: several are named, and the study takes one.
+    """
+    from ..experiment.config import DataConfig
+    from ..studies.plan import Part
+
+    if not data:
+        return plan
+    if not plan.parts:
+        if len(data) > 1:
+            raise InputError(f"--data {' '.join(data)}: study {study.name} takes one data set")
+        return replace(plan, data=data[0])
+    own = {part.data: part for part in study.full.parts}
+    return replace(plan, parts=tuple(own.get(name) or Part(name, (DataConfig(name).keep,)) for name in data))
+
+
+def compute(
+    options: StudyOptions, study: Study, plan: Plan, cells: list[Cell], dataset: Dataset | None, folder: Path
+) -> int:
     """Compute the cells that the folder lacks; return how many failed."""
     from ..studies.cells import read as read_cell
     from ..studies.run import default_jobs
@@ -141,12 +209,14 @@ def compute(options: StudyOptions, study: Study, plan: Plan, cells: list[Cell], 
     missing = [cell for cell in cells if read_cell(folder, cell) is None]
     try:
         (folder / "cells").mkdir(parents=True, exist_ok=True)
-        if missing and study.prepare is not None:
+        if missing and study.prepare is not None and dataset is not None:
             study.prepare(plan, dataset)
         jobs = options.jobs or default_jobs(options.device, len(missing))
         if not options.quiet:
             there = f", {len(cells) - len(missing)} of them there already" if len(missing) < len(cells) else ""
-            print(f"{study.name} on {plan.data}: {len(cells)} cells of {cells[0].steps} steps{there}; {jobs} at a time")
+            data = ", ".join(dict.fromkeys(cell.data for cell in cells))
+            steps = " or ".join(map(str, sorted({cell.steps for cell in cells})))
+            print(f"{study.name} on {data}: {len(cells)} cells of {steps} steps{there}; {jobs} at a time")
         outcomes = run_cells(
             study, cells, dataset, folder, jobs=jobs, device=options.device, progress=not options.quiet
         )

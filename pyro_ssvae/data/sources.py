@@ -12,6 +12,7 @@ from ..labels import AttributeLabels
 from .arrays import load_npz
 from .avatar_labels import Factors
 from .avatars import avatar_factors, load_avatars
+from .bundled import load_breast_cancer, load_counts, load_imbalanced_digits, load_wine
 from .celeba import load_celeba
 from .checks import hint, shown
 from .dataset import Dataset
@@ -20,7 +21,10 @@ from .har import load_har, load_har_windows
 from .images import ImageSize, height_width
 from .standard import load_digits, load_fashion_mnist, load_mnist
 
-NAMES = ("digits", "mnist", "fashion-mnist", "har", "har-windows", "avatars", "celeba")
+NAMES = (
+    *("digits", "mnist", "fashion-mnist", "har", "har-windows", "avatars", "celeba"),
+    *("imbalanced-digits", "breast-cancer", "wine", "counts"),
+)
 
 
 def load(
@@ -68,8 +72,16 @@ def _load(name: str | Path, root: Path, image_size: ImageSize) -> Dataset:
             return load_mnist(root, image_size=image_size)
         case "fashion-mnist":
             return load_fashion_mnist(root, image_size=image_size)
-        case "har" | "har-windows" if image_size is not None:
+        case "imbalanced-digits":
+            return load_imbalanced_digits(image_size=image_size)
+        case "har" | "har-windows" | "breast-cancer" | "wine" | "counts" if image_size is not None:
             raise InputError(f"--image-size: {name} has no images; leave the option out")
+        case "breast-cancer":
+            return load_breast_cancer()
+        case "wine":
+            return load_wine()
+        case "counts":
+            return load_counts()
         case "har":
             return load_har(root)
         case "har-windows":

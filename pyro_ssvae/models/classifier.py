@@ -11,21 +11,35 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..infer.auxiliary import supervised
+from ..infer.auxiliary import HeadTerms, supervised
+from ..infer.label_prior import LabelPrior
 from ..labels import Labels
-from ..nn.likelihoods import Likelihood, named_likelihood
+from ..nn.likelihoods import Likelihood, named_likelihood, shapes
 from ..nn.networks import default_encoder, features
-from .config import Config
+from .config import Config, Weight, make_config
 from .labelled import ClassifierMixin, zero_head
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig(Config):
-    """Options of the classifier; ``latent_dim`` has no effect, and of the likelihood only its units count."""
+    """Options of the classifier; ``latent_dim`` has no effect, and of the likelihood only its units count.
+
+    The supervised term has the weight 1: a model with α has the same balance at its own weights over α.
+    """
+
+    label_prior: str | tuple[float, ...] = "estimated"
+    """p(y): estimated (from the known labels), uniform, or probabilities; of no effect without alignment."""
+    entropy_weight: Weight = 0.0
+    """Weight of the entropy of the missing labels' probabilities (entropy minimisation)."""
+    alignment_weight: Weight = 0.0
+    """Weight that keeps the classes as frequent as the prior over labels says (distribution alignment)."""
 
 
 class Classifier(ClassifierMixin):
     """``L(x, y) = 1[y known] ω_y log π_y``, ``π = softmax(head(encoder(x)))`` (a sigmoid for each attribute).
+
+    With ``entropy_weight`` or ``alignment_weight`` above 0 it also learns from rows without a label, as the other
+    models' heads do (:class:`~pyro_ssvae.infer.auxiliary.HeadTerms`): what they are without a decoder.
 
     :param encoder: ``x [B, *input_shape]`` → features ``[B, H]``; H is its ``out_features``.
     :param labels: :class:`~pyro_ssvae.ClassLabels` or :class:`~pyro_ssvae.AttributeLabels`.
@@ -34,11 +48,13 @@ class Classifier(ClassifierMixin):
         features, ``"bernoulli"`` takes pixels as they are.
 
     Sites, all in the plate ``data`` over B: ``y`` (event [] or [A]; the model's, observed where a label is known under
-    π, no part of the objective where it is missing) and, where classes have weights, the factor ``class_weights``. The
-    guide has no site.
+    π, no part of the objective where it is missing) and, where classes have weights, the factor ``class_weights``. With
+    terms of the missing labels, the factor ``head`` instead: all terms of the head, less the site ``y``'s. The guide
+    has no site.
     """
 
     Config: ClassVar[type[ClassifierConfig]] = ClassifierConfig
+    config: ClassifierConfig
 
     def __init__(self, encoder: nn.Module, labels: Labels, *, input_shape: tuple[int, ...], **options: Any) -> None:
         super().__init__()
@@ -49,17 +65,24 @@ class Classifier(ClassifierMixin):
         self.head = zero_head(features(encoder), labels.size)
         self.class_weights: Tensor | None = None
         self.likelihood = self.units(likelihood)
+        c = self.config
+        self.head_terms: HeadTerms | None = None
+        if c.entropy_weight or c.alignment_weight:
+            prior = LabelPrior(labels, c.label_prior)
+            smoothing = None if c.entropy_weight else 0.0
+            self.head_terms = HeadTerms(labels, prior, 1.0, c.entropy_weight, c.alignment_weight, smoothing)
 
     def units(self, likelihood: str | nn.Module | None) -> Likelihood:
         """The likelihood whose units the encoder sees; it has nothing to learn here."""
         if isinstance(likelihood, nn.Module):
             return likelihood  # type: ignore[return-value]
-        name = likelihood or ("bernoulli" if len(self.input_shape) == 3 else "normal")
-        return named_likelihood(name, self.input_shape, **({} if name == "bernoulli" else {"scale": 1.0}))
+        return named_likelihood(likelihood, self.input_shape, self.config.likelihood_options).requires_grad_(False)
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> Classifier:
-        return cls(default_encoder(input_shape), labels, input_shape=input_shape, **options)
+        config = make_config(cls.Config, options)
+        seen, _ = shapes(options.get("likelihood"), input_shape, config.likelihood_options)
+        return cls(default_encoder(seen, config.networks == "deep"), labels, input_shape=input_shape, **options)
 
     def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """``π_y`` of the known labels."""
@@ -70,6 +93,8 @@ class Classifier(ClassifierMixin):
             if self.class_weights is not None:
                 more = supervised(self.labels, logits, y, self.class_weights.to(logits) - 1)
                 pyro.factor("class_weights", more)
+            if self.head_terms is not None:
+                pyro.factor("head", self.head_terms(logits, y) - supervised(self.labels, logits, y))
             return pyro.sample("y", self.labels.masked(logits, y), obs=self.labels.safe_values(y, logits))
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
@@ -88,6 +113,19 @@ class Classifier(ClassifierMixin):
         """The features as a point mass, batch shape [B], event shape [H]."""
         return dist.Delta(self.read(lambda x: self.encoder(self.likelihood.standardize(x)), x), event_dim=1)
 
+    def prepare(self, x: Tensor, y: Tensor) -> None:
+        super().prepare(x, y)
+        if self.head_terms is not None:
+            self.head_terms.prepare(y)
+
+    def set_progress(self, progress: float) -> None:
+        """:meth:`HeadTerms.set_progress <pyro_ssvae.infer.auxiliary.HeadTerms.set_progress>`."""
+        if self.head_terms is not None:
+            self.head_terms.set_progress(progress)
+
     def set_class_weights(self, weights: Tensor) -> None:
         """Set ω: ``[K]``, a weight of each class (attributes ``[A, 2]``, of each value)."""
-        self.class_weights = torch.as_tensor(weights)
+        if self.head_terms is not None:
+            self.head_terms.set_class_weights(weights)
+        else:
+            self.class_weights = torch.as_tensor(weights)

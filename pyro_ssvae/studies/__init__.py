@@ -5,12 +5,14 @@ A study is a grid of cells (:mod:`~.cells`, :mod:`~.plan`), computed in any orde
 (:mod:`~.figure`) and answers in words (:mod:`~.words`). Each study is a file of its own.
 """
 
-from . import anomaly, label_characteristics, semi_unsupervised, sparse_labels, transfer
+from . import ablation, anomaly, label_characteristics, labels_and_bound, semi_unsupervised, sparse_labels, transfer
 from .plan import Plan, Study
 
 STUDIES: dict[str, Study] = {
     module.STUDY.name: module.STUDY
-    for module in (sparse_labels, anomaly, semi_unsupervised, transfer, label_characteristics)
-}
+    for module in (
+        sparse_labels, ablation, labels_and_bound, anomaly, semi_unsupervised, transfer, label_characteristics
+    )
+}  # fmt: skip
 
 __all__ = ["STUDIES", "Plan", "Study"]

@@ -13,7 +13,7 @@ from ..files import write_atomically
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object."""
-VERSION = 5
+VERSION = 6
 """Part of a cell's identity; to be raised whenever the same settings would give another result."""
 
 
@@ -52,9 +52,18 @@ class Cell:
     draws: int = 100
     """Of the importance-weighted bound."""
     points: int = 500
-    """Test points that interventions are evaluated on."""
+    """Test points that interventions are evaluated on, or a bound is taken of."""
     oracle_steps: int = 0
     """Batches that the oracle of interventions was trained on; 0 where there is none."""
+    likelihood: str | None = None
+    """Of all models; by the data's shape where it is not given."""
+    networks: str = "default"
+    """A name in :data:`~.methods.NETWORKS`."""
+    gain: float | None = None
+    """Where there is one, trainings are doubled in length until that is worth less than so many nats of
+    the validation rows' bound; ``steps`` is the first length."""
+    compile: bool = False
+    """Whether the training steps are compiled: the same sums in another order."""
 
     @property
     def key(self) -> str:

@@ -91,6 +91,14 @@ def difference(results: Sequence[Result], path: str, a: Where, b: Where, path_b:
     return t_interval([first[seed] - second[seed] for seed in first if seed in second])
 
 
+def by_data(results: Sequence[Result]) -> dict[str, list[Result]]:
+    """Return the results of each data set, in the order of the plan."""
+    found: dict[str, list[Result]] = {}
+    for result in results:
+        found.setdefault(result.cell.data, []).append(result)
+    return found
+
+
 def rows(results: Sequence[Result]) -> list[Where]:
     """Return the table's rows: by labels, then by method, in the order of the plan."""
     every = list(dict.fromkeys(where(result.cell) for result in results))

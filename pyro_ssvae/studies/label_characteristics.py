@@ -16,7 +16,7 @@ from ..experiment.oracle import intervention_metrics, oracle_of
 from ..labels import AttributeLabels
 from .cells import Cell, Json, Result
 from .intervals import Where, counts, difference, methods
-from .methods import facts, trained
+from .methods import METHODS, facts, one_sided_attributes, trained
 from .plan import Column, Plan, Study, label_counts, source
 from .words import summary
 
@@ -25,12 +25,14 @@ DRAWS = 4  # interventions a point and attribute, and donors a receiver
 
 
 def combinations(plan: Plan, dataset: Dataset) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Yield all methods at all rates."""
+    """Yield all methods at all rates; with one-sided attributes where the data's factors say which these are."""
     if not isinstance(dataset.labels, AttributeLabels):
         raise InputError(f"study label-characteristics: {dataset.name} has classes; data with attributes is needed")
+    there = bool(one_sided_attributes(plan.data))
     for labels in label_counts(plan, dataset):
         for method in plan.methods:
-            yield method, labels, ()
+            if there or not METHODS[method].one_sided:
+                yield method, labels, ()
 
 
 def prepare(plan: Plan, dataset: Dataset) -> None:
@@ -57,26 +59,35 @@ def at(labels: str) -> str:
 
 def answers(results: Sequence[Result]) -> list[str]:
     """Compare the ReVAE with each other model, and what arrives with a swap with chance."""
-    rates, others = counts(results), [method for method in methods(results) if method != "revae"]
+    rates, every = counts(results), methods(results)
+    others = [method for method in every if METHODS[method].model != "revae"]
+    ours = [method for method in every if METHODS[method].model == "revae"]
     lines = ["**Does the kind arrive with a swap, which no label named?** Its share less chance.", ""]
-    for method in methods(results):
+    for method in every:
         here = [Where(method, n) for n in rates]
         path, chance = "interventions.carry_over.mean.value", "interventions.carry_over.mean.chance"
         found = [(at(w.labels), difference(results, path, w, w, chance)) for w in here]
         lines.append(f"- {method}: {summary(found, digits=3)}")
     lines += ["", "**Does the ReVAE do it better than the others?** Its metric less theirs.", ""]
-    for other in others if "revae" in methods(results) else ():
-        lines.append(f"- {other}")
+    pairs = [(method, other) for method in ours if method in ("revae", "revae+locality") for other in others]
+    lines += compared(results, rates, pairs)
+    lines += ["", "**What do locality and one-sided attributes change?** Their metric less the paper's form's.", ""]
+    lines += compared(results, rates, [(method, "revae") for method in ours if method != "revae" and "revae" in ours])
+    return lines
+
+
+def compared(results: Sequence[Result], rates: Sequence[str], pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return, of each pair of methods, every metric of the first less that of the second."""
+    lines = []
+    for method, other in pairs:
+        lines.append(f"- {other}" if method == "revae" else f"- {method}, {other}")
         for column in COLUMNS:
             if column.path.endswith(("chance", "majority_accuracy")):
                 continue
-            pairs = [(n, Where("revae", n), Where(other, n)) for n in rates]
-            found = [(at(n), difference(results, column.path, a, b)) for n, a, b in pairs]
+            found = [(at(n), difference(results, column.path, Where(method, n), Where(other, n))) for n in rates]
             if any(value is not None for _, value in found):
                 lines.append(f"  - {column.words}: {summary(found, column.better, column.digits)}")
-    if "revae" not in methods(results) or not others:
-        lines.append("- Nothing was compared.")
-    return lines
+    return lines or ["- Nothing was compared."]
 
 
 COLUMNS = (
@@ -93,6 +104,7 @@ COLUMNS = (
         chance="interventions.preservation.mean.chance",
     ),
     Column("interventions.preservation.mean.chance", "its chance", 3),
+    Column("interventions.preservation_kinds.mean.value", "others' kinds preserved", 3),
     Column("interventions.diversity_pixels.mean.value", "variance a pixel", 5),
     Column("interventions.diversity_features.mean.value", "variance a feature", 3, panel=True),
     Column(
@@ -103,6 +115,8 @@ COLUMNS = (
         chance="interventions.carry_over.mean.chance",
     ),
     Column("interventions.carry_over.mean.chance", "its chance", 3),
+    Column("interventions.carry_over_without.mean.value", "to points without", 3),
+    Column("interventions.carry_over.mean.ceiling.reconstruction", "ceiling on reconstructions", 3),
 )
 
 STUDY = Study(
@@ -113,8 +127,10 @@ STUDY = Study(
         "what the column majority guess says.",
         "Interventions and swaps are read by an oracle, trained apart on all labels and true kinds of the training "
         "rows; success and arrival are worth what they exceed their chance by.",
+        "revae is the paper's form; +locality infers the rest from what an attribute does not touch; +one-sided "
+        "declares the attributes with nothing behind their 0, where the data's true factors say which; +both.",
     ),
-    methods=("revae", "m2", "mvae", "diva"),
+    methods=("revae", "revae+locality", "revae+one-sided", "revae+both", "m2", "mvae", "diva"),
     full=Plan("avatars", ("0.004", "0.06", "0.2", "1.0"), latent_dim=45),
     quick=Plan(
         "avatars:300", ("0.06", "1.0"), seeds=2, steps=20, batch_size=64, latent_dim=45, image_size=32, draws=1,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from .. import data as datasets
 from ..data import Dataset, known_rows
@@ -14,6 +15,25 @@ from ..experiment.data import train_split
 from ..labels import ClassLabels
 from ..train.plan import STEPS
 from .cells import Cell, Json, Result
+from .methods import METHODS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Part:
+    """One data set of a study that has several.
+
+    :param labels: all, 0, counts or fractions.
+    :param likelihood: of all models; by the data's shape where it is not given.
+    :param augment: random changes of each batch; those of the study where it is not given.
+    """
+
+    data: str
+    labels: tuple[str, ...]
+    likelihood: str | None = None
+    augment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -24,7 +44,9 @@ class Plan:
     labels: tuple[str, ...]
     """All, 0, counts or fractions."""
     seeds: int = 3
-    """Seeds 0, 1, ... of this number."""
+    """How many seeds."""
+    first_seed: int = 0
+    """The first of them; the others follow."""
     steps: int | None = None
     """Batches a training; by default 1,000 to 2,000, depending on the points' size, as for ``train``."""
     epochs: int | None = None
@@ -39,6 +61,14 @@ class Plan:
     draws: int = 100
     points: int = 500
     oracle_steps: int = 300
+    likelihood: str | None = None
+    augment: str | None = None
+    networks: str = "default"
+    gain: float | None = None
+    """Double the steps until that is worth less than so many nats of the validation rows' bound."""
+    compile: bool = False
+    parts: tuple[Part, ...] = ()
+    """Data sets of a study of several, in place of ``data`` and, where that is empty, of ``labels``."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +117,20 @@ class Study:
     combinations: Callable[[Plan, Dataset], Iterator[tuple[str, str, tuple[str, ...]]]]
     prepare: Callable[[Plan, Dataset], None] | None = None
     augment: str | None = None
-    """Of all methods alike; by default affine for images, noise for the rest."""
+    """Of all methods that have none of their own; by default affine for images, noise for the rest."""
+    picture: Callable[[Sequence[Result]], Figure] | None = None
+    """A picture of its own, in place of panels over the number of labels."""
+
+
+def plans(plan: Plan) -> list[Plan]:
+    """Return a plan for each data set of a study of several; else the plan itself."""
+    return [
+        replace(
+            plan, data=part.data, labels=plan.labels or part.labels, likelihood=part.likelihood,
+            augment=part.augment, parts=(),
+        )
+        for part in plan.parts
+    ] or [plan]  # fmt: skip
 
 
 def grid(study: Study, plan: Plan, dataset: Dataset) -> list[Cell]:
@@ -100,15 +143,16 @@ def grid(study: Study, plan: Plan, dataset: Dataset) -> list[Cell]:
         if name not in names:
             known = ", ".join(names)[:200] or "the data has attributes"
             raise InputError(f"--classes: there is no class {name!r} (known: {known})")
-    augment = study.augment or ("affine" if dataset.kind == "images" else "noise")
+    augment = plan.augment or study.augment or ("affine" if dataset.kind == "images" else "noise")
     steps = budget(plan, dataset)
     mark = datasets.fingerprint(dataset)[:16]
     return [
         Cell(
-            study.name, plan.data, mark, method, labels, seed, steps, plan.batch_size, plan.latent_dim, augment,
-            classes, plan.image_size, plan.draws, plan.points, plan.oracle_steps if study.prepare else 0,
+            study.name, plan.data, mark, method, labels, seed, steps, plan.batch_size, plan.latent_dim,
+            METHODS[method].augment or augment, classes, plan.image_size, plan.draws, plan.points,
+            plan.oracle_steps if study.prepare else 0, plan.likelihood, plan.networks, plan.gain, plan.compile,
         )
-        for seed in range(plan.seeds)
+        for seed in range(plan.first_seed, plan.first_seed + plan.seeds)
         for method, labels, classes in study.combinations(plan, dataset)
     ]  # fmt: skip
 

@@ -24,9 +24,10 @@ def estimate(outcomes: Sequence[Outcome], missing: Sequence[Cell], jobs: int) ->
     total = 0.0
     for cell in missing:
         if cell not in over:
-            alike = [o for o in done if o.cell.method == cell.method]
+            here = [o for o in done if o.cell.data == cell.data] or done
+            alike = [o for o in here if o.cell.method == cell.method]
             closest = [o for o in alike if o.cell.labels == cell.labels]
-            some = closest or alike or done
+            some = closest or alike or here
             total += sum(o.seconds or 0.0 for o in some) / len(some)
     return total / min(jobs, max(1, len(missing)))
 
@@ -39,8 +40,13 @@ def duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def display(cells: int, done: int, visible: bool) -> Iterator[Callable[[Outcome, float | None], None]]:
-    """Give a function that shows an outcome and the time left; failures are said even where nothing is shown."""
+def display(
+    cells: int, done: int, visible: bool, several: bool = False
+) -> Iterator[Callable[[Outcome, float | None], None]]:
+    """Give a function that shows an outcome and the time left; failures are said even where nothing is shown.
+
+    :param several: whether cells differ in their data, which is then named.
+    """
     console = Console(highlight=False, soft_wrap=True)
     columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[words]}"))
     with Progress(*columns, console=console, disable=not visible, transient=True) as bar:
@@ -53,7 +59,8 @@ def display(cells: int, done: int, visible: bool) -> Iterator[Callable[[Outcome,
             words = "" if left is None else f"about {duration(left)} left"
             bar.update(task, completed=count, words=words)
             cell = outcome.cell
-            name = " ".join([cell.method, f"{cell.labels} labels", *cell.classes, f"seed {cell.seed}"])
+            data = [cell.data] if several else []
+            name = " ".join([*data, cell.method, f"{cell.labels} labels", *cell.classes, f"seed {cell.seed}"])
             if outcome.error is not None:
                 console.print(f"failed: {name}: {outcome.error}", markup=False)
             elif visible:

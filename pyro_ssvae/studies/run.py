@@ -22,13 +22,14 @@ from .work import Outcome, compute, device_words, outcome_of
 
 
 def run(
-    study: Study, cells: Sequence[Cell], dataset: Dataset, folder: Path, *, jobs: int = 1, device: str = "auto",
+    study: Study, cells: Sequence[Cell], dataset: Dataset | None, folder: Path, *, jobs: int = 1, device: str = "auto",
     progress: bool = True,
 ) -> list[Outcome]:  # fmt: skip
     """Compute those of the cells that the folder lacks, and return what came of each.
 
     A cell that fails does not stop the others. Each of several processes has its share of this one's threads.
 
+    :param dataset: that of all cells; None where there are several, which each cell then loads.
     :param jobs: processes at a time; 1 computes in this one.
     :raises Interrupted: after SIGINT or SIGTERM; the cells that were done are there.
     """
@@ -36,8 +37,9 @@ def run(
     if not missing:
         return []
     outcomes: list[Outcome] = []
+    several = len({cell.data for cell in cells}) > 1
     try:
-        with termination(), display(len(cells), len(cells) - len(missing), progress) as show:
+        with termination(), display(len(cells), len(cells) - len(missing), progress, several) as show:
             here, apart = in_turn(study, missing, dataset, folder, device), in_processes(missing, folder, jobs, device)
             for outcome in here if jobs == 1 else apart:
                 outcomes.append(outcome)
@@ -49,7 +51,9 @@ def run(
     return outcomes
 
 
-def in_turn(study: Study, cells: Sequence[Cell], dataset: Dataset, folder: Path, device: str) -> Iterator[Outcome]:
+def in_turn(
+    study: Study, cells: Sequence[Cell], dataset: Dataset | None, folder: Path, device: str
+) -> Iterator[Outcome]:
     """Compute cells in this process."""
     for cell in cells:
         compute(study, cell, dataset, folder, device)

@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..files import write_atomically
 from .cells import Json, Result
 from .figure import figure
-from .intervals import Interval, Where, by_seed, interval, rows
+from .intervals import Interval, Where, by_data, by_seed, interval, rows
 from .plan import Column, Study
 
 FILES = ("runs.csv", "table.md", "figure.png")
@@ -38,7 +38,8 @@ def write_all(study: Study, results: Sequence[Result], folder: Path, *, command:
     write_atomically(paths[0], runs_csv(results).encode())
     write_atomically(paths[1], markdown(study, results, command, lacking).encode())
     picture = io.BytesIO()
-    figure(study, results).savefig(picture, format="png", dpi=120)
+    drawn = figure(study, results) if study.picture is None else study.picture(results)
+    drawn.savefig(picture, format="png", dpi=120)
     write_atomically(paths[2], picture.getvalue())
     return paths
 
@@ -77,17 +78,25 @@ def shown(value: Interval | None, digits: int) -> str:
 
 
 def markdown(study: Study, results: Sequence[Result], command: str, lacking: int = 0) -> str:
-    """Return the table with what it compares, and the answers below it."""
-    columns = [column for column in study.columns if any(by_seed(results, column.path, at) for at in rows(results))]
+    """Return the table with what it compares, and the answers below it; of several data sets one after another."""
+    sets = by_data(results)
+    columns = [
+        column
+        for column in study.columns
+        if any(by_seed(some, column.path, at) for some in sets.values() for at in rows(some))
+    ]
     lines = [f"# {study.title}", "", f"`{command}`", "", *comparison(results), *(f"- {note}" for note in study.notes)]
     if lacking:
         what = "one cell of the plan has" if lacking == 1 else f"{lacking} cells of the plan have"
         lines.append(f"- **Incomplete**: {what} no result; the command above goes on.")
-    lines += ["", f"| labels | method | seeds | {' | '.join(column.words for column in columns)} |"]
-    lines.append("|---|---|---" + "|---:" * len(columns) + "|")
-    for at in rows(results):
-        cells = [shown(interval(results, column.path, at), column.digits) for column in columns]
-        lines.append(f"| {at.labels} | {at.method} | {seeds(results, columns, at)} | {' | '.join(cells)} |")
+    data = "| data " if len(sets) > 1 else ""
+    lines += ["", f"{data}| labels | method | seeds | {' | '.join(column.words for column in columns)} |"]
+    lines.append(("|---" if data else "") + "|---|---|---" + "|---:" * len(columns) + "|")
+    for name, some in sets.items():
+        for at in rows(some):
+            cells = [shown(interval(some, column.path, at), column.digits) for column in columns]
+            row = f"| {at.labels} | {at.method} | {seeds(some, columns, at)} | {' | '.join(cells)} |"
+            lines.append(f"| {name} {row}" if data else row)
     lines += ["", *study.answers(results), ""]
     return "\n".join(lines)
 
@@ -97,19 +106,47 @@ def seeds(results: Sequence[Result], columns: Sequence[Column], at: Where) -> in
     return max((len(by_seed(results, column.path, at)) for column in columns), default=0)
 
 
+CHANGES = {
+    "affine": "moved, turned and stretched at random",
+    "noise": "with noise added",
+    "none": "as they are",
+    "binarize": "black or white, drawn afresh for each batch",
+}
+"""A batch's augmentation in words."""
+
+
 def comparison(results: Sequence[Result]) -> list[str]:
-    """Return what all rows of the table share."""
-    cells = [result.cell for result in results]
-    counts = sorted({int(result.metrics["train"]["rows"]) for result in results})
-    span = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
-    one = cells[0]
-    size = "" if one.image_size is None else f" at {one.image_size} × {one.image_size} pixels"
-    made = {"affine": "moved, turned and stretched at random", "noise": "with noise added", "none": "as they are"}
+    """Return what all rows of the table share; of several data sets, what those of each share."""
+    sets = by_data(results)
+    one = results[0].cell
+    length = "" if len(sets) > 1 else f"{one.steps:,} steps"
+    if one.gain is not None:
+        length += f", then twice as many until that raises the validation rows' bound by less than {one.gain:g} nats,"
+    changed = "" if len(sets) > 1 else f", points {changes(results)}"
     return [
-        f"- {one.data}{size}, {span} training rows of which a method sees all or (the classifier) the labelled ones.",
+        *(rows_used(some, several=len(sets) > 1) for some in sets.values()),
         f"- Identical for all methods: rows, label sets (drawn by the seed), trunks, width of z ({one.latent_dim}), "
-        f"{one.steps:,} steps of {one.batch_size} rows, points {made.get(one.augment, one.augment)}; "
-        "all else is each model's own default.",
+        f"{length or 'steps'} of {one.batch_size} rows{changed}; all else is each model's own default.",
         "- Test set; mean ± half of Student's 95 % interval over seeds. Differences are taken seed by seed. "
         "Not shown: the interval includes 0, or has no width. Intervals are not corrected for how many there are.",
     ]
+
+
+def rows_used(results: Sequence[Result], several: bool) -> str:
+    """Return a line on a data set's training rows."""
+    one = results[0].cell
+    counts = sorted({int(result.metrics["train"]["rows"]) for result in results})
+    span = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    size = "" if one.image_size is None else f" at {one.image_size} × {one.image_size} pixels"
+    more = f"; {one.steps:,} steps, points {changes(results)}" if several else ""
+    return (
+        f"- {one.data}{size}, {span} training rows of which a method sees all or (the classifier) the labelled "
+        f"ones{more}."
+    )
+
+
+def changes(results: Sequence[Result]) -> str:
+    """Return how the points of a batch are changed."""
+    names = list(dict.fromkeys(result.cell.augment for result in results))
+    words = [CHANGES.get(name, name) for name in sorted(names, key=lambda name: name == "none")]
+    return " or, where the method says so, ".join(words)

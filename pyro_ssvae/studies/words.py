@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -26,7 +27,7 @@ def verdict(difference: Interval, better: str = "higher") -> Verdict:
     """
     if difference.low is None or difference.high is None:
         return "one seed"
-    if difference.low <= 0 <= difference.high or difference.low == difference.high:
+    if difference.low <= 0 <= difference.high or math.isclose(difference.low, difference.high, rel_tol=1e-9):
         return "open"
     return "yes" if (difference.low > 0) == (better == "higher") else "opposite"
 

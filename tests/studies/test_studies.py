@@ -163,7 +163,7 @@ def test_a_cells_file_is_named_for_a_person_and_differs_by_every_setting() -> No
     others: dict[str, Any] = {
         "study": "anomaly", "data": "x", "fingerprint": "cd", "method": "m1", "labels": "all", "seed": 2, "steps": 8,
         "batch_size": 9, "latent_dim": 4, "augment": "affine", "classes": ("1",), "image_size": 8, "draws": 1,
-        "points": 2, "oracle_steps": 3,
+        "points": 2, "oracle_steps": 3, "likelihood": "normal", "networks": "mlp", "gain": 0.1, "compile": True,
     }  # fmt: skip
     assert others.keys() == a_cell().__dataclass_fields__.keys()
     assert len({a_cell().key, *(a_cell(**{name: value}).key for name, value in others.items())}) == len(others) + 1
