@@ -1,13 +1,16 @@
 """Random changes of a batch that leave its labels as they are: few labels go further, and so does a small data set.
 
 Images are moved, turned, scaled and sheared a little; vectors and series get noise in units of their features.
-The model is trained on the changed points, both to classify and to reconstruct them.
+The guide of a model that generates sees the changed points, encodes and classifies them; its likelihood is of the
+points as they are. So nothing of the changes is in what is generated, and the objective is a bound on log p(x) still.
+A pair without a generative half, or of one's own, is trained on the changed points.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -15,13 +18,64 @@ from torch.nn import functional as F
 
 from ..errors import InputError, nearest
 
-AUGMENTATIONS = ("auto", "none", "affine", "affine+flip", "noise")
+AUGMENTATIONS = ("auto", "none", "affine", "affine+flip", "noise", "binarize")
+OF_DATA = ("binarize",)  # those that say what the data are, for every part of a model
+
+
+@runtime_checkable
+class ChoosesAugmentation(Protocol):
+    """A model, or a likelihood, that says what ``augment="auto"`` means for it: one of :data:`AUGMENTATIONS`."""
+
+    augmentation: str
+
+
+@runtime_checkable
+class HasLikelihood(Protocol):
+    """A model with a likelihood, whose kind of data decides what changes leave it what it is."""
+
+    likelihood: object
+
+
+def automatic(pair: object) -> str:
+    """Return what ``augment="auto"`` means for a pair: what its model or else its likelihood says, else ``"none"``.
+
+    Noise makes no sense on counts and categories, and nothing is known of a pair of one's own.
+    """
+    if not isinstance(pair, ChoosesAugmentation) or pair.augmentation != "auto":
+        return pair.augmentation if isinstance(pair, ChoosesAugmentation) else "none"
+    likelihood = pair.likelihood if isinstance(pair, HasLikelihood) else None
+    return likelihood.augmentation if isinstance(likelihood, ChoosesAugmentation) else "none"
+
+
+def mostly(change: Callable[[Tensor], Tensor], share: float = 0.75) -> Callable[[Tensor], Tensor]:
+    """Return the function that changes so many of the rows, drawn at random, and leaves the others as they are.
+
+    An encoder that never saw an unchanged point would reconstruct it as the mean of all that it could have been. On
+    digits (50 labels, normal likelihood, seeds 0 and 1; accuracy, mean squared error, bound in nats):
+
+    =========================================== ============ ============== ============
+    changed points for guide and likelihood     .967 .939    .0250 .0242    11.6 12.0
+    for the guide, all rows                     .969 .958    .0206 .0208    24.5 23.4
+    for the guide, three rows of four (choice)  .969 .961    .0192 .0191    26.5 25.9
+    =========================================== ============ ============== ============
+    """
+
+    def changed(x: Tensor) -> Tensor:
+        some = torch.rand(len(x), *[1] * (x.dim() - 1), dtype=x.dtype, device=x.device) < share
+        return torch.where(some, change(x), x)
+
+    return changed
+
+
+def unchanged(x: Tensor) -> Tensor:
+    """Return the points as they are."""
+    return x
 
 
 def affine(
     x: Tensor, *, shift: float = 2 / 28, angle: float = 0.2, scale: float = 0.1, shear: float = 0.1, flip: bool = False
 ) -> Tensor:
-    """Map each image of ``x [B, C, H, W]`` by a random affine map of its own, dark beyond the border.
+    """Map each image of ``x [B, C, H, W]`` by a random affine map of its own; beyond the border its edge goes on.
 
     :param shift: largest move, as a share of the side.
     :param angle: largest turn, in radians.
@@ -41,7 +95,7 @@ def affine(
     cos, sin = turn.cos(), turn.sin()
     rows = [cos * sx, (cos * shears - sin) * sy, dx, sin * sx, (sin * shears + cos) * sy, dy]
     grid = F.affine_grid(torch.stack(rows, 1).reshape(b, 2, 3), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, align_corners=False).clamp(0, 1)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
 def unit_scale(x: Tensor) -> Tensor:
@@ -49,10 +103,18 @@ def unit_scale(x: Tensor) -> Tensor:
     return x / 255 if x.dtype == torch.uint8 else x
 
 
+def binarized(x: Tensor) -> Tensor:
+    """Return black-or-white pixels ``b ~ Bernoulli(x)``; a missing entry (NaN) stays missing."""
+    missing = x.isnan()
+    return torch.where(missing, x, torch.bernoulli(torch.where(missing, 0.0, x)))
+
+
 def make_augmentation(name: str, x: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the function that changes a batch of data like ``x``.
 
-    :param name: one of :data:`AUGMENTATIONS`; ``"auto"`` is affine for images, noise for the rest.
+    :param name: one of :data:`AUGMENTATIONS`; ``"auto"`` is affine for images, noise for the rest. ``"binarize"`` draws
+        black-or-white pixels ``b ~ Bernoulli(x)`` afresh for each batch, which encoder and likelihood then both see
+        (Salakhutdinov, Murray 2008): the published figures' MNIST.
     """
     if name not in AUGMENTATIONS:
         raise InputError(f"augment: there is no {name!r}{nearest(name, AUGMENTATIONS)}")
@@ -60,12 +122,15 @@ def make_augmentation(name: str, x: Tensor) -> Callable[[Tensor], Tensor]:
     if name == "auto":
         name = "affine" if images else "noise"
     if name == "none":
-        return lambda batch: batch
+        return unchanged
     if name == "noise":
         some = x[: math.ceil(1e7 / max(1, x[0].numel()))].float() / (255 if x.dtype == torch.uint8 else 1)
         dims = [0, *range(2, x.dim())]
-        size = 0.2 * some.std(dims, keepdim=True, correction=0)
+        mean = some.nanmean(dims, keepdim=True)
+        size = 0.2 * ((some - mean) ** 2).nanmean(dims, keepdim=True).sqrt()
         return lambda batch: batch + size.to(batch) * torch.randn_like(batch)
     if not images:
         raise InputError(f"augment: {name!r} needs images [N, C, H, W], not {list(x.shape)}; 'noise' suits these")
+    if name == "binarize":
+        return binarized
     return lambda batch: affine(batch, flip=name == "affine+flip")

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..infer import bounds
 from ..infer.batched import batched, checked, evaluating
-from ..infer.pairs import PairLike, as_pair, is_pair
-from ..infer.protocols import Classifies, Encodes, Reconstructs
-from ..infer.traces import has_bound, reconstructed
+from ..infer.pairs import PairLike, as_pair
+from ..infer.protocols import Classifies, Encodes
 from ..labels import MISSING, ClassLabels, Labels, labels_of
 from .bootstrap import Metrics
+from .generative import bounded, generative_metrics
 from .metrics import attribute_metrics, class_metrics, clustering_metrics, semi_unsupervised_metrics
 
 
@@ -67,18 +67,17 @@ def evaluate(
 ) -> Metrics:
     """Return the metrics that the pair and the labels allow, ready for JSON (a number that is not finite is None).
 
-    ==================== ==========================================================================================
-    always               ``rows``: N
-    labels               those of :func:`~.metrics.class_metrics` or :func:`~.metrics.attribute_metrics`, over the
-                         known ones (``n`` rows)
-    ``elbo``             mean bound on log p(x), nats a point, all rows
-    ``log_likelihood``   mean importance-weighted bound on log p(x) of ``num_samples`` draws, nats a point, over
-                         ``likelihood_rows`` rows drawn at random by ``seed``
-    reconstruction_error mean squared error a pixel or feature, images on [0, 1]
-    clustering           k-means on the latent means of all rows, K clusters (classes only)
-    semi_unsupervised    where ``known_classes`` leaves out some of y's: :func:`~.metrics.semi_unsupervised_metrics`
-    anomaly              AUROC of each of :func:`anomaly_scores` for ``left_out`` classes against the other known rows
-    ==================== ==========================================================================================
+    ========================== ====================================================================================
+    always                     ``rows``: N
+    labels                     those of :func:`~.metrics.class_metrics` or :func:`~.metrics.attribute_metrics`, over the
+                               known ones (``n`` rows)
+    latents and likelihood     those of :func:`~.generative.generative_metrics`: ``elbo``, ``kl``, ``active_units``, ...
+    ``clustering``             k-means on the latent means of all rows, K clusters (classes only)
+    ``semi_unsupervised``      where ``known_classes`` leaves out some of y's:
+                               :func:`~.metrics.semi_unsupervised_metrics`
+    ``anomaly``                AUROC of each of :func:`anomaly_scores` for ``left_out`` classes against the other known
+                               rows
+    ========================== ====================================================================================
 
     The generative metrics are read off the pair's traces and never see y. The same call gives the same numbers; the
     global random state, and every module's training mode, are left as they were. Memory is bounded: rows are taken as
@@ -88,6 +87,7 @@ def evaluate(
         without them is judged by the verbs that it has.
     :param x: ``[N, *input_shape]``, uint8 images or floats; tensor or array.
     :param y: ``[N]`` or ``[N, A]``, -1 for missing; None where nothing is known.
+    :param num_samples: draws of the importance-weighted bound.
     :param batch_size: rows a call of ``predict_proba``, ``reconstruct`` and ``encode``.
     :param likelihood_rows: at most so many rows for the importance-weighted bound; None for all.
     :param known_classes: classes that had labels in training; None for all. ``[]`` says that training saw no label:
@@ -96,6 +96,7 @@ def evaluate(
     :raises InputError: where x is empty, or y does not fit x or the model's labels.
     """
     held = held_out(as_module(model), x, y, seed, batch_size)
+    pixel_bits = 8 if torch.as_tensor(x).dtype == torch.uint8 and torch.as_tensor(x).dim() == 4 else None
     for name, given in (("known_classes", known_classes), ("left_out", left_out)):
         wrong = [k for k in given or () if held.classes is None or not 0 <= k < held.classes]
         if wrong:
@@ -109,7 +110,8 @@ def evaluate(
             raise InputError("left_out: these classes leave no row to evaluate on")
     result["rows"] = len(held.x)
     result.update(label_metrics(held, known_classes))
-    result.update(generative_metrics(held, num_samples, likelihood_rows))
+    result.update(generative_metrics(held.pair, held.x, num_samples, likelihood_rows, seed, batch_size, pixel_bits))
+    result.update(cluster_metrics(held))
     plain = finite(result)
     assert isinstance(plain, dict)
     return plain
@@ -160,44 +162,15 @@ def label_metrics(held: Held, known_classes: Sequence[int] | None) -> Metrics:
     return result
 
 
-def generative_metrics(held: Held, num_samples: int, likelihood_rows: int | None) -> Metrics:
-    """The bounds, the reconstruction error, and clusters of the latents, as far as the pair has them."""
-    pair, x, result = held.pair, held.x, Metrics()
-    if bounded(pair, x):
-        with evaluating(pair, held.seed):
-            result["elbo"] = float(bounds.elbo(pair, x).double().mean())
-        some = x
-        if likelihood_rows is not None and likelihood_rows < len(x):
-            order = torch.randperm(len(x), generator=torch.Generator().manual_seed(held.seed))
-            some = x[order[:likelihood_rows].to(x.device)]
-        with evaluating(pair, held.seed):
-            bound = bounds.log_likelihood(pair, some, num_samples=num_samples)
-        result["log_likelihood"] = float(bound.double().mean())
-        result["log_likelihood_samples"], result["log_likelihood_rows"] = num_samples, len(some)
-    x_hat = reconstructions(held)
-    if x_hat is not None:
-        result["reconstruction_error"] = float((x - x_hat).square().flatten(1).mean(1).double().mean())
-    if isinstance(pair, Encodes) and held.classes and held.known.any():
-        encodes, known = pair, held.known
-        z = held.read(lambda part: encodes.encode(part).mean.flatten(1))
-        clusters = kmeans(z, held.classes, held.seed)
-        found = None if clusters is None else clustering_metrics(clusters[known], held.y[known], held.classes)
-        result["clustering"] = found
-    return result
-
-
-def reconstructions(held: Held) -> Tensor | None:
-    """The points as the pair reconstructs them; None where it does not."""
-    pair, x = held.pair, held.x
-    if isinstance(pair, Reconstructs):
-        return held.read(pair.reconstruct).to(x.device).reshape(x.shape)
-    if not bounded(pair, x):
-        return None
-    try:
-        x_hat = held.read(lambda part: reconstructed(pair, part)).to(x.device)
-    except InputError:  # a site x without a mean
-        return None
-    return x_hat if x_hat.shape == x.shape else None
+def cluster_metrics(held: Held) -> Metrics:
+    """``clustering``: k-means on the latent means, where there are latents and classes."""
+    pair, known = held.pair, held.known
+    if not (isinstance(pair, Encodes) and held.classes and known.any()):
+        return {}
+    z = held.read(lambda part: pair.encode(part).mean.flatten(1))
+    clusters = kmeans(z, held.classes, held.seed)
+    found = None if clusters is None else clustering_metrics(clusters[known], held.y[known], held.classes)
+    return {"clustering": found}
 
 
 def anomaly_scores(model: PairLike, x: ArrayLike, *, seed: int = 0) -> dict[str, Tensor]:
@@ -213,12 +186,6 @@ def anomaly_scores(model: PairLike, x: ArrayLike, *, seed: int = 0) -> dict[str,
         with evaluating(pair, seed):
             found[name] = -bound(pair, points).cpu()
     return found
-
-
-def bounded(pair: nn.Module, x: Tensor) -> bool:
-    """Whether the module is a pair that has a bound on log p(x)."""
-    with evaluating(pair, 0):
-        return is_pair(pair) and has_bound(pair, x)
 
 
 def kmeans(points: Tensor, clusters: int, seed: int) -> Tensor | None:

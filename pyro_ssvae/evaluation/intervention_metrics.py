@@ -95,8 +95,8 @@ def expected(trial: Trial, target: Tensor, label: Tensor) -> tuple[dict[str, Ten
     others = (1 - torch.eye(a, dtype=torch.float64)) / max(a - 1, 1)  # row i: the mean over the others of i
     p, q = trial.recon.labels.double().mean(0), label.nanmean(0)
     chance = {"success": (trial.recon.labels == target).double().mean(0)}
-    chance["preservation"] = others @ (p * p + (1 - p) * (1 - p))
-    chance["preservation_labels"] = others @ (p * q + (1 - p) * (1 - q)).nan_to_num()
+    chance["preservation"] = others @ torch.maximum(p, 1 - p)  # one picture for all points: the commonest values
+    chance["preservation_labels"] = others @ torch.maximum(q, 1 - q).nan_to_num()
     chance["diversity_pixels"] = chance["diversity_features"] = torch.zeros(a)
     ceiling: dict[str, dict[str, Tensor]] = {"preservation": {"reconstruction": torch.ones(a)}}
     ceiling["preservation_kinds"] = ceiling["preservation"]

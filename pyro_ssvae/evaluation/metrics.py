@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .bootstrap import Metrics
+from .bootstrap import Metrics, estimates, masked, resample, wilson
 
 SMALLEST = torch.finfo(torch.float32).eps
 """Probabilities below this count as this in a negative log-likelihood, as in scikit-learn: sparsemax gives zeros."""
+
+RESAMPLES = 500  # of the bootstrap
 
 
 def confusion_matrix(y: Tensor, predicted: Tensor, size: int) -> Tensor:
@@ -34,6 +36,7 @@ def calibration_error(confidence: Tensor, hit: Tensor, bins: int = 15) -> float:
 def class_metrics(probs: Tensor, y: Tensor) -> Metrics:
     """Return metrics of class probabilities ``[n, K]`` against classes ``[n]``.
 
+    ``accuracy_low`` and ``accuracy_high`` are the ends of its 95% interval (Wilson's).
     ``balanced_accuracy`` is the mean recall over the classes that occur; ``macro_f1`` the mean F1 over the classes that
     occur or are predicted; ``nll`` the mean of ``-log probs[y]`` in nats; ``calibration_error`` that of the top class.
     """
@@ -42,9 +45,12 @@ def class_metrics(probs: Tensor, y: Tensor) -> Metrics:
     confusion = confusion_matrix(y, top, size)
     right, true, predicted = confusion.diagonal().double(), confusion.sum(1), confusion.sum(0)
     f1 = 2 * right / (true + predicted)
+    low, high = wilson(int((top == y).sum()), len(y))
     return {
         "n": len(y),
         "accuracy": float((top == y).double().mean()),
+        "accuracy_low": low,
+        "accuracy_high": high,
         "balanced_accuracy": float((right / true)[true > 0].mean()),
         "macro_f1": float(f1[true + predicted > 0].mean()),
         "nll": float(-probs.gather(-1, y.unsqueeze(-1)).clamp_min(SMALLEST).log().mean()),
@@ -59,7 +65,8 @@ def attribute_metrics(probs: Tensor, y: Tensor, names: Sequence[str]) -> Metrics
     Each metric is the mean over the attributes that have it; ``per_attribute`` holds them one by one.
     ``majority_accuracy`` is the accuracy of guessing the test set's commoner value. An attribute without a known entry
     has None everywhere, one with a single value None for ``average_precision`` and ``auroc``. ``nll`` is in nats an
-    entry; ``calibration_error`` is that of the probability of 1.
+    entry; ``calibration_error`` is that of the probability of 1. ``accuracy_low`` and ``accuracy_high`` are the ends of
+    the accuracy's 95% bootstrap interval over rows.
     """
     per_attribute = {
         name: one_attribute(p[v >= 0], v[v >= 0])
@@ -70,6 +77,9 @@ def attribute_metrics(probs: Tensor, y: Tensor, names: Sequence[str]) -> Metrics
     for key in keys:
         known = [one[key] for one in per_attribute.values() if one[key] is not None]
         means[key] = sum(known) / len(known) if known else None
+    hits = masked((probs > 0.5).long() == y, y >= 0)
+    whole, _ = estimates(hits, names, resample(len(y), RESAMPLES, seed=0))
+    means["accuracy_low"], means["accuracy_high"] = whole["low"], whole["high"]
     return {**means, "per_attribute": per_attribute}
 
 

@@ -42,7 +42,7 @@ def swap_transfer(
         column = torch.full((len(trial.x),), math.nan, dtype=torch.float64)
         column[receivers[:: trial.draws]] = torch.cat(parts).reshape(-1, trial.draws).mean(1)
         columns[factor] = column
-        extra["chance"].append(float(wanted.bincount().max()) / len(wanted))
+        extra["chance"].append(blind_share(values[factor][receivers] if with_attribute else None, wanted))
         extra["without_swap"].append(float(arrived(trial.recon, wanted, receivers).mean()))
         extra["real"].append(float(arrived(trial.real, wanted, donors).mean()))
         extra["reconstruction"].append(float(arrived(trial.recon, wanted, donors).mean()))
@@ -56,6 +56,21 @@ def swap_transfer(
         "mean": {**mean, "without_swap": float(per["without_swap"].mean())},
         "per_factor": {f: {**each[f], "without_swap": share, "attribute": owners[f]} for f, share in without},
     }
+
+
+def blind_share(own: Tensor | None, wanted: Tensor) -> float:
+    """Return the best share right of a model that never looks at the donor::
+
+        Σ_k n_k / n  max_v P(wanted = v | own = k)
+
+    It knows what the receiver shows, which the donor's value differs from. Of two values it knows the donor's.
+
+    :param own: the receivers' own values int64 ``[n]``; None where they show none.
+    :param wanted: the donors' ``[n]``.
+    """
+    groups = torch.zeros_like(wanted) if own is None else own
+    right = sum(int(wanted[groups == k].bincount().max()) for k in groups.unique().tolist())
+    return right / len(wanted)
 
 
 def matched(trial: Trial, value: Tensor, owner: str, with_attribute: bool) -> tuple[Tensor, Tensor]:

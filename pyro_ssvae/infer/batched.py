@@ -51,14 +51,17 @@ def batched(
         return torch.cat([fn(*(part[i : i + rows] for part in data)) for i in range(0, len(x), rows)])
 
 
-def rows_at_a_time(pair: nn.Module, x: Tensor, y: Tensor | None) -> int:
-    """Return how many rows keep :data:`NUMBERS` within memory, by the sites of two rows under all enumerated values."""
-    if len(x) <= 2:
+def rows_at_a_time(pair: nn.Module, x: Tensor, y: Tensor | None, times: int = 1) -> int:
+    """Return how many rows keep :data:`NUMBERS` within memory, by the sites of two rows under all enumerated values.
+
+    :param times: how often the rows of ``x`` may be taken.
+    """
+    if len(x) * times <= 2:
         return 2
     with evaluating(pair), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         ((p, q),) = enumerated(pair, x[:2], None if y is None else y[:2])
     sites = [*sampled(p).values(), *sampled(q).values()]
-    numbers = (s["log_prob"].numel() * s["fn"].event_shape.numel() / 2 for s in sites)
+    numbers = (s["log_prob"].numel() * s["fn"].event_shape.numel() / min(2, len(x)) for s in sites)
     return max(1, min(ROWS, int(NUMBERS / max(numbers, default=1.0))))
 
 

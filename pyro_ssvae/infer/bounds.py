@@ -25,7 +25,9 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .batched import batched, checked, rows_at_a_time
 from .pairs import PairLike, as_pair
-from .traces import Site, Trace, enumerated, is_factor, need_site, sampled, unscaled
+from .traces import Site, Trace, enumerated, is_factor, need_site, sampled, several_at_once, unscaled
+
+FEW_ROWS = 250  # a run of fewer costs hardly less, as most of it is Python's
 
 
 @runtime_checkable
@@ -45,11 +47,10 @@ def elbo(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, num_sample
     :raises InputError: points or labels that do not fit, or a pair without latent sites.
     """
 
-    def rows(module: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
+    def rows(module: nn.Module, x: Tensor, y: Tensor | None, most: int) -> Tensor:
         if isinstance(module, HasBound):
             return torch.stack([module.bound(x, y) for _ in range(num_samples)]).mean(0)
-        draws = [Draw(p, q, len(x)).elbo() for p, q in enumerated(module, x, y, num_samples)]
-        return torch.stack(draws).mean(0)
+        return _draws(module, x, y, num_samples, most, Draw.elbo).mean(0)
 
     return _in_batches(pair, rows, x, y, num_samples)
 
@@ -60,9 +61,8 @@ def log_likelihood(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, 
     A missing label is summed over inside the logarithm. Arguments and errors as for :func:`elbo`.
     """
 
-    def rows(module: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
-        draws = [Draw(p, q, len(x)).log_weight() for p, q in enumerated(module, x, y, num_samples)]
-        return torch.stack(draws).logsumexp(0) - math.log(num_samples)
+    def rows(module: nn.Module, x: Tensor, y: Tensor | None, most: int) -> Tensor:
+        return _draws(module, x, y, num_samples, most, Draw.log_weight).logsumexp(0) - math.log(num_samples)
 
     return _in_batches(pair, rows, x, y, num_samples)
 
@@ -70,7 +70,7 @@ def log_likelihood(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, 
 def reconstruction(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None) -> Tensor:
     """Return ``E_q log p(x | z, y)`` at one draw of the guide, missing labels as the pair infers them: ``[B]`` nats."""
 
-    def rows(module: nn.Module, x: Tensor, y: Tensor | None) -> Tensor:
+    def rows(module: nn.Module, x: Tensor, y: Tensor | None, most: int) -> Tensor:
         ((p, q),) = enumerated(module, x, y, exact=False)
         need_site(p, "x", "reconstruction")
         return Draw(p, q, len(x)).expected(["x"])
@@ -78,9 +78,17 @@ def reconstruction(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None) -> 
     return _in_batches(pair, rows, x, y, 1)
 
 
+def _draws(
+    module: nn.Module, x: Tensor, y: Tensor | None, num_samples: int, most: int, of: Callable[[Draw], Tensor]
+) -> Tensor:
+    """Return a number a row ``[B]`` of each draw: ``[S, B]``, several draws in one run where it has few rows."""
+    draws = several_at_once(module, x, y, num_samples, min(most, FEW_ROWS))
+    return torch.cat([of(Draw(p, q, times * len(x))).reshape(times, len(x)) for p, q, times in draws])
+
+
 def _in_batches(
     pair: PairLike,
-    rows: Callable[[nn.Module, Tensor, Tensor | None], Tensor],
+    rows: Callable[[nn.Module, Tensor, Tensor | None, int], Tensor],
     x: ArrayLike,
     y: ArrayLike | None,
     num_samples: int,
@@ -89,8 +97,8 @@ def _in_batches(
     if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
         raise InputError(f"num_samples: {num_samples!r}; a whole number of at least 1 is needed")
     x, y = checked(module, x, y)
-    most = rows_at_a_time(module, x, y)
-    return batched(module, lambda x, y=None: rows(module, x, y), x, y, rows=most)
+    most = rows_at_a_time(module, x, y, num_samples)
+    return batched(module, lambda x, y=None: rows(module, x, y, most), x, y, rows=most)
 
 
 @dataclass(frozen=True)
@@ -144,6 +152,12 @@ class Draw:
             )
         return self._total(self.weights(), self._log_sum)
 
+    def divergence(self) -> Tensor:
+        """``Σ_y q(y) [ log q(z, y) - log p(z, y) ]`` of all that is not observed, ``[B]``."""
+        prior = (self.term(site) for site in self.p.values() if not site["is_observed"])
+        latent = (self.term(site, -1) for name, site in self.q.items() if name not in self.dims.values())
+        return -self._total([*prior, *latent], self._expected_log)
+
     def expected(self, names: Iterable[str]) -> Tensor:
         """``Σ_y q(y) Σ log p`` of some sites of the model, ``[B]``."""
         return self._total([self.term(self.p[name]) for name in names], self._mean)
@@ -176,7 +190,7 @@ class Draw:
         joined: list[tuple[frozenset[int], list[Term]]] = []
         for term in terms:
             if not term.enumerated:
-                total = total + self._over_plates(term.value)
+                total = total + self.over_plates(term.value)
                 continue
             dims = term.enumerated.union(*(q.enumerated for q in self.log_q if q.enumerated & term.enumerated))
             group = [term]
@@ -189,7 +203,7 @@ class Draw:
             plates = self._common_plates(group, dims)
             value = sum((self._kept(t, plates) for t in group), torch.zeros((), dtype=total.dtype))
             q_value = sum((self._kept(t, plates) for t in log_q), torch.zeros((), dtype=total.dtype))
-            total = total + self._over_plates(reduce(value, q_value, dims))
+            total = total + self.over_plates(reduce(value, q_value, dims))
         return total
 
     def _common_plates(self, group: list[Term], dims: frozenset[int]) -> frozenset[int]:
@@ -211,7 +225,7 @@ class Draw:
         over = tuple(term.inner - plates)
         return term.value.sum(over, keepdim=True) if over else term.value
 
-    def _over_plates(self, value: Tensor) -> Tensor:
+    def over_plates(self, value: Tensor) -> Tensor:
         """Sum over inner plates, rows kept: ``[B]`` or, outside the plate over rows, ``[1]``."""
         value = value.reshape(value.shape[max(value.dim() - self.nest, 0) :])
         return value.reshape(-1, value.shape[-1]).sum(0)

@@ -42,6 +42,13 @@ class Schedules(Protocol):
 
 
 @runtime_checkable
+class Remarks(Protocol):
+    """A pair that may have something to say once it is trained: a line each."""
+
+    def remarks(self) -> list[str]: ...
+
+
+@runtime_checkable
 class WeighsClasses(Protocol):
     """A pair whose supervised term has a weight for each class."""
 

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from ..infer.label_inference import default_how
 from ..labels import MISSING, Labels
-from ..nn.likelihoods import likelihood_for
-from ..nn.networks import AddClass, default_decoder, default_encoder, features, takes_class_input
-from .base import positive, scaled, standard_normal
+from ..nn.networks import AddClass, features, takes_class_input
+from .base import positive, standard_normal
 from .labelled import ConditionalDecoder, gaussian_head, zero_head
 
 HIDDEN = 256  # units of the hidden layer of each Gaussian
@@ -65,7 +64,7 @@ class ADGM(ConditionalDecoder):
         self.set_label(labels, default_how(labels, MOST_DECODES))
         self.encoder = encoder
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, size)
-        self.likelihood, self.input_shape = likelihood_for(likelihood, self.decoder, dim, size)
+        self.set_likelihood(likelihood, size)
         width = features(encoder)
         self.p_a, self.q_a = Gaussian(dim + size, dim), Gaussian(width, dim)
         self.q_z = Gaussian(width + dim + size, dim)
@@ -76,8 +75,7 @@ class ADGM(ConditionalDecoder):
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> ADGM:
-        encoder = default_encoder(input_shape)
-        decoder = default_decoder(input_shape, cls.latent_dim_of(options), labels.size)
+        encoder, decoder = cls.networks(input_shape, labels.size, options)
         return cls(encoder, decoder, labels, **options)
 
     def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -85,7 +83,7 @@ class ADGM(ConditionalDecoder):
         x = self.begin(x)
         with self.plate(x):
             y = pyro.sample("y", self.p_y())
-            with scaled(self.config.beta):
+            with self.kl_scale():
                 z = pyro.sample("z", self.p_z(x))
                 pyro.sample("a", self.p_a(z, self.class_input(y, x)))
             return pyro.sample("x", self.p_x_given(z, y, x), obs=self.likelihood.target(x))
@@ -96,10 +94,10 @@ class ADGM(ConditionalDecoder):
         y = self.targets(y, x)
         h = self.encoder(self.likelihood.standardize(x))
         with self.plate(x):
-            with scaled(self.config.beta):
+            with self.kl_scale():
                 a = pyro.sample("a", self.q_a(h))
             y = self.infer_label(self.logits(h, a), y)
-            with scaled(self.config.beta):
+            with self.kl_scale():
                 pyro.sample("z", self.q_z(h, a, self.class_input(y, x)))
 
     def p_z(self, x: Tensor) -> dist.TorchDistribution:

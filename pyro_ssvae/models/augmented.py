@@ -12,9 +12,8 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from ..labels import Labels
-from ..nn.likelihoods import likelihood_for
-from ..nn.networks import AddClass, default_decoder, default_encoder, features, takes_class_input
-from .base import positive, scaled, standard_normal
+from ..nn.networks import AddClass, features, takes_class_input
+from .base import positive, standard_normal
 from .labelled import ConditionalDecoder, gaussian_head, zero_head
 
 
@@ -25,7 +24,7 @@ class AugmentedVAE(ConditionalDecoder):
 
         -L(x, y) = E_q(z|x)[ log p(x | z, c) ] - β KL( q(z | x) || N(0, I) ) + α 1[y known] log π_y
 
-    ``c`` is ``onehot(y)`` where y is known. Where it is missing, ``label_inference`` decides
+    ``c`` is ``onehot(y)`` where y is known, which adds log p(y) to L. Where it is missing, ``label_inference`` decides
     (:class:`~pyro_ssvae.infer.label_inference.LabelInference`). By default (``"plug-in"``, the paper's) c = π: one
     decode a point, and the reconstruction's gradient reaches the head. ``"enumerate"`` has y as a discrete latent:
     ``Σ_y π_y [ log p(x | z, y) + log p(y) - log π_y ]``, K decodes a point; ``"sparse"`` decodes the classes alone
@@ -63,15 +62,14 @@ class AugmentedVAE(ConditionalDecoder):
         self.set_label(labels, "plug-in")
         self.encoder = encoder
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, labels.size)
-        self.likelihood, self.input_shape = likelihood_for(likelihood, self.decoder, dim, labels.size)
+        self.set_likelihood(likelihood, labels.size)
         width = features(encoder)
         self.loc, self.log_scale = gaussian_head(width, dim)
         self.head = zero_head(width, labels.size)
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> AugmentedVAE:
-        encoder = default_encoder(input_shape)
-        decoder = default_decoder(input_shape, cls.latent_dim_of(options), labels.size)
+        encoder, decoder = cls.networks(input_shape, labels.size, options)
         return cls(encoder, decoder, labels, **options)
 
     def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -79,7 +77,7 @@ class AugmentedVAE(ConditionalDecoder):
         x = self.begin(x)
         with self.plate(x):
             y = pyro.sample("y", self.p_y())
-            with scaled(self.config.beta):
+            with self.kl_scale():
                 z = pyro.sample("z", self.p_z(x))
             return pyro.sample("x", self.p_x_given(z, y, x), obs=self.likelihood.target(x))
 
@@ -89,7 +87,7 @@ class AugmentedVAE(ConditionalDecoder):
         y = self.targets(y, x)
         h = self.encoder(self.likelihood.standardize(x))
         with self.plate(x):
-            with scaled(self.config.beta):
+            with self.kl_scale():
                 pyro.sample("z", self.q_z(h))
             self.infer_label(self.head(h), y)
 

@@ -22,9 +22,10 @@ from ..infer import bounds
 from ..infer.batched import batched, checked, evaluating
 from ..infer.traces import Means, expected_x, sampled
 from ..labels import ClassLabels, Labels
-from ..nn.likelihoods import Likelihood
+from ..nn.likelihoods import Likelihood, check_encoder, likelihood_for, shapes
+from ..nn.networks import default_decoder, default_encoder
 from .config import Config as AnyConfig
-from .config import make_config
+from .config import VAEConfig, make_config
 
 _numbers = itertools.count()
 Json = dict[str, Any]
@@ -36,7 +37,8 @@ class Model(nn.Module):
     :ivar labels: what ``y`` means; None for a model without labels.
     :ivar input_shape: shape of one data point.
     :ivar config: its options.
-    :ivar augmentation: what ``augment="auto"`` of :func:`pyro_ssvae.fit` means for this model.
+    :ivar augmentation: what ``augment="auto"`` of :func:`pyro_ssvae.fit` means for this model; ``"auto"`` leaves it to
+        the likelihood.
     :ivar recipe: how :func:`pyro_ssvae.create_model` made this model; None for one made from networks of one's own.
     """
 
@@ -69,6 +71,14 @@ class Model(nn.Module):
         return make_config(cls.Config, options).latent_dim
 
     @classmethod
+    def networks(cls, input_shape: tuple[int, ...], class_dim: int, options: Json) -> tuple[nn.Module, nn.Module]:
+        """Return the encoder and decoder that suit points of a shape and what the likelihood makes of them."""
+        config = make_config(cls.Config, options)
+        seen, out = shapes(options.get("likelihood"), input_shape, config.likelihood_options)
+        deep = config.networks == "deep"
+        return default_encoder(seen, deep), default_decoder(out, config.latent_dim, class_dim, deep)
+
+    @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> Model:
         """Return the model with the networks that suit the input's shape."""
         raise NotImplementedError
@@ -86,6 +96,17 @@ class Model(nn.Module):
     def prepare(self, x: Tensor, y: Tensor) -> None:
         """Take from the training data what is not trained: the likelihood's units, the prior over labels."""
         self.likelihood.fit(self.inputs(x))
+
+    def check_points(self, x: Tensor) -> Tensor:
+        """Return points as the programs take them; NaN is an entry that is missing.
+
+        :raises InputError: naming the first entry that the likelihood does not take.
+        """
+        if isinstance(self.likelihood, Likelihood):
+            x = x if self.likelihood.scales_pixels or x.dtype != torch.uint8 else x.to(torch.get_default_dtype())
+            if x.is_floating_point():
+                self.likelihood.check(x)
+        return x
 
     def begin(self, x: Tensor) -> Tensor:
         """Tell Pyro of the parameters, so that ``SVI`` trains them, and return :meth:`inputs`.
@@ -108,7 +129,10 @@ class Model(nn.Module):
             and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.modules())
         ):
             raise InputError("x: 1 row; in training mode batch normalisation needs at least 2")
-        return x.to(p.dtype) / 255 if x.dtype == torch.uint8 else x.to(p.dtype)
+        pixels = x.dtype == torch.uint8 and not (
+            isinstance(self.likelihood, Likelihood) and not self.likelihood.scales_pixels
+        )
+        return x.to(p.dtype) / 255 if pixels else x.to(p.dtype)
 
     def targets(self, y: Tensor | None, x: Tensor) -> Tensor:
         """``y`` for the rows of ``x``, all missing where it is None; its values are checked while Pyro validates."""
@@ -138,7 +162,39 @@ class GenerativeModel(Model):
     """
 
     latents: ClassVar[tuple[str, ...]] = ("z",)
+    encoder: nn.Module
     decoder: nn.Module
+    kl_share: Tensor
+
+    def set_options(self, options: Json) -> str | nn.Module | None:
+        likelihood = super().set_options(options)
+        if isinstance(self.config, VAEConfig) and self.config.kl_warmup:
+            self.register_buffer("kl_share", torch.tensor(1.0), persistent=False)
+        return likelihood
+
+    def kl_scale(self) -> AbstractContextManager[object]:
+        """The scale of the latents' sites: β, of which a part is in force while :meth:`set_progress` lets it grow."""
+        assert isinstance(self.config, VAEConfig)
+        beta = self.config.beta
+        return scaled(beta * self.kl_share if self.config.kl_warmup else beta)
+
+    def set_progress(self, progress: float) -> None:
+        """Let β grow linearly from 0 over the training's first ``kl_warmup``, so that the decoder learns to use z
+        before z has a price. Without a call, as under plain ``SVI``, it is whole from the start. Bounds never scale.
+
+        Source: Bowman et al. (2016), arXiv:1511.06349; Fu et al. (2019), arXiv:1903.10145.
+
+        :param progress: the share of the training that is done, 0 to 1.
+        """
+        if isinstance(self.config, VAEConfig) and self.config.kl_warmup:
+            self.kl_share.fill_(min(1.0, progress / self.config.kl_warmup))
+
+    def set_likelihood(self, likelihood: str | nn.Module | None, class_dim: int) -> None:
+        """Make :attr:`likelihood` and :attr:`input_shape` by the decoder's output; called once, by ``__init__``."""
+        self.likelihood, self.input_shape = likelihood_for(
+            likelihood, self.decoder, self.config.latent_dim, class_dim, self.config.likelihood_options
+        )
+        check_encoder(self.encoder, self.likelihood)
 
     def p_x(self, out: Tensor) -> dist.TorchDistribution:
         """The likelihood, of the decoder's output."""
@@ -243,9 +299,13 @@ def moment_of(fn: Any, moment: str, draws: int = 100) -> Tensor:
     return value
 
 
-def scaled(weight: float) -> AbstractContextManager[object]:
+def scaled(weight: float | Tensor) -> AbstractContextManager[object]:
     """``poutine.scale``; a weight of 0, which Pyro refuses, is the smallest number, whose products are 0."""
-    scale: AbstractContextManager[object] = poutine.scale(scale=max(weight, sys.float_info.min))
+    if isinstance(weight, Tensor):
+        weight = weight.clamp_min(torch.finfo(weight.dtype).tiny)
+    else:
+        weight = max(weight, sys.float_info.min)
+    scale: AbstractContextManager[object] = poutine.scale(scale=weight)
     return scale
 
 

@@ -11,17 +11,20 @@ from torch import nn
 
 from ..errors import InputError, nearest
 from ..infer.label_inference import How
-from ..nn.likelihoods import LikelihoodName
+from ..nn.likelihoods import LikelihoodName, LikelihoodOptions
 
 
 @dataclass(frozen=True)
 class Range:
-    """From ``low`` to ``high``, both included."""
+    """From ``low`` to ``high``, both included, or with ``inside`` neither."""
 
     low: float = 0.0
     high: float = math.inf
+    inside: bool = False
 
     def __str__(self) -> str:
+        if self.inside:
+            return f"between {self.low:g} and {self.high:g}"
         return f"of at least {self.low:g}" if self.high == math.inf else f"from {self.low:g} to {self.high:g}"
 
 
@@ -37,6 +40,23 @@ class Config:
     """Width of the latent z."""
     likelihood: LikelihoodName | None = None
     """What x is taken to be; by the data's shape where it is not given."""
+    networks: Literal["standard", "deep"] = "standard"
+    """Networks that are made by the data's shape: standard, or deep (more layers, convolutions in decoders too)."""
+    columns: tuple[str, ...] = ()
+    """The kind of each column, for likelihood mixed: normal, categorical:3, bernoulli, poisson, student-t, ..."""
+    categories: Size | None = None
+    """The number of values that an entry may have, for likelihood categorical."""
+    missing: bool = False
+    """Show the encoder which entries of x are there; missing entries (NaN) are left out of the bound either way."""
+    library_size: bool = False
+    """Take counts relative to how many a row holds in all."""
+
+    @property
+    def likelihood_options(self) -> LikelihoodOptions:
+        """What a likelihood that is made by name needs to know."""
+        return LikelihoodOptions(
+            missing=self.missing, columns=self.columns, categories=self.categories, library_size=self.library_size
+        )
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self), include_extras=True).items():
@@ -49,6 +69,8 @@ class VAEConfig(Config):
 
     beta: Weight = 1.0
     """Weight of the KL term."""
+    kl_warmup: Annotated[float, Range(0, 1)] = 0.0
+    """Share of the training over which beta grows from 0 to its value; 0 has it whole from the start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,13 +80,17 @@ class HeadConfig(Config):
     label_inference: How | None = None
     """How a missing label is inferred; by the model and the number of values where it is not given."""
     label_prior: str | tuple[float, ...] = "estimated"
-    """p(y): estimated (from the known labels), uniform, or probabilities."""
+    """p(y): estimated (from the known labels, as far as the other rows agree), proportional (the same, of labels that
+    keep the classes' proportions), unlabelled (from the rows without a label alone), uniform, or probabilities."""
     alpha: Weight = 500.0
     """Weight of the supervised term, in nats a labelled row."""
     entropy_weight: Weight = 20.0
     """Weight of the entropy of the missing labels' probabilities (entropy minimisation)."""
     alignment_weight: Weight = 50.0
     """Weight that keeps the classes as frequent as the prior over labels says (distribution alignment)."""
+    label_smoothing: Annotated[float, Range(0, 1)] | None = None
+    """Confidence that is withheld from the head, of all values evenly; by default by the number of labels, and 0
+    without an entropy weight."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +117,10 @@ def fits(value: object, kind: object) -> bool:
         base, *bounds = get_args(kind)
         limits = [bound for bound in bounds if isinstance(bound, Range)]
         inside = all(isinstance(value, (int, float)) and r.low <= value <= r.high for r in limits)
+        inside = inside and not any(r.inside and value in (r.low, r.high) for r in limits)
         return fits(value, base) and inside and value != math.inf
     if get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(fits(part, float) for part in value)
+        return isinstance(value, tuple) and all(fits(part, get_args(kind)[0]) for part in value)
     if kind in (None, NoneType):
         return value is None
     if kind is float:
@@ -111,7 +138,7 @@ def wanted(kind: object) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
     if get_origin(kind) is tuple:
-        return "probabilities"
+        return "probabilities" if get_args(kind)[0] is float else "a tuple of words"
     return {int: "a whole number", float: "a number", str: "a word", bool: "True or False"}.get(kind, "")  # type: ignore[call-overload]
 
 

@@ -18,9 +18,8 @@ from ..errors import InputError
 from ..infer.label_inference import MOST_VALUES, default_how
 from ..infer.protocols import Intervention
 from ..labels import MISSING, Labels
-from ..nn.likelihoods import likelihood_for
-from ..nn.networks import AddClass, default_decoder, default_encoder, features, takes_class_input
-from .base import positive, scaled, standard_normal
+from ..nn.networks import AddClass, features, takes_class_input
+from .base import positive, standard_normal
 from .config import LabelConfig, Size
 from .interventions import asked_labels, index, times
 from .labelled import LabelMixin, gaussian_head
@@ -78,7 +77,7 @@ class DIVA(LabelMixin):
         self.label_dim = d
         self.encoder = encoder
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, 0)
-        self.likelihood, self.input_shape = likelihood_for(likelihood, self.decoder, dim, 0)
+        self.set_likelihood(likelihood, 0)
         self.loc, self.log_scale = gaussian_head(features(encoder), dim)
         self.head = nn.Linear(d, labels.size)
         self.prior_loc = nn.Linear(labels.size, d)
@@ -103,8 +102,7 @@ class DIVA(LabelMixin):
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> DIVA:
-        encoder = default_encoder(input_shape)
-        decoder = default_decoder(input_shape, cls.latent_dim_of(options), 0)
+        encoder, decoder = cls.networks(input_shape, 0, options)
         return cls(encoder, decoder, labels, **options)
 
     def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -112,7 +110,7 @@ class DIVA(LabelMixin):
         x = self.begin(x)
         with self.plate(x):
             y = pyro.sample("y", self.p_y())
-            with scaled(self.config.beta):
+            with self.kl_scale():
                 z_c = pyro.sample("z_c", self.p_z_c(self.class_input(y, x)))
                 z_s = pyro.sample("z_s", self.p_z_s(x))
             out = self.decoder(torch.cat([z_c, z_s], -1), None)
@@ -124,7 +122,7 @@ class DIVA(LabelMixin):
         y = self.targets(y, x)
         q_c, q_s = self.q_z(x)
         with self.plate(x):
-            with scaled(self.config.beta):
+            with self.kl_scale():
                 z_c = pyro.sample("z_c", q_c)
                 pyro.sample("z_s", q_s)
             self.infer_label(self.head(z_c), y)

@@ -15,6 +15,7 @@ from ..infer.auxiliary import HeadTerms
 from ..infer.label_inference import MOST_SUMMED, AcceptLabels, How, LabelInference
 from ..infer.label_prior import LabelPrior
 from ..labels import MISSING, Labels
+from ..nn.networks import mixes_rows
 from .base import GenerativeModel, Model, given_labels
 from .config import HeadConfig, LabelConfig
 
@@ -54,11 +55,12 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
         self.labels = labels
         self.label_inference = LabelInference(labels, c.label_inference or how, summed=summed, joint=joint)
         prior = LabelPrior(labels, c.label_prior)
-        self.head_terms = HeadTerms(labels, prior, c.alpha, c.entropy_weight, c.alignment_weight)
+        smoothing = c.label_smoothing if c.entropy_weight or c.label_smoothing is not None else 0.0
+        self.head_terms = HeadTerms(labels, prior, c.alpha, c.entropy_weight, c.alignment_weight, smoothing)
 
     @property
     def label_prior(self) -> LabelPrior:
-        """p(y) and what the known labels leave of it."""
+        """p(y)."""
         return self.head_terms.label_prior
 
     def p_y(self) -> dist.TorchDistribution:
@@ -74,11 +76,18 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
 
     def prepare(self, x: Tensor, y: Tensor) -> None:
         super().prepare(x, y)
-        self.label_prior.estimate(y)
+        self.head_terms.prepare(y)
 
     def set_progress(self, progress: float) -> None:
-        """:meth:`HeadTerms.set_progress <pyro_ssvae.infer.auxiliary.HeadTerms.set_progress>`."""
+        """β as :meth:`.GenerativeModel.set_progress` has it, and what reaches the head:
+        :meth:`HeadTerms.set_progress <pyro_ssvae.infer.auxiliary.HeadTerms.set_progress>`."""
+        super().set_progress(progress)
         self.head_terms.set_progress(progress)
+
+    def remarks(self) -> list[str]:
+        """What a person should know of p(y) after a training, a line each."""
+        remark = self.head_terms.shares.remark() if self.head_terms.alignment_weight else None
+        return [] if remark is None else [remark]
 
     def set_class_weights(self, weights: Tensor) -> None:
         """:meth:`HeadTerms.set_class_weights <pyro_ssvae.infer.auxiliary.HeadTerms.set_class_weights>`."""
@@ -92,7 +101,12 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
         """Guide sites ``head`` and ``y``: what trains the head, and q(y | x); return the site y's value."""
         gentle = self.scale_gradient(logits)
         self.head_terms.factor(logits, y, self.label_inference.divergence(gentle, y, self.label_prior.logits))
-        return self.label_inference("y", gentle, y)
+        mixed = self.training and any(mixes_rows(network) for network in self.networks_of_label())
+        return self.label_inference("y", gentle, y, repeat_known=mixed)
+
+    def networks_of_label(self) -> tuple[nn.Module, ...]:
+        """The networks that hear the label."""
+        return ()
 
     def class_input(self, y: Tensor, like: Tensor) -> Tensor:
         """A value of the site y as a network takes it, ``[..., B, K]`` or ``[..., B, A]``, of rows ``[B, ...]``."""
@@ -128,6 +142,9 @@ class ConditionalDecoder(LabelMixin):
     def count_decodes(self) -> Tensor | None:
         """How many decodes a point the latest batch took; None where it is the same number always."""
         return self.decodes if self.label_inference.how == "sparse" else None
+
+    def networks_of_label(self) -> tuple[nn.Module, ...]:
+        return (self.decoder,)
 
     def p_x_given(self, z: Tensor, y: Tensor, x: Tensor) -> dist.TorchDistribution:
         """p(x | z, y). Places of a sparse enumeration that no class takes are not decoded."""

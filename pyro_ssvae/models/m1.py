@@ -20,7 +20,7 @@ from ..infer.label_prior import LabelPrior
 from ..infer.traces import Site, expected_x
 from ..labels import Labels
 from ..nn.networks import mlp
-from .base import given_labels, scaled
+from .base import given_labels
 from .config import VAEConfig, Weight
 from .labelled import ClassifierMixin, zero_head
 from .vae import VAE
@@ -73,7 +73,7 @@ class M1(VAE, ClassifierMixin):
         x = self.begin(x)
         y = self.targets(y, x)
         with self.plate(x):
-            with scaled(self.config.beta):
+            with self.kl_scale():
                 z = pyro.sample("z", self.q_z(x))
             logits = self.head(z.detach())
             self.head_terms.factor(logits, y)

@@ -14,18 +14,16 @@ from torch import Tensor, nn
 
 from ..infer.label_inference import default_how
 from ..labels import Labels
-from ..nn.likelihoods import Normal, likelihood_for
+from ..nn.likelihoods import Normal
 from ..nn.networks import (
     AddClass,
     Decoder,
     Encoder,
-    default_decoder,
-    default_encoder,
     features,
     mlp,
     takes_class_input,
 )
-from .base import positive, scaled, standard_normal
+from .base import positive, standard_normal
 from .config import LabelConfig
 from .labelled import LabelMixin, gaussian_head, zero_head
 
@@ -77,7 +75,7 @@ class M1M2(LabelMixin):
         self.set_label(labels, default_how(labels, MOST_VALUES))
         self.encoder = encoder
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, 0)
-        self.likelihood, self.input_shape = likelihood_for(likelihood, self.decoder, dim, 0)
+        self.set_likelihood(likelihood, 0)
         self.loc_1, self.log_scale_1 = gaussian_head(features(encoder), dim)
         self.upper_encoder = upper_encoder or Encoder(*mlp([dim, HIDDEN, HIDDEN]), out_features=HIDDEN)
         self.upper_decoder = upper_decoder or Decoder(dim, labels.size, HIDDEN, nn.Linear(HIDDEN, dim), (dim,))
@@ -90,8 +88,7 @@ class M1M2(LabelMixin):
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> M1M2:
-        encoder = default_encoder(input_shape)
-        decoder = default_decoder(input_shape, cls.latent_dim_of(options), 0)
+        encoder, decoder = cls.networks(input_shape, 0, options)
         return cls(encoder, decoder, labels, **options)
 
     def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -99,7 +96,7 @@ class M1M2(LabelMixin):
         x = self.begin(x)
         with self.plate(x):
             y = pyro.sample("y", self.p_y())
-            with scaled(self.config.beta):
+            with self.kl_scale():
                 z = pyro.sample("z", self.p_z(x))
                 z_1 = pyro.sample("z_1", self.p_z_1(z, self.class_input(y, x)))
             return pyro.sample("x", self.p_x(self.decoder(z_1, None)), obs=self.likelihood.target(x))
@@ -110,12 +107,15 @@ class M1M2(LabelMixin):
         y = self.targets(y, x)
         q_1 = self.q_z_1(x)
         with self.plate(x):
-            with scaled(self.config.beta):
+            with self.kl_scale():
                 z_1 = pyro.sample("z_1", q_1)
             h = self.upper_encoder(z_1.reshape(-1, z_1.shape[-1])).reshape(*z_1.shape[:-1], -1)
             y = self.infer_label(self.head(self.class_encoder(q_1.mean)), y)
-            with scaled(self.config.beta):
+            with self.kl_scale():
                 pyro.sample("z", self.q_z(h, self.class_input(y, x)))
+
+    def networks_of_label(self) -> tuple[nn.Module, ...]:
+        return (self.upper_decoder,)
 
     def p_z(self, x: Tensor) -> dist.TorchDistribution:
         """``N(0, I)``."""

@@ -16,9 +16,8 @@ from torch import Tensor, nn
 from ..infer.label_inference import default_how
 from ..infer.protocols import Intervention
 from ..labels import MISSING, Labels
-from ..nn.likelihoods import likelihood_for
-from ..nn.networks import AddClass, default_decoder, default_encoder, features, takes_class_input
-from .base import positive, scaled, standard_normal
+from ..nn.networks import AddClass, features, takes_class_input
+from .base import positive, standard_normal
 from .interventions import asked_labels, swapped_labels, times
 from .labelled import ConditionalDecoder, gaussian_head, zero_head
 
@@ -71,7 +70,7 @@ class M2(ConditionalDecoder):
         self.set_label(labels, default_how(labels, MOST_DECODES))
         self.encoder = encoder
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, labels.size)
-        self.likelihood, self.input_shape = likelihood_for(likelihood, self.decoder, dim, labels.size)
+        self.set_likelihood(likelihood, labels.size)
         width = features(encoder)
         self.head = zero_head(width, labels.size)
         self.from_c = nn.Linear(labels.size, width, bias=False)
@@ -79,8 +78,7 @@ class M2(ConditionalDecoder):
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> M2:
-        encoder = default_encoder(input_shape)
-        decoder = default_decoder(input_shape, cls.latent_dim_of(options), labels.size)
+        encoder, decoder = cls.networks(input_shape, labels.size, options)
         return cls(encoder, decoder, labels, **options)
 
     def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
@@ -88,7 +86,7 @@ class M2(ConditionalDecoder):
         x = self.begin(x)
         with self.plate(x):
             y = pyro.sample("y", self.p_y())
-            with scaled(self.config.beta):
+            with self.kl_scale():
                 z = pyro.sample("z", self.p_z(x))
             return pyro.sample("x", self.p_x_given(z, y, x), obs=self.likelihood.target(x))
 
@@ -99,7 +97,7 @@ class M2(ConditionalDecoder):
         h = self.encoder(self.likelihood.standardize(x))
         with self.plate(x):
             y = self.infer_label(self.head(h), y)
-            with scaled(self.config.beta):
+            with self.kl_scale():
                 pyro.sample("z", self.q_z(h, self.class_input(y, h)))
 
     def p_z(self, x: Tensor) -> dist.TorchDistribution:

@@ -22,8 +22,7 @@ from ..infer.protocols import Intervention
 from ..infer.subsampled_elbo import SubsampledELBO
 from ..infer.traces import expected_x
 from ..labels import MISSING, AttributeLabels, Labels
-from ..nn.likelihoods import likelihood_for
-from ..nn.networks import AddClass, default_decoder, default_encoder, features, mlp, takes_class_input
+from ..nn.networks import AddClass, features, mlp, takes_class_input
 from .base import GenerativeModel, given_labels, positive, scaled, standard_normal
 from .config import Range, VAEConfig, Weight
 from .interventions import asked_labels, swapped_labels, times
@@ -76,7 +75,7 @@ class MVAE(ClassifierMixin, GenerativeModel):
         self.subsets = int(factors[0] > 1) if self.config.subsets is None else self.config.subsets
         self.encoder = encoder
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, 0)
-        self.likelihood, self.input_shape = likelihood_for(likelihood, self.decoder, dim, 0)
+        self.set_likelihood(likelihood, 0)
         self.loc, self.log_scale = gaussian_head(features(encoder), dim)
         self.label_loc = nn.Parameter(self.apart().reshape(*factors, dim))
         self.label_log_scale = nn.Parameter(torch.zeros(*factors, dim))
@@ -94,8 +93,7 @@ class MVAE(ClassifierMixin, GenerativeModel):
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> MVAE:
-        encoder = default_encoder(input_shape)
-        decoder = default_decoder(input_shape, cls.latent_dim_of(options), 0)
+        encoder, decoder = cls.networks(input_shape, 0, options)
         return cls(encoder, decoder, labels, **options)
 
     def objective(self) -> SubsampledELBO:
@@ -111,7 +109,7 @@ class MVAE(ClassifierMixin, GenerativeModel):
         x = self.begin(x)
         y = self.targets(y, x)
         with self.plate(x):
-            with scaled(self.config.beta):
+            with self.kl_scale():
                 z = pyro.sample("z", self.p_z(x))
             with scaled(self.config.alpha):
                 p_y = self.labels.masked(self.head(z), y)
@@ -125,7 +123,7 @@ class MVAE(ClassifierMixin, GenerativeModel):
         """``q(z | x, y_O)``, without the expert of x in the rows where x is not ``seen``."""
         x = self.begin(x)
         y = self.targets(y, x)
-        with self.plate(x), scaled(self.config.beta):
+        with self.plate(x), self.kl_scale():
             pyro.sample("z", self.q_z(x, y, seen))
 
     def p_z(self, x: Tensor) -> dist.TorchDistribution:

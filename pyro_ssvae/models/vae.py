@@ -12,9 +12,8 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from ..labels import Labels
-from ..nn.likelihoods import likelihood_for
-from ..nn.networks import AddClass, default_decoder, default_encoder, features, takes_class_input
-from .base import GenerativeModel, positive, scaled, standard_normal
+from ..nn.networks import AddClass, features, takes_class_input
+from .base import GenerativeModel, positive, standard_normal
 from .config import VAEConfig
 from .labelled import gaussian_head
 
@@ -40,27 +39,26 @@ class VAE(GenerativeModel):
         self.labels = labels
         self.encoder = encoder
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, 0)
-        self.likelihood, self.input_shape = likelihood_for(likelihood, self.decoder, dim, 0)
+        self.set_likelihood(likelihood, 0)
         self.loc, self.log_scale = gaussian_head(features(encoder), dim)
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels | None, **options: Any) -> VAE:
-        encoder = default_encoder(input_shape)
-        decoder = default_decoder(input_shape, cls.latent_dim_of(options), 0)
+        encoder, decoder = cls.networks(input_shape, 0, options)
         return cls(encoder, decoder, labels, **options)
 
     def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """``p(z) p(x | z)``."""
         x = self.begin(x)
         with self.plate(x):
-            with scaled(self.config.beta):
+            with self.kl_scale():
                 z = pyro.sample("z", self.p_z(x))
             return pyro.sample("x", self.p_x(self.decoder(z, None)), obs=self.likelihood.target(x))
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
         """``q(z | x)``."""
         x = self.begin(x)
-        with self.plate(x), scaled(self.config.beta):
+        with self.plate(x), self.kl_scale():
             pyro.sample("z", self.q_z(x))
 
     def p_z(self, x: Tensor) -> dist.TorchDistribution:

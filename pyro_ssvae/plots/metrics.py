@@ -17,6 +17,11 @@ from .style import BLUE, COLOURS, DASHES, GREY, HALO, MARKERS, VERMILLION, fit_t
 Metrics: TypeAlias = Mapping[str, Any]
 """Numbers by name, nested, as JSON has them."""
 NO_CURVE = ("epoch", "step", "seconds", "examples_per_second")
+TITLES = {
+    "kl": "KL, nats a point",
+    "reconstruction": "reconstruction, nats a point",
+    "active_units": "active latent dimensions",
+}
 
 
 @styled
@@ -42,7 +47,8 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
             there = np.isfinite(column)
             marker = MARKERS[j] if there.sum() <= 30 else ""
             ax.plot(epochs[there], column[there], color=COLOURS[j], linestyle=DASHES[j], marker=marker, label=split)
-        ax.set_title(fit_text(quantity.replace("_", " "), 30) + (f" ({lines[0][0]})" if len(lines) == 1 else ""))
+        title = fit_text(TITLES.get(quantity, quantity.replace("_", " ")), 34)
+        ax.set_title(title + (f" ({lines[0][0]})" if len(lines) == 1 else ""))
         ax.set_xlabel("epoch")
         ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         ax.grid(True)

@@ -10,6 +10,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import pyro
@@ -21,10 +22,12 @@ from pyro.ops.rings import LogRing
 from torch import Tensor, nn
 
 from .capture import CannotCompile, capture, stand_in
+from .cuda_graph import Recorded
 from .python_state import Attribute, changed, python_state
 
 Ordinal: TypeAlias = frozenset[Any]  # of Pyro's sites that are enumerated in the same plates
 Program: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+Run: TypeAlias = Callable[..., Sequence[Tensor]]
 MOST_SHAPES = 8  # of batches that programs are made for
 
 
@@ -149,22 +152,39 @@ class CompiledStep:
         with self.context():
             graph, inputs, trained = capture(self.objective, self.parameters, x, y, fake, branchless)
         self.python = python_state(self.objective)
-        # CUDA graphs spare a GPU the launches one by one; they have not been tried yet on one.
-        options = {"fallback_random": True, "triton.cudagraphs": x.device.type == "cuda"}
         with torch.no_grad(), tracing(TracingContext(fake)):
-            run = torch._inductor.compile(graph, [stand_in(t, fake) for t in (x, y, *inputs)], options=options)
+            options = {"fallback_random": True}
+            run: Run = torch._inductor.compile(graph, [stand_in(t, fake) for t in (x, y, *inputs)], options=options)
         for p in self.parameters:
             p.grad = None
+        run = recorded(run, x, y, inputs) if x.device.type == "cuda" else partial(with_inputs, run, inputs)
 
         def program(x: Tensor, y: Tensor) -> Tensor:
             with torch.no_grad():
-                loss, *gradients = run(x.to(dtype) if x.is_floating_point() else x, y, *inputs)
+                loss, *gradients = run(x.to(dtype) if x.is_floating_point() else x, y)
             for p, gradient in zip(trained, gradients):
                 p.grad = gradient
-            result: Tensor = loss
+            result: Tensor = loss.clone() if loss.is_cuda else loss  # a recording's memory is used again
             return result
 
         return program
+
+
+def with_inputs(run: Run, inputs: Sequence[Tensor], x: Tensor, y: Tensor) -> Sequence[Tensor]:
+    """Run a program on a batch and the tensors that it was captured with."""
+    return run(x, y, *inputs)
+
+
+def recorded(run: Run, x: Tensor, y: Tensor, inputs: Sequence[Tensor]) -> Run:
+    """Return the program as a CUDA graph, which spares single launches; where it cannot be recorded, as it is."""
+    try:
+        with torch.no_grad():
+            return Recorded(run, (x, y), inputs, [t for t in inputs if not t.requires_grad])
+    except RuntimeError as error:
+        print(
+            f"fit: the compiled step is no CUDA graph ({reason(error)}); it is launched step by step", file=sys.stderr
+        )
+        return partial(with_inputs, run, inputs)
 
 
 def reason(error: Exception) -> str:

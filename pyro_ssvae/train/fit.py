@@ -56,9 +56,12 @@ def fit(
     """Train a pair in place and return its history: one entry an epoch in each column.
 
     Columns: ``epoch``, ``loss`` (nats a row), ``seconds``; where the model counts them
-    (``label_inference="sparse"``), ``decodes`` (decodes a point); with ``validation``, ``validation_accuracy`` or,
+    (``label_inference="sparse"``), ``decodes`` (decodes a point); of a pair with a bound on log p(x), ``kl`` of all
+    latents and ``reconstruction`` E_q log p(x | z) (nats a row, unscaled) and ``active_units``
+    (:func:`~pyro_ssvae.infer.latent_use.active_units`), of the averaged weights on at most 500 random rows, about forty
+    times in a training (NaN between, and at least 50 steps apart); with ``validation``, ``validation_accuracy`` or,
     where nothing is predicted, ``validation_loss`` (NaN in epochs without); with ``early_stopping``, ``best_epoch``
-    (the best one so far).
+    (the best one so far). Where hardly any latent dimension is active in the end, one line on stderr says so.
 
     Afterwards, and after an error, the pair has its averaged weights and is in evaluation mode. An exception on the
     way, of ``on_epoch`` or a KeyboardInterrupt, has the history so far as its attribute ``history``.

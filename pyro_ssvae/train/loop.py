@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -13,10 +13,11 @@ from .checkpointer import Checkpointer
 from .divergence import FiniteGuard
 from .group import Group, Measured
 from .plan import Batch, Batches, Plan
-from .progress import Callbacks, Interrupted
+from .progress import Callbacks, Interrupted, Row
 from .state import TrainingState
 
 SHOWN = 0.1  # seconds between two looks of a person at the progress
+APART = 50  # steps between two measurements of the latents' use, at least
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Hooks:
 
     :ivar validate: measures the model's averages; None without validation.
     :ivar measure: the history's column for it.
+    :ivar measure_latents: measures how much the averages use the latents.
+    :ivar latent_columns: the history's columns for it; none where it is not measured.
     """
 
     state: TrainingState
@@ -70,6 +73,8 @@ class Hooks:
     checkpointer: Checkpointer
     validate: Callable[[], float] | None
     measure: str
+    measure_latents: Callable[[], Row]
+    latent_columns: Sequence[str] = ()
     shown: float = -math.inf
 
     def after_step(self) -> None:
@@ -94,11 +99,20 @@ class Hooks:
         row = self.state.end_epoch()
         if self.validate is not None:
             row[self.measure] = self.group.same(self.validate()) if self.is_validated(self.state.epoch) else math.nan
+        if self.latent_columns:
+            found = self.measure_latents() if self.is_measured(self.state.epoch) else {}
+            row |= {name: self.group.same(found[name]) if found else math.nan for name in self.latent_columns}
         self.state.record(row)
         if self.callbacks.on_epoch is not None and self.group.rank == 0:
             self.callbacks.on_epoch(row)
 
     def is_validated(self, epoch: int) -> bool:
-        """Whether an epoch's averages are measured: about forty in all, the last included; or each, to stop early."""
+        """Whether an epoch's averages are validated: about forty in all, the last included; or each, to stop early."""
         few = epoch % max(1, self.plan.epochs // 40) == 0 or epoch == self.plan.epochs
         return few or self.state.patience is not None
+
+    def is_measured(self, epoch: int) -> bool:
+        """Whether the use of the latents is measured: about forty times, the last epoch included, and at least
+        :data:`APART` steps apart, for a measurement costs as much as one or two."""
+        every = max(1, self.plan.epochs // 40, math.ceil(APART / self.plan.per_epoch))
+        return epoch % every == 0 or epoch == self.plan.epochs

@@ -45,7 +45,7 @@ class FitSettings:
     class_weights: Annotated[tuple[float, ...] | str | None, option("FLOAT ...")] = None
     """Weights of the classes in the supervised term: balanced (rare classes count more), or a number for each."""
     augment: str = "auto"
-    """Random changes of each batch: none, affine, affine+flip (images), noise; auto chooses by data and model."""
+    """Random changes of each batch: none, affine, affine+flip, binarize (images), noise; auto: by data and model."""
     seed: int = 0
     """Of the order of rows, the weights' noise and the augmentation."""
     device: str = "auto"

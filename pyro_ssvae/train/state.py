@@ -139,7 +139,7 @@ class TrainingState:
                 self.gained = (int(row["epoch"]), score[0])
             if self.score is None or score > self.score:
                 self.score = score
-                facts = {k: v for k, v in row.items() if k != "seconds"}
+                facts = {k: v for k, v in row.items() if k != "seconds" and not math.isnan(v)}
                 self.best, self.best_written = (copied(self.average.tensors()), facts), False
         if "best_epoch" in self.history:
             row["best_epoch"] = math.nan if self.best is None else self.best[1]["epoch"]
@@ -151,7 +151,8 @@ class TrainingState:
     def summary(self) -> str:
         """Return the latest numbers, in words."""
         words = ""
-        shown = {"loss": 2, "decodes": 2, "validation_accuracy": 3, "validation_loss": 2, "best_epoch": 0}
+        shown = {"loss": 2, "decodes": 2, "kl": 2, "reconstruction": 2, "active_units": 0}
+        shown |= {"validation_accuracy": 3, "validation_loss": 2, "best_epoch": 0}
         for column, digits in shown.items():
             numbers = [value for value in self.history.get(column, ())[-100:] if not math.isnan(value)]
             words += f"  {column.replace('_', ' ')} {numbers[-1]:.{digits}f}" if numbers else ""

@@ -44,10 +44,13 @@ class Step(nn.Module):
     :param pair: a module with ``model(x, y)`` and ``guide(x, y)``.
     :param loss: a Pyro ELBO; by default the pair's own objective, or ``TraceEnum_ELBO``.
     :ivar outside: networks that the programs use and the pair does not hold (:mod:`~.outside`).
+    :ivar augment: random changes of the points that the guide sees in training. Whatever the guide sees, the objective
+        is a bound on log p(x) of the unchanged x, so that what is generated is like the data, not like changed data.
     """
 
     def __init__(self, pair: nn.Module, loss: ELBO | None = None) -> None:
         super().__init__()
+        self.augment: Callable[[Tensor], Tensor] | None = None
         self.module, self.outside = pair, nn.ModuleList()
         self.elbo = cast(Objective, loss if loss is not None else objective_of(pair))
 
@@ -74,7 +77,22 @@ class Step(nn.Module):
     def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
         """Return the loss that ``SVI.step`` would differentiate: nats, summed over the batch."""
         assert isinstance(self.elbo, Differentiable)
-        return self.elbo.differentiable_loss(*self.programs, x, y)
+        return self.elbo.differentiable_loss(*self.augmented(), x, y)
+
+    def augmented(self) -> tuple[Program, Program]:
+        """The pair's model, and its guide at randomly changed points: the same ones, however often it is run on x."""
+        model, guide = self.programs
+        augment = self.augment
+        if augment is None or not self.training:
+            return model, guide
+        changed: list[tuple[Tensor, Tensor]] = []
+
+        def augmented(x: Tensor, *more: object) -> object:
+            if not changed or changed[0][0] is not x:
+                changed[:] = [(x, augment(x))]
+            return guide(changed[0][1], *more)
+
+        return model, augmented
 
     def loss(self, x: Tensor, y: Tensor | None) -> float:
         """Return the loss of a batch, without a gradient."""
@@ -84,7 +102,7 @@ class Step(nn.Module):
         """Return the loss of an objective that computes the gradients itself; they are in the parameters' ``grad``."""
         trained = next((p for p in self.module.parameters() if p.requires_grad and p.is_contiguous()), None)
 
-        model, guide = self.programs
+        model, guide = self.augmented()
 
         def registering(x: Tensor, y: Tensor | None) -> object:
             if trained is not None:  # RenyiELBO takes no gradient unless it sees a parameter in the traces

@@ -7,28 +7,29 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, cast
 
 import torch
 from pyro.infer import ELBO
 from torch import Tensor, nn
 
-from ..data.augment import make_augmentation, unit_scale
+from ..data.augment import OF_DATA, automatic, make_augmentation, mostly, unchanged, unit_scale
 from ..data.inputs import Points
 from ..distributed import broadcast
 from ..errors import InputError
-from ..infer.protocols import CountsDecodes, Schedules
+from ..infer.protocols import CountsDecodes, Generates, Remarks, Schedules
 from .average import Average, tensors_of
 from .checkpointer import Checkpointer, CheckpointPlan
 from .compile import CompiledStep
 from .divergence import FiniteGuard, recovering
 from .group import Alone, Group, Measured, Several, check_alike
+from .latent_use import latent_use_of, say_collapse
 from .loop import Hooks, Loop
 from .optimizer import OptimizerLike, make_optimizer, weight_matrices
 from .outside import find_outside
 from .plan import Batch, Batches, Plan
 from .precision import mixed_networks
-from .progress import Callbacks
+from .progress import Callbacks, Row
 from .schedule import LearningRate
 from .settings import FitSettings
 from .state import TrainingState
@@ -37,13 +38,6 @@ from .validation import Validation
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
-
-
-@runtime_checkable
-class ChoosesAugmentation(Protocol):
-    """A pair that says what ``augment="auto"`` means for it."""
-
-    augmentation: str
 
 
 @dataclass(frozen=True)
@@ -82,6 +76,7 @@ class Training:
         self.forward, self.wrapped = fabric.setup(self.objective.train(), self.optimizer)
         self.rate = LearningRate(self.optimizer, job.plan.steps)
         self.average = Average(self.objective.parts, self.free, decay=s.average)
+        self.latent_use = latent_use_of(self.objective, x, y, s.seed, self.device)
         self.state = self.make_state()
         self.checkpointer = Checkpointer(self.state, job.checkpoints, writes=self.rank == 0)
         self.loop = self.make_loop()
@@ -101,6 +96,11 @@ class Training:
                 at = f"epoch {self.state.epoch} of {self.job.plan.epochs}"
                 print(f"fit: no gain since epoch {self.state.gained[0]}; stopped after {at}, with the weights of epoch "
                       f"{numbers['epoch']:.0f}", file=sys.stderr)  # fmt: skip
+        if self.rank == 0 and self.latent_use is not None and self.latent_use.units:
+            say_collapse(self.measure_latents()["active_units"], self.latent_use.units)
+        if self.rank == 0 and isinstance(self.job.pair, Remarks):
+            for line in self.job.pair.remarks():
+                print(f"fit: {line}", file=sys.stderr)
 
     def close(self) -> None:
         """Give the pair the averaged weights, in evaluation mode."""
@@ -112,6 +112,7 @@ class Training:
         job = self.job
         columns = ["epoch", "loss", "seconds"]
         columns += ["decodes"] * (counted(job.pair) is not None)
+        columns += [] if self.latent_use is None else self.latent_use.columns
         columns += [] if job.validation is None else [job.validation.measure]
         columns += ["best_epoch"] * (job.settings.early_stopping is not None)
         written = job.checkpoints.path is not None and self.rank == 0
@@ -154,6 +155,8 @@ class Training:
                 self.checkpointer,
                 None if validation is None else self.validate,
                 "" if validation is None else validation.measure,
+                self.measure_latents,
+                () if self.latent_use is None else self.latent_use.columns,
             ),
         )
 
@@ -199,11 +202,15 @@ class Training:
         return self.job.settings.precision.endswith("mixed")
 
     def make_step(self, guard: FiniteGuard) -> Callable[[Batch], Measured]:
-        """Return the function that changes a batch at random and takes its gradients."""
-        pair, chosen = self.job.pair, self.job.settings.augment
-        if chosen == "auto" and isinstance(pair, ChoosesAugmentation):
-            chosen = pair.augmentation
+        """Return the function that changes a batch at random and takes its gradients.
+
+        A pair that generates is trained to generate the data as they are: its guide alone sees changed points.
+        """
+        pair = self.job.pair
+        chosen = automatic(pair) if self.job.settings.augment == "auto" else self.job.settings.augment
         augment = make_augmentation(chosen, cast(Tensor, self.x))  # of which it takes some rows
+        if isinstance(pair, Generates) and chosen not in OF_DATA:
+            self.objective.augment, augment = None if chosen == "none" else mostly(augment), unchanged
         autocast, outside = self.fabric.autocast, self.objective.outside
 
         def networks() -> AbstractContextManager[None]:
@@ -246,12 +253,22 @@ class Training:
         gradients(unit_scale(self.x[rows]).to(self.device), self.y[rows.to(self.y.device)])
 
     def validate(self) -> float:
-        """Return the validation's measure of the averages; the first process's counts."""
+        """Return the validation's measure of the averages, what grows in training whole; the first process's counts."""
         assert self.job.validation is not None
         if self.rank > 0:
             return 0.0
         with self.average.installed():
+            if isinstance(self.job.pair, Schedules):  # the next step sets it anew
+                self.job.pair.set_progress(1.0)
             return self.job.validation(self.objective, self.job.settings.seed, self.device)
+
+    def measure_latents(self) -> Row:
+        """Return how much the averages use the latents; the first process's numbers count."""
+        assert self.latent_use is not None
+        if self.rank > 0:
+            return dict.fromkeys(self.latent_use.columns, 0.0)
+        with self.average.installed():
+            return self.latent_use(self.objective)
 
 
 def counted(pair: nn.Module) -> Tensor | None:

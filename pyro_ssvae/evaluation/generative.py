@@ -1,0 +1,154 @@
+"""Metrics of the generative half, read off a pair's traces: bounds, how the latents are used, reconstructions."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..infer import bounds
+from ..infer.batched import batched, evaluating, rows_at_a_time
+from ..infer.latent_use import active_units, elbo_and_kl, mutual_information
+from ..infer.pairs import is_pair
+from ..infer.protocols import Reconstructs
+from ..infer.traces import has_bound, need_site, plain, reconstructed, traced
+from .bootstrap import Metrics
+
+UNIT_ROWS = 1000  # that active units are counted over, at most
+INFORMATION_ROWS = 200  # of the mutual information, at most: the guide runs once for each
+
+
+def generative_metrics(
+    pair: nn.Module,
+    x: Tensor,
+    num_samples: int,
+    likelihood_rows: int | None,
+    seed: int,
+    batch_size: int,
+    pixel_bits: int | None = None,
+) -> Metrics:
+    """Return what the pair has of these; they never see y, and a pair without a bound has the last alone.
+
+    ======================== ======================================================================================
+    ``elbo``                 mean bound on log p(x), nats a point: ``reconstruction - kl``
+    ``reconstruction``       mean of E_q log p(x | z, y), nats a point
+    ``kl``                   mean of E_q log q(z, y | x) / p(z, y) of all latents, missing labels among them, nats a
+                             point; near 0 where the decoder goes without them
+    ``density``              False where the points lie outside what the likelihood has a probability or a density for,
+                             such as grey pixels under a Bernoulli: then the three above, and ``log_likelihood``, are
+                             no bounds on log p(x), and compare with none
+    ``elbo_per_dimension``   ``elbo`` a value of x, nats; of a density alone
+    ``bits_per_dimension``   of 8-bit pixels, also of a density alone: ``-elbo_per_dimension / log 2``, plus 8 where the
+                             density is over [0, 1] and not over the 256 levels
+    ``log_likelihood``       mean importance-weighted bound on log p(x) of ``num_samples`` draws, nats a point, over
+                             ``likelihood_rows`` rows drawn at random by ``seed``
+    ``active_units``         of the ``latent_units`` continuous latent dimensions, those whose posterior mean has a
+                             variance above 0.01 over (at most 1,000 random) points
+    ``mutual_information``   estimate of I_q(x; z), nats, over ``mutual_information_rows`` of the rows, at most 200; at
+                             most their number's logarithm
+    ``reconstruction_error`` mean squared error: a pixel of images, on [0, 1]; else a value, in units of the feature's
+                             (a series': channel's) standard deviation over these rows, so that the mean has 1
+    ======================== ======================================================================================
+
+    :param pixel_bits: 8 where x was given as bytes.
+    """
+    result = Metrics()
+    if bounded(pair, x):
+        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
+        result |= bound_metrics(pair, x, seed, pixel_bits)
+        some = x if likelihood_rows is None or likelihood_rows >= len(x) else x[order[:likelihood_rows]]
+        with evaluating(pair, seed):
+            bound = bounds.log_likelihood(pair, some, num_samples=num_samples)
+        result["log_likelihood"] = float(bound.double().mean())
+        result["log_likelihood_samples"], result["log_likelihood_rows"] = num_samples, len(some)
+        result |= latent_metrics(pair, x[order[:UNIT_ROWS]], seed)
+    x_hat = reconstructions(pair, x, seed, batch_size)
+    if x_hat is not None:
+        result["reconstruction_error"] = reconstruction_error(x, x_hat)
+    return result
+
+
+def bound_metrics(pair: nn.Module, x: Tensor, seed: int, pixel_bits: int | None) -> Metrics:
+    """The bound and its two parts, in nats a point and a value."""
+    with evaluating(pair, seed):
+        elbo, kl = elbo_and_kl(pair, x).double().mean(0).tolist()
+    if isinstance(pair, bounds.HasBound):
+        with evaluating(pair, seed):
+            elbo = float(bounds.elbo(pair, x).double().mean())
+    result: Metrics = {"elbo": elbo, "reconstruction": elbo + kl, "kl": kl}
+    density, discrete = described(pair, x[: rows_at_a_time(pair, x, None)], seed)
+    result["density"] = density
+    if density:
+        result["elbo_per_dimension"] = elbo / math.prod(x.shape[1:])
+        if pixel_bits is not None:
+            bits = -result["elbo_per_dimension"] / math.log(2)
+            result["bits_per_dimension"] = bits if discrete else bits + pixel_bits
+    return result
+
+
+def latent_metrics(pair: nn.Module, x: Tensor, seed: int) -> Metrics:
+    """Active units, where there are continuous latents and two points, and mutual information."""
+    result = Metrics()
+    if len(x) < 2:
+        return result
+    with evaluating(pair, seed):
+        active, units = active_units(pair, x)
+    if units:
+        result["active_units"], result["latent_units"] = active, units
+    rows = min(len(x), INFORMATION_ROWS, rows_at_a_time(pair, x, None))
+    with evaluating(pair, seed):
+        result["mutual_information"] = mutual_information(pair, x[:rows])
+    result["mutual_information_rows"] = rows
+    return result
+
+
+def described(pair: nn.Module, x: Tensor, seed: int) -> tuple[bool, bool]:
+    """Return whether all points lie in the support of the site ``x``, and whether that is of single values.
+
+    A distribution that does not say what its support is counts as a density.
+    """
+    with evaluating(pair, seed):
+        site = need_site(traced(pair, x, None, exact=True)[0], "x", "evaluate")
+    try:
+        support = plain(site["fn"]).support
+        inside = support.check(site["value"])
+    except (AttributeError, NotImplementedError):
+        return True, False
+    missing = site["value"].isnan()
+    inside = inside | missing if inside.shape == missing.shape else inside
+    return bool(inside.all()), bool(support.is_discrete)
+
+
+def reconstructions(pair: nn.Module, x: Tensor, seed: int, batch_size: int) -> Tensor | None:
+    """The points as the pair reconstructs them; None where it does not."""
+    if isinstance(pair, Reconstructs):
+        return batched(pair, pair.reconstruct, x, rows=batch_size, seed=seed).to(x.device).reshape(x.shape)
+    if not bounded(pair, x):
+        return None
+    try:
+        x_hat = batched(pair, lambda part: reconstructed(pair, part), x, rows=batch_size, seed=seed).to(x.device)
+    except InputError:  # a site x without a mean
+        return None
+    return x_hat if x_hat.shape == x.shape else None
+
+
+def reconstruction_error(x: Tensor, x_hat: Tensor) -> float:
+    """Return the mean squared error of the values that are there; of other data than images in standardised units."""
+    there, x = ~x.isnan(), x.double()
+    error = (x - x_hat.double()).square()
+    if x.dim() < 4:
+        dims = [0, *range(2, x.dim())]
+        filled, n = x.where(there, 0.0), there.sum(dims, keepdim=True).clamp_min(1)
+        mean = filled.sum(dims, keepdim=True) / n
+        variance = (filled - mean).where(there, 0.0).square().sum(dims, keepdim=True) / n
+        least = (1e-8 * filled.abs().amax(dims, keepdim=True)).square()
+        error = error / torch.where(variance > least, variance, 1.0)  # a constant feature keeps its unit
+    return float(error[there].mean())
+
+
+def bounded(pair: nn.Module, x: Tensor) -> bool:
+    """Whether the module is a pair that has a bound on log p(x)."""
+    with evaluating(pair, 0):
+        return is_pair(pair) and has_bound(pair, x)
