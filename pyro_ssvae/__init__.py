@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .evaluation.uncertainty import most_uncertain as least_sure
     from .evaluation.uncertainty import uncertainty as doubts
     from .infer.bounds import elbo, log_likelihood
+    from .infer.imputation import impute
     from .labels import MISSING, AttributeLabels, ClassLabels
     from .models import *  # noqa: F403
     from .models import DIVA, M1, M1M2, M2, MVAE, VAE, AugmentedVAE, Classifier, Model, ReVAE, create_model
@@ -48,6 +49,7 @@ __all__ = [
     "elbo",
     "evaluate",
     "fit",
+    "impute",
     "least_sure",
     "load",
     "log_likelihood",
@@ -66,6 +68,7 @@ _ROOMS = {
     "evaluation.sites": ["Sites", "sites"],
     "evaluation.uncertainty": ["class_posterior", "doubts", "least_sure"],
     "infer.bounds": ["elbo", "log_likelihood"],
+    "infer.imputation": ["impute"],
     "labels": ["MISSING", "AttributeLabels", "ClassLabels"],
     "models": [
         *("DIVA", "M1", "M1M2", "M2", "MVAE", "VAE", "AugmentedVAE", "Classifier", "Model", "ReVAE"),

@@ -49,7 +49,7 @@ def test_memory_is_flat_over_ten_epochs(case: str) -> None:
 
 def extreme(kind: str, images: bool) -> tuple[Tensor, Tensor]:
     """Points that people do have, and labels of which two thirds are missing."""
-    x = points(N, (1, 8, 8) if images else (6,))
+    x = points(N, (3, 8, 8) if images else (6,))
     y = torch.arange(N) % 3
     match kind:
         case "black":
@@ -92,7 +92,7 @@ def test_extreme_points_are_trained_on_or_refused(name: str, images: bool, capfd
     for kind in ("black", "white", "constant", "one class", "small", "one outlier", "large", "far"):
         x, y = extreme(kind, images)
         model = (
-            build(TINY[name], (1, 8, 8))
+            build(TINY[name], (3, 8, 8))
             if images
             else create_model(name, input_shape=(6,), labels=CLASSES, latent_dim=4)
         )

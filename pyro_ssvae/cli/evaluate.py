@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ..experiment.config import DataConfig, Json
     from ..models import Model
 
+LEAKAGE_POINTS = 100  # receivers of each swap whose kinds are read
+
 
 @dataclass(frozen=True)
 class Evaluate:
@@ -64,7 +66,9 @@ def run(options: Evaluate) -> None:
     metrics = evaluate(model, dataset.x_test, y_test, **evaluation_options(config, options.run))
     if options.interventions:
         able(options.run, model, Intervenes)
-        metrics["interventions"] = intervention_metrics(model, dataset, data, progress=not options.json)
+        metrics["interventions"] = intervention_metrics(
+            model, dataset, data, progress=not options.json, leakage_points=LEAKAGE_POINTS
+        )
     if options.json:
         print(json.dumps(metrics, indent=2))
         return

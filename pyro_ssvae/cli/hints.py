@@ -72,7 +72,6 @@ OPTIONS_BY_OTHER_NAMES = {
     "kl-weight": "beta",
     "class-weight": "class-weights",
     "class-input": "label-inference",
-    "missing": "label-inference",
     "inference": "label-inference",
     "class-prior": "label-prior",
     "prior": "label-prior",

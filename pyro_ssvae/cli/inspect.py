@@ -160,7 +160,7 @@ def inspect_point(options: Inspect, model: Model, x: Tensor, y: Tensor) -> None:
     known: list[int] = []
     if model.labels is not None:
         if beliefs:
-            show_beliefs(model.labels, beliefs, options.draws)
+            show_beliefs(model.labels, beliefs, belief_draws(options))
         classes = isinstance(model.labels, ClassLabels)
         known = [int(y[0])] if classes else [i for i, value in enumerate(y[0].tolist()) if value == 1]
     names = () if model.labels is None else model.labels.names
@@ -177,8 +177,14 @@ def beliefs_of(model: Model, x: Tensor, options: Inspect) -> Beliefs:
     if isinstance(model, Classifies):
         beliefs["q(y | x)"] = model.predict_proba(x)[0].tolist()
         with contextlib.suppress(InputError):
-            beliefs["p(y | x)"] = class_posterior(model, x, num_samples=options.draws, seed=options.seed)[0].tolist()
+            p = class_posterior(model, x, num_samples=belief_draws(options), seed=options.seed)
+            beliefs["p(y | x)"] = p[0].tolist()
     return beliefs
+
+
+def belief_draws(options: Inspect) -> int:
+    """How many draws p(y | x) takes, which needs more than pictures do: at least 1,000."""
+    return max(options.draws, 1000)
 
 
 def show_sites(title: str, found: Sites) -> None:

@@ -13,6 +13,8 @@ Metrics: TypeAlias = Mapping[str, Any]
 # What a table shows of the metrics: key, words, digits.
 METRICS = (
     ("accuracy", "accuracy", 4),
+    ("accuracy_low", "  95% interval from", 4),
+    ("accuracy_high", "  to", 4),
     ("majority_accuracy", "majority guess", 4),
     ("balanced_accuracy", "balanced accuracy", 4),
     ("macro_f1", "macro F1", 4),
@@ -22,8 +24,21 @@ METRICS = (
     ("calibration_error", "calibration error", 4),
     ("elbo", "ELBO (nats a point)", 2),
     ("log_likelihood", "importance-weighted bound (nats a point)", 2),
+    ("elbo_per_dimension", "ELBO (nats a dimension)", 4),
+    ("bits_per_dimension", "bits a dimension", 3),
+    ("reconstruction", "reconstruction, E log p(x | z) (nats a point)", 2),
+    ("kl", "KL of the latents (nats a point)", 2),
+    ("active_units", "active latent dimensions", 0),
+    ("latent_units", "latent dimensions", 0),
+    ("mutual_information", "information of the latents on x (nats)", 2),
     ("reconstruction_error", "reconstruction error (mean square)", 5),
 )
+# Where the points lie outside the likelihood's support, such as grey pixels under a Bernoulli.
+NO_DENSITY = {
+    "elbo": "bound with relaxed pixels, no density (nats a point)",
+    "log_likelihood": "the same, importance-weighted (nats a point)",
+    "reconstruction": "reconstruction with relaxed pixels (nats a point)",
+}
 INTERVENTIONS = (
     ("success", "success"),
     ("preservation", "others preserved"),
@@ -43,7 +58,9 @@ def show_metrics(title: str, columns: Mapping[str, Metrics | None]) -> None:
     table.add_column("")
     for name in filled:
         table.add_column(name, justify="right")
+    relaxed = any(metrics.get("density") is False for metrics in filled.values())
     for key, words, digits in METRICS:
+        words = NO_DENSITY.get(key, words) if relaxed else words
         cells = [metrics.get(key) for metrics in filled.values()]
         if any(cell is not None for cell in cells):
             table.add_row(words, *("" if cell is None else f"{cell:.{digits}f}" for cell in cells))
@@ -61,6 +78,11 @@ def show_interventions(metrics: Metrics) -> None:
     Console().print(attribute_table(metrics))
     if "carry_over" in metrics:
         Console().print(kind_table(metrics))
+    leaked = metrics.get("leakage", {})
+    if leaked.get("swaps"):
+        Console().print(swap_table(leaked["swaps"], leaked["attributes"]))
+    if leaked.get("latents"):
+        Console().print(latent_table(leaked["latents"]))
 
 
 def mean_table(metrics: Metrics) -> Table:
@@ -102,6 +124,30 @@ def kind_table(metrics: Metrics) -> Table:
     for name, m in metrics["carry_over"]["per_factor"].items():
         other = number(without[name]["value"]) if name in without else ""
         table.add_row(name, m["attribute"], number(m["value"]), number(m["chance"]), other)
+    return table
+
+
+def swap_table(swaps: Metrics, owners: Mapping[str, str]) -> Table:
+    """Return one row a factor: whose kind shows after a swap of its attribute, and of the other that brings it most."""
+    table = Table(title="kinds after a swap, points and donors with the kind's attribute", title_justify="left")
+    for column in ("kind", "swap of", "donor's", "own", "other swap", "donor's", "own"):
+        table.add_column(column, justify="left" if column in ("kind", "swap of", "other swap") else "right")
+    for factor, row in swaps.items():
+        owner, cells = owners[factor], []
+        others = [name for name in row if name != owner]
+        for name in [owner, *([max(others, key=lambda name: row[name][0])] if others else [])]:
+            cells += [name, *(f"{share:.2f}" for share in row[name])]
+        table.add_row(factor, *cells)
+    return table
+
+
+def latent_table(latents: Metrics) -> Table:
+    """Return one row a factor: how well a classifier reads its kind from each part of the latents."""
+    table = Table(title="kinds read from the latents of a swap's guide, accuracy", title_justify="left")
+    for column in ("kind", "own z_c", "other z_c", "z_s", "chance"):
+        table.add_column(column, justify="left" if column == "kind" else "right")
+    for factor, row in latents.items():
+        table.add_row(factor, *(number(row.get(key)) for key in ("own", "others", "rest", "chance")))
     return table
 
 

@@ -107,8 +107,8 @@ def moved(sliders: Sequence[Axis], code: Tensor, start: Sequence[float], values:
             raise InputError(f"{axis.name}: {value!r}; a number is needed")
         if not axis.low - axis.step <= value <= axis.high + axis.step:
             raise InputError(f"{axis.name}: {value:.4g}; a number from {axis.low:.4g} to {axis.high:.4g} is needed")
-        if abs(value - before) >= axis.step / 2:
-            code[axis.place] += (value - before) * axis.direction
+        if abs(value - before) >= axis.step / 2:  # of a code beyond the slider, which stood at its end, too
+            code[axis.place] += (value - code[axis.place] @ axis.direction) * axis.direction
     return code
 
 

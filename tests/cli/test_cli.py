@@ -103,7 +103,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
+    assert all("latent dimensions" in line for line in done.stderr.splitlines()), done.stderr  # 15 steps are few
     return place / "runs" / "digits-augmented-50", done.stdout
 
 
@@ -140,8 +140,9 @@ def test_the_main_job(finished: tuple[Path, str]) -> None:
     for path in (out / "figures").iterdir():
         with Image.open(path) as image:
             assert min(image.size) > 100
-    for words in ("accuracy", "labels alone", "ELBO", "calibration error", "loss", "runs/digits-augmented-50/figures"):
+    for words in ("accuracy", "labels alone", "calibration error", "loss", "runs/digits-augmented-50/figures"):
         assert words in said, words
+    assert ("ELBO" if metrics["test"]["density"] else "bound with relaxed") in said
     model = load(out)
     assert model.predict(torch.rand(3, 1, 8, 8)).shape == (3,)  # type: ignore[operator]
 
@@ -405,8 +406,9 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
     capfd.readouterr()
     assert main(["train", "--resume", "moved", "--quiet"]) == 0
     said = capfd.readouterr().err
-    assert said.count("\n") == 1
-    assert "going on from last-good.safetensors, step 8" in said
+    first, *others = said.splitlines()
+    assert "going on from last-good.safetensors, step 8" in first
+    assert all("latent dimensions" in line for line in others)
     assert Path("moved/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
     assert metrics_of(Path("moved"))["test"] == metrics_of(Path("whole"))["test"]
     columns = [
@@ -474,7 +476,7 @@ def test_arguments_that_cannot_be_used(arguments: list[str], culprits: list[str]
         ("--label-inference enumerat", ["--label-inference", "did you mean 'enumerate'?"]),
         ("--label-prior flat", ["label_prior", "'flat'"]),
         ("--label-prior 0.5 0.5 0.5", ["label_prior", "10"]),
-        ("--likelihood poisson", ["--likelihood", "'poisson'"]),
+        ("--likelihood poisson", ["x: row 0, entry [0, 0, ", "likelihood='poisson'", "counts"]),
         ("--alpha -1", ["--alpha: -1"]),
         ("--model revae --intervention-consistency -1", ["--intervention-consistency: -1", "at least 0"]),
         ("--model revae --z-c-gradient 1.5", ["--z-c-gradient: 1.5", "0 to 1"]),
@@ -505,7 +507,8 @@ def test_data_that_cannot_be_used(refuses: Refused) -> None:
         refuses(["train", "--data", data, *options.split(), "--out", "new", *TINY], str(data), *culprits)
 
     refused(npz(Path("lengths.npz"), x=x, y=y[:30]), "30 rows", "40")
-    refused(npz(Path("nan.npz"), x=wrong, y=y), "row 17", "NaN")
+    empty = np.where(np.arange(40)[:, None] == 17, np.nan, x)
+    refused(npz(Path("nan.npz"), x=empty, y=y), "row 17", "no value at all")
     refused(npz(Path("infinite.npz"), x=np.where(np.isnan(wrong), np.inf, wrong), y=y), "row 17", "infinite")
     refused(npz(Path("range.npz"), x=np.full((9, 1, 4, 4), 300), y=y[:9]), "row 0", "out of range")
     refused(npz(Path("label.npz"), x=x, y=np.where(np.arange(40) == 7, -5, y)), "row 7", "-5")
@@ -660,7 +663,7 @@ def test_a_configuration_repeats_its_run_bit_for_bit(
     assert len(config["fingerprint"]) == len(config["label_set"]) == 64
     capfd.readouterr()
     assert main(["train", "--config", str(first / "config.json"), "--out", "again", "--quiet"]) == 0
-    assert capfd.readouterr().err == ""
+    assert "bit for bit" not in capfd.readouterr().err
     again = Path("again")
     assert (again / "model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
     for key in ("data", "test"):
@@ -679,7 +682,7 @@ def test_a_configuration_repeats_its_run_bit_for_bit(
     capfd.readouterr()
     assert main(["train", "--config", str(first), "--out", "changed", "--quiet", "--no-baseline"]) == 0
     said = capfd.readouterr().err
-    assert said == "train: not bit for bit as run: other data, label set\n"
+    assert said.startswith("train: not bit for bit as run: other data, label set\n")
     refuses(["train", "--config", "nowhere"], "nowhere/config.json", "no such file")
     Path("broken").mkdir()
     Path("broken/config.json").write_text('{"format": 2, "model": null, "labels": null}')
@@ -702,7 +705,10 @@ def test_each_model_has_its_own_options_in_the_help(capfd: pytest.CaptureFixture
         said, own = capfd.readouterr().out, option_names(model.Config)
         assert re.search(r"\(default: .*" + re.escape(name) + r"\)", said)
         for option in every:
-            assert (f"--{option.replace('_', '-')} " in said) == (option in own), (name, option)
+            assert (re.search(rf"--{option.replace('_', '-')}[ ,]", said) is not None) == (option in own), (
+                name,
+                option,
+            )
 
 
 def test_what_people_type_leads_to_names_that_are_there(capfd: pytest.CaptureFixture[str]) -> None:

@@ -29,6 +29,53 @@ def test_digits() -> None:
     assert load("digits", image_size=16).input_shape == (1, 16, 16)
 
 
+@pytest.mark.parametrize(
+    ("name", "shape", "counts", "counts_test"),
+    [
+        ("breast-cancer", (30,), [170, 285], [42, 72]),
+        ("wine", (13,), [47, 57, 38], [12, 14, 10]),
+        ("counts", (50,), [640, 480, 320, 160], [160, 120, 80, 40]),
+    ],
+)
+def test_tables_that_need_no_file(name: str, shape: tuple[int], counts: list[int], counts_test: list[int]) -> None:
+    data = load(name)
+    assert (data.name, data.input_shape, data.x.dtype, data.kind) == (name, shape, torch.float32, "vectors")
+    assert data.y.bincount().tolist() == counts
+    assert data.y_test.bincount().tolist() == counts_test
+    every = torch.cat([data.x, data.x_test])
+    assert len(every.unique(dim=0)) == len(every)  # no point in both splits
+    assert fingerprint(load(name)) == fingerprint(data)
+    refused(lambda: load(name, image_size=8), "--image-size", name, "no images")
+
+
+def test_simulated_counts_are_negative_binomial_with_classes_that_differ() -> None:
+    data = load("counts")
+    x = torch.cat([data.x, data.x_test]).double()
+    assert bool((x == x.round()).all() and (x >= 0).all())
+    y = torch.cat([data.y, data.y_test])
+    # a mixture of Poisson over a gamma of shape 2 has a variance of at least μ + μ² / 2 within a class
+    mean, var = x[y == 0].mean(0), x[y == 0].var(0)
+    large = mean > 1
+    assert float((var / (mean + mean.square() / 2))[large].median()) > 1
+    gaps = ((x[y == 0].mean(0) - x[y == 1].mean(0)).abs() / (var / 800 + x[y == 1].var(0) / 600).sqrt()) > 5
+    assert 3 <= int(gaps.sum()) <= 25  # of 50 columns; a fifth is marked in each of the two
+
+
+def test_imbalanced_digits_are_digits_with_a_tenth_of_the_first_five_classes() -> None:
+    data, digits = load("imbalanced-digits"), load("digits")
+    assert data.y.bincount().tolist() == [14, 15, 14, 15, 14, 146, 145, 143, 139, 144]
+    assert data.y_test.bincount().tolist() == [4, 4, 4, 4, 4, 36, 36, 36, 35, 36]
+    for x, y, x_all, y_all in (
+        (data.x, data.y, digits.x, digits.y),
+        (data.x_test, data.y_test, digits.x_test, digits.y_test),
+    ):
+        assert torch.equal(x[y >= 5], x_all[y_all >= 5])
+        known = {(tuple(point.flatten().tolist()), int(k)) for point, k in zip(x_all, y_all)}
+        assert {(tuple(point.flatten().tolist()), int(k)) for point, k in zip(x, y)} <= known
+    assert fingerprint(load("imbalanced-digits")) == fingerprint(data)
+    assert load("imbalanced-digits", image_size=16).input_shape == (1, 16, 16)
+
+
 def test_unknown_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     refused(lambda: load("digit"), "'digit'", "did you mean 'digits'?")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from typing import Any
@@ -14,7 +15,7 @@ from pyro_ssvae import AttributeLabels, Classifier, create_model
 from pyro_ssvae.evaluation.bootstrap import estimates, resample
 from pyro_ssvae.evaluation.interventions import evaluate_interventions
 from pyro_ssvae.evaluation.oracle import Oracle
-from pyro_ssvae.evaluation.swap_transfer import choose_donors
+from pyro_ssvae.evaluation.swap_transfer import blind_share, choose_donors
 
 X, Y, FACTORS = world()
 OPTIONS: Any = {"draws": 4, "resamples": 200}
@@ -77,7 +78,7 @@ def test_a_swap_that_ignores_the_donor_is_at_chance() -> None:
         for key in ("carry_over", "carry_over_without"):
             entry = result[key]["per_factor"][f"{name} kind"]
             assert entry["attribute"] == name
-            assert entry["chance"] == pytest.approx(1 / 3, abs=0.1)
+            assert entry["chance"] == pytest.approx(1 / 2 if key == "carry_over" else 1 / 3, abs=0.01)
             assert entry["ceiling"] == {"real": 1, "reconstruction": 1}
             assert entry["without_swap"] == 0
         without = result["carry_over_without"]["per_factor"][f"{name} kind"]
@@ -100,15 +101,24 @@ def test_chance_and_ceiling_where_reconstructions_are_black() -> None:
         assert success["ceiling"]["reconstruction"] == pytest.approx(float(q[i]))
         labelled = result["preservation_labels"]["per_attribute"][name]
         assert labelled["ceiling"]["reconstruction"] == pytest.approx(float((1 - q[others]).mean()))
-        assert labelled["chance"] == pytest.approx(float((1 - q[others]).mean()))
+        assert labelled["chance"] == pytest.approx(float(torch.maximum(q, 1 - q)[others].mean()))
         assert result["preservation"]["per_attribute"][name]["chance"] == 1
     assert result["carry_over"]["mean"]["ceiling"] == {"real": 1, "reconstruction": 0}
 
 
-def test_chance_of_preservation_is_another_points_picture() -> None:
+def test_chance_of_a_swap_is_the_best_score_of_a_model_blind_to_the_donor() -> None:
+    own, wanted = torch.tensor([0, 0, 0, 1, 1, 1, 1, 2]), torch.tensor([1, 1, 2, 0, 2, 2, 2, 0])
+    guesses = itertools.product(range(3), repeat=3)  # a value for receivers of each kind
+    best = max(float((torch.tensor(guess)[own] == wanted).double().mean()) for guess in guesses)
+    assert blind_share(own, wanted) == best == 6 / 8
+    assert blind_share(None, wanted) == float(wanted.bincount().max()) / 8 == 4 / 8
+    assert blind_share(torch.tensor([0, 1, 1]), torch.tensor([1, 0, 0])) == 1  # of two kinds the donor's is known
+
+
+def test_chance_of_preservation_is_one_picture_for_all_points() -> None:
     result = evaluated("perfect")
     p = Y.double().mean(0)
-    agree = p * p + (1 - p) * (1 - p)
+    agree = torch.maximum(p, 1 - p)
     assert result["preservation"]["per_attribute"]["hat"]["chance"] == pytest.approx(float(agree[1:].mean()))
 
 

@@ -153,7 +153,8 @@ def test_the_kind_of_the_label_and_of_the_head(case: str) -> None:
     if name != "vae":
         assert table.loc["y", "kind"] == kinds.get(name, "relaxed" if relaxed else "enumerated")
         wide = labels is ATTRIBUTES or case == "probabilities"  # relaxed classes are probabilities
-        assert table.loc["y", "shape"] == ("3 × 4" if case == "revae-attributes" else "4 × 3" if wide else "4")
+        attributes_first = name == "revae" and labels is ATTRIBUTES
+        assert table.loc["y", "shape"] == ("3 × 4" if attributes_first else "4 × 3" if wide else "4")
     assert ("head" in table.index) == (name not in ("vae", "classifier", "revae", "mvae"))
     if "head" in table.index:
         assert table.loc["head", "kind"] == "factor"

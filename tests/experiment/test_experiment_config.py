@@ -17,6 +17,7 @@ from pyro_ssvae.experiment.config import (
     ModelConfig,
     experiment_of,
     model_options,
+    network_for,
 )
 from pyro_ssvae.models import MODELS
 from pyro_ssvae.models.config import option_names
@@ -31,6 +32,7 @@ TYPED = {
     "label_prior": ("0.25 0.75", (0.25, 0.75)),
     "entropy_weight": ("1e-3", 1e-3),
     "alignment_weight": ("3", 3.0),
+    "label_smoothing": ("0.1", 0.1),
     "likelihood": ("laplace", "laplace"),
 }
 
@@ -70,14 +72,37 @@ def test_class_weights_and_label_files() -> None:
     assert (read.training.class_weights, read.training.num_nodes) == ((1.0, 2.5), 2)
 
 
+def test_labels_that_say_nothing_of_frequencies_are_not_asked_for_them() -> None:
+    """p(y) of labels drawn class by class, of chosen ones, of a proportional draw, and of one's own."""
+    network = ModelConfig()
+
+    def prior(source: DataConfig, hidden: bool = True, network: ModelConfig = network) -> object:
+        return asdict(network_for(network, source, hidden).options)["label_prior"]
+
+    balanced = command.parse(["--labels", "50", "--labels-by", "balanced"]).source
+    assert balanced.labels_by == "balanced"
+    assert prior(balanced) == "unlabelled"
+    assert prior(DataConfig(labels="50", label_file=("a.csv",))) == "unlabelled"
+    assert prior(DataConfig(labels="50")) == "proportional"
+    assert prior(DataConfig(data="own.npz"), hidden=False) == "estimated"
+    given = ModelConfig(options=model_options("augmented", {"label_prior": (0.4, 0.6)}))
+    assert prior(balanced, network=given) == (0.4, 0.6)
+    assert network_for(ModelConfig("vae", model_options("vae")), balanced, True).name == "vae"
+    with_settings = replace(ExperimentConfig(), source=balanced)
+    assert through_json(with_settings).source == balanced
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_every_option_of_a_model_can_be_typed(name: str) -> None:
     for field in fields(MODELS[name].Config):
         option = f"--{field.name.replace('_', '-')}"
         for word in ("-1", "nothing of the kind"):
             typed = ["--model", name, option, word]
-            if field.name == "label_prior":  # any word, until it meets the labels
-                assert asdict(command.parse(typed).network.options)["label_prior"] == word
+            if field.name in ("label_prior", "columns", "one_sided"):  # any word, until it meets the labels or columns
+                given = asdict(command.parse(typed).network.options)[field.name]
+                assert given == (word if field.name == "label_prior" else (word,))
+            elif field.type == "bool":  # a flag, which takes no word
+                refused(lambda typed=typed: command.parse(typed), "too many")
             else:
                 refused(lambda typed=typed: command.parse(typed), option)
 

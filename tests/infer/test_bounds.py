@@ -41,7 +41,7 @@ import pyro_ssvae as ps
 from pyro_ssvae import DIVA, M2, VAE, AttributeLabels, ReVAE
 from pyro_ssvae.distributions.relaxed import PlugIn
 from pyro_ssvae.infer.bounds import reconstruction
-from pyro_ssvae.infer.traces import is_factor, sampled
+from pyro_ssvae.infer.traces import is_factor, sampled, several_at_once
 from pyro_ssvae.models.adgm import ADGM
 from pyro_ssvae.nn.likelihoods import Bernoulli, Normal
 
@@ -123,12 +123,12 @@ def assert_sums(
 
 def tiny_noise(n: int = N) -> Callable[[Tensor], Any]:
     eps = torch.randn(n, 8, dtype=torch.float64)
-    return lambda x: Noise(eps[: len(x)], labels="left")
+    return lambda x: Noise(eps[torch.arange(len(x)) % len(eps)], labels="left")
 
 
 def own_noise(n: int = N) -> Callable[[Tensor], Any]:
     eps = torch.randn(n, 8, dtype=torch.float64)
-    return lambda x: OwnNoise(eps[: len(x)])
+    return lambda x: OwnNoise(eps[torch.arange(len(x)) % len(eps)])
 
 
 CLASS_VALUES = {"y": list(torch.arange(3))}
@@ -178,7 +178,7 @@ def test_bounds_with_a_further_site_beside_the_label(kind: type, known: bool) ->
 
     def noise(x: Tensor) -> Any:
         further = [Values(k=drawn[: len(x)])] if kind is FurtherDrawnM2 else []
-        return Both(Noise(eps[: len(x)], labels="left"), *further)
+        return Both(Noise(eps[torch.arange(len(x)) % len(eps)], labels="left"), *further)
 
     y = some_labels(CLASSES, N) if known else None
     assert_sums(model, noise, points(N).double(), y, both if kind is FurtherM2 else CLASS_VALUES)
@@ -200,7 +200,7 @@ class Both(pyro.poutine.messenger.Messenger):
 def test_bounds_with_layers_and_flows(kind: type) -> None:
     model = edited(kind)
     eps = torch.randn(N, 8, dtype=torch.float64)
-    assert_sums(model, lambda x: OwnNoise(eps[: len(x)]), points(N).double())
+    assert_sums(model, lambda x: OwnNoise(eps[torch.arange(len(x)) % len(eps)]), points(N).double())
 
 
 def test_bounds_of_plain_functions() -> None:
@@ -227,7 +227,7 @@ def test_bounds_of_global_and_linked_sites(kind: Any, alone: set[str]) -> None:
     eps = torch.randn(N, 8, dtype=torch.float64)
 
     def noise(x: Tensor) -> GlobalNoise:
-        return GlobalNoise(eps[: len(x)])
+        return GlobalNoise(eps[torch.arange(len(x)) % len(eps)])
 
     values = {"k": list(torch.arange(3)), "j": list(torch.arange(2.0).double())}
     elbo, _ = sums(pair, noise, x, None, values, alone)
@@ -255,8 +255,8 @@ def test_of_several_draws_the_elbo_is_the_mean_and_the_weights_are_averaged() ->
     def several() -> Callable[[Tensor], Any]:
         left = iter(draws)
 
-        def noise(x: Tensor) -> Any:
-            return OwnNoise(next(left) if len(x) == N else draws[0][: len(x)])
+        def noise(x: Tensor) -> Any:  # several draws are the rows of one run
+            return OwnNoise(torch.cat([next(left) for _ in range(len(x) // N)]) if len(x) >= N else draws[0][: len(x)])
 
         return noise
 
@@ -265,6 +265,56 @@ def test_of_several_draws_the_elbo_is_the_mean_and_the_weights_are_averaged() ->
     torch.testing.assert_close(found, log_w.mean(0), rtol=1e-10, atol=1e-10)
     found = ps.log_likelihood(at(pair, several()), x, num_samples=4)
     torch.testing.assert_close(found, log_w.logsumexp(0) - math.log(4), rtol=1e-10, atol=1e-10)
+
+
+class Subsampled(OwnPair):
+    """Its plate says that there are more rows than it is given."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("rows", 40, subsample=torch.arange(len(x))):
+            z = pyro.sample("z", dist.Normal(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.decoder(z), 1.0).to_event(1), obs=x)
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("rows", 40, subsample=torch.arange(len(x))):
+            pyro.sample("z", dist.Normal(x[:, :2], 1.0).to_event(1))
+
+
+class Binarised(nn.Module):
+    """What it observes is drawn afresh at each run."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            logits = z.unsqueeze(-1).expand(-1, x.shape[1])
+            pyro.sample("x", dist.Bernoulli(logits=logits).to_event(1), obs=torch.bernoulli(x))
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x.new_zeros(len(x)), 1.0))
+
+
+def draws_a_run(pair: nn.Module, x: Tensor, num_samples: int, most_rows: int) -> list[int]:
+    with torch.no_grad():
+        return [times for _, _, times in several_at_once(pair, x, None, num_samples, most_rows)]
+
+
+def test_draws_are_the_rows_of_one_run_where_they_do_not_meet() -> None:
+    x = points(N)
+    assert draws_a_run(OWN["plain"](), x, 6, 4 * N) == [1, 4, 1]
+    assert draws_a_run(OWN["plain"](), x, 3, N + 1) == [1, 1, 1]
+    assert draws_a_run(make("m2", CLASSES), x, 4, 10 * N) == [1, 3]
+    assert draws_a_run(Subsampled(), x, 4, 10 * N) == [1, 1, 1, 1], "its plate has a size of its own"
+
+
+def test_all_draws_are_of_one_binarised_x() -> None:
+    x = torch.rand(N, 7)
+    seen = [
+        sampled(p)["x"]["value"].reshape(times, N, 7) for p, _, times in several_at_once(Binarised(), x, None, 9, 50)
+    ]
+    assert [len(part) for part in seen] == [1, 8]
+    assert (torch.cat(seen) == seen[0][0]).all()
+    assert seen[0].unique().tolist() == [0, 1]
 
 
 def test_scales_and_factors_of_the_guide_do_not_count_and_factors_of_the_model_do() -> None:

@@ -500,21 +500,24 @@ def test_options_of_the_model_reach_its_objective() -> None:
 
 @pytest.mark.parametrize("labels", [TWO, CLASSES], ids=["attributes", "classes"])
 def test_the_prior_on_missing_labels_counts_in_training_alone(labels: Labels) -> None:
-    """``w_H H(π) + w_m Σ π log(m / p)`` of what a person would see as probabilities, beside the bound."""
+    """``w_H H(π) + w_m c Σ π log(m / s)`` of what a person would see as probabilities, beside the bound."""
     x, y = points(5), MIXED if labels is TWO else CLASS_ROWS
     shares = torch.tensor([[0.8, 0.2], [0.3, 0.7]] if labels is TWO else [0.2, 0.3, 0.5], dtype=torch.float64)
     losses: dict[tuple[float, bool], Tensor] = {}
     for weight in (0.0, 1.0):
         for training in (False, True):
-            vae = toy(labels, 5, entropy_weight=3 * weight, alignment_weight=5 * weight).train(training)
+            weights = {"entropy_weight": 3 * weight, "alignment_weight": 5 * weight}
+            vae = toy(labels, 5, label_prior="uniform", **weights).train(training)
             vae.head_terms.mean_probs.copy_(shares)
+            vae.head_terms.shares.log_shares.copy_(shares.flip(-1).log())
+            vae.head_terms.shares.certainty.fill_(0.6)
             vae.set_progress(0.25)  # half of the entropy
             torch.manual_seed(0)
             losses[weight, training] = vae.objective().differentiable_loss(vae.model, vae.guide, x, y)
     assert losses[0.0, False] == losses[1.0, False] == losses[0.0, True]
-    pi, p = vae.predict_proba(x), vae.labels.probs(vae.label_prior.logits)
+    pi = vae.predict_proba(x)
     if labels is TWO:
-        pi, p = torch.stack([1 - pi, pi], -1), torch.stack([1 - p, p], -1)
-    terms = (pi * (-0.5 * 3 * pi.log() + 5 * (vae.head_terms.mean_probs / p).log())).sum(-1)
+        pi = torch.stack([1 - pi, pi], -1)
+    terms = (pi * (-0.5 * 3 * pi.log() + 5 * 0.6 * (vae.head_terms.mean_probs / shares.flip(-1)).log())).sum(-1)
     torch.testing.assert_close(losses[1.0, True] - losses[0.0, True], terms[y == -1].sum())
     assert (vae.head_terms.mean_probs - shares).abs().max() > 1e-3  # moved towards this batch's

@@ -73,7 +73,7 @@ CAN = {
     "Intervenes": {"revae", "m2", "mvae", "diva"},
     "Walks": {"revae"},
     "WeighsClasses": {"augmented", "revae", "classifier", "m1", "m2", "m1+m2", "adgm", "diva"},
-    "Schedules": {"augmented", "revae", "m2", "m1+m2", "adgm", "diva"},
+    "Schedules": set(ps.models.MODELS),
 }
 
 

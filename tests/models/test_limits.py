@@ -28,8 +28,10 @@ WEIGHTED = [
 
 
 def weighted(case: str, **weights: float) -> Any:
+    """The model with a p(y) that no weight moves, and that is enforced."""
     name, labels, options = CASES[case]
-    return make(name, labels, **{**options, **weights}).double()
+    prior = {"label_prior": "uniform"} if "label_prior" in option_names(MODELS[name].Config) else {}
+    return make(name, labels, **{**prior, **options, **weights}).double()
 
 
 def loss_and_gradients(model: Any, x: Tensor, y: Tensor | None, eps: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -200,13 +200,17 @@ def test_a_decoder_that_ends_in_a_sigmoid_is_refused(tail: list[nn.Module]) -> N
 
 
 def test_likelihood_by_shape_name_and_module() -> None:
-    assert type(augmented(input_shape=(1, 2, 2)).likelihood) is likelihoods.Bernoulli
+    assert type(augmented(input_shape=(1, 2, 2)).likelihood) is likelihoods.Normal
+    assert type(augmented(input_shape=(1, 20, 20)).likelihood) is likelihoods.ContinuousBernoulli
+    assert type(augmented(input_shape=(3, 2, 2)).likelihood) is likelihoods.Bernoulli
     assert type(augmented(input_shape=(5,)).likelihood) is likelihoods.Normal
     assert type(augmented(input_shape=(2, 5)).likelihood) is likelihoods.Normal
     assert type(augmented(likelihood="laplace").likelihood) is likelihoods.Laplace
     own = likelihoods.Normal((5,), scale=0.3)
     assert augmented(likelihood=own).likelihood is own
-    refused(lambda: augmented(likelihood="gaussian"), "likelihood", "gaussian", "known: bernoulli, normal, laplace")
+    refused(
+        lambda: augmented(likelihood="gaussian"), "likelihood", "gaussian", "known: bernoulli, continuous-bernoulli"
+    )
     refused(lambda: Classifier(tiny_encoder((5,)), CLASSES, input_shape=(5,), likelihood="norml"), "norml", "'normal'")
 
 

@@ -157,7 +157,7 @@ def test_learning_curves_pair_training_with_validation_and_bridge_gaps() -> None
     assert [ax.get_title() for ax in figure.axes] == [
         "loss",
         "accuracy",
-        "reconstruction (train)",
+        "reconstruction, nats a point (train)",
         "kl divergence (train)",
     ]
     train, validation = figure.axes[1].lines

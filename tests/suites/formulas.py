@@ -30,11 +30,15 @@ def example(labels: Labels, n: int = 12) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def uneven(model: Any, seed: int = 1) -> None:
-    """A label prior and a running mean of no symmetry."""
+    """A label prior, shares among the missing labels that are half sure, and a running mean of no symmetry."""
     generator = torch.Generator().manual_seed(seed)
-    prior, mean = torch.randn(2, model.labels.size, generator=generator).double()
+    prior, mean, shares = torch.randn(3, model.labels.size, generator=generator).double()
     model.label_prior.logits.copy_(prior)
+    model.label_prior.counted.copy_(prior)
     model.head_terms.mean_probs.copy_(model.labels.log_probs(mean).exp())
+    model.head_terms.shares.log_shares.copy_(model.labels.log_probs(shares))
+    model.head_terms.shares.certainty.fill_(0.6)
+    model.head_terms.epsilon.fill_(0.1)
 
 
 def normal(x: Tensor, loc: Any, scale: Tensor) -> Tensor:
@@ -91,24 +95,38 @@ def known_term(labels: Labels, logits: Tensor, y: Tensor) -> Tensor:
 
 
 def prior_on_pi(model: Any, logits: Tensor, y: Tensor) -> Tensor:
-    """w_H Σ π log π - w_m Σ π log(m / p), of one row's missing labels."""
-    mean, prior_logits = model.head_terms.mean_probs, model.label_prior.logits
+    """- w_H max(0, H(π) - H_ε) - w_m c Σ π log(m / s), of one row's missing labels."""
+    terms, e = model.head_terms, float(model.head_terms.epsilon)
+    mean, shares = terms.mean_probs, terms.shares.log_shares.exp()
+    warm = float(terms.warmup)
+    certainty = terms.shares.certainty * (warm if terms.shares.checked else 1.0)
     if isinstance(model.labels, ClassLabels):
-        terms = [(logits.softmax(-1), mean, prior_logits.softmax(-1))] if y < 0 else []
+        rows = [(logits.softmax(-1), mean, shares, certainty)] if y < 0 else []
     else:
         both = torch.stack([1 - logits.sigmoid(), logits.sigmoid()], -1)
-        prior = torch.stack([1 - prior_logits.sigmoid(), prior_logits.sigmoid()], -1)
-        terms = [(both[a], mean[a], prior[a]) for a in range(len(y)) if y[a] < 0]
-    warm = float(model.head_terms.warmup) * model.config.entropy_weight
+        rows = [(both[a], mean[a], shares[a], certainty[a]) for a in range(len(y)) if y[a] < 0]
     value = logits.new_zeros(())
-    for pi, m, p in terms:
-        value = value + warm * (pi * pi.log()).sum() - model.config.alignment_weight * (pi * (m / p).log()).sum()
+    for pi, m, s, c in rows:
+        others = len(pi) - 1
+        least = -(1 - e) * math.log(1 - e) - e * math.log(e / others) if 0 < e < 1 else 0.0
+        entropy = -(pi * pi.log()).sum()
+        value = value - warm * model.config.entropy_weight * (entropy - least).clamp_min(0)
+        value = value - model.config.alignment_weight * c.squeeze() * (pi * (m / s).log()).sum()
     return value
+
+
+def smoothed_known_term(model: Any, logits: Tensor, y: Tensor) -> Tensor:
+    """(1 - ε) log π_y + ε/K Σ log π_k of one row's known labels."""
+    e = float(model.head_terms.epsilon)
+    value = (1 - e) * known_term(model.labels, logits, y)
+    if isinstance(model.labels, ClassLabels):
+        return value + e * logits.log_softmax(-1).mean() * (y >= 0)
+    return value + e * (0.5 * (F.logsigmoid(logits) + F.logsigmoid(-logits)) * (y >= 0)).sum()
 
 
 def head_terms(model: Any, logits: Tensor, y: Tensor) -> Tensor:
     """What trains the head on one row beside the bound."""
-    return model.config.alpha * known_term(model.labels, logits, y) + prior_on_pi(model, logits, y)
+    return model.config.alpha * smoothed_known_term(model, logits, y) + prior_on_pi(model, logits, y)
 
 
 def divergence(loc: Tensor, scale: Tensor, z: Tensor) -> Tensor:

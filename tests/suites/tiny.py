@@ -32,6 +32,7 @@ CASES: dict[str, tuple[str, Labels, dict[str, Any]]] = {
     "enumerate-attributes": ("augmented", ATTRIBUTES, {"label_inference": "enumerate"}),
     "revae": ("revae", CLASSES, {"label_dim": 1}),
     "revae-attributes": ("revae", ATTRIBUTES, {"latent_dim": 4}),
+    "revae-local": ("revae", ATTRIBUTES, {"latent_dim": 4, "locality": 1.0, "one_sided": ("hat",)}),
     "m1": ("m1", CLASSES, {}),
     "m1-attributes": ("m1", ATTRIBUTES, {}),
     "m2": ("m2", CLASSES, {}),
@@ -166,7 +167,7 @@ def drawn(fn: Any, u: Tensor) -> Tensor:
 
 def noisy_guide(model: Any, eps: Tensor, *, labels: LabelNoise = "inferred") -> Callable[..., Any]:
     def guide(x: Tensor, y: Tensor | None = None, *more: Any) -> Any:
-        with Noise(eps[: len(x)], labels=labels):
+        with Noise(eps[torch.arange(len(x)) % len(eps)], labels=labels):
             return model.guide(x, y, *more)
 
     return guide

@@ -69,7 +69,8 @@ def test_a_share_is_held_out_in_proportion(capfd: pytest.CaptureFixture[str]) ->
     rows = {int(row) for batch in seen for row in batch[:, 0]}
     assert len(rows) == 180
     assert len(rows & set(range(40))) == 36
-    assert list(history) == ["epoch", "loss", "seconds", "validation_loss"]
+    latent_use = ["kl", "reconstruction", "active_units"]
+    assert list(history) == ["epoch", "loss", "seconds", *latent_use, "validation_loss"]
     assert all(math.isfinite(loss) for loss in history["validation_loss"])
 
 

@@ -1,0 +1,113 @@
+"""Metrics of the generative half: units, supports, intervals."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy.stats import binomtest
+from tiny import make, points
+
+from pyro_ssvae import AttributeLabels, evaluate
+from pyro_ssvae.cli.tables import show_metrics
+from pyro_ssvae.evaluation.bootstrap import wilson
+from pyro_ssvae.evaluation.generative import described, reconstruction_error
+from pyro_ssvae.evaluation.metrics import attribute_metrics
+
+SHAPE = (1, 3, 3)
+
+
+def test_the_interval_is_wilsons() -> None:
+    for right, n in ((0, 5), (7, 9), (96, 100), (450, 450)):
+        expected = binomtest(right, n).proportion_ci(0.95, method="wilson")
+        assert wilson(right, n) == pytest.approx((expected.low, expected.high), abs=1e-7)
+
+
+def test_the_interval_over_attributes_covers_the_mean_and_narrows() -> None:
+    generator = torch.Generator().manual_seed(0)
+    names = ["a", "b"]
+    width = []
+    for n in (100, 1600):
+        y = torch.randint(2, (n, 2), generator=generator)
+        probs = (y - 0.3 * torch.rand(n, 2, generator=generator) * 3).abs().clamp(0, 1)
+        found = attribute_metrics(probs, y, names)
+        assert found["accuracy_low"] < found["accuracy"] < found["accuracy_high"]
+        width.append(found["accuracy_high"] - found["accuracy_low"])
+    assert 2.5 < width[0] / width[1] < 6  # 4 in expectation
+
+
+def test_grey_pixels_under_a_bernoulli_have_no_density(capsys: pytest.CaptureFixture[str]) -> None:
+    grey = points(20, SHAPE)
+    model = make("vae", input_shape=SHAPE, likelihood="bernoulli").float().eval()
+    found = evaluate(model, grey)
+    assert found["density"] is False
+    assert "elbo_per_dimension" not in found
+    show_metrics("test", {"vae": found})
+    out = " ".join(capsys.readouterr().out.split())
+    assert "bound with relaxed pixels, no density" in out
+    assert "ELBO" not in out
+    black = evaluate(model, grey.round())
+    assert black["density"] is True
+    assert black["elbo_per_dimension"] == pytest.approx(black["elbo"] / 9)
+    show_metrics("test", {"vae": black})
+    assert "ELBO (nats a point)" in capsys.readouterr().out
+    model.likelihood.binarize = True
+    assert evaluate(model, grey)["density"] is True
+
+
+def test_bits_are_of_bytes_and_of_densities() -> None:
+    pixels = (255 * points(20, SHAPE)).round().to(torch.uint8)
+    normal = make("vae", input_shape=SHAPE, likelihood="normal").float().eval()
+    found = evaluate(normal, pixels)
+    assert found["bits_per_dimension"] == pytest.approx(8 - found["elbo"] / 9 / math.log(2))
+    assert "bits_per_dimension" not in evaluate(normal, pixels / 255)
+    bernoulli = make("vae", input_shape=SHAPE, likelihood="bernoulli").float().eval()
+    black = evaluate(bernoulli, 255 * (pixels > 127).to(torch.uint8))
+    assert black["bits_per_dimension"] == pytest.approx(-black["elbo"] / 9 / math.log(2))
+    assert described(bernoulli, pixels / 255, seed=0) == (False, True)
+
+
+def test_the_parts_of_the_bound_add_up() -> None:
+    found = evaluate(make("m2").float().eval(), points(40))
+    assert found["elbo"] == pytest.approx(found["reconstruction"] - found["kl"], rel=1e-6)
+    assert found["latent_units"] == 2
+    assert 0 <= found["active_units"] <= 2
+    assert 0 < found["mutual_information"] <= math.log(found["mutual_information_rows"]) + 1e-6
+    assert found["mutual_information_rows"] == 40
+    alone = evaluate(make("vae").float().eval(), points(1))
+    assert "active_units" not in alone
+
+
+def test_errors_of_features_are_in_their_own_units() -> None:
+    x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    x_hat = x + 0.5 * x.std(0, correction=0) * torch.tensor([1.0, -1.0, 1.0])
+    scale = torch.tensor([1.0, 1e6, 1e-6])
+    assert reconstruction_error(x, x_hat) == pytest.approx(0.25, rel=1e-5)
+    assert reconstruction_error(scale * x, scale * x_hat) == pytest.approx(0.25, rel=1e-5)
+    mean = x.mean(0).expand_as(x)
+    assert reconstruction_error(x, mean) == pytest.approx(1.0, rel=1e-5)
+    constant = torch.cat([x[:, :1], torch.ones(200, 1)], 1)
+    assert reconstruction_error(constant, constant + 0.1) < 0.05  # (0.1² / 1 + 0.1² / var) / 2
+    series = torch.randn(20, 2, 50)
+    assert reconstruction_error(series, series.mean((0, 2), keepdim=True).expand_as(series)) == pytest.approx(1.0)
+    pictures = points(4, SHAPE)
+    assert reconstruction_error(pictures, pictures + 0.1) == pytest.approx(0.01)
+
+
+def test_missing_values_have_no_error() -> None:
+    x = torch.randn(50, 2)
+    x_hat, missing = torch.zeros(50, 2), x.clone()
+    missing[:25, 0] = math.nan
+    half = reconstruction_error(missing, x_hat)
+    kept = [x[25:, 0], x[:, 1]]
+    each = torch.cat([part.square() / part.var(correction=0) for part in kept])
+    assert half == pytest.approx(float(each.mean()), rel=1e-5)
+    assert math.isnan(reconstruction_error(x, torch.full((50, 2), math.nan)))
+
+
+def test_attributes_without_a_known_entry_have_no_interval() -> None:
+    y = torch.full((4, 1), -1)
+    y[0] = 1
+    found = attribute_metrics(torch.full((4, 1), 0.9), y, AttributeLabels(["a"]).names)
+    assert (found["accuracy_low"], found["accuracy_high"]) == (1.0, 1.0)
