@@ -66,11 +66,6 @@ class Model(nn.Module):
         return likelihood
 
     @classmethod
-    def latent_dim_of(cls, options: Json) -> int:
-        """The width of z that these options ask for."""
-        return make_config(cls.Config, options).latent_dim
-
-    @classmethod
     def networks(cls, input_shape: tuple[int, ...], class_dim: int, options: Json) -> tuple[nn.Module, nn.Module]:
         """Return the encoder and decoder that suit points of a shape and what the likelihood makes of them."""
         config = make_config(cls.Config, options)
