@@ -1,10 +1,92 @@
-"""The one exception that bad input ends in."""
+"""The one exception that bad input ends in, and the nearest name to one that is not known."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Iterable
+
+PEOPLE_SAY = {
+    # models
+    "augmented": "augvae augmentedvae augmented-vae aug-vae classifier-head",
+    "revae": "ccvae cc-vae re-vae characteristics capturing-label-characteristics",
+    "m2": "ssvae ss-vae semi-supervised kingma m2vae m2-vae",
+    "m1+m2": "m1m2 m1-m2 stacked m1m2vae",
+    "vae": "beta-vae betavae autoencoder elbo unsupervised",
+    "classifier": "mlp baseline supervised labels-alone logistic-regression",
+    "mvae": "multimodal product-of-experts poe multimodal-vae",
+    "adgm": "auxiliary sdgm skip-deep ladder auxiliary-deep-generative-model",
+    # options
+    "learning-rate": "lr rate learnrate step-size eta",
+    "weight-decay": "wd",
+    "batch-size": "batch bs batchsize mini-batch minibatch",
+    "epochs": "epoch n-epochs num-epochs max-epochs iterations iters num-iterations",
+    "device": "gpu cuda cpu accelerator use-gpu use-cuda",
+    "devices": "gpus",
+    "precision": "amp fp16 bf16",
+    "clip-norm": "grad-clip gradient-clip clip",
+    "early-stopping": "patience",
+    "average": "ema",
+    "data": "dataset input path csv file table",
+    "labels": "n-labels num-labels num-labelled n-labelled labelled",
+    "classes": "n-classes num-classes k",
+    "latent-dim": "latent latents latent-size z-dim zdim dim latent-dims z-size n-latent embedding-dim",
+    "out": "output output-dir outdir o save save-dir folder dir",
+    "seed": "random-state random-seed rng rng-seed",
+    "model": "name arch architecture",
+    "logger": "tensorboard log",
+    "resume": "checkpoint",
+    "beta": "kl-weight",
+    "class-weights": "class-weight",
+    "label-inference": "class-input inference",
+    "label-prior": "class-prior prior",
+    "alignment-weight": "balance-weight",
+    "intervention-consistency": "steering",
+    "n": "num-samples samples",
+    "label": "class",
+    "target": "y label-column target-column outcome",
+    "hide-classes": "unknown-classes novel",
+    "layout": "channels-last data-format format",
+    "image-size": "size resize img-size resolution",
+    "likelihood": "loss decoder-distribution observation-model noise-model",
+    "augment": "augmentation transforms transform",
+    "quiet": "silent verbose no-progress",
+    # values of options
+    "normal": "gaussian mse l2 gauss squared",
+    "laplace": "l1 mae absolute",
+    "bernoulli": "bce binary cross-entropy",
+    "student-t": "t robust studentt",
+    "negative-binomial": "nb negbin count counts",
+    "zero-inflated-negative-binomial": "zinb scvi zero-inflated",
+    "enumerate": "exact marginalise marginalize sum enumeration parallel",
+    "straight-through": "gumbel gumbel-softmax concrete relaxed st",
+    "plug-in": "probabilities pi soft mean-field plugin",
+    "sample": "reinforce score-function monte-carlo mc",
+    "sparse": "sparsemax",
+    "proportional": "stratified natural random",
+    "balanced": "even equal uniform-classes",
+    "binarize": "binarise",
+    # data sets
+    "fashion-mnist": "fmnist fashionmnist fashion",
+    "har": "uci-har ucihar activity activities human-activity",
+    "breast-cancer": "cancer wdbc breast bc",
+    "avatars": "faces cartoons",
+    "celeba": "celeb-a celeb celebs",
+    # commands
+    "train": "fit run learn main",
+    "evaluate": "test eval score validate",
+    "predict": "infer classify label-new inference",
+    "generate": "sample draw synthesize synthesise",
+    "intervene": "edit set counterfactual do",
+    "walk": "interpolate traverse traversal",
+    "suggest": "query active-learning annotate acquire",
+    "explore": "ui gui serve app page view",
+    "inspect": "explain show look",
+    "benchmark": "bench speed",
+}
+"""What people say for a name, by that name. A word may stand for several: the one that is known where it is said."""
+NO_SUCH = frozenset({"iris", "imagenet", "cifar", "cifar10", "cifar-10", "cifar100", "titanic", "adult", "penguins"})
+"""Words to which no name is near, however alike they are spelt."""
 
 
 class InputError(ValueError):
@@ -19,10 +101,18 @@ class InputError(ValueError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'mnist'?)"`` where ``word`` is close to a known one, else the known ones."""
-    known = list(known)
-    close = difflib.get_close_matches(word.lower(), [name.lower() for name in known], n=1, cutoff=0.5)
-    if close:
-        match = next(name for name in known if name.lower() == close[0])
-        return f" (did you mean {match!r}?)"
-    return f" (known: {', '.join(known)})"
+    """Return ``" (did you mean 'mnist'?)"`` for the name that people mean by a word (:data:`PEOPLE_SAY`), or that it is
+    close to; else the known names."""
+    names = {plain(name): name for name in known}
+    said = plain(word)
+    meant = [names[name] for name, words in PEOPLE_SAY.items() if name in names and said in words.split()]
+    if said in names:
+        meant = [names[said]]
+    if not meant and said not in NO_SUCH:
+        meant = [names[name] for name in difflib.get_close_matches(said, names, n=1, cutoff=0.5)]
+    return f" (did you mean {meant[0]!r}?)" if meant else f" (known: {', '.join(names.values())})"
+
+
+def plain(word: str) -> str:
+    """Return a name in small letters, without the dashes before it, and with dashes for what else divides it."""
+    return re.sub(r"[_ ]", "-", word.lower().lstrip("-"))

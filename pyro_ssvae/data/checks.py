@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ..errors import InputError, nearest
 from ..labels import MISSING, ClassLabels
+from .notices import say
 
 MAX_BYTES = 4 * 2**30
 """Largest size, unpacked, of the arrays or images of one data set; a larger claim is refused before allocation."""
@@ -19,6 +21,18 @@ MAX_CLASSES = 10_000
 """Largest number of classes; a larger one is more likely an identifier taken for a label."""
 UNKNOWN_CLASSES = 10
 """Number of classes where the data names none: no label is known and there are no names."""
+
+NO_LABEL = frozenset({"", "-1"})
+"""What stands for a missing label by convention."""
+LIKE_NO_LABEL = frozenset(
+    {
+        *("nan", "na", "n/a", "#n/a", "<na>", "nat", "none", "null", "nil", "-1.0", "-1.", "?", "-", "--", "."),
+        *("missing", "(missing)", "unknown", "unk", "<unk>", "<none>", "undefined", "not available"),
+        *("unlabeled", "unlabelled", "not labeled", "not labelled", "no label", "nolabel"),
+        *("unassigned", "unannotated", "not annotated"),
+    }
+)
+"""Words that mostly mean that a label is missing, in small letters; what they were taken for is said."""
 
 
 def shown(value: object) -> str:
@@ -82,26 +96,71 @@ def sort_words(words: Iterable[str]) -> list[str]:
 
 
 def encode_words(
-    columns: Sequence[Sequence[str]], names: Sequence[str] | None, where: str
+    columns: Sequence[Sequence[str]], names: Sequence[str] | None, where: str, else_class: str = "rename it"
 ) -> tuple[list[Tensor], Sequence[str]]:
     """Return each column of words as int64 classes, ``-1`` where a cell is empty or ``-1``; and the classes' words.
 
+    Words of :data:`LIKE_NO_LABEL` that are not among ``names`` are missing labels too, and a line on stderr says so.
+
     :param columns: one list of words a split, since classes are counted over all splits together.
     :param names: the classes in order; None takes the words themselves, in order of :func:`sort_words`.
+    :param else_class: what makes a class of such a word, in words.
     :raises InputError: a word that is not among ``names``, or more than :data:`MAX_CLASSES` words.
     """
     stripped = [[clean_word(word, where) for word in column] for column in columns]
-    missing = {"", str(MISSING)}
-    words = sort_words(word for column in stripped for word in column if word not in missing)
+    counts = Counter(word for column in stripped for word in column)
+    missing = {word for word in counts if means_missing(word, names or ())} | NO_LABEL
+    words = sort_words(word for word in counts if word not in missing)
     if len(words) > MAX_CLASSES:
         raise InputError(f"{where}: {len(words)} different words; at most {MAX_CLASSES} classes can be told apart")
+    say_missing({word: counts[word] for word in missing - NO_LABEL}, where, else_class)
+    if len(words) == 1 and words == ["1"] and counts["-1"]:
+        say(f"{where}: {ONE_VALUE}")
     names = words if names is None else names
     classes = {word: k for k, word in enumerate(names)}
     for word in words:
         if word not in classes:
             raise InputError(f"{where}: {shown(word)} is not among the names{hint(word, names)}")
-    classes.update(dict.fromkeys(missing, MISSING))
+    classes.update(dict.fromkeys(missing - set(names), MISSING))
     return [torch.tensor([classes[word] for word in column], dtype=torch.long) for column in stripped], names
+
+
+def means_missing(word: str, names: Sequence[str]) -> bool:
+    """Whether a clean word that is no class's name mostly means that a label is missing."""
+    return word not in names and (word in NO_LABEL or word.lower() in LIKE_NO_LABEL)
+
+
+def say_missing(counts: dict[str, int], where: str, else_class: str) -> None:
+    """Say which words were taken for missing labels, and in how many rows."""
+    if counts:
+        words = ", ".join(f"{shown(word)} ({n} rows)" for word, n in sorted(counts.items()))
+        say(f"{where}: {words[:300]} is taken as a missing label; to make a class of it, {else_class}")
+
+
+ONE_VALUE = (
+    "the values are -1 and 1 alone: -1 is taken as a missing label, so that every known one is 1; "
+    "where -1 is a value of its own, write 0 for it"
+)
+LEAST = 8
+"""Rows of each of two values, from which on something is said of what they may mean."""
+
+
+def say_meaning(y: Tensor, where: str, names: Sequence[str] | None = None) -> None:
+    """Say where numbers as labels have two common meanings: -1 beside nothing but 1, or classes counted from 1.
+
+    :param y: int64 ``[N]``, or ``[N, A]`` with the attributes' ``names``.
+    """
+    columns = y.reshape(len(y), -1).unbind(1) if y.numel() else ()
+    signs = [
+        i
+        for i, column in enumerate(columns)
+        if bool(((column == MISSING) | (column == 1)).all()) and LEAST <= int((column == 1).sum()) <= len(y) - LEAST
+    ]
+    if signs:
+        which = "" if y.dim() == 1 else f", {', '.join(shown((names or range(len(columns)))[i]) for i in signs[:5])}"
+        say(f"{where}{which}: {ONE_VALUE}")
+    elif y.dim() == 1 and names is None and len(y) and y.max() > 1 and not bool((y == 0).any()):
+        say(f"{where}: no label is 0; classes are counted from 0, so that class 0 has no label of its own")
 
 
 def class_labels(names: Sequence[str]) -> ClassLabels:

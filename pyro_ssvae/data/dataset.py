@@ -10,8 +10,25 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import Labels, describe
+from .schema import Schema
 
 KINDS = {2: "vectors", 3: "series", 4: "images"}
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """What a table says of its points beside their numbers.
+
+    :param schema: the columns' names, kinds and words.
+    :param ids: the names of the source's training rows, before any is held out; None where rows have numbers alone.
+    :param ids_test: those of its test rows.
+    :param ranges: what each column holds, in a few words.
+    """
+
+    schema: Schema
+    ids: tuple[str, ...] | None = None
+    ids_test: tuple[str, ...] | None = None
+    ranges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +42,7 @@ class Dataset:
     :param x_test: test points, at least one, of the same shape and dtype.
     :param y_test: their labels.
     :param labels: what ``y`` means.
+    :param table: of a table: what its columns are.
 
     ``dataclasses.replace(dataset, y=...)`` gives the same points with other labels.
     """
@@ -35,6 +53,7 @@ class Dataset:
     x_test: Tensor
     y_test: Tensor
     labels: Labels
+    table: Table | None = None
 
     def __post_init__(self) -> None:
         if self.x.dim() not in KINDS:
@@ -59,6 +78,18 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one point: ``(C, H, W)``, ``(C, T)`` or ``(D,)``."""
         return tuple(self.x.shape[1:])
+
+    def model_options(self) -> dict[str, object]:
+        """Return the options of :func:`~pyro_ssvae.create_model` that the data decide.
+
+        The shape of a point and the labels; of a table also the kind of each column, whether the encoder sees which
+        cells are missing, and the schema, so that the model takes tables of that kind.
+        """
+        options: dict[str, object] = {"input_shape": self.input_shape, "labels": self.labels}
+        if self.table is not None:
+            schema = self.table.schema
+            options |= {"columns": schema.kinds, "missing": schema.missing, "schema": schema}
+        return options
 
 
 def fingerprint(dataset: Dataset) -> str:

@@ -1,10 +1,12 @@
-"""One's own folder of images with ``labels.csv``."""
+"""One's own folder of images: with ``labels.csv``, or with a folder a class."""
 
 from __future__ import annotations
 
 import os
 import unicodedata
-from pathlib import Path
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -13,19 +15,23 @@ from torch import Tensor
 from ..errors import InputError
 from ..labels import Labels
 from .checks import check_bytes, reason, shown
+from .class_folders import by_folders, is_image
 from .dataset import Dataset
-from .images import SUFFIXES, ImageSize, decode, height_width, inspect
+from .images import ImageSize, decode, height_width, inspect, white_of
 from .labels_csv import Table, read_labels_csv
-from .splits import split_rows
+from .notices import say
+from .splits import known_rows, split_rows
 
 CSV = "labels.csv"
 
 
 def load_folder(folder: Path, *, image_size: ImageSize = None) -> Dataset:
-    """Return the images that ``labels.csv`` lists, uint8 ``[N, C, S, S]``, and their labels.
+    """Return the images of a folder, uint8 ``[N, C, S, S]``, and their labels.
 
-    Every image in the folder and below needs a row, with an empty cell where its label is missing; hidden files are
-    left alone. Without a column ``split``, a stratified fifth of the images is the test.
+    Without ``labels.csv`` the folder that an image lies in is its class
+    (:func:`~pyro_ssvae.data.class_folders.by_folders`). With it, every image in the folder and below needs a row, with
+    an empty cell where its label is missing; hidden files are left alone. Names may differ in the case of letters, or
+    lack an ending. Without a column ``split``, a stratified fifth of the images is the test.
 
     C is 1 where all images are grey, else 3. ``image_size`` decides on S; without it S is 28 where the shorter side
     is at most 32 in the median, else 64. An image's largest centred part of that shape is scaled.
@@ -34,34 +40,68 @@ def load_folder(folder: Path, *, image_size: ImageSize = None) -> Dataset:
     """
     size = height_width(image_size)
     table, paths = _listed(folder)
-    pixels = torch.from_numpy(_read(paths, size, str(folder)))
     train, test = _split(table.y, table.test, folder)
+    pixels = torch.from_numpy(_read(paths, size, str(folder)))
+    if table.test is None or not bool(table.test.any()):
+        labelled = int(known_rows(table.y[test]).sum())
+        say(f"{folder}: {len(test)} of {len(paths)} images are held out for the test, {labelled} of them with a label")
     return Dataset(folder.resolve().name, pixels[train], table.y[train], pixels[test], table.y[test], table.labels)
 
 
 def _listed(folder: Path) -> tuple[Table, list[Path]]:
-    """Return ``labels.csv``, and the file of each of its rows."""
+    """Return the table of the images and the file of each row: of ``labels.csv``, or else by the images' folders."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
-    if not (folder / CSV).is_file():
-        raise InputError(f"{folder / CSV}: no such file; it is needed, its first column the images' names")
-    table = _table(folder)
     files = _files(folder)
-    absent = [name for name in table.files if name not in files]
-    if absent:
-        more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
-        raise InputError(
-            f"{folder / CSV}: {shown(absent[0])}{more} is not in the folder; every row must name a file in it"
-        )
-    listed = set(table.files)
-    unlisted = [name for name, path in files.items() if name not in listed and _is_image(path)]
+    csv = next((name for name in files if name.lower() in (CSV, "labels.tsv")), None)
+    if csv is None:
+        table = by_folders(folder, files)
+        return table, [files[name] for name in table.files]
+    _check_within(folder / csv, os.path.realpath(folder), str(folder))
+    table = read_labels_csv(folder / csv)
+    names = _found(table.files, files, folder / csv)
+    listed = set(names)
+    unlisted = [name for name, path in files.items() if name not in listed and is_image(path)]
     if unlisted:
         more = f" (and {len(unlisted) - 1} more)" if len(unlisted) > 1 else ""
         raise InputError(
-            f"{folder / CSV}: no row for {shown(unlisted[0])}{more}; each image needs one, with an empty cell "
+            f"{folder / csv}: no row for {shown(unlisted[0])}{more}; each image needs one, with an empty cell "
             "where its label is missing"
         )
-    return table, [files[name] for name in table.files]
+    return replace(table, files=names), [files[name] for name in names]
+
+
+def _found(names: list[str], files: dict[str, Path], csv: Path) -> list[str]:
+    """Return the files that rows name, their endings' case or the endings themselves aside where one file is meant.
+
+    :raises InputError: a name of no file, or of several, or two names of one.
+    """
+    short = _images_by({name: PurePosixPath(name).with_suffix("").as_posix() for name in files}, files)
+    small = _images_by({name: name.lower() for name in files}, files)
+    found, absent = [], []
+    for name in names:
+        candidates = [name] if name in files else small.get(name.lower(), []) or short.get(name, [])
+        if len(candidates) > 1:
+            several = ", ".join(map(shown, candidates[:3]))
+            raise InputError(f"{csv}: {shown(name)} may be {several}; a row must name one file")
+        absent += [] if candidates else [name]
+        found += candidates
+    if absent:
+        more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
+        raise InputError(f"{csv}: {shown(absent[0])}{more} is not in the folder; every row must name a file in it")
+    twice = next((name for name, n in Counter(found).items() if n > 1), None)
+    if twice is not None:
+        raise InputError(f"{csv}: two rows name {shown(twice)}; once is enough")
+    return found
+
+
+def _images_by(keys: dict[str, str], files: dict[str, Path]) -> dict[str, list[str]]:
+    """Return the images of each key."""
+    found: dict[str, list[str]] = {}
+    for name, key in keys.items():
+        if is_image(files[name]):
+            found.setdefault(key, []).append(name)
+    return found
 
 
 def training_images(folder: Path) -> tuple[list[Path], Tensor, Labels]:
@@ -77,14 +117,8 @@ def training_images(folder: Path) -> tuple[list[Path], Tensor, Labels]:
 
 def training_files(folder: Path) -> list[str]:
     """Return the names of the images of :func:`load_folder`'s training rows, in their order."""
-    table = _table(folder)
+    table, _ = _listed(folder)
     return [table.files[i] for i in _split(table.y, table.test, folder)[0].tolist()]
-
-
-def _table(folder: Path) -> Table:
-    """Read ``labels.csv``; refuse a link out of the folder, since messages quote what they refuse."""
-    _check_within(folder / CSV, os.path.realpath(folder), str(folder))
-    return read_labels_csv(folder / CSV)
 
 
 def _check_within(path: Path, root: str, where: str) -> None:
@@ -97,11 +131,16 @@ def _split(y: Tensor, test: Tensor | None, folder: Path) -> tuple[Tensor, Tensor
     """Return the rows of the training and of the test split."""
     if test is None or not bool(test.any()):
         if len(y) < 2:
-            raise InputError(f"{folder / CSV}: 1 row; at least 2 are needed, since one is held out for the test")
+            raise InputError(f"{_source(folder)}: 1 row; at least 2 are needed, since one is held out for the test")
         return split_rows(y)
     if bool(test.all()):
-        raise InputError(f"{folder / CSV}: column 'split' is 'test' in every row; some must be 'train'")
+        raise InputError(f"{_source(folder)}: the split is 'test' in every row; some must be 'train'")
     return (~test).nonzero().squeeze(1), test.nonzero().squeeze(1)
+
+
+def _source(folder: Path) -> Path:
+    """Return what says which image is of which split."""
+    return folder / CSV if (folder / CSV).is_file() else folder
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -122,10 +161,6 @@ def _files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-
-
 def _read(paths: list[Path], size: tuple[int, int] | None, where: str) -> np.ndarray:
     """Return the images as uint8 ``[N, C, *size]``: first all headers, then, within bounds, all pixels."""
     _check_files(paths, where)
@@ -136,9 +171,10 @@ def _read(paths: list[Path], size: tuple[int, int] | None, where: str) -> np.nda
         size = (side, side)
     shape = (len(paths), 1 if grey else 3, *size)
     check_bytes(int(np.prod(shape, dtype=object)), f"{where}: {len(paths)} images of {size[0]} x {size[1]}")
+    white = white_of(paths)
     pixels = np.empty(shape, np.uint8)
     for i, path in enumerate(paths):
-        pixels[i] = decode(path, grey=grey, size=size)
+        pixels[i] = decode(path, grey=grey, size=size, white=white)
     return pixels
 
 

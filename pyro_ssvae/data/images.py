@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from torch.nn.functional import interpolate
 
 from ..errors import InputError
 from .checks import check_bytes, reason, shown
+from .notices import say
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,6 +28,15 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """What is decoded. Pillow knows more, some of which run other programs (EPS runs Ghostscript)."""
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm"})
 _GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
+
+BITS = (8, 10, 12, 14, 16)
+"""Bits that a pixel of a 16-bit file may have."""
+
+
+def bits_for(most: int) -> int:
+    """Return the fewest bits of a pixel that hold a value."""
+    return next(bits for bits in BITS if most < 2**bits)
+
 
 ImageSize = int | tuple[int, int] | None
 """A square's side, or (height, width), or None for the size the source has."""
@@ -78,12 +88,34 @@ def inspect(path: Path) -> tuple[bool, int]:
         return image.mode in _GREY, min(image.size)
 
 
-def decode(path: Path, *, grey: bool, size: tuple[int, int]) -> np.ndarray:
+def white_of(paths: Sequence[Path]) -> int:
+    """Return the value that is white in images of 16 bits: of the fewest bits that hold them all, which is said.
+
+    Cameras and scanners write 10, 12 or 14 bits into files of 16. Files are read only where some have 16 bits.
+    """
+    found: list[tuple[Path, int]] = []
+    for path in paths:
+        with _opened(path) as image:
+            if image.mode.startswith("I"):
+                try:
+                    found.append((path.parent, int(np.asarray(image).max())))
+                except Exception:  # cut short: decode says so
+                    continue
+    most = max((value for _, value in found), default=2**16 - 1)
+    bits = bits_for(max(0, min(most, 2**16 - 1)))
+    if bits < 16:
+        where = f"{found[0][0]}: {len(found)} images of 16 bits"
+        say(f"{where}: their pixels go to {most}: read as {bits} bits, {2**bits - 1} is white")
+    return int(2**bits - 1)
+
+
+def decode(path: Path, *, grey: bool, size: tuple[int, int], white: int = 2**16 - 1) -> np.ndarray:
     """Return an image file as uint8 ``[1 or 3, *size]``.
 
     It is turned upright as its EXIF data says; transparent parts are laid on white; 16-bit grey becomes 8-bit; of
     several frames the first is taken. Cutting and scaling are those of :func:`resize`.
 
+    :param white: the value that is white where pixels have 16 bits.
     :raises InputError: the file is cut short or damaged, or has floating-point pixels.
     """
     from PIL import Image, ImageOps
@@ -93,7 +125,7 @@ def decode(path: Path, *, grey: bool, size: tuple[int, int]) -> np.ndarray:
             raise InputError(f"{path}: floating-point pixels; save it with 8 or 16 bits")
         try:
             image.load()
-            upright = _flat(ImageOps.exif_transpose(image)).convert("L" if grey else "RGB")
+            upright = _flat(ImageOps.exif_transpose(image), white).convert("L" if grey else "RGB")
         except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and others
             raise InputError(f"{path}: the image is cut short or damaged ({reason(error)})") from None
         top, left, bottom, right = _centre(upright.height, upright.width, size)
@@ -103,13 +135,13 @@ def decode(path: Path, *, grey: bool, size: tuple[int, int]) -> np.ndarray:
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
 
-def _flat(image: Image) -> Image:
+def _flat(image: Image, white: int) -> Image:
     """Return the image with 8 bits a channel and without transparency."""
     from PIL.Image import alpha_composite, fromarray, new
 
     if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.int64)
-        return fromarray((deep // 257).clip(0, 255).astype(np.uint8))
+        return fromarray((deep * 255 // white).clip(0, 255).astype(np.uint8))
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         return alpha_composite(new("RGBA", image.size, "white"), image)

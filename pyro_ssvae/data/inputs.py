@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Protocol, TypeAlias, runtime_checkable
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..labels import MISSING, labels_of
+from ..labels import MISSING, Labels, labels_of
+from .annotated import read_h5ad
+from .checks import say_meaning
+from .containers import Given, unpack
+from .frames import Frame, float_array, in_order, plain_array, same_rows
+from .label_values import by_name, label_values, numbered
+from .schema import Schema, is_table
 from .streaming import Streamed, open_points
 
 Points: TypeAlias = Tensor | Streamed
@@ -29,6 +36,41 @@ class ChecksPoints(Protocol):
     def check_points(self, x: Tensor) -> Tensor: ...
 
 
+@runtime_checkable
+class HasPixelRange(Protocol):
+    """A pair that knows the least and the largest value of the pictures that it was trained on."""
+
+    pixel_range: tuple[float, float] | None
+
+
+@runtime_checkable
+class HasColumnNames(Protocol):
+    """A pair that was trained on columns with names; None where they had none."""
+
+    column_names: tuple[str, ...] | None
+
+
+@runtime_checkable
+class HasSchema(Protocol):
+    """A pair that was made for a table: how one becomes points; None where it was not."""
+
+    schema: Schema | None
+
+
+class Read(NamedTuple):
+    """Points and labels, checked.
+
+    :ivar y: all missing where there are none.
+    :ivar labelled: whether labels were given, or came with the points.
+    :ivar pixels: whether the points are images of 8 bits.
+    """
+
+    x: Points
+    y: Tensor
+    labelled: bool
+    pixels: bool
+
+
 def check_data(
     pair: nn.Module, x: object, y: object = None, least: int = 2, dtype: torch.dtype | None = None
 ) -> tuple[Tensor, Tensor]:
@@ -38,41 +80,172 @@ def check_data(
     :param dtype: of points that are no uint8 pixels; the default one where it is None.
     :raises InputError: naming the first row that cannot be used, or a file that is too large to be read whole.
     """
-    points, labels = open_data(pair, x, y, least, dtype)
-    if isinstance(points, Streamed):
-        raise InputError(f"{points.name}: too large to be read whole; some rows at a time are needed")
-    return points, labels
+    read = read_data(pair, x, y, least, dtype)
+    return whole(read.x), read.y
+
+
+def whole(points: Points) -> Tensor:
+    """Return points as a tensor, those of files read whole.
+
+    :raises InputError: a file that is too large for it.
+    """
+    return points.read_all() if isinstance(points, Streamed) else points
 
 
 def open_data(
     pair: nn.Module, x: object, y: object = None, least: int = 2, dtype: torch.dtype | None = None
 ) -> tuple[Points, Tensor]:
+    """Return points and labels as :func:`read_data` does, to train on: the names of the columns are remembered."""
+    read = read_data(pair, x, y, least, dtype, learn=True)
+    return read.x, read.y
+
+
+def read_data(
+    pair: nn.Module,
+    x: object,
+    y: object = None,
+    least: int = 2,
+    dtype: torch.dtype | None = None,
+    learn: bool = False,
+) -> Read:
     """Return points and labels as tensors, the points as :class:`~.streaming.Streamed` where they are a large file.
+
+    Points: tensors and arrays of any stride, byte order and type of number, sparse and masked ones, nested lists,
+    tables of pandas, polars and pyarrow, data sets and loaders of PyTorch and of Hugging Face, AnnData, data sets of
+    this library, files and folders. Columns with names are put in the order that the pair was trained on. Axes are put
+    in the pair's order where its ``input_shape`` leaves one reading alone. Labels: :func:`~.label_values.label_values`;
+    or the name of the column of ``x`` that holds them.
 
     Tensors are detached: no gradient passes to what they were computed by.
 
+    :param learn: let the pair remember the names of the columns.
     :raises InputError: naming the first row that cannot be used.
     """
     input_shape = tuple(pair.input_shape) if isinstance(pair, HasInputShape) else None
     meaning = labels_of(pair)
-    opened, own, named = open_points(x, input_shape)
-    if y is None and own is not None:
-        if meaning is not None and named is not None and list(named.names) != list(meaning.names):
-            raise InputError(f"x: the folder's labels are {', '.join(named.names)[:200]}; the model's differ")
-        y = own
-    points = opened if isinstance(opened, Streamed) else numbers(opened, "x")
+    given = by_schema(pair, x, y) or received(x, y, input_shape)
+    same_rows(x, y)
+    labels = given_labels(given, y, meaning)
+    points = given.x if isinstance(given.x, Streamed) else numbers(given.x, "x", given.columns)
+    points = laid(by_column(pair, points, given.columns), input_shape)
     check_points(points, input_shape, least)
+    if learn and given.columns is not None and known_columns(pair) is None:
+        pair.column_names = given.columns  # type: ignore[assignment]
+    pixels = points.dtype == torch.uint8 and points.dim() == 4
+    if isinstance(pair, HasPixelRange) and points.dim() == 4 and isinstance(points, Tensor) and len(points):
+        pair.pixel_range = same_scale(points, pair.pixel_range, learn)
     if isinstance(points, Tensor):
         points = points if points.dtype == torch.uint8 else points.to(dtype or torch.get_default_dtype())
-        points = pair.check_points(points) if isinstance(pair, ChecksPoints) else finite(points)
-    labels = None if y is None else numbers(y, "y")
+        if len(points):
+            points = pair.check_points(points) if isinstance(pair, ChecksPoints) else finite(points)
+    labelled = labels is not None
     if meaning is not None:
-        return points, meaning.check(labels, len(points))
+        checked = meaning.check(labels, len(points))
+        if y is not None:
+            say_meaning(checked, "y", meaning.names)
+        return Read(points, checked, labelled, pixels)
     labels = torch.full((len(points),), MISSING) if labels is None else labels
     if labels.dim() < 1 or len(labels) != len(points):
         rows = len(labels) if labels.dim() else "no"
         raise InputError(f"y: {rows} rows, but x has {len(points)}; both need the same number")
-    return points, labels
+    return Read(points, labels, labelled, pixels)
+
+
+def same_scale(x: Tensor, before: tuple[float, float] | None, learn: bool) -> tuple[float, float] | None:
+    """Return the range of the pictures that a pair was trained on, from now on where it ``learn``s.
+
+    :raises InputError: pictures on [0, 255] where it was trained on [0, 1], or the other way round.
+    """
+    scale = 255.0 if x.dtype == torch.uint8 else 1.0
+    low, high = (float(value) / scale for value in (x if scale > 1 else x.nan_to_num(posinf=0.0)).aminmax())
+    if before is None:
+        return (low, high) if learn else None
+    if before[1] <= 1.0 and before[0] >= 0.0 and high > 2.0:
+        raise InputError(f"x: pixels go to {high:g}; the model was trained on 0 to 1: divide by 255, or give uint8")
+    if before[1] > 16.0 and before[0] >= 0.0 and 0.0 < high <= 1.0:
+        raise InputError(f"x: pixels go to {high:g}; the model was trained on floats of 0 to {before[1]:g}")
+    return before
+
+
+def by_schema(pair: nn.Module, x: object, y: object) -> Given | None:
+    """Return what a table holds as a pair that was made for one reads it; None of anything else."""
+    schema = pair.schema if isinstance(pair, HasSchema) else None
+    if not isinstance(schema, Schema) or not (isinstance(x, Frame) or (isinstance(x, (str, Path)) and is_table(x))):
+        return None
+    import pandas as pd
+
+    from .tables import encode
+
+    if isinstance(x, Frame) and not isinstance(x, pd.DataFrame):
+        x = pd.DataFrame({str(name): np.asarray(x[[name]])[:, 0] for name in x.columns})  # of another library
+    if isinstance(y, str) and [y] != [target.name for target in schema.targets]:
+        raise InputError(f"y: {y!r} is not the target that the model was made for")
+    points, labels, _ = encode(x, schema)
+    return Given(points, labels)
+
+
+def received(x: object, y: object, input_shape: tuple[int, ...] | None) -> Given:
+    """Return what a person handed over: a file opened, a container unpacked."""
+    if isinstance(x, (str, Path)) and Path(x).suffix.lower() == ".h5ad":
+        return unpack(read_h5ad(Path(x)), y if isinstance(y, str) else None)
+    if isinstance(x, (np.memmap, str, Path)):
+        opened, own, named = open_points(x, input_shape)
+        return Given(opened, own, None, named)
+    return unpack(x, y if isinstance(y, str) else None)
+
+
+def given_labels(given: Given, y: object, meaning: Labels | None) -> Tensor | None:
+    """Return the labels that were given, or else those of the source; None where there are none."""
+    if y is not None and not isinstance(y, str):
+        return label_values(y, meaning)
+    if given.y is None:
+        return None
+    if meaning is None and y is None and plain_array(given.y, "y").dtype.kind in "OUS":
+        return None  # words of a source, for a pair that has no labels
+    own = label_values(given.y, given.labels or meaning)
+    if given.labels is None or meaning is None or (given.numbered and numbered(meaning.names)):
+        return own
+    return by_name(given.labels.check(own), given.labels, meaning, "x")
+
+
+def known_columns(pair: nn.Module) -> tuple[str, ...] | None:
+    """Return the names of the columns that a pair was trained on; None where they had none."""
+    names = pair.column_names if isinstance(pair, HasColumnNames) else None
+    return names if isinstance(names, tuple) else None
+
+
+def by_column(pair: nn.Module, points: Points, columns: tuple[str, ...] | None) -> Points:
+    """Return points with their columns in the order that a pair was trained on.
+
+    :raises InputError: naming the columns that are missing or new.
+    """
+    known = known_columns(pair)
+    if known is None or columns is None:
+        return points
+    order = in_order(columns, known, "x", "the columns that the model was trained on")
+    if order is None:
+        return points
+    if isinstance(points, Streamed):
+        return points.changed(lambda rows: rows[:, order], (len(order),))
+    return points[:, order]
+
+
+def laid(points: Points, input_shape: tuple[int, ...] | None) -> Points:
+    """Return points with their axes as a pair has them, where no other reading fits its ``input_shape``.
+
+    ``[N, H, W]`` for a pair of ``(1, H, W)``; channels last, ``[N, H, W, C]`` or ``[N, T, C]``, for one of
+    ``(C, H, W)`` or ``(C, T)``.
+    """
+    shape = tuple(points.shape[1:])
+    if input_shape is None or len(input_shape) < 2 or shape == input_shape:
+        return points
+    if input_shape[0] == 1 and shape == input_shape[1:]:
+        return points.changed(lambda x: x[:, None], input_shape) if isinstance(points, Streamed) else points[:, None]
+    if shape == (*input_shape[1:], input_shape[0]):
+        if isinstance(points, Streamed):
+            return points.changed(lambda x: np.moveaxis(x, -1, 1), input_shape)
+        return points.movedim(-1, 1)
+    return points
 
 
 def check_points(points: Points, input_shape: tuple[int, ...] | None, least: int) -> None:
@@ -86,7 +259,7 @@ def check_points(points: Points, input_shape: tuple[int, ...] | None, least: int
 
 def finite(x: Tensor) -> Tensor:
     """Return ``x``; raise :class:`InputError` naming the first row that is not finite."""
-    if x.dtype == torch.uint8:
+    if x.dtype == torch.uint8 or not x.numel():
         return x
     bad = ~torch.isfinite(x).reshape(len(x), -1).all(1)
     if bad.any():
@@ -94,10 +267,19 @@ def finite(x: Tensor) -> Tensor:
     return x
 
 
-def numbers(values: object, name: str) -> Tensor:
-    """Return a tensor of a tensor, an array or nested lists of numbers, detached from what it was computed by."""
-    try:
-        tensor = values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name}: not a tensor or an array of numbers ({str(error).splitlines()[0]})") from None
-    return tensor.clone() if tensor.is_inference() else tensor
+def numbers(values: object, name: str, columns: tuple[str, ...] | None = None) -> Tensor:
+    """Return a tensor of a tensor, an array, a table or nested lists of numbers, NaN where one is missing.
+
+    It is detached from what it was computed by.
+
+    :param columns: names for what is said of a cell.
+    """
+    if isinstance(values, Tensor):
+        tensor = values.detach()
+        tensor = tensor.to_dense() if tensor.layout != torch.strided else tensor
+        if tensor.is_complex() or tensor.is_quantized:
+            raise InputError(f"{name}: {tensor.dtype}; a tensor of plain numbers is needed")
+        return tensor.clone() if tensor.is_inference() else tensor
+    if isinstance(values, Frame):
+        columns = tuple(str(column) for column in values.columns)
+    return torch.from_numpy(float_array(plain_array(values, name), name, columns))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,31 +12,39 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, Labels
-from .checks import hint, shown
+from .checks import clean_word, hint, shown
 from .labels_csv import file_key, read_attributes, read_rows
 
 
-def label_file_text(rows: Sequence[int], labels: Labels, files: Sequence[str] | None = None) -> str:
+def label_file_text(
+    rows: Sequence[int],
+    labels: Labels,
+    files: Sequence[str] | None = None,
+    beside: Mapping[str, Sequence[str]] | None = None,
+) -> str:
     """Return the CSV file for some rows of the training points, its labels left to be filled in.
 
     A header, and a line a point: its row under ``index``, or its file under ``file`` in the form of ``labels.csv``,
     then an empty cell under ``label``, or under each attribute.
 
     :param files: the names of all training rows, of a folder's data.
+    :param beside: further columns for a person to look at, a cell each row.
     """
+    shown_beside = dict(beside or {})
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = list(labels.names) if isinstance(labels, AttributeLabels) else ["label"]
-    writer.writerow(["index" if files is None else "file", *columns])
-    for row in rows:
-        writer.writerow([row if files is None else files[row], *[""] * len(columns)])
+    writer.writerow(["index" if files is None else "file", *columns, *shown_beside])
+    for i, row in enumerate(rows):
+        cells = [column[i] for column in shown_beside.values()]
+        writer.writerow([row if files is None else files[row], *[""] * len(columns), *cells])
     return text.getvalue()
 
 
 def add_labels(path: Path, y: Tensor, rows: Tensor, labels: Labels, files: Sequence[str] | None = None) -> Tensor:
     """Return ``y`` with the labels of a file that :func:`label_file_text` began and a person went on with.
 
-    A filled cell wins over what ``y`` has; an empty one changes nothing.
+    A filled cell wins over what ``y`` has; an empty one changes nothing. Further columns are left alone.
 
     :param y: labels of the training split, ``[n]`` or ``[n, A]``.
     :param rows: int64 ``[n]``: the rows of the data set's training points that the split has.
@@ -47,7 +55,7 @@ def add_labels(path: Path, y: Tensor, rows: Tensor, labels: Labels, files: Seque
     attributes = isinstance(labels, AttributeLabels)
     columns = list(labels.names) if attributes else ["label"]
     first = "index" if files is None else "file"
-    if header != [first, *columns]:
+    if header[0] != first or not set(columns) <= set(header[1:]):
         wanted = ",".join([first, *columns])
         raise InputError(f"{path}: row 1 is {shown(','.join(header))}; {shown(wanted)} is needed")
     of_row = {int(row): i for i, row in enumerate(rows)}
@@ -59,11 +67,11 @@ def add_labels(path: Path, y: Tensor, rows: Tensor, labels: Labels, files: Seque
             raise InputError(f"{path}: row {line} names the point of row {seen[i]} again; once is enough")
         seen[i] = line
         if attributes:
-            places = {name: k + 1 for k, name in enumerate(columns)}
+            places = {name: header.index(name) for name in columns}
             given = torch.tensor(read_attributes(cells, places, line, path))
             y[i] = torch.where(given == MISSING, y[i], given)
-        elif cells[1].strip():
-            word, names = cells[1].strip(), list(labels.names)
+        elif (cell := cells[header.index("label")]).strip():
+            word, names = clean_word(cell, f"{path}: row {line}"), list(labels.names)
             if word not in names:
                 raise InputError(f"{path}: row {line} has no known class: {shown(word)}{hint(word, names)}")
             y[i] = names.index(word)

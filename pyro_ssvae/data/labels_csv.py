@@ -15,11 +15,17 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, Labels
-from .checks import class_labels, clean_word, encode_words, read_bytes, reason, shown
+from .checks import class_labels, clean_word, encode_words, read_bytes, reason, say_meaning, shown
+from .notices import say
 
 MAX_CSV_BYTES = 64 * 2**20
 """Largest ``labels.csv`` that is read."""
-_VALUES = {"": MISSING, "0": 0, "1": 1, "0.0": 0, "1.0": 1}  # pandas writes 1.0 in a column with missing values
+_VALUES = {
+    **dict.fromkeys(["", "nan", "na"], MISSING),
+    **dict.fromkeys(["0", "0.0", "no", "false"], 0),  # pandas writes 0.0 in a column with missing values
+    **dict.fromkeys(["1", "1.0", "yes", "true"], 1),
+}
+"""What an attribute's word means, in small letters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +45,12 @@ class Table:
 
 
 def read_labels_csv(path: Path) -> Table:
-    """Return the table in a CSV file: UTF-8, separated by commas, with a header.
+    """Return the table in a CSV file: UTF-8, separated by commas, semicolons or tabs, with a header.
 
     The first column is the file's name. The column ``label`` holds any words, its classes in order of the alphabet or,
-    if all are whole numbers, of size; an empty cell or -1 is a missing label. Without it, every other column is an
-    attribute, 0 or 1 or empty. The column ``split`` says ``train`` (also where empty) or ``test``.
+    if all are whole numbers, of size; an empty cell or -1 is a missing label, and so is a word such as ``unknown``,
+    which is said. Without it, a single column of words is taken for it, which is said too; else every other column is
+    an attribute, 0 or 1 or empty. The column ``split`` says ``train`` (also where empty) or ``test``.
 
     :raises InputError: naming the row (the header is row 1) and the column.
     """
@@ -51,8 +58,11 @@ def read_labels_csv(path: Path) -> Table:
     columns = {name: i for i, name in enumerate(header) if i > 0}
     split = columns.pop("split", None)
     if not columns:
-        hint = "; columns are separated by commas, not ';'" if ";" in header[0] else ""
-        raise InputError(f"{path}: no column of labels; 'label' or attributes are needed beside the file's name{hint}")
+        raise InputError(f"{path}: no column of labels; 'label' or attributes are needed beside the file's name")
+    (alone, place), *more = columns.items()
+    if not more and alone != "label" and any(cells[place].strip().lower() not in _VALUES for _, cells in rows):
+        say(f"{path}: column {shown(alone)} holds words and is taken for the column 'label'")
+        columns = {"label": place}
     if "label" in columns and len(columns) > 1:
         others = [name for name in columns if name != "label"]
         raise InputError(f"{path}: a column 'label' beside {shown(others)}; either 'label' or attributes are needed")
@@ -74,6 +84,7 @@ def read_labels_csv(path: Path) -> Table:
     else:
         labels = AttributeLabels(list(columns))
         y = torch.tensor([read_attributes(cells, columns, row, path) for row, cells in rows])
+        say_meaning(y, str(path), labels.names)
     return Table(files, y, labels, test)
 
 
@@ -99,7 +110,10 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     except UnicodeDecodeError as error:
         row = content[: error.start].count(b"\n") + 1
         raise InputError(f"{path}: row {row} is not in UTF-8; save the file in that encoding") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    mark = separator(text)
+    if mark != ",":
+        say(f"{path}: its columns are separated by {'semicolons' if mark == ';' else 'tabs'}, not commas")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=mark)
     try:
         rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
     except csv.Error as error:
@@ -116,6 +130,12 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     return [header[0], *named], rows[1:]
 
 
+def separator(text: str) -> str:
+    """Return what separates the columns of a header: a comma, or a semicolon or a tab where it has no comma."""
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    return "," if "," in header else max(";\t", key=header.count) if any(mark in header for mark in ";\t") else ","
+
+
 def _is_test(cell: str, row: int, path: Path) -> bool:
     if cell.strip().lower() not in ("", "train", "test"):
         raise InputError(f"{path}: row {row}, column 'split' is {shown(cell)}; 'train' or 'test' is needed")
@@ -125,9 +145,9 @@ def _is_test(cell: str, row: int, path: Path) -> bool:
 def read_attributes(cells: Sequence[str], columns: dict[str, int], row: int, path: Path) -> list[int]:
     """Return a row's attributes, 0, 1 or -1 for missing; raise :class:`InputError` naming the cell that is neither."""
     for name, i in columns.items():
-        if cells[i].strip() not in _VALUES:
+        if cells[i].strip().lower() not in _VALUES:
             raise InputError(
                 f"{path}: row {row}, column {shown(name)} is {shown(cells[i])}; 0, 1 or nothing (missing) is needed "
                 "(a column of words must be called 'label')"
             )
-    return [_VALUES[cells[i].strip()] for i in columns.values()]
+    return [_VALUES[cells[i].strip().lower()] for i in columns.values()]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError, nearest
 from ..labels import AttributeLabels
+from .annotated import load_h5ad
 from .arrays import load_npz
 from .avatar_labels import Factors
 from .avatars import avatar_factors, load_avatars
@@ -19,6 +20,8 @@ from .dataset import Dataset
 from .folder import load_folder
 from .har import load_har, load_har_windows
 from .images import ImageSize, height_width
+from .layouts import check_layout
+from .schema import is_table
 from .standard import load_digits, load_fashion_mnist, load_mnist
 
 NAMES = (
@@ -32,16 +35,27 @@ def load(
     *,
     root: str | Path | None = None,
     image_size: ImageSize = None,
+    layout: str | None = None,
     attributes: Sequence[str] | None = None,
+    target: Sequence[str] = (),
+    id: str | None = None,
+    columns: Sequence[str] = (),
+    quiet: bool = True,
 ) -> Dataset:
     """Return the data set of this name, or at this path.
 
-    :param name: one of :data:`NAMES`, an ``.npz`` file (:func:`~pyro_ssvae.data.load_npz`), or a folder of images with
-        ``labels.csv`` (:func:`~pyro_ssvae.data.load_folder`). A name wins over a file of that name: ``./mnist``.
+    :param name: one of :data:`NAMES`, a table (:func:`~pyro_ssvae.data.read_table`), an ``.npz`` file
+        (:func:`~pyro_ssvae.data.load_npz`), or a folder of images with ``labels.csv``
+        (:func:`~pyro_ssvae.data.load_folder`). A name wins over a file of that name: ``./mnist``.
         ``avatars:500`` is the first 500 training faces of ``avatars``, and 100 test faces.
     :param root: the folder where named data sets lie; ``PYRO_SSVAE_DATA`` or ``data`` by default.
     :param image_size: a side or (height, width) that images are resized to.
+    :param layout: of an ``.npz`` file: which axis is which (:data:`~pyro_ssvae.data.layouts.LAYOUTS`); None to guess.
     :param attributes: which attributes, in which order; by default all, of celeba the 18 of the ReVAE paper.
+    :param target: of a table, or of an ``.h5ad`` file's ``obs``: the columns of labels.
+    :param id: of a table: the column that names the rows.
+    :param columns: of a table: corrections of the columns' kinds, such as ``age=count``.
+    :param quiet: False says on stderr how a table was read.
     :raises InputError: one line that names the file, the row or the option, and what would be right.
 
     Example::
@@ -51,20 +65,42 @@ def load(
     """
     root = Path(root if root is not None else os.environ.get("PYRO_SSVAE_DATA") or "data")
     height_width(image_size)
+    check_layout(layout)
+    if layout is not None and Path(name).suffix.lower() != ".npz":
+        raise InputError(f"--layout {layout}: {shown(str(name))} is no .npz file of arrays; leave the option out")
     if attributes is not None:
         attributes = [attributes] if isinstance(attributes, str) else list(attributes)
         if not attributes or len(set(attributes)) != len(attributes):
             raise InputError(f"--attributes {shown(attributes)}: at least one name is needed, and no name twice")
     try:
+        if is_table(name):
+            from .table_data import read_table  # pandas, where there is a table
+
+            check_rows_only(image_size, attributes)
+            return read_table(name, target=target, id=id, columns=columns, quiet=quiet)
+        if Path(name).suffix.lower() == ".h5ad":
+            check_rows_only(image_size, attributes)
+            return load_h5ad(Path(name), target)
+        for option, given in (("--target", target), ("--id", id)):
+            if given:
+                raise InputError(f"{option}: {name} is no table (.csv, .tsv, .parquet, .feather); leave the option out")
         if name == "celeba":
             return load_celeba(root, attributes=attributes, image_size=image_size)
-        dataset = _load(name, root, image_size)
+        dataset = _load(name, root, image_size, layout)
         return dataset if attributes is None else _choose(dataset, attributes)
     except InputError as error:
         raise InputError(" ".join(str(error).split())) from None  # one line, even where a file's name has two
 
 
-def _load(name: str | Path, root: Path, image_size: ImageSize) -> Dataset:
+def check_rows_only(image_size: ImageSize, attributes: Sequence[str] | None) -> None:
+    """Raise :class:`InputError` for an option that a table has no use for."""
+    if image_size is not None:
+        raise InputError("--image-size: a table has no images; leave the option out")
+    if attributes is not None:
+        raise InputError("--attributes: of a table, --target names the columns of labels; leave the option out")
+
+
+def _load(name: str | Path, root: Path, image_size: ImageSize, layout: str | None) -> Dataset:
     match name:
         case "digits":
             return load_digits(image_size=image_size)
@@ -88,7 +124,7 @@ def _load(name: str | Path, root: Path, image_size: ImageSize) -> Dataset:
             return load_har_windows(root)
         case str() if name.partition(":")[0] == "avatars":
             return load_avatars(name, root, image_size=image_size)
-    return _own(Path(name), str(name), image_size)
+    return _own(Path(name), str(name), image_size, layout)
 
 
 def _choose(dataset: Dataset, attributes: Sequence[str]) -> Dataset:
@@ -104,7 +140,7 @@ def _choose(dataset: Dataset, attributes: Sequence[str]) -> Dataset:
     return dataclasses.replace(dataset, y=y, y_test=y_test, labels=AttributeLabels(attributes))
 
 
-def _own(path: Path, name: str, image_size: ImageSize) -> Dataset:
+def _own(path: Path, name: str, image_size: ImageSize, layout: str | None) -> Dataset:
     """Return the data of a person's own file or folder."""
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
@@ -112,10 +148,13 @@ def _own(path: Path, name: str, image_size: ImageSize) -> Dataset:
         is_folder = is_file = False
     if is_folder:
         return load_folder(path, image_size=image_size)
-    if path.suffix == ".npz":
-        return load_npz(path, image_size=image_size)
+    if path.suffix.lower() == ".npz":
+        return load_npz(path, image_size=image_size, layout=layout)
     if is_file:
-        raise InputError(f"{path}: neither an .npz file nor a folder of images; one of these, or a name, is needed")
+        raise InputError(
+            f"{path}: neither a table (.csv, .tsv, .parquet, .feather), an .npz file nor a folder of images; one of "
+            "these, or a name, is needed"
+        )
     if path.suffix or len(path.parts) > 1:
         raise InputError(f"{name[:300]}: no such file or folder")
     raise InputError(f"--data {shown(name)}: no such data set, file or folder{nearest(name, NAMES)}")

@@ -16,6 +16,8 @@ from .dataset import Dataset
 
 TEST_FRACTION = 0.2
 """Share of the rows held out for the test where a source brings no test split."""
+FEW_LABELS = 1000
+"""Labels below which none of them is held out for validation, where there are rows without a label."""
 PROPORTIONAL, BALANCED = LABELS_BY = ("proportional", "balanced")
 """How many labels of each class are kept: in the classes' own proportions, or the same number of each."""
 
@@ -85,11 +87,22 @@ def leave_out(dataset: Dataset, class_name: str) -> Dataset:
 def hold_out(dataset: Dataset, *, fraction: float = 0.1, seed: int = 0) -> tuple[Dataset, Tensor, Tensor]:
     """Split a validation part off the training rows, stratified as in :func:`split_rows`.
 
-    Labels that were hidden before stay hidden in both parts.
+    Where fewer than :data:`FEW_LABELS` rows have a label and others have none, all of the labels are left to train on:
+    the part is of rows without a label. Labels that were hidden before stay hidden in both parts.
 
     :returns: the data set with the other training rows, ``x_val`` and ``y_val``.
     """
-    rows, held = split_rows(dataset.y, fraction=fraction, seed=seed)
+    known = known_rows(dataset.y)
+    few = 0 < int(known.sum()) < FEW_LABELS and int((~known).sum()) >= 2
+    if few:
+        unlabelled = (~known).nonzero().squeeze(1)
+        share = min(fraction * len(known) / len(unlabelled), 0.5)
+        held = unlabelled[split_rows(dataset.y[unlabelled], fraction=share, seed=seed)[1]]
+        left = torch.ones(len(known), dtype=torch.bool)
+        left[held] = False
+        rows = left.nonzero().squeeze(1)
+    else:
+        rows, held = split_rows(dataset.y, fraction=fraction, seed=seed)
     return dataclasses.replace(dataset, x=dataset.x[rows], y=dataset.y[rows]), dataset.x[held], dataset.y[held]
 
 

@@ -18,9 +18,12 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import Labels
-from .arrays import read_header, read_npz
+from .array_labels import read_labels
+from .array_names import by_usual_names
+from .arrays import read_header, read_names, read_npz
+from .checks import MAX_BYTES
 from .folder import training_images
-from .images import decode
+from .images import decode, white_of
 
 IN_MEMORY = 2**30  # bytes of an array, up to which it is read whole and lies on the device
 READERS, AHEAD = 2, 4  # threads, and batches that they read ahead; files and image decoders release Python's lock
@@ -57,6 +60,18 @@ class Streamed:
         chosen = rows.cpu().numpy()
         dtype = np.uint8 if self.dtype == torch.uint8 else np.float32
         return Streamed(lambda some: self.read(chosen[some]), (len(chosen), *self.shape[1:]), dtype, self.name)
+
+    def changed(self, change: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) -> Streamed:
+        """Return the points as a function makes them of their rows ``[n, ...]``, each of this shape."""
+        dtype = np.uint8 if self.dtype == torch.uint8 else np.float32
+        return Streamed(lambda rows: change(self.read(rows)), (len(self), *shape), dtype, self.name)
+
+    def read_all(self) -> Tensor:
+        """Return all points; raise :class:`InputError` where they are too large for it."""
+        size = math.prod(self.shape) * self.dtype.itemsize
+        if size > MAX_BYTES:
+            raise InputError(f"{self.name}: too large to be read whole; some rows at a time are needed")
+        return torch.cat([self[i : i + 1000] for i in range(0, len(self), 1000)]) if len(self) else self[:0]
 
     def __getitem__(self, rows: Rows) -> Tensor:
         """Return some points as a tensor; raise :class:`InputError` naming the first that is not finite."""
@@ -97,6 +112,11 @@ def batches_of(x: Tensor | Streamed, order: Tensor, device: torch.device) -> Ite
         yield from (x[rows] for rows in order)
 
 
+def some_of(x: Tensor | Streamed, numbers: int = 20_000_000) -> Tensor:
+    """Return points, of a large file a random sample of at most so many values."""
+    return x.sample(numbers) if isinstance(x, Streamed) else x
+
+
 def open_points(x: object, input_shape: tuple[int, ...] | None) -> tuple[object, object, Labels | None]:
     """Return points by the path of their file or folder, or in NumPy's memory map; a small array is read whole.
 
@@ -113,17 +133,21 @@ def open_points(x: object, input_shape: tuple[int, ...] | None) -> tuple[object,
         if input_shape is None or len(input_shape) != 3:
             raise InputError(f"{path}: a folder of images suits a model with input_shape (C, H, W)")
         files, y, meaning = training_images(path)
+        white = white_of(files)
         grey, size = input_shape[0] == 1, (input_shape[1], input_shape[2])
 
         def read(rows: np.ndarray) -> np.ndarray:
-            return np.stack([decode(files[row], grey=grey, size=size) for row in rows])
+            return np.stack([decode(files[row], grey=grey, size=size, white=white) for row in rows])
 
         return Streamed(read, (len(files), *input_shape), np.dtype(np.uint8), str(path)), y, meaning
-    if path.suffix not in (".npy", ".npz"):
+    suffix = path.suffix.lower()
+    if suffix not in (".npy", ".npz"):
         raise InputError(f"{path}: a .npy or .npz file, or a folder of images with labels.csv, is needed")
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False) if path.suffix == ".npy" else mapped(path, "x")
-        labels = mapped(path, "y") if path.suffix == ".npz" else None
+        used = {} if suffix == ".npy" else by_usual_names(read_names(path))
+        whole = suffix == ".npy"
+        array = np.load(path, mmap_mode="r", allow_pickle=False) if whole else mapped(path, used.get("x", "x"))
+        labels, named = labels_in(path, used)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
@@ -132,7 +156,22 @@ def open_points(x: object, input_shape: tuple[int, ...] | None) -> tuple[object,
         ) from None
     if array is None:
         raise InputError(f"{path}: no array 'x'; x [N, ...] is needed, and y is optional")
-    return open_points(array, input_shape)[0], None if labels is None else np.array(labels), None
+    return open_points(array, input_shape)[0], labels, named
+
+
+def labels_in(path: Path, used: dict[str, str]) -> tuple[np.ndarray | Tensor | None, Labels | None]:
+    """Return the labels of an npz file, and what they mean where it has words for them.
+
+    :param used: what its arrays are called.
+    """
+    found: dict[str, np.ndarray | None] = {name: mapped(path, used[name]) for name in ("y", "names") if name in used}
+    arrays = {name: np.array(array) for name, array in found.items() if array is not None}
+    if "y" not in arrays:
+        return None, None
+    if arrays["y"].dtype.kind != "U" and "names" not in arrays:
+        return arrays["y"], None
+    y, _, labels = read_labels(arrays, len(arrays["y"]), 0, path)
+    return y, labels
 
 
 def mapped(path: Path, name: str) -> np.ndarray | None:

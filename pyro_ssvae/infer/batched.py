@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Protocol, runtime_checkable
 
 import torch
-from numpy.typing import ArrayLike
 from pyro import poutine
 from torch import Tensor, nn
 
-from ..data.inputs import check_data
+from ..data.inputs import ChecksPoints, Points, read_data, whole
+from ..data.streaming import Streamed
 from .pairs import networks
 from .traces import enumerated, sampled
 
@@ -18,24 +19,46 @@ ROWS = 1000  # rows at a time, at most
 NUMBERS = 2**23  # of a site under all enumerated values, at a time
 
 
-def checked(pair: nn.Module, x: ArrayLike, y: ArrayLike | None = None, least: int = 1) -> tuple[Tensor, Tensor | None]:
+def checked(
+    pair: nn.Module, x: object, y: object = None, least: int = 1, *, own: bool = False
+) -> tuple[Tensor, Tensor | None]:
     """Return points and labels as :func:`~pyro_ssvae.fit` takes them, as tensors where the pair is.
 
+    :param own: take the labels that come with the points, of a data set, where ``y`` is None.
     :raises InputError: points or labels that do not fit the pair.
     """
-    like: Tensor | None = next((p for p in pair.parameters() if p.is_floating_point()), None)
-    if like is None:  # functions, whose parameters cannot be seen
-        like = torch.zeros(()).to(x.dtype if isinstance(x, Tensor) and x.is_floating_point() else None)
-    points, labels = check_data(pair, x, y, least, like.dtype)
+    points, labels = opened(pair, x, y, least, own=own)
+    return points if isinstance(points, Tensor) else in_units(whole(points), like(pair, x)), labels
+
+
+def opened(
+    pair: nn.Module, x: object, y: object = None, least: int = 1, *, own: bool = False
+) -> tuple[Points, Tensor | None]:
+    """Return points, those of a large file still in it, and labels: see :func:`checked`."""
+    p = like(pair, x)
+    read = read_data(pair, x, y, least, p.dtype)
+    points = in_units(read.x, p) if isinstance(read.x, Tensor) else read.x
+    return points, read.y.to(p.device) if read.labelled and (own or y is not None) else None
+
+
+def in_units(points: Tensor, p: Tensor) -> Tensor:
+    """Return points where a parameter is and in its precision, pixels in [0, 1]."""
     pixels = points.dtype == torch.uint8
-    points = points.to(like)
-    return points / 255 if pixels else points, None if y is None else labels.to(like.device)
+    return points.to(p) / 255 if pixels else points.to(p)
+
+
+def like(pair: nn.Module, x: object) -> Tensor:
+    """Return a tensor of the device and the precision that a pair computes with."""
+    p: Tensor | None = next((p for p in pair.parameters() if p.is_floating_point()), None)
+    if p is None:  # functions, whose parameters cannot be seen
+        p = torch.zeros(()).to(x.dtype if isinstance(x, Tensor) and x.is_floating_point() else None)
+    return p
 
 
 def batched(
     pair: nn.Module,
     fn: Callable[..., Tensor],
-    x: Tensor,
+    x: Points,
     y: Tensor | None = None,
     *,
     rows: int = ROWS,
@@ -43,12 +66,18 @@ def batched(
 ) -> Tensor:
     """Return ``fn(x)``, or ``fn(x, y)`` where labels are given, of some rows at a time, :func:`evaluating` the pair.
 
+    :param x: points; those of a large file are read shortly before their turn.
     :param rows: at a time.
     :param seed: of the random numbers; None takes them as they come.
     """
-    data = (x,) if y is None else (x, y)
     with evaluating(pair, seed), once_per_input(pair):
-        return torch.cat([fn(*(part[i : i + rows] for part in data)) for i in range(0, len(x), rows)])
+        parts = []
+        for i in range(0, len(x), rows):
+            some = x[i : i + rows]
+            if isinstance(x, Streamed):
+                some = in_units(pair.check_points(some) if isinstance(pair, ChecksPoints) else some, like(pair, some))
+            parts.append(fn(some) if y is None else fn(some, y[i : i + rows]))
+        return torch.cat(parts)
 
 
 def rows_at_a_time(pair: nn.Module, x: Tensor, y: Tensor | None, times: int = 1) -> int:
@@ -108,21 +137,30 @@ def once_per_input(pair: nn.Module) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for network in networks(pair):
-            stack.enter_context(replaced(network, remembered(network.forward)))
+            stack.enter_context(replaced(network, "forward", remembered(network.forward)))
+            if isinstance(network, Standardizes):
+                stack.enter_context(replaced(network, "standardize", remembered(network.standardize)))
         yield
+
+
+@runtime_checkable
+class Standardizes(Protocol):
+    """A likelihood that puts points in the encoder's units."""
+
+    def standardize(self, x: Tensor) -> Tensor: ...
 
 
 @contextmanager
-def replaced(network: nn.Module, forward: Callable[..., Tensor]) -> Iterator[None]:
-    """Another ``forward`` for a while."""
-    own = network.__dict__.get("forward")
-    network.__dict__["forward"] = forward
+def replaced(network: nn.Module, name: str, method: Callable[..., Tensor]) -> Iterator[None]:
+    """Another method of a network for a while."""
+    own = network.__dict__.get(name)
+    network.__dict__[name] = method
     try:
         yield
     finally:
-        del network.__dict__["forward"]
+        del network.__dict__[name]
         if own is not None:
-            network.__dict__["forward"] = own
+            network.__dict__[name] = own
 
 
 def remembered(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:

@@ -81,6 +81,13 @@ class Encodes(Protocol):
 
 
 @runtime_checkable
+class HasFeatures(Protocol):
+    """A pair whose encoder's output can be had, the trunk that its heads share."""
+
+    def features(self, x: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
 class Generates(Protocol):
     """A pair that draws new points."""
 

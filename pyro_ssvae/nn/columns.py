@@ -15,7 +15,7 @@ from ..errors import InputError, nearest
 from .counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from .likelihood_base import Likelihood, LikelihoodOptions, Shape, complain
 from .pixels import Bernoulli, Binomial, ContinuousBernoulli
-from .reals import Laplace, Normal, StudentT
+from .reals import Laplace, LogNormal, Normal, StudentT
 
 
 class Categorical(Likelihood):
@@ -73,7 +73,7 @@ def number_of(categories: int | None) -> int:
 KINDS: dict[str, type[Likelihood]] = {
     kind.kind: kind
     for kind in (
-        Normal, Laplace, StudentT, Bernoulli, ContinuousBernoulli, Binomial,
+        Normal, Laplace, StudentT, LogNormal, Bernoulli, ContinuousBernoulli, Binomial,
         Poisson, NegativeBinomial, ZeroInflatedNegativeBinomial, Categorical,
     )
 }  # fmt: skip
@@ -84,10 +84,10 @@ class Mixed(Likelihood):
     """A table whose columns are of several kinds: ``log p(x | out) = Σ_d log p_d(x_d | out_d)``.
 
     Columns of a kind share its class; each keeps units and parameters of its own. The encoder sees numbers in
-    standardised units, categories one-hot.
+    standardised units, those beyond 3 drawn in (:func:`drawn_in`), categories one-hot.
 
-    :param columns: the kind of each column: ``"normal"``, ``"laplace"``, ``"student-t"``, ``"bernoulli"``,
-        ``"continuous-bernoulli"``, ``"binomial"``, ``"poisson"``, ``"negative-binomial"``,
+    :param columns: the kind of each column: ``"normal"``, ``"laplace"``, ``"student-t"``, ``"log-normal"``,
+        ``"bernoulli"``, ``"continuous-bernoulli"``, ``"binomial"``, ``"poisson"``, ``"negative-binomial"``,
         ``"zero-inflated-negative-binomial"``, or ``"categorical:3"`` with the number of values.
 
     Source: Nazábal et al. (2020), arXiv:1807.03653.
@@ -142,11 +142,18 @@ class Mixed(Likelihood):
 
     def to_units(self, x: Tensor, missing: Tensor) -> Tensor:
         parts = (part.to_units(x[:, at], missing[:, at]) for part, at in zip(self.likelihoods, self.places))
-        return torch.cat(list(parts), -1)
+        return drawn_in(torch.cat(list(parts), -1))
 
     def forward(self, out: Tensor) -> dist.TorchDistribution:
         outs = out.split([math.prod(part.decoder_shape) for part in self.likelihoods], -1)
         return Columns([part(some) for part, some in zip(self.likelihoods, outs)], self.places)
+
+
+def drawn_in(z: Tensor, most: float = 3.0) -> Tensor:
+    """Return what the encoder sees of standardised numbers: beyond ±``most`` they grow with their logarithm alone, so
+    that one cell that is far off does not drown a row's others."""
+    size = z.abs()
+    return torch.where(size > most, z.sign() * (most + torch.log1p((size - most).clamp_min(0))), z)
 
 
 def part_of(column: str, size: int) -> Likelihood:

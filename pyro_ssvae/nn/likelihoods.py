@@ -12,6 +12,7 @@ name                                values                                  log 
 ``discretized-logistic-mixture``    8-bit levels k / 255                    a probability        15
 ``normal``, ``laplace``             real                                    a density            1
 ``student-t``                       real, heavy tails                       a density            1
+``log-normal``                      0 and above, skewed                     a density            1
 ``poisson``                         counts                                  a probability        1
 ``negative-binomial``               counts, overdispersed                   a probability        1
 ``zero-inflated-negative-binomial`` counts with further zeros               a probability        2
@@ -36,16 +37,16 @@ from .counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from .likelihood_base import Likelihood, LikelihoodOptions, Shape, per_dimension
 from .networks import AddClass
 from .pixels import Bernoulli, Binomial, ContinuousBernoulli, DiscretizedLogisticMixture
-from .reals import Laplace, Normal, StudentT
+from .reals import Laplace, LogNormal, Normal, StudentT
 
 LikelihoodName = Literal[
     "bernoulli", "continuous-bernoulli", "binomial", "discretized-logistic-mixture", "normal", "laplace", "student-t",
-    "poisson", "negative-binomial", "zero-inflated-negative-binomial", "categorical", "mixed",
+    "log-normal", "poisson", "negative-binomial", "zero-inflated-negative-binomial", "categorical", "mixed",
 ]  # fmt: skip
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     kind.kind: kind
     for kind in (
-        Bernoulli, ContinuousBernoulli, Binomial, DiscretizedLogisticMixture, Normal, Laplace, StudentT,
+        Bernoulli, ContinuousBernoulli, Binomial, DiscretizedLogisticMixture, Normal, Laplace, StudentT, LogNormal,
         Poisson, NegativeBinomial, ZeroInflatedNegativeBinomial, Categorical, Mixed,
     )
 }  # fmt: skip
@@ -184,6 +185,7 @@ __all__ = [
     "Likelihood",
     "LikelihoodName",
     "LikelihoodOptions",
+    "LogNormal",
     "Mixed",
     "NegativeBinomial",
     "Normal",

@@ -1,4 +1,4 @@
-"""Likelihoods of real numbers, in standardised units: Normal, Laplace, Student's t."""
+"""Likelihoods of real numbers, in standardised units: Normal, Laplace, Student's t, and log-normal."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..distributions.shifted_log_normal import ShiftedLogNormal
 from ..errors import InputError
 from .likelihood_base import Likelihood, Shape, floored
 
 SMALLEST_SCALE = 0.05  # of a learned σ, in standardised units
+MOST_LOG = 30.0  # of the logarithm of a number, up or down from the mean
 MOST_SORTED = 1_000_000  # values of a column whose quantiles are taken
 
 
@@ -121,3 +123,42 @@ class StudentT(Normal):
     def forward(self, out: Tensor) -> dist.TorchDistribution:
         loc, scale = self.located(out)
         return self.entries(dist.StudentT(self.df.expand_as(out), loc, scale), self.shift)
+
+
+class LogNormal(Normal):
+    """Positive numbers of widely different size: ``log(x + c) ~ N(m + s out, (s σ)^2)``, m and s those of log(x + c).
+
+    A density of x, in its own units: that of the logarithm over ``x + c``. The encoder sees the standardised logarithm.
+    c is the 5 % quantile of a feature's positive training values, so that 0 has a density and the smallest values,
+    whose logarithms lie far off, do not stretch the scale.
+    """
+
+    kind = "log-normal"
+    augmentation = "none"
+    scales_pixels = False
+    needs = "numbers of at least 0"
+
+    def __init__(
+        self, input_shape: Shape, *, missing: bool = False, scale: float | Literal["learned"] = "learned"
+    ) -> None:
+        super().__init__(input_shape, missing=missing, scale=scale)
+        self.least: Tensor
+        self.register_buffer("least", torch.ones_like(self.shift))
+
+    def wrong(self, x: Tensor) -> Tensor:
+        return x < 0
+
+    def take_units(self, x: Tensor) -> None:
+        rows = x.movedim(1, 0).flatten(1)
+        rows = rows[:, :: math.ceil(rows.shape[1] / MOST_SORTED)].double()
+        least = torch.where(rows > 0, rows, torch.nan).nanquantile(0.05, 1).nan_to_num(1.0)
+        self.least.copy_(least.reshape(self.least.shape))
+        super().take_units((x.double() + self.least).log())
+
+    def to_units(self, x: Tensor, missing: Tensor) -> Tensor:
+        # A guide may see points with noise, a number below 0 among them.
+        return super().to_units((x.clamp_min(0) + self.least).log(), missing)
+
+    def forward(self, out: Tensor) -> dist.TorchDistribution:
+        loc, scale = self.located(out.clamp(-MOST_LOG, MOST_LOG))
+        return self.entries(ShiftedLogNormal(loc, scale, self.least), 1.0)

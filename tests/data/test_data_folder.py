@@ -144,7 +144,6 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
     "header only": ("file,label\n", ["no row"]),
     "no label column": ("file\na.png\n", ["no column of labels"]),
     "split only": ("file,split\na.png,train\n", ["no column of labels"]),
-    "semicolons": ("file;label\na.png;x\n", ["no column of labels", "';'"]),
     "label and attributes": ("file,label,hat\na.png,x,1\n", ["'label'", "'hat'"]),
     "repeated column": ("file,hat,hat\na.png,1,1\n", ["row 1", "repeated"]),
     "unnamed column": ("file,hat,\na.png,1,1\n", ["row 1", "empty"]),
@@ -155,9 +154,9 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
     "duplicate": ("file,label\na.png,x\nb.png,y\n./a.png,y\n", ["row 4", "'a.png'", "row 2"]),
     "attribute of 2": ("file,hat,beard\na.png,1,0\nb.png,0,2\n", ["row 3", "'beard'", "'2'", "0, 1"]),
     "attribute of -1": ("file,hat,beard\na.png,-1,0\n", ["row 2", "'hat'", "'-1'"]),
-    "words not called label": ("file,species\na.png,cat\n", ["row 2", "'species'", "'cat'", "'label'"]),
+    "words among attributes": ("file,hat,species\na.png,1,cat\n", ["row 2", "'species'", "'cat'", "'label'"]),
     "wrong split": ("file,label,split\na.png,x,train\nb.png,x,val\n", ["row 3", "'split'", "'val'"]),
-    "all test": ("file,label,split\na.png,x,test\n", ["'split'", "train"]),
+    "all test": ("file,label,split\na.png,x,test\n", ["split", "'train'"]),
     "one row": ("file,label\na.png,x\n", ["1 row", "at least 2"]),
     "not UTF-8": (b"file,label\na.png,x\nb.png,m\xfcde\n", ["row 3", "UTF-8"]),
     "UTF-16": (GOOD.encode("utf-16"), ["row 1", "UTF-8"]),
@@ -186,9 +185,11 @@ def test_absent_folder_or_table(tmp_path: Path) -> None:
     refused(lambda: load(tmp_path / "pets"), "pets", "no such file or folder")
     refused(lambda: load(folder(tmp_path, GOOD), image_size="big"), "--image-size")  # type: ignore[arg-type]
     (tmp_path / "labels.csv").unlink()
-    refused(lambda: load(tmp_path), "labels.csv", "no such file")
-    (tmp_path / "labels.csv").mkdir()
-    refused(lambda: load(tmp_path), "labels.csv")
+    assert load(tmp_path).labels == ClassLabels(10)  # images alone: no label is known
+    for image in tmp_path.glob("*.png"):
+        image.rename(image.with_suffix(".txt"))
+    refused(lambda: load(tmp_path), str(tmp_path), "no image", "labels.csv")
+    (tmp_path / "a.txt").rename(tmp_path / "a.png")
     refused(lambda: load(tmp_path / "a.png"), "a.png", "neither")
 
 

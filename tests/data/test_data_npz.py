@@ -35,8 +35,9 @@ COLOUR = RNG.integers(0, 256, (10, 3, 6, 5), np.uint8)
         (COLOUR, (3, 6, 5), torch.uint8),
         (COLOUR.transpose(0, 2, 3, 1), (3, 6, 5), torch.uint8),
         (COLOUR / 255, (3, 6, 5), torch.float32),
-        (GREY / 255, (6, 5), torch.float32),
-        (GREY.astype(np.int32), (6, 5), torch.float32),
+        (GREY / 255, (1, 6, 5), torch.float32),
+        (GREY.astype(np.int32), (1, 6, 5), torch.uint8),
+        (GREY - 128.0, (5, 6), torch.float32),
         (X, (4,), torch.float32),
         (X.astype(">f2"), (4,), torch.float32),
         (np.asfortranarray(X), (4,), torch.float32),
@@ -134,7 +135,7 @@ def test_resizing_cuts_the_sides_not_the_middle(tmp_path: Path) -> None:
 
 
 WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "no x": ({"X": X}, ["no array 'x'"]),
+    "no x": ({"points": X}, ["no array 'x'", "'points'"]),
     "lengths": ({"x": X, "y": np.zeros(9, int)}, ["y has 9 rows", "x has 10"]),
     "test lengths": ({"x": X, "x_test": X[:2], "y_test": np.zeros(3, int)}, ["y_test has 3 rows", "x_test has 2"]),
     "nan": ({"x": np.where(np.arange(10)[:, None] == 7, np.nan, X)}, ["x: row 7", "NaN"]),
@@ -162,7 +163,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "label beyond names": ({"x": X, "y": np.arange(10), "names": ["a", "b"]}, ["y: row 2 is 2", "0 to 1"]),
     "label below -1": ({"x": X, "y": np.arange(10) - 2}, ["y: row 0 is -2", "-1 for missing"]),
     "half label": ({"x": X, "y": np.arange(10) / 2}, ["y: row 1 is 0.5"]),
-    "nan label": ({"x": X, "y": np.full(10, np.nan)}, ["y: row 0 is nan"]),
+    "infinite label": ({"x": X, "y": np.full(10, np.inf)}, ["y: row 0 is inf"]),
     "gigantic label": ({"x": X, "y": np.full(10, 2**62)}, ["y: row 0", "9999"]),
     "unsigned label": ({"x": X, "y": np.full(10, 2**64 - 1, np.uint64)}, ["y: row 0"]),
     "attribute of 2": ({"x": X, "y": np.full((10, 2), 2)}, ["y: row 0 is [2, 2]", "0, 1, and -1", "[N]"]),
@@ -320,3 +321,102 @@ def test_fuzz_headers(scratch: Path, text: str, version: tuple[int, int], near: 
         scratch / "c.npz", {"x": magic + len(head).to_bytes(2 if version == (1, 0) else 4, "little") + head + bytes(64)}
     )
     one_line_or_data(scratch / "c.npz")
+
+
+SERIES = RNG.normal(size=(10, 40, 3))
+
+
+@pytest.mark.parametrize(
+    ("x", "layout", "shape"),
+    [
+        (SERIES, None, (3, 40)),
+        (SERIES.transpose(0, 2, 1), None, (3, 40)),
+        (SERIES, "nct", (40, 3)),
+        (GREY / 255, "nct", (6, 5)),
+        (GREY / 255, "ntc", (5, 6)),
+        (GREY, "ntc", (5, 6)),
+        (RNG.random((10, 8, 8)), None, (1, 8, 8)),
+        (RNG.random((10, 30, 6)), None, (6, 30)),
+        (RNG.random((10, 3, 5, 3)), "nhwc", (3, 3, 5)),
+        (RNG.integers(0, 256, (10, 8, 8, 4), np.uint8), None, (4, 8, 8)),
+        (RNG.integers(0, 256, (10, 5, 8, 8), np.uint8), "nchw", (5, 8, 8)),
+    ],
+)
+def test_a_layout_is_guessed_and_said_or_given(
+    tmp_path: Path, x: np.ndarray, layout: str | None, shape: tuple[int, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = load(npz(tmp_path / "a.npz", x=x, x_test=x[:2]), layout=layout)
+    assert data.input_shape == shape
+    assert ("--layout" in capsys.readouterr().err) == (layout is None)
+    assert len(data.x) == 10
+    if x.dtype != np.uint8 and layout != "nhwc":
+        assert np.allclose(np.sort(data.x.numpy().ravel()), np.sort(x.ravel()), atol=1e-6)
+
+
+def test_a_layout_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    path = npz(tmp_path / "a.npz", x=SERIES, x_test=SERIES)
+    refused(lambda: load(path, layout="nhwc"), "--layout nhwc", "[10, 40, 3]")
+    refused(lambda: load(path, layout="ntx"), "--layout", "did you mean 'ntc'?")
+    refused(lambda: load("digits", layout="nhw"), "--layout nhw", "'digits'")
+    refused(lambda: load(npz(tmp_path / "b.npz", x=X, x_test=X), layout="nct"), "--layout nct", "[10, 4]")
+
+
+def test_arrays_by_other_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    y = np.arange(10) % 2
+    path = npz(tmp_path / "a.npz", X_train=X, labels=y, test_images=X[:3], test_labels=y[:3], ids=np.arange(10))
+    data = load_npz(path)
+    assert (data.y.tolist(), data.y_test.tolist()) == (y.tolist(), y[:3].tolist())
+    said = capsys.readouterr().err
+    assert "'labels' is taken for y" in said
+    assert "not used: 'ids'" in said
+    np.savez(tmp_path / "b.npz", X, y)
+    assert sorted([*load_npz(tmp_path / "b.npz").y.tolist(), *load_npz(tmp_path / "b.npz").y_test.tolist()]) == sorted(
+        y
+    )
+    both = load_npz(npz(tmp_path / "c.npz", x=X, X=X + 1, x_test=X[:2]))
+    assert torch.equal(both.x, torch.from_numpy(X).float())
+
+
+@pytest.mark.parametrize(
+    ("x", "most", "words"),
+    [
+        (GREY.astype(np.uint16) * 4, 4 * int(GREY.max()) / 1023, "read as 10 bits, 1023 is white"),
+        (GREY.astype(np.uint16) * 16, 16 * int(GREY.max()) / 4095, "read as 12 bits"),
+        (GREY.astype(np.uint16) * 257, 1.0, "read as 16 bits"),
+        (GREY // 128, 1.0, "black and white"),
+        (GREY // 16, 15, "255 is white"),
+    ],
+)
+def test_pixels_of_other_ranges_are_said(
+    tmp_path: Path, x: np.ndarray, most: float, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = x.copy()
+    x.ravel()[0] = x.max() if words != "read as 16 bits" else 65535
+    data = load(npz(tmp_path / "a.npz", x=x, x_test=x[:2]), layout="nhw")
+    assert float(data.x.max()) == pytest.approx(most)
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (np.where(np.arange(20) < 10, -1, 1), "-1 and 1 alone"),
+        (np.where(np.arange(20) < 10, "-1", "1"), "-1 and 1 alone"),
+        (np.where(np.arange(40).reshape(20, 2) < 20, -1, 1), "'attribute0', 'attribute1'"),
+        (1 + np.arange(20) % 3, "no label is 0"),
+        (np.where(np.arange(20) < 10, "nan", "owl"), "'nan' (10 rows) is taken as a missing label"),
+        (np.where(np.arange(20) < 10, "-1.0", "1.0"), "'-1.0' (10 rows)"),
+    ],
+)
+def test_labels_with_two_meanings_are_said(
+    tmp_path: Path, y: np.ndarray, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load_npz(npz(tmp_path / "a.npz", x=np.repeat(X, 2, 0), y=y, x_test=X))
+    assert words in capsys.readouterr().err
+    load_npz(npz(tmp_path / "b.npz", x=np.repeat(X, 2, 0), y=np.arange(20) % 3 - 1, x_test=X))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_missing_label_among_floats_is_nan(tmp_path: Path) -> None:
+    y = np.array([0, np.nan, 2, -1, 0, 1, 2, np.nan, 1, 1])
+    assert labelled(tmp_path, y=y).y.tolist() == [0, -1, 2, -1, 0, 1, 2, -1, 1, 1]

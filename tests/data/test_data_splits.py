@@ -160,7 +160,8 @@ def test_leave_out_removes_a_class_from_training_only() -> None:
     refused(lambda: leave_out(dataset(torch.zeros(4).long()), "cat"), "--leave-out cat", "no training row")
 
 
-def test_hold_out_is_stratified_and_loses_nothing() -> None:
+def test_hold_out_is_stratified_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyro_ssvae.data.splits.FEW_LABELS", 0)  # as of many
     train, x_val, y_val = hold_out(dataset(), fraction=0.25, seed=3)
     assert counts(y_val) == [5, 3, 1]
     assert int((y_val == -1).sum()) == 3  # 12 in all
@@ -222,3 +223,16 @@ def test_a_dataset_that_does_not_fit_is_refused() -> None:
     refused(lambda: dataclasses.replace(base, x=base.x[:, 0]), "[50]")
     assert base.kind == "vectors"
     assert base.input_shape == (2,)
+
+
+def test_few_labels_are_all_left_to_train_on() -> None:
+    y = torch.full((300,), -1)
+    y[:40] = torch.arange(40) % 4
+    x = torch.arange(300.0).unsqueeze(1)
+    data = Dataset("own", x, y, x, y, ClassLabels(4))
+    train, x_val, y_val = hold_out(data)
+    assert (len(train.x), len(x_val), int((train.y != -1).sum())) == (270, 30, 40)
+    assert y_val.tolist() == [-1] * 30
+    assert sorted([*train.x.flatten().tolist(), *x_val.flatten().tolist()]) == x.flatten().tolist()
+    every = Dataset("own", x, torch.arange(300) % 4, x, y, ClassLabels(4))
+    assert int((hold_out(every)[2] != -1).sum()) == 30

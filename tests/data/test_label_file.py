@@ -38,11 +38,18 @@ def test_attributes_are_filled_in_one_by_one(tmp_path: Path) -> None:
     assert add_labels(path, y, torch.arange(2), WORN, ["a.png", "b.png"]).tolist() == [[0, 1], [-1, 1]]
 
 
+def test_what_stands_beside_the_labels_is_left_alone(tmp_path: Path) -> None:
+    beside = {"guess": ["cat 0.9", "dog 0.8"], "weight": ["1,5", ""]}
+    assert label_file_text([4, 7], PETS, beside=beside) == 'index,label,guess,weight\n4,,cat 0.9,"1,5"\n7,,dog 0.8,\n'
+    path = written(tmp_path, "index,guess,label\n1,cat 0.9,dog\n")
+    assert add_labels(path, torch.tensor([-1, -1]), torch.tensor([0, 1]), PETS).tolist() == [-1, 1]
+
+
 @pytest.mark.parametrize(
     ("text", "culprits"),
     [
         ("row,label\n0,cat\n", ("row 1", "'row,label'", "'index,label'")),
-        ("index,label,more\n0,cat,1\n", ("row 1", "'index,label'")),
+        ("index,lable\n0,cat\n", ("row 1", "'index,label'")),
         ("index,label\n0,cow\n", ("row 2", "'cow'", "'owl'")),
         ("index,label\n0,cat\n0,dog\n", ("row 3", "row 2", "once")),
         ("index,label\nx,cat\n", ("row 2", "'x'")),
@@ -63,7 +70,7 @@ def test_wrong_files_of_a_folder_are_refused(tmp_path: Path) -> None:
     y = torch.full((1, 2), -1)
     refused(lambda: add("file,hat,scarf\nc.png,1,0\n", y), "row 2", "'c.png'", "no training image")
     refused(lambda: add("file,hat,scarf\nb.png,1,0\n", y), "row 2", "'b.png'", "not trained on")
-    refused(lambda: add("file,hat,scarf\na.png,yes,0\n", y), "row 2", "'hat'", "'yes'")
+    refused(lambda: add("file,hat,scarf\na.png,maybe,0\n", y), "row 2", "'hat'", "'maybe'")
     refused(lambda: add_labels(tmp_path / "none.csv", y, torch.arange(1), WORN), "none.csv")
 
 

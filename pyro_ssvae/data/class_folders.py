@@ -1,0 +1,85 @@
+"""Images in one folder a class, as torchvision and most tools lay them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from ..errors import InputError
+from ..labels import MISSING
+from .checks import class_labels, clean_word, encode_words, means_missing, shown
+from .images import SUFFIXES
+from .labels_csv import Table
+from .notices import say
+
+NO_CLASS = frozenset({"unlabeled", "unlabelled", "unsup", "unsupervised"})
+"""Folders of images without a label, in small letters."""
+TEST = ("test", "testing")
+VALIDATION = ("val", "valid", "validation")
+SPLITS = {**dict.fromkeys(("train", "training"), "train"), **dict.fromkeys(TEST, "test")}
+"""Folders above those of the classes, in small letters."""
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file's ending is that of an image, and neither it nor a folder on its way is hidden."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def by_folders(folder: Path, files: Mapping[str, Path]) -> Table:
+    """Return each image's label: the folder that it lies in.
+
+    ``CLASS/….jpg``, or ``train/CLASS/….jpg`` and ``test/CLASS/….jpg``. Images outside of any class's folder, or in
+    ``unlabeled``, have no label. ``val`` is the test where there is no ``test``, else part of the training. Folders
+    within a class's are the class's too. How it was read is said.
+
+    :param files: all files by their names relative to the folder.
+    :raises InputError: there is no image.
+    """
+    names = [name for name, path in files.items() if is_image(path) and not hidden(name)]
+    if not names:
+        raise InputError(f"{folder}: no image in it; images, in a folder a class or with labels.csv, are needed")
+    parts = [name.split("/")[:-1] for name in names]
+    splits = split_folders(parts)
+    words, test = [], []
+    for folders in parts:
+        split = splits.get(folders[0].lower()) if folders else None
+        own = folders[1:] if split is not None else folders
+        test.append(split == "test")
+        words.append("" if not own or own[0].lower() in NO_CLASS else clean_word(own[0], str(folder)))
+    counts = Counter(words)
+    sure = [word for word in counts if word and not means_missing(word, ())]
+    (y,), found = encode_words([words], None, f"{folder}: folders", "rename the folder")
+    labels = class_labels(found)
+    say(described(folder, counts, len(names), int((y == MISSING).sum()), sure, any(test)))
+    files_of = [unicodedata.normalize("NFC", name) for name in names]
+    return Table(files_of, y, labels, torch.tensor(test) if splits else None)
+
+
+def hidden(name: str) -> bool:
+    """Whether a folder on the way to a file is hidden, or a system's own."""
+    return any(part.startswith((".", "__")) for part in name.split("/")[:-1])
+
+
+def split_folders(parts: list[list[str]]) -> dict[str, str]:
+    """Return which folders are splits: ``train`` and ``test``, or validation, beside each other."""
+    tops = {folders[0].lower() for folders in parts if folders}
+    found = {name: SPLITS[name] for name in tops & set(SPLITS)}
+    validation = tops & set(VALIDATION)
+    other = "train" if "test" in found.values() else "test"
+    found |= dict.fromkeys(validation, other)
+    if "train" not in found.values():
+        return {}
+    return found | dict.fromkeys(tops & NO_CLASS, "train")
+
+
+def described(folder: Path, counts: Counter[str], n: int, missing: int, classes: list[str], split: bool) -> str:
+    """Return how a folder was read, in words."""
+    if not classes:
+        return f"{folder}: {n} images, no folders of classes: none has a label"
+    some = ", ".join(f"{shown(word)} {counts[word]}" for word in sorted(classes)[:6]) + " …" * (len(classes) > 6)
+    parts = "; train and test by their folders" if split else ""
+    return f"{folder}: {n} images, a folder a class: {some}; {missing} without a label{parts}"

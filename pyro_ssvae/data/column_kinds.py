@@ -1,0 +1,228 @@
+"""The kind of each column of a table, taken from its cells, or told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from ..errors import InputError
+from ..nn.columns import KINDS as LIKELIHOODS
+from .cells import (
+    MISSING_LABELS,
+    cell,
+    date_format,
+    dates_of,
+    decimal_comma,
+    factorized,
+    first,
+    numbers_of,
+    parse_number,
+    word_of,
+)
+from .checks import hint, shown, sort_words
+from .schema import Column
+
+ANSWERS = (
+    ("no", "yes"), ("n", "y"), ("false", "true"), ("f", "t"), ("0", "1"), ("off", "on"), ("negative", "positive"),
+    ("neg", "pos"), ("absent", "present"), ("-", "+"), ("-1", "1"), ("non", "oui"), ("nein", "ja"),
+)  # fmt: skip
+"""Pairs of words of which the first means no."""
+WORDS = ("number", "count", "category", "yes-no", "date", "leave-out")
+"""What ``--columns`` takes beside the names of likelihoods."""
+MOST_WORDS = 1000
+"""Largest number of categories of a column."""
+LARGEST_COUNT = 10_000
+"""A column of larger whole numbers is one of numbers, not of counts."""
+SAMPLE = 200_000
+"""Cells of which skewness and tails are taken."""
+OTHERS = {"numeric": "number", "real": "number", "float": "number", "counts": "count", "int": "count",
+          "categorical": "category", "binary": "yes-no", "bool": "yes-no", "boolean": "yes-no", "datetime": "date",
+          "drop": "leave-out", "ignore": "leave-out"}  # fmt: skip
+"""Words that people may have for these."""
+
+
+def kind_word(word: str, where: str) -> str:
+    """Return the word of :data:`WORDS`, or the likelihood, that a person's word means."""
+    known = [*WORDS, *(name for name in LIKELIHOODS if name != "categorical")]
+    word = OTHERS.get(word.lower(), word.lower())
+    if word not in known:
+        raise InputError(f"{where}: there is no kind {shown(word)}{hint(word, known)}")
+    return word
+
+
+def kind_of(cells: pd.Series, name: str, told: str | None = None) -> Column | str:
+    """Return what a column is; or, in words, why it is left out.
+
+    :param told: a word of :data:`WORDS` or a likelihood, where a person says what it is.
+    :raises InputError: cells that do not go together, naming the first row.
+    """
+    where = f"column {shown(name)}"
+    if told == "leave-out":
+        return "as told"
+    if isinstance(cells.dtype, pd.PeriodDtype):
+        cells = cells.dt.to_timestamp()
+    if pd.api.types.is_datetime64_any_dtype(cells.dtype) or told == "date":
+        column = date_column(cells, name, where)
+    elif told in ("category", "yes-no") or (told is None and pd.api.types.is_bool_dtype(cells.dtype)):
+        column = word_column(cells, name, where, told)
+    elif is_number(cells) or told is not None:
+        column = number_column(cells, name, where, told)
+    else:
+        column = guessed(cells, name, where)
+    return column
+
+
+def is_number(cells: pd.Series) -> bool:
+    """Whether cells are numbers, or durations, by their type."""
+    return bool(pd.api.types.is_numeric_dtype(cells.dtype) or pd.api.types.is_timedelta64_dtype(cells.dtype))
+
+
+def guessed(cells: pd.Series, name: str, where: str) -> Column | str:
+    """Return what a column of words is: numbers or dates in words, or categories."""
+    places, words = factorized(cells, where)
+    if len(words) < 2:
+        return "no value in any row" if not words else f"the same in every row ({shown(words[0])})"
+    comma = decimal_comma(words)
+    number = ~np.isnan([parse_number(word, comma) for word in words])
+    gap = np.array([word.lower() in MISSING_LABELS for word in words])  # where the others are numbers or dates
+    padded = any(len(word) > 1 and word[0] == "0" and word.isdecimal() for word in words)  # 007 is a code
+    cells_of = np.bincount(places[places >= 0], minlength=len(words))
+    if number.any() and (number | gap).all() and not padded:
+        return number_column(cells, name, where, None)
+    share = cells_of[number].sum() / max(cells_of[~gap].sum(), 1)
+    if share >= 0.9 and number.sum() > 20 and not padded:
+        _, wrong = numbers_of(cells, where, comma)
+        few = int(wrong.sum())
+        raise InputError(
+            f"{where}: numbers, but {few} cell{'s are' if few > 1 else ' is'} not, first row {first(wrong)}: "
+            f"{cell(cells, first(wrong))}; a number or an empty cell is needed, or --columns {name}=category"
+        )
+    if date_format([word for word, missing in zip(words, gap) if not missing]) is not None:
+        return date_column(cells, name, where)
+    return word_column(cells, name, where, None)
+
+
+def word_column(cells: pd.Series, name: str, where: str, told: str | None) -> Column | str:
+    """Return a column of categories, or of two words."""
+    places, words = factorized(cells, where)
+    missing = float((places < 0).mean())
+    n = int((places >= 0).sum())
+    if len(words) < 2:
+        return "no value in any row" if not words else f"the same in every row ({shown(words[0])})"
+    if len(words) == 2:
+        return Column(name, "bernoulli", "words", in_order(words), missing=missing)
+    if told == "yes-no":
+        raise InputError(f"{where}: {len(words)} different words ({shown(words[2])} …); two are needed for yes and no")
+    if told is None and len(words) > 10 and len(words) > 0.5 * n:
+        return f"{len(words):,} different words in {n:,} rows, such as {shown(words[0])}: names or text"
+    if len(words) > MOST_WORDS:
+        raise InputError(
+            f"{where}: {len(words):,} different words; at most {MOST_WORDS:,} categories can be told apart; "
+            f"--columns {shown(name + '=leave-out')} leaves it out"
+        )
+    return Column(name, f"categorical:{len(words)}", "words", tuple(sort_words(words)), missing=missing)
+
+
+def in_order(words: Sequence[str]) -> tuple[str, ...]:
+    """Return two words, the one that means no first; in order where neither does."""
+    low = [word.lower() for word in words]
+    for pair in ANSWERS:
+        if set(low) == set(pair):
+            return tuple(words) if low[0] == pair[0] else tuple(reversed(words))
+    return tuple(sort_words(words))
+
+
+def date_column(cells: pd.Series, name: str, where: str) -> Column | str:
+    """Return a column of dates, the first of which is day 0."""
+    form = ""
+    if not pd.api.types.is_datetime64_any_dtype(cells.dtype):
+        _, words = factorized(cells, where)
+        found = date_format([word for word in words if word.lower() not in MISSING_LABELS])
+        form = "" if found is None else found[0]
+    since, wrong = dates_of(cells, where, form)
+    if wrong.any():
+        written = "2024-01-31" if not form else pd.Timestamp(2024, 1, 31).strftime(form)
+        raise InputError(
+            f"{where}: row {first(wrong)} is no date: {cell(cells, first(wrong))}; {written}, as in the other rows, or "
+            f"an empty cell is needed, or --columns {name}=category"
+        )
+    if not np.isfinite(since).any():
+        return "no value in any row"
+    start = np.floor(np.nanmin(since))
+    if np.nanmax(since) == np.nanmin(since):
+        return "the same date in every row"
+    day = (pd.Timestamp(0) + pd.Timedelta(days=float(start))).date().isoformat()
+    whole = bool((since[np.isfinite(since)] % 1 == 0).all())
+    return Column(name, "normal", "date", (), 0.0, whole, day, form, float(np.isnan(since).mean()))
+
+
+def number_column(cells: pd.Series, name: str, where: str, told: str | None) -> Column | str:
+    """Return a column of numbers: two-valued, counts, or real, by their spread and tails."""
+    comma = False
+    if not is_number(cells):
+        comma = decimal_comma(factorized(cells, where)[1])
+    x, wrong = numbers_of(cells, where, comma)
+    if wrong.any():
+        raise InputError(
+            f"{where}: row {first(wrong)} is no number: {cell(cells, first(wrong))}; a number or nothing is needed"
+        )
+    if np.isinf(x).any():
+        raise InputError(f"{where}: row {first(np.isinf(x))} is infinite; a finite number or an empty cell is needed")
+    known = x[~np.isnan(x)]
+    missing = float(np.isnan(x).mean())
+    if not len(known) or (known == known[0]).all():
+        return "no value in any row" if not len(known) else f"the same in every row ({known[0]:g})"
+    low, high = known.min(), known.max()
+    whole = bool((known == np.round(known)).all())
+    if told is None and bool(((known == low) | (known == high)).all()):
+        return Column(name, "bernoulli", "words", in_order([word_of(low), word_of(high)]), missing=missing)
+    if told is None and whole and numbered(known, name):
+        return f"{len(known):,} numbers, all different: it numbers the rows"
+    column = Column(name, told or "normal", whole=whole, format="," if comma else "", missing=missing)
+    if told in (None, "number", "count"):
+        column = replace(column, kind=number_kind(known, whole, told, where))
+    size, spread = max(abs(low), abs(high)), known.std()
+    if column.kind in ("normal", "student-t", "laplace") and size > 1e4 * spread:  # float32 has 7 digits
+        column = replace(column, offset=float(np.round(known.mean())))
+    return column
+
+
+def numbered(known: np.ndarray, name: str) -> bool:
+    """Whether whole numbers only number the rows: all different, and without a gap or with an identifier's name."""
+    if len(known) < 10 or len(np.unique(known)) < len(known):
+        return False
+    called = name.strip().lower() in ("", "id", "index", "row", "no", "nr", "unnamed: 0") or name.lower().endswith(
+        "_id"
+    )
+    return called or bool(known.max() - known.min() == len(known) - 1)
+
+
+def number_kind(known: np.ndarray, whole: bool, told: str | None, where: str) -> str:
+    """Return the likelihood of numbers.
+
+    Whole numbers from 0 on whose variance is at least half their mean are counts: Poisson up to 1.5 times it,
+    negative binomial beyond. Positive numbers that are less skewed as logarithms are log-normal; tails beyond a
+    kurtosis of 12 are Student's t; else normal.
+    """
+    some = known[:: int(np.ceil(len(known) / SAMPLE))]
+    mean, variance = some.mean(), some.var()
+    if told == "count" and (not whole or known.min() < 0):
+        raise InputError(f"{where}: {known.min():g} to {known.max():g}; counts are whole numbers from 0 on")
+    counts = whole and known.min() == 0 and known.max() <= LARGEST_COUNT and variance >= 0.5 * mean
+    if told == "count" or (told is None and counts and known.max() > 2):
+        return "poisson" if variance <= 1.5 * mean else "negative-binomial"
+    skew, kurtosis = shape(some)
+    if known.min() >= 0 and skew > 1.5:
+        logs = np.log(some + np.quantile(some[some > 0], 0.05))
+        if abs(shape(logs)[0]) < 0.7 * skew:
+            return "log-normal"
+    return "student-t" if kurtosis > 12 else "normal"
+
+
+def shape(x: np.ndarray) -> tuple[float, float]:
+    """Return skewness and kurtosis (of a normal 0 and 3)."""
+    z = (x - x.mean()) / max(x.std(), 1e-300)
+    return float((z**3).mean()), float((z**4).mean())

@@ -1,0 +1,174 @@
+"""Tables and arrays of any library as plain arrays, and columns put in order by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from ..errors import InputError
+from .checks import hint, shown
+
+
+@runtime_checkable
+class Frame(Protocol):
+    """A table with named columns, of pandas, polars or a like library."""
+
+    @property
+    def columns(self) -> Collection[object]: ...
+    @property
+    def dtypes(self) -> Iterable[object]: ...
+    def to_numpy(self) -> np.ndarray: ...
+    def __getitem__(self, columns: list[object]) -> Frame: ...
+    def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class Indexed(Protocol):
+    """What pandas has names for the rows of."""
+
+    @property
+    def index(self) -> Index: ...
+
+
+@runtime_checkable
+class Index(Protocol):
+    """Names of rows."""
+
+    def equals(self, other: object) -> bool: ...
+    def isin(self, values: object) -> np.ndarray: ...
+    def __len__(self) -> int: ...
+
+
+@runtime_checkable
+class ArrowTable(Protocol):
+    """A table of pyarrow."""
+
+    @property
+    def schema(self) -> object: ...
+    @property
+    def column_names(self) -> Sequence[str]: ...
+    def to_pandas(self) -> Frame: ...
+
+
+@runtime_checkable
+class Column(Protocol):
+    """A column of a table."""
+
+    def to_numpy(self) -> np.ndarray: ...
+
+
+def names_of(frame: Frame) -> tuple[str, ...] | None:
+    """Return the names of a table's columns; None where they are mere numbers, as of a table made of an array."""
+    columns = list(frame.columns)
+    if all(isinstance(name, (int, np.integer)) for name in columns):
+        return None
+    return tuple(str(name) for name in columns)
+
+
+def in_order(names: Sequence[str], known: Sequence[str], where: str, what: str) -> list[int] | None:
+    """Return the place of each known column among ``names``; None where they are in order.
+
+    :param what: whose columns the known ones are, in words.
+    :raises InputError: naming the columns that are missing, new or there twice.
+    """
+    if tuple(names) == tuple(known):
+        return None
+    twice = sorted({name for name in names if list(names).count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        raise InputError(f"{where}: column {shown(twice[0])} is there twice; each needs a name of its own")
+    have, want = set(names), set(known)
+    missing = [name for name in known if name not in have]
+    new = [name for name in names if name not in want]
+    if missing:
+        close = hint(missing[0], new) if new else ""
+        raise InputError(f"{where}: no column {listed(missing)}; {what} are needed, by name{close}")
+    if new:
+        raise InputError(f"{where}: column {listed(new)} is none of {what}; leave it out")
+    place = {name: i for i, name in enumerate(names)}
+    return [place[name] for name in known]
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return some names as they may stand in a message."""
+    more = f" (and {len(names) - 3} more)" if len(names) > 3 else ""
+    return ", ".join(shown(name) for name in names[:3]) + more
+
+
+def same_rows(x: object, y: object) -> None:
+    """Raise :class:`InputError` where points and labels have the same rows, by their index, in another order."""
+    if not isinstance(x, Indexed) or not isinstance(y, Indexed):
+        return
+    one, other = x.index, y.index
+    if not (isinstance(one, Index) and isinstance(other, Index)):  # a list's index is a method
+        return
+    if len(one) == len(other) and not one.equals(other) and bool(one.isin(other).all()):
+        raise InputError("y: its rows have x's index in another order; y.loc[x.index] puts them in x's")
+
+
+def plain_array(values: object, where: str) -> np.ndarray:
+    """Return an array of what NumPy, pandas, polars, PyTorch or nested lists have.
+
+    :raises InputError: lists of different lengths, or nothing of the kind.
+    """
+    if isinstance(values, np.ndarray):
+        return values
+    if isinstance(values, (set, frozenset, dict)) or values is None:
+        raise InputError(f"{where}: a {type(values).__name__}; a tensor, an array or a table is needed")
+    try:
+        array = values.to_numpy() if isinstance(values, Column) else np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        words = str(error).splitlines()[0][:200]
+        raise InputError(f"{where}: not a tensor or an array of numbers ({words})") from None
+    return np.asarray(array)
+
+
+def float_array(array: np.ndarray, where: str, names: Sequence[str] | None = None) -> np.ndarray:
+    """Return numbers that PyTorch takes, in memory of their own order: NaN where an object is None or NA.
+
+    :param names: of the columns, for what is said of a cell.
+    :raises InputError: naming the first cell that is no number.
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        masked = np.ma.getmaskarray(array)
+        if masked.any():
+            filled = np.asarray(array.data).astype(np.result_type(array.dtype, np.float32))
+            filled[masked] = np.nan
+            array = filled
+        else:
+            array = np.asarray(array.data)
+    if array.dtype.kind == "O":
+        array = from_cells(array, where, names)
+    if array.dtype.kind not in "biuf":
+        what = {"U": "words", "S": "words", "M": "dates", "m": "durations", "c": "complex numbers"}
+        raise InputError(f"{where}: {what.get(array.dtype.kind, str(array.dtype))}; an array of numbers is needed")
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        array = array.astype(np.float32 if array.dtype.itemsize == 2 else np.float64)
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        array = array.astype(np.float64)
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    strided = all(step > 0 or size < 2 for step, size in zip(array.strides, array.shape)) and array.flags.aligned
+    return array if strided and array.flags.writeable else np.array(array, order="C")
+
+
+def from_cells(array: np.ndarray, where: str, names: Sequence[str] | None) -> np.ndarray:
+    """Return objects as numbers, NaN for None and NA."""
+    try:
+        return np.asarray(array.astype(np.float64))  # None becomes NaN
+    except (TypeError, ValueError):
+        pass
+    found = np.empty(array.size)
+    for i, cell in enumerate(array.ravel().tolist()):
+        try:
+            gap = cell is None or type(cell).__name__ in ("NAType", "NaTType")
+            if isinstance(cell, (str, bytes)):
+                raise ValueError
+            found[i] = np.nan if gap else float(cell)
+        except (TypeError, ValueError):
+            row, *rest = (int(k) for k in np.unravel_index(i, array.shape))
+            name = shown(names[rest[0]]) if names and rest else ", ".join(map(str, rest))
+            place = f"row {row}, column {name}" if rest else f"row {row}"
+            words = "; ps.data.read_table makes numbers of words" if isinstance(cell, str) else ""
+            raise InputError(f"{where}: {place} is {shown(cell)}; a number is needed{words}") from None
+    return found.reshape(array.shape)

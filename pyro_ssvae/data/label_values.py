@@ -1,0 +1,171 @@
+"""Labels as people hand them over, words and gaps among them, as the numbers that a model knows them by."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
+from .checks import clean_word, hint, means_missing, say_missing, shown
+from .frames import Frame, in_order, names_of, plain_array
+
+VALUES = {
+    **dict.fromkeys(["0", "0.0", "no", "n", "false", "f"], 0),
+    **dict.fromkeys(["1", "1.0", "yes", "y", "true", "t"], 1),
+}
+"""What an attribute's word means, in small letters."""
+
+
+def label_values(y: object, labels: Labels | None, where: str = "y") -> Tensor:
+    """Return labels as a tensor of numbers, -1 where one is missing: None, NaN, NA, a masked entry, an empty word.
+
+    Words are matched with the names of ``labels``. A table's columns are matched with the attributes by name. A word
+    that mostly means "missing" and is no class is missing, and a line says so. Shapes and ranges are left to
+    ``labels.check``.
+
+    :raises InputError: naming the row and the word, or the columns.
+    """
+    if isinstance(y, Tensor):
+        y = y.detach()
+        y = y.to_dense() if y.layout != torch.strided else y
+        if y.is_complex():
+            raise InputError(f"{where}: complex numbers; labels are whole numbers, or words")
+        y = without_nan(y)
+        return y.clone() if y.is_inference() else y
+    if isinstance(y, Frame):
+        y = attribute_columns(y, labels, where)
+    array = plain_array(y, where)
+    if isinstance(array, np.ma.MaskedArray):
+        array = np.ma.array(array, dtype=object).filled(None)
+    if array.dtype.kind in "OUS":
+        return from_objects(array.astype(object), labels, where)
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{where}: {array.dtype}; labels are whole numbers, or words")
+    with np.errstate(invalid="ignore"):
+        wide = array.astype(np.int64) if array.dtype.kind == "u" else array
+    return without_nan(torch.from_numpy(np.array(wide, dtype=wide.dtype.newbyteorder("="), order="C")))
+
+
+def without_nan(y: Tensor) -> Tensor:
+    """Return numbers with -1 in place of NaN."""
+    return torch.where(y.isnan(), float(MISSING), y) if y.is_floating_point() else y
+
+
+def attribute_columns(frame: Frame, labels: Labels | None, where: str) -> object:
+    """Return a table's columns in the order of the attributes, or the one column of classes."""
+    names = names_of(frame)
+    if isinstance(labels, AttributeLabels) and names is not None:
+        order = in_order(names, labels.names, where, "the attributes")
+        if order is not None:
+            frame = frame[[list(frame.columns)[i] for i in order]]
+    values = plain_array(frame, where)
+    one = isinstance(labels, ClassLabels) and values.ndim == 2 and values.shape[1] == 1
+    return values[:, 0] if one else values
+
+
+def from_objects(array: np.ndarray, labels: Labels | None, where: str) -> Tensor:
+    """Return objects, words and numbers among them, as numbers."""
+    names = () if labels is None else tuple(labels.names)
+    known = {name: k for k, name in enumerate(names)}
+    attributes = isinstance(labels, AttributeLabels)
+    gaps: Counter[str] = Counter()
+    found: dict[object, float] = {}
+    width = int(np.prod(array.shape[1:]))
+
+    def number(value: object, i: int) -> float:
+        if is_gap(value):
+            return MISSING
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "replace")
+        if not isinstance(value, str):
+            return as_number(value, i // width, where)
+        word = clean_word(value, f"{where}: row {i // width}")
+        if not attributes and word in known:
+            return known[word]
+        if means_missing(word, names):
+            gaps[word] += 1
+            return MISSING
+        if attributes and word.lower() in VALUES:
+            return VALUES[word.lower()]
+        if not attributes and word.endswith(".0") and word[:-2] in known:  # whole numbers beside gaps, by pandas
+            return known[word[:-2]]
+        raise InputError(f"{where}: row {i // width} is {shown(word)}; {wanted(labels, word)}")
+
+    numbers = np.empty(array.size)
+    for i, value in enumerate(array.ravel().tolist()):
+        if isinstance(value, str) and value in found:
+            numbers[i] = found[value]
+            continue
+        numbers[i] = number(value, i)
+        if isinstance(value, str) and not means_missing(value, names):
+            found[value] = numbers[i]
+    said = {word: n for word, n in gaps.items() if word not in ("", str(MISSING))}
+    say_missing(said, where, "name a class so: ClassLabels(names)")
+    return torch.from_numpy(numbers.reshape(array.shape))
+
+
+def wanted(labels: Labels | None, word: str) -> str:
+    """What would be right in place of a word."""
+    if labels is None:
+        return "numbers are needed, since the pair does not say what its labels mean"
+    if isinstance(labels, AttributeLabels):
+        return "an attribute is 0 or 1, yes or no, and empty where it is missing"
+    return f"it is no class{hint(word, labels.names)}"
+
+
+def is_gap(value: object) -> bool:
+    """Whether a value is None, NaN, or another library's NA."""
+    return (
+        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+    )
+
+
+def as_number(value: object, row: int, where: str) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise InputError(f"{where}: row {row} is {shown(value)}; a number or a word is needed") from None
+
+
+def by_name(y: Tensor, own: Labels, labels: Labels, where: str) -> Tensor:
+    """Return the labels of a source by the numbers that a model has for their names.
+
+    Where the source has numbers for names (``"0"``, ``"1"``, …), its classes are taken by their number.
+
+    :param own: what ``y`` means.
+    :param labels: the model's.
+    :raises InputError: naming a class or an attribute that the model has not.
+    """
+    names, known = list(own.names), list(labels.names)
+    if isinstance(own, AttributeLabels) != isinstance(labels, AttributeLabels):
+        raise InputError(f"{where}: the labels are {kind(own)}; the model's are {kind(labels)}")
+    if names == known:
+        return y
+    if isinstance(labels, AttributeLabels):
+        order = in_order(names, known, where, "the attributes")
+        return y if order is None else y[:, order]
+    used = y[y != MISSING].unique().tolist()
+    if numbered(names) and max(used, default=0) < len(known):
+        return y
+    for k in used:
+        if names[k] not in known:
+            have = f"the labels are {', '.join(names)[:200]}"
+            raise InputError(f"{where}: {have}; the model has no class {shown(names[k])}{hint(names[k], known)}")
+    numbers = torch.tensor([known.index(name) if name in known else MISSING for name in names])
+    return torch.where(y == MISSING, y, numbers[y.clamp_min(0)])
+
+
+def numbered(names: Sequence[str]) -> bool:
+    """Whether classes have no names of their own."""
+    return list(names) == [str(k) for k in range(len(names))]
+
+
+def kind(labels: Labels) -> str:
+    """Labels by their kind and names."""
+    word = "attributes" if isinstance(labels, AttributeLabels) else "classes"
+    return f"{word} ({', '.join(labels.names)[:100]})"

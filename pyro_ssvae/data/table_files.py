@@ -1,0 +1,225 @@
+"""Tables in files, CSV, TSV, Parquet and Feather, as data frames."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import InputError
+from .cells import MISSING_LABELS
+from .checks import MAX_BYTES, reason, shown
+
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+HEAD_BYTES = 2**20
+"""Of the beginning of a file, by which its separator is told."""
+ENCODINGS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_NULLS = sorted(
+    {form for word in MISSING_LABELS for form in (word, word.upper(), word.capitalize(), word.title())}
+    | {"NaN", "<NA>"}
+)
+
+
+def read_file(path: Path, text: Collection[str] = (), note: Callable[[str], None] = lambda line: None) -> pd.DataFrame:
+    """Return a table as a data frame, its columns' names as words, numbers as numbers.
+
+    :param text: columns whose cells stay words, such as ``01``.
+    :param note: told, in a line, what was taken for granted, such as semicolons between the columns.
+    :raises InputError: naming the file, and the row where one cannot be read.
+    """
+    try:
+        if not path.is_file():
+            raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+        size = path.stat().st_size
+        if size == 0:
+            raise InputError(f"{path}: empty; a header and a row a point are needed")
+        if size > MAX_BYTES:
+            raise InputError(f"{path}: {size / 2**30:,.1f} GiB; at most {MAX_BYTES / 2**30:g} GiB can be loaded")
+        readers = {".parquet": read_columns, ".feather": read_columns}
+        frame = readers.get(path.suffix.lower(), read_text)(path, text, note)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({reason(error)})") from None
+    names = [str(name) for name in frame.columns]
+    check_names(names, str(path))
+    frame.columns = pd.Index(names)
+    if not len(frame):
+        raise InputError(f"{path}: no row below the header; a row a point is needed")
+    return frame
+
+
+def check_names(names: list[str], where: str) -> None:
+    """Raise :class:`InputError` where two columns have one name."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InputError(f"{where}: two columns are named {shown(name)}; each needs a name of its own")
+        seen.add(name)
+
+
+def read_columns(path: Path, text: Collection[str], note: Callable[[str], None]) -> pd.DataFrame:
+    """Return the table of a Parquet or Feather file; an index that has a name is a column."""
+    import pyarrow as pa
+
+    kind = path.suffix.lower()[1:].capitalize()
+    try:
+        if kind == "Parquet":
+            from pyarrow.parquet import ParquetFile
+
+            table = ParquetFile(path).read()
+        else:
+            from pyarrow import feather
+
+            table = feather.read_table(path, memory_map=False)
+        frame: pd.DataFrame = table.to_pandas(self_destruct=True)
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise InputError(f"{path}: not a {kind} file, or a damaged one ({reason(error)})") from None
+    return frame.reset_index() if frame.index.name is not None else frame
+
+
+def read_text(path: Path, text: Collection[str], note: Callable[[str], None]) -> pd.DataFrame:
+    """Return the table of a text file: a header, and cells between commas, semicolons, tabs or bars."""
+    import pyarrow as pa
+    from pyarrow import csv as reader
+
+    encoding, lines = head_of(path)
+    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    separator = separator_of(lines, usual)
+    names = header(lines, separator, path)
+    if separator != usual:
+        note(f"{path}: read with {SEPARATORS[separator]} between the columns")
+    comma = separator == ";" and decimal_commas(lines)
+    words = {raw: pa.string() for raw, name in zip(rows_of(lines, separator)[0], names) if name in text}
+    options = reader.ConvertOptions(
+        null_values=_NULLS, strings_can_be_null=False, true_values=["\0true"], false_values=["\0false"],
+        timestamp_parsers=["\0"], column_types=words,
+        auto_dict_encode=True, auto_dict_max_cardinality=2000, decimal_point="," if comma else ".",
+    )  # fmt: skip
+    parse = reader.ParseOptions(delimiter=separator, newlines_in_values=any('"' in line for line in lines))
+    failures: list[str] = []
+    try:
+        read = reader.ReadOptions(encoding=encoding, block_size=8 * 2**20)
+        table = reader.read_csv(path, read, parse, options).rename_columns(names)
+    except (pa.ArrowException, UnicodeError, OSError) as error:
+        failures.append(reason(error))
+    if failures:
+        raise InputError(f"{path}: {failure(path, failures[0], names, separator, encoding)}")
+    kinds = [field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in table.schema]
+    if any(pa.types.is_binary(kind) for kind in kinds):  # what words are that are not in the encoding
+        raise InputError(f"{path}: {failure(path, 'not in UTF-8', names, separator, encoding)}")
+    frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True, date_as_object=False)
+    if parse.newlines_in_values:
+        check_quotes(frame, separator, path)
+    return frame
+
+
+def release_memory() -> None:
+    """Give memory back that the reader of a file, now out of use, had taken."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
+
+
+def check_quotes(frame: pd.DataFrame, separator: str, path: Path) -> None:
+    """Raise :class:`InputError` for a cell that holds whole rows: its quote was not closed where it should be."""
+    for name in frame.columns:
+        if not isinstance(frame[name].dtype, pd.CategoricalDtype) and not pd.api.types.is_string_dtype(
+            frame[name].dtype
+        ):
+            continue
+        for word in frame[name].dropna().unique():
+            lines = str(word).split("\n")
+            if len(lines) > 1 and any(line.count(separator) == len(frame.columns) - 1 for line in lines):
+                raise InputError(f"{path}: column {shown(name)}: a cell holds {len(lines)} lines, {shown(word)}; a "
+                                 "quote is not closed, or should not be there")  # fmt: skip
+
+
+def head_of(path: Path) -> tuple[str, list[str]]:
+    """Return a file's encoding, UTF-8 or UTF-16 with its mark, and its first lines."""
+    with open(path, "rb") as file:
+        start = file.read(HEAD_BYTES)
+        whole = len(start) < HEAD_BYTES
+    encoding = next((name for mark, name in ENCODINGS.items() if start.startswith(mark)), "utf8")
+    if b"\0" in start and encoding == "utf8":
+        raise InputError(f"{path}: not a text file; CSV in UTF-8 is needed, or a .parquet or .feather file")
+    decoder = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf8" else encoding)()
+    try:
+        words = decoder.decode(start, final=whole)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: {not_utf8(start[: error.start])}") from None
+    lines = words.splitlines()[: 1000 if whole else -1][:1000]
+    if not any(line.strip() for line in lines):
+        raise InputError(f"{path}: empty; a header and a row a point are needed")
+    return encoding, lines
+
+
+def not_utf8(before: bytes) -> str:
+    """Return what is wrong with bytes that are not in UTF-8, by what comes before them."""
+    row = before.count(b"\n") + 1
+    return f"line {row} is not in UTF-8; save the file in that encoding"
+
+
+def rows_of(lines: list[str], separator: str) -> list[list[str]]:
+    """Return the cells of a file's first lines."""
+    try:
+        return [cells for cells in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator) if cells]
+    except csv.Error:
+        return []
+
+
+def separator_of(lines: list[str], usual: str) -> str:
+    """Return what stands between the columns: the usual sign, unless another one alone splits each row alike."""
+    found = {}
+    for separator in (usual, *SEPARATORS):
+        widths = [len(cells) for cells in rows_of(lines, separator)[:100]]
+        if widths and widths[0] > 1:
+            found[separator] = sum(width == widths[0] for width in widths) / len(widths)
+    if usual in found and found[usual] >= max(found.values()):
+        return usual
+    return max(found, key=lambda separator: found[separator]) if found else usual
+
+
+def header(lines: list[str], separator: str, path: Path) -> list[str]:
+    """Return the columns' names.
+
+    :raises InputError: there is none, or the first line seems to be a row.
+    """
+    rows = rows_of(lines, separator)
+    names = [" ".join(name.split()) for name in rows[0]] if rows else []
+    numbers = [name for name in names if re.fullmatch(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?", name)]
+    counted = numbers == [str(i) for i in range(len(numbers))]  # as pandas names columns
+    if len(numbers) > len(names) / 2 and not counted:
+        raise InputError(f"{path}: line 1 holds numbers ({shown(names[0])} …); the columns' names are needed there")
+    check_names(names, f"{path}: line 1")
+    return names
+
+
+def decimal_commas(lines: list[str]) -> bool:
+    """Whether numbers between semicolons are written ``3,14``."""
+    cells = [cell.strip() for row in rows_of(lines, ";")[1:] for cell in row]
+    commas = sum(bool(re.fullmatch(r"[+-]?\d+,\d+", cell)) for cell in cells)
+    return commas > 0 and not any(re.fullmatch(r"[+-]?\d+\.\d+", cell) for cell in cells)
+
+
+def failure(path: Path, said: str, names: list[str], separator: str, encoding: str) -> str:
+    """Return why a text file cannot be read, with the line, which is looked for."""
+    python = "utf-8" if encoding == "utf8" else encoding
+    try:
+        with open(path, encoding=python, newline="") as file:
+            reader = csv.reader(file, delimiter=separator, strict=True)
+            for cells in reader:
+                if cells and len(cells) != len(names):
+                    return f"line {reader.line_num} has {len(cells)} cells; the header has {len(names)}"
+    except UnicodeDecodeError:
+        data = path.read_bytes()
+        try:
+            data.decode(python)
+        except UnicodeDecodeError as error:
+            return not_utf8(data[: error.start])
+    except csv.Error as error:
+        return f"line {reader.line_num} is not valid CSV ({reason(error)})"
+    return f"it cannot be read ({said})"

@@ -1,0 +1,187 @@
+"""Tables: a row a point, columns of several kinds, missing cells; in files, or as data frames.
+
+:func:`read_table` finds what the columns are; :func:`encode` reads another table alike; :func:`decode` is the way back.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from ..labels import MISSING
+from .cells import MISSING_LABELS, MISSING_WORDS, dates_of, factorized, first, numbers_of, word_of
+from .checks import hint, shown
+from .column_kinds import ANSWERS
+from .notices import say
+from .schema import Column, Schema
+from .table_files import check_names, read_file
+
+TableLike: TypeAlias = pd.DataFrame | str | Path
+"""A data frame, or the path of a table."""
+
+
+def encode(frame: TableLike, schema: Schema) -> tuple[Tensor, Tensor | None, list[str] | None]:
+    """Return the points, labels and rows' names of a table that has the columns of a schema, in any order.
+
+    A word that training never saw, and a number that a kind cannot have (a count below 0), is a missing cell, and a
+    line on stderr says so. Columns that the schema has not are named and left out.
+
+    :returns: x, float32 ``[N, D]``, NaN where missing; y, int64 ``[N]`` or ``[N, A]``, -1 where missing, None where the
+        table has no column of a target; and the words of the column ``id``, None where there is none.
+    :raises InputError: naming a column that is missing, or a cell that cannot be read.
+
+    Example::
+
+        x, y, ids = encode("new.csv", schema)
+    """
+    where = "the table" if isinstance(frame, pd.DataFrame) else str(frame)
+    frame = as_frame(frame, schema.text)
+    check_columns(frame, schema, where)
+    x = torch.empty(len(frame), len(schema.columns))
+    for i, column in enumerate(schema.columns):
+        x[:, i] = torch.from_numpy(column_values(frame[column.name], column, where).astype(np.float32))
+    ids = None
+    if schema.id is not None and schema.id in frame:
+        ids = [word_of(word) for word in frame[schema.id]]
+    return x, target_values(frame, schema, where), ids
+
+
+def as_frame(frame: TableLike, text: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Return a table as a data frame whose columns' names are words."""
+    if not isinstance(frame, pd.DataFrame):
+        return read_file(Path(frame), text, say)
+    names = [str(name) for name in frame.columns]
+    check_names(names, "the table")
+    return frame.set_axis(names, axis=1)
+
+
+def check_columns(frame: pd.DataFrame, schema: Schema, where: str) -> None:
+    """Raise :class:`InputError` naming a column that is missing; say which ones are new."""
+    names = list(frame.columns)
+    absent = [name for name in schema.names if name not in names]
+    if absent:
+        more = f", and {len(absent) - 1} others" if len(absent) > 1 else ""
+        raise InputError(f"{where}: no column {shown(absent[0])}{more}{hint(absent[0], names)}; the model needs it")
+    targets = [target.name for target in schema.targets]
+    known = {*schema.names, *targets, schema.id, *schema.left_out}
+    new = [name for name in names if name not in known]
+    if new:
+        say(f"{where}: the model has no column {', '.join(map(shown, new[:5]))}{' …' * (len(new) > 5)}; left out")
+
+
+def column_values(cells: pd.Series, column: Column, where: str) -> np.ndarray:
+    """Return a column's cells as the numbers of its kind, float ``[N]``, NaN where missing.
+
+    :raises InputError: a cell that is no number, or no date, naming the row.
+    """
+    where = f"{where}, column {shown(column.name)}"
+    if column.reads == "words":
+        values, unseen = word_values(cells, column, where)
+        if unseen:
+            say(
+                f"{where}: {', '.join(map(shown, unseen[:5]))}{' …' * (len(unseen) > 5)} not in training; missing cells"
+            )
+        return np.where(values < 0, np.nan, values)
+    if column.reads == "date":
+        days, wrong = dates_of(cells, where, column.format)
+        start = np.datetime64(column.start, "D").astype(np.int64)
+        values = days - start
+        what = "date"
+    else:
+        values, wrong = numbers_of(cells, where, column.format == ",")
+        wrong = wrong | np.isinf(values)
+        values = values - column.offset
+        what = "number"
+    if wrong.any():
+        row = first(wrong)
+        raise InputError(f"{where}: row {row} is no {what}: {shown(word_of(cells.iloc[row]))}; a {what} is needed, or "
+                         "an empty cell")  # fmt: skip
+    outside = outside_support(values, column)
+    if outside.any():
+        row = first(outside)
+        say(f"{where}: row {row} is {values[row]:g}, outside of {column.kind!r}; {int(outside.sum())} missing cells")
+        values = np.where(outside, np.nan, values)
+    return values
+
+
+def outside_support(values: np.ndarray, column: Column) -> np.ndarray:
+    """Return which values the likelihood of a column does not take."""
+    counts = column.kind in ("poisson", "negative-binomial", "zero-inflated-negative-binomial")
+    below = values < 0 if counts or column.kind == "log-normal" else np.zeros(len(values), bool)
+    return below | (values != np.round(values)) & ~np.isnan(values) if counts else below
+
+
+def word_values(
+    cells: pd.Series, column: Column, where: str, missing: frozenset[str] = MISSING_WORDS
+) -> tuple[np.ndarray, list[str]]:
+    """Return the places of a column's words, -1 where a cell is missing or its word unknown; and the unknown words.
+
+    Where the words are yes and no, another pair that means the same is taken too.
+    """
+    missing = missing - {word.lower() for word in column.words}
+    places, words = factorized(cells, where, missing)
+    known = {word: k for k, word in enumerate(column.words)}
+    low = {word.lower(): k for word, k in known.items()}
+    numbers = {f"{word}.0": k for word, k in known.items()}  # a whole number beside gaps, as pandas writes it
+    answers = {}
+    if tuple(word.lower() for word in column.words) in ANSWERS:
+        answers = {word: k for pair in ANSWERS[:6] for k, word in enumerate(pair)}
+    ways = (known, low, numbers, answers)
+    found = [next((way[key] for way, key in zip(ways, (word, word.lower(), word, word.lower())) if key in way), MISSING)
+             for word in words]  # fmt: skip
+    unseen = [word for word, k in zip(words, found) if k == MISSING]
+    return np.array([*found, MISSING])[places], unseen
+
+
+def target_values(frame: pd.DataFrame, schema: Schema, where: str) -> Tensor | None:
+    """Return the labels of a table; None where it has none of the schema's targets."""
+    there = [target for target in schema.targets if target.name in frame]
+    if not there:
+        return None
+    y = torch.full((len(frame), len(schema.targets)), MISSING)
+    for a, target in enumerate(schema.targets):
+        if target not in there:
+            continue
+        column = f"{where}, column {shown(target.name)}"
+        codes, unseen = word_values(frame[target.name], target, column, MISSING_LABELS | {str(MISSING)})
+        if unseen:
+            raise InputError(f"{column}: {shown(unseen[0])} is no class of the model{hint(unseen[0], target.words)}")
+        y[:, a] = torch.from_numpy(codes)
+    return y[:, 0] if len(schema.targets) == 1 else y
+
+
+def decode(x: Tensor | np.ndarray, schema: Schema) -> pd.DataFrame:
+    """Return points as a table, in the columns' own names, words, dates and units; an empty cell where x is NaN.
+
+    A mean of whole numbers is rounded, that of two words decided at a half.
+
+    :param x: ``[N, D]``.
+    :raises InputError: another number of columns.
+    """
+    points = x.detach().cpu().numpy() if isinstance(x, Tensor) else np.asarray(x)
+    if points.ndim != 2 or points.shape[1] != len(schema.columns):
+        raise InputError(f"x: shape {list(points.shape)}; [N, {len(schema.columns)}] is needed")
+    points = points.astype(np.float64)
+    return pd.DataFrame({column.name: cells_of(points[:, i], column) for i, column in enumerate(schema.columns)})
+
+
+def cells_of(values: np.ndarray, column: Column) -> pd.Series:
+    """Return the cells of a column from its numbers."""
+    missing = np.isnan(values)
+    if column.reads == "words":
+        places = np.clip(np.round(np.where(missing, 0, values)), 0, len(column.words) - 1).astype(int)
+        words = np.array(column.words, dtype=object)[places]
+        return pd.Series(np.where(missing, None, words), dtype=object)
+    if column.reads == "date":
+        kept = np.where(missing, 0, np.round(values) if column.whole else values)
+        stamps = pd.Timestamp(column.start) + pd.Series(pd.to_timedelta(np.clip(kept, -1e5, 1e5), unit="D"))
+        form = column.format or ("%Y-%m-%d" if column.whole else "%Y-%m-%dT%H:%M:%S")
+        return stamps.dt.strftime(form).astype(object).mask(missing, None)
+    values = values + column.offset
+    return pd.Series(np.round(values)).astype("Int64") if column.whole else pd.Series(values)

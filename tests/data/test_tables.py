@@ -1,0 +1,240 @@
+"""From tables to data sets and models, and back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from data_makers import refused
+
+import pyro_ssvae as ps
+from pyro_ssvae.data import Dataset, Schema, decode, encode, read_table
+from pyro_ssvae.data.schema import restore_schema
+from pyro_ssvae.data.table_report import show_kinds
+
+N = 120
+
+
+def people(n: int = N, seed: int = 0) -> pd.DataFrame:
+    """A table with columns of every kind, a tenth of the cells missing; smoking and age say who is ill."""
+    g = np.random.default_rng(seed)
+    smoker, age = g.integers(0, 2, n), g.normal(50, 12, n).round(1)
+    ill = (smoker + (age - 50) / 12 + 0.3 * g.normal(size=n)) > 0.5
+    frame = pd.DataFrame(
+        {
+            "person": [f"p{i}" for i in range(n)],
+            "age": age,
+            "visits": g.poisson(1 + 2 * ill),
+            "job": np.array(["clerk", "farmer", "none of these"])[g.integers(0, 3, n)],
+            "smoker": np.array(["no", "yes"])[smoker],
+            "income": np.exp(g.normal(10, 1, n)).round(2),
+            "since": pd.Timestamp("2020-01-01") + pd.to_timedelta(g.integers(0, 900, n), unit="D"),
+            "ill": np.where(ill, "ill", "well"),
+        }
+    )
+    for name in frame.columns[1:-1]:
+        frame[name] = frame[name].mask(g.random(n) < 0.1)
+    return frame
+
+
+def made(frame: pd.DataFrame | None = None, **options: Any) -> Dataset:
+    return read_table(people() if frame is None else frame, target="ill", id="person", quiet=True, **options)
+
+
+def schema_of(data: Dataset) -> Schema:
+    assert data.table is not None
+    return data.table.schema
+
+
+def test_every_row_is_there_once_with_its_label_and_name() -> None:
+    frame, data = people(), made()
+    schema, table = schema_of(data), data.table
+    assert schema.kinds == ("normal", "negative-binomial", "categorical:3", "bernoulli", "log-normal", "normal")
+    assert schema.missing
+    assert table is not None
+    assert table.ids is not None
+    assert table.ids_test is not None
+    assert len(table.ids_test) == len(data.x_test) == 24
+    ids = [*table.ids, *table.ids_test]
+    assert sorted(ids) == sorted(frame["person"])
+    x, y = torch.cat([data.x, data.x_test]), torch.cat([data.y, data.y_test])
+    order = [ids.index(person) for person in frame["person"]]
+    np.testing.assert_allclose(x[order, 0].numpy(), frame["age"].to_numpy(), rtol=1e-6)
+    assert [data.labels.names[k] for k in y[order].tolist()] == frame["ill"].tolist()
+
+
+def test_decode_is_the_way_back(tmp_path: Path) -> None:
+    frame = people()
+    schema = schema_of(made())
+    x, y, ids = encode(frame, schema)
+    assert y is not None
+    assert ids == frame["person"].tolist()
+    back = decode(x, schema)
+    assert list(back.columns) == ["age", "visits", "job", "smoker", "income", "since"]
+    for name in ("job", "smoker"):
+        assert back[name].fillna("").tolist() == frame[name].fillna("").tolist()
+    assert back["visits"].tolist() == frame["visits"].astype("Int64").tolist()
+    np.testing.assert_allclose(back["income"], frame["income"], rtol=1e-5)
+    assert back["since"].dropna().tolist() == frame["since"].dropna().dt.strftime("%Y-%m-%d").tolist()
+    again, _, _ = encode(back, schema)
+    torch.testing.assert_close(again, x, equal_nan=True)
+    back.to_csv(tmp_path / "back.csv", index=False)
+    from_file, none, no_ids = encode(tmp_path / "back.csv", schema)
+    torch.testing.assert_close(from_file, x, equal_nan=True)
+    assert none is None
+    assert no_ids is None
+    refused(lambda: decode(x[:, 1:], schema), "[120, 5]", "[N, 6]")
+
+
+def test_another_table_is_read_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    frame, schema = people(), schema_of(made())
+    x, y, _ = encode(frame, schema)
+    shuffled = frame[list(reversed(frame.columns))].assign(more=1)
+    other, other_y, _ = encode(shuffled, schema)
+    torch.testing.assert_close(other, x, equal_nan=True)
+    assert torch.equal(y, other_y)  # type: ignore[arg-type]
+    assert "no column 'more'" in capsys.readouterr().err
+    refused(lambda: encode(frame.drop(columns="job"), schema), "no column 'job'", "needs it")
+    refused(lambda: encode(frame.rename(columns={"age": "Age"}), schema), "no column 'age'", "'Age'")
+    refused(lambda: encode(frame.assign(age="old"), schema), "column 'age'", "row 0", "'old'")
+    refused(lambda: encode(frame.assign(since="today"), schema), "column 'since'", "row 0", "date")
+    refused(lambda: encode(frame.assign(ill="dead"), schema), "column 'ill'", "'dead'", "'")
+    refused(lambda: encode(frame.rename(columns={"job": "age"}), schema), "two columns", "'age'")
+
+
+def test_what_training_never_saw_is_missing_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    frame, schema = people(8), schema_of(made())
+    frame["job"] = ["clerk", "pilot", "Clerk", None, "farmer", "?", "none of these", "clerk"]
+    frame["smoker"] = ["Yes", "N", "true", "0", "1", "maybe", None, "no"]
+    frame["visits"], frame["income"] = [1.0, -1.0, 2.5, 3, 4, 5, 6, 7], [-5.0, 0, 1, 2, 3, 4, 5, 6]
+    x, _, _ = encode(frame, schema)
+    nan = float("nan")
+    for column, expected in [
+        (1, [1.0, nan, nan, 3, 4, 5, 6, 7]),
+        (2, [0.0, nan, 0, nan, 1, nan, 2, 0]),
+        (3, [1.0, 0, 1, 0, 1, nan, nan, 0]),
+        (4, [nan, 0.0, 1, 2, 3, 4, 5, 6]),
+    ]:
+        torch.testing.assert_close(x[:, column], torch.tensor(expected), equal_nan=True)
+    said = capsys.readouterr().err
+    for words in ("'pilot' not in training", "'maybe'", "row 1 is -1", "column 'income': row 0 is -5"):
+        assert words in said
+    assert len(said.splitlines()) == 4
+
+
+def test_the_schema_survives_json() -> None:
+    schema = schema_of(made())
+    saved = json.loads(json.dumps(schema.to_json()))
+    assert restore_schema(saved) == schema
+    for wrong in (None, {}, {**saved, "columns": []}, {**saved, "columns": [{"name": 1}]}, {**saved, "id": 3}):
+        refused(lambda wrong=wrong: restore_schema(wrong), "schema: damaged")
+    broken = json.loads(json.dumps(saved))
+    broken["columns"][0]["reads"] = "code"
+    refused(lambda: restore_schema(broken), "schema: damaged", "age")
+
+
+def test_targets_are_any_words() -> None:
+    frame = pd.DataFrame({"a": np.arange(24) ** 1.5})
+    for words, names in [
+        ([1, 2, 10], ("1", "2", "10")),
+        ([1.0, 2.0, None], ("1", "2")),
+        (["01", "2", "unknown"], ("2", "01")),
+        ([True, False, True], ("False", "True")),
+        ([-1, 1, 1], ("-1", "1")),
+        ([-1, 0, 1], ("0", "1")),
+        (["x ", " x", "y"], ("x", "y")),
+    ]:
+        data = read_table(frame.assign(t=words * 8), target="t", quiet=True)
+        assert set(data.labels.names) == set(names)
+    two = frame.assign(s=["no", "yes", None] * 8, m=["f", "m"] * 12)
+    data = read_table(two, target=["s", "m"], quiet=True)
+    assert isinstance(data.labels, ps.AttributeLabels)
+    assert schema_of(data).targets[1].words == ("f", "m")
+    y = torch.cat([data.y, data.y_test])
+    assert int((y[:, 0] == -1).sum()) == 8
+    assert int(y[:, 1].sum()) == 12
+
+
+def test_faults_of_the_options_are_named() -> None:
+    frame = people()
+    for options, words in [
+        ({"target": "il"}, ["--target", "'il'", "'ill'"]),
+        ({"target": ["ill", "ill"]}, ["twice"]),
+        ({"target": "ill", "id": "ill"}, ["--id ill", "target too"]),
+        ({"target": "ill", "id": "persn"}, ["--id", "'person'"]),
+        ({"target": "ill", "columns": ["agee=count"]}, ["--columns", "'age'"]),
+        ({"target": "ill", "columns": ["age"]}, ["age=count"]),
+        ({"target": "ill", "columns": {"ill": "count"}}, ["it is the target"]),
+        ({"target": ["ill", "job"]}, ["--target job", "3 different words"]),
+        ({"target": "income"}, ["--target income", "different values", "classes"]),
+    ]:
+        refused(lambda options=options: read_table(frame, quiet=True, **options), *words)  # type: ignore[arg-type]
+    refused(lambda: made(frame.assign(ill="ill")), "only one value", "'ill'")
+    refused(lambda: made(frame.assign(ill=None)), "no value in any row")
+    refused(lambda: made(frame.assign(person="p")), "--id person", "rows 0 and 1", "'p'")
+    refused(lambda: made(frame.assign(person=frame["person"].mask(frame.index == 7))), "row 7 has none")
+    refused(lambda: read_table(frame[["ill", "person"]], target="ill", id="person", quiet=True), "no column is left")
+
+
+def test_a_split_may_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = people().assign(Split=["train", "Test", ""] * 40)
+    data = made(frame)
+    assert len(data.x_test) == 40
+    assert "Split" not in schema_of(data).names
+    other = made(frame.assign(Split=["left", "right", "up"] * 40))
+    assert "Split" in schema_of(other).names
+    refused(lambda: made(frame.assign(Split="test")), "'Split'", "every row")
+    read_table(people(), target="ill", id="person")
+    assert "24 of 120 rows are held out for the test, 24 of them with a label" in capsys.readouterr().err
+
+
+def test_rows_without_a_value_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = people()
+    frame.iloc[5, 1:7] = None
+    data = read_table(frame, target="ill", id="person")
+    assert data.table is not None
+    assert "p5" not in [*(data.table.ids or ()), *(data.table.ids_test or ())]
+    assert len(data.x) + len(data.x_test) == N - 1
+    assert "first row 5" in capsys.readouterr().err
+
+
+def test_kinds_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    data = made()
+    assert data.table is not None
+    show_kinds(data.table)
+    said = capsys.readouterr().err
+    for words in ("age", "count", "category of 3", "clerk, farmer", "2020-01", "ill, well", "log-normal"):
+        assert words in said
+    wide = pd.DataFrame(np.random.default_rng(0).normal(size=(20, 50))).assign(t=["p", "q"] * 10)
+    table = read_table(wide, target="t", quiet=True).table
+    assert table is not None
+    show_kinds(table)
+    assert "50" in capsys.readouterr().err
+
+
+def test_a_model_takes_the_table_itself(tmp_path: Path) -> None:
+    """In any order of the columns, in every verb, and after it was saved; it learns what the table shows."""
+    frame, data = people(300), made(people(300))
+    vae = ps.create_model("augmented", **data.model_options(), latent_dim=3)
+    some = frame.assign(ill=frame["ill"].mask(np.arange(300) % 4 > 0))
+    ps.fit(vae, some, epochs=40, progress=False, seed=0)
+    x, y, _ = encode(frame, schema_of(data))
+    probs = vae.predict_proba(x)
+    torch.testing.assert_close(vae.predict_proba(frame[list(reversed(frame.columns))]), probs)
+    assert float((vae.predict(x) == y).double().mean()) > 0.85  # the commoner class has .6; chance .05 wide
+    ps.save(vae, tmp_path / "run")
+    again = ps.load(tmp_path / "run")
+    assert isinstance(again, ps.Model)
+    assert again.schema == schema_of(data)
+    frame.to_csv(tmp_path / "new.csv", index=False)
+    torch.testing.assert_close(again.predict_proba(str(tmp_path / "new.csv")), probs)  # type: ignore[attr-defined]
+    full = ps.impute(vae, frame, num_samples=5)
+    assert bool(full.isfinite().all())
+    assert decode(vae.generate(5), schema_of(data)).notna().all().all()  # type: ignore[operator]
+    refused(lambda: vae.predict(frame.drop(columns="age")), "'age'")
+    refused(lambda: ps.create_model("vae", input_shape=3, schema=schema_of(data)), "schema", "6 columns")
