@@ -18,6 +18,8 @@ FROM_LABELS = ("estimated", "proportional")
 WORDS = (*FROM_LABELS, "unlabelled", "uniform")
 SURE = 0.5
 """Share of the doubt e within which labels and predictions may disagree for the labels to count (choice)."""
+EARLY = 200
+"""Batches after which the head is no longer asked: taught on by few labels, it forgets what it does not know."""
 
 
 class LabelPrior(nn.Module):
@@ -75,9 +77,9 @@ class UnlabelledShares(nn.Module):
 
     s is what the known labels leave of p(y). Where that was given, or the labels were drawn in proportion, it is
     enforced. Of labels as they came nobody knows whether they were drawn at random: drawn evenly per class they say
-    nothing of frequencies. So the head is asked, before anything but the labels has taught it (while
-    ``warmup`` is 0): with r the mean of its π over the rows without a label, and e = E[1 - max π] the share of these
-    rows in which it expects to err, ::
+    nothing of frequencies. So the head is asked, before anything but the labels has taught it (while ``warmup`` is 0,
+    over the first :data:`EARLY` batches at most): with r the mean of its π over the rows without a label, and
+    e = E[1 - max π] the share of these rows in which it expects to err, ::
 
         certainty = max(0, 1 - (TV(r, s)² + δ²) / (e / 2)²) (1 - e / e_0),        TV(r, s) = ½ Σ_k |r_k - s_k|
 
@@ -156,7 +158,7 @@ class UnlabelledShares(nn.Module):
 
         Both are averages over the batches so far in which late ones count more (polynomial decay, of power 3).
         """
-        fresh = (count > 0) & (warmup == 0)
+        fresh = (count > 0) & (warmup == 0) & (self.seen < EARLY)
         self.seen.add_(fresh)
         rate = torch.where(fresh, 4 / (self.seen + 3), 0.0)
         self.early.lerp_(mean.to(self.early), rate.expand_as(self.early))
