@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from . import data, plots
     from .errors import InputError
     from .evaluation.active_learning import query as suggest
+    from .evaluation.calibration import calibrate
     from .evaluation.evaluate import anomaly_scores, evaluate
+    from .evaluation.novelty import novelty
     from .evaluation.posterior import posterior
     from .evaluation.sites import Sites, sites
     from .evaluation.uncertainty import class_posterior
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
     from .labels import MISSING, AttributeLabels, ClassLabels
     from .models import *  # noqa: F403
     from .models import DIVA, M1, M1M2, M2, MVAE, VAE, AugmentedVAE, Classifier, Model, ReVAE, create_model
+    from .models.add_classes import add_classes
+    from .models.export import export
+    from .models.publish import push_to_hub
     from .models.saving import load, save
+    from .scikit_learn import SSVAEClassifier
     from .train.fit import FitSettings, fit
 
 __all__ = [
@@ -40,21 +46,27 @@ __all__ = [
     "InputError",
     "Model",
     "ReVAE",
+    "SSVAEClassifier",
     "Sites",
+    "add_classes",
     "anomaly_scores",
+    "calibrate",
     "class_posterior",
     "create_model",
     "data",
     "doubts",
     "elbo",
     "evaluate",
+    "export",
     "fit",
     "impute",
     "least_sure",
     "load",
     "log_likelihood",
+    "novelty",
     "plots",
     "posterior",
+    "push_to_hub",
     "save",
     "sites",
     "suggest",
@@ -63,7 +75,9 @@ __all__ = [
 _ROOMS = {
     "errors": ["InputError"],
     "evaluation.active_learning": ["suggest"],
+    "evaluation.calibration": ["calibrate"],
     "evaluation.evaluate": ["anomaly_scores", "evaluate"],
+    "evaluation.novelty": ["novelty"],
     "evaluation.posterior": ["posterior"],
     "evaluation.sites": ["Sites", "sites"],
     "evaluation.uncertainty": ["class_posterior", "doubts", "least_sure"],
@@ -74,7 +88,11 @@ _ROOMS = {
         *("DIVA", "M1", "M1M2", "M2", "MVAE", "VAE", "AugmentedVAE", "Classifier", "Model", "ReVAE"),
         "create_model",
     ],
+    "models.add_classes": ["add_classes"],
+    "models.export": ["export"],
+    "models.publish": ["push_to_hub"],
     "models.saving": ["load", "save"],
+    "scikit_learn": ["SSVAEClassifier"],
     "train.fit": ["FitSettings", "fit"],
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

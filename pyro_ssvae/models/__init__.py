@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from ..data.schema import Schema
 from ..errors import InputError, nearest
 from ..labels import AttributeLabels, ClassLabels, Labels
 from .adgm import ADGM
@@ -35,13 +36,19 @@ MODELS: dict[str, type[Model]] = {
 
 
 def create_model(
-    name: str, *, input_shape: int | tuple[int, ...], labels: Labels | None = None, **options: Any
+    name: str,
+    *,
+    input_shape: int | tuple[int, ...],
+    labels: Labels | None = None,
+    schema: Schema | None = None,
+    **options: Any,
 ) -> Model:
     """Create a model by name, its networks chosen by the input's shape.
 
     :param name: one of :data:`MODELS`.
     :param input_shape: shape of one point: ``(D,)`` or D for vectors, ``(C, T)`` series, ``(C, H, W)`` images.
     :param labels: what ``y`` means; only ``"vae"`` does without.
+    :param schema: how tables become points, so that the model's verbs take tables (``data.model_options()`` has it).
     :param options: the model's own options, the fields of its ``Config``.
     :raises InputError: an unknown name, or an option that the model does not have.
 
@@ -58,7 +65,10 @@ def create_model(
         raise InputError(f"labels: {name!r} needs ClassLabels or AttributeLabels")
     for option in options:
         check_option(name, option)
+    if schema is not None and shape != (len(schema.columns),):
+        raise InputError(f"schema: {len(schema.columns)} columns, but input_shape is {list(shape)}; both must agree")
     model = MODELS[name].default(shape, labels, **options)  # type: ignore[arg-type]
+    model.schema = schema
     own = {key: value for key, value in options.items() if key not in asdict(model.config)}
     recorded = {**asdict(model.config), **own}
     if options.get("likelihood") is not None and recorded["likelihood"] != options["likelihood"]:

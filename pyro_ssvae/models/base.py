@@ -17,9 +17,11 @@ from pyro.infer import ELBO, TraceEnum_ELBO
 from pyro.infer.util import is_validation_enabled
 from torch import Tensor, nn
 
+from ..data.label_values import label_values
+from ..data.schema import Schema
 from ..errors import InputError
 from ..infer import bounds
-from ..infer.batched import batched, checked, evaluating
+from ..infer.batched import batched, evaluating, opened
 from ..infer.traces import Means, expected_x, sampled
 from ..labels import ClassLabels, Labels
 from ..nn.likelihoods import Likelihood, check_encoder, likelihood_for, shapes
@@ -39,12 +41,16 @@ class Model(nn.Module):
     :ivar config: its options.
     :ivar augmentation: what ``augment="auto"`` of :func:`pyro_ssvae.fit` means for this model; ``"auto"`` leaves it to
         the likelihood.
+    :ivar column_names: of the table that it was trained on; None where its columns had none.
+    :ivar schema: how tables become points, of a model made for a table: :func:`pyro_ssvae.data.read_table`.
+    :ivar pixel_range: the least and the largest value of the pictures that it was trained on.
     :ivar recipe: how :func:`pyro_ssvae.create_model` made this model; None for one made from networks of one's own.
     """
 
     Config: ClassVar[type[AnyConfig]] = AnyConfig
     labels: Labels | None
     input_shape: tuple[int, ...]
+    encoder: nn.Module
     likelihood: Likelihood
     config: AnyConfig
     augmentation: ClassVar[str] = "auto"
@@ -52,6 +58,9 @@ class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.recipe: Json | None = None
+        self.column_names: tuple[str, ...] | None = None
+        self.pixel_range: tuple[float, float] | None = None
+        self.schema: Schema | None = None
         self._name = f"{type(self).__name__}{next(_numbers)}"
 
     def __setstate__(self, state: Json) -> None:
@@ -141,7 +150,12 @@ class Model(nn.Module):
 
     def read(self, rows: Callable[..., Tensor], x: ArrayLike, y: ArrayLike | None = None) -> Tensor:
         """``rows(x)``, or ``rows(x, y)`` where labels are given, checked and some rows at a time."""
-        return batched(self, rows, *checked(self, x, y))
+        return batched(self, rows, *opened(self, x, y))
+
+    def features(self, x: Tensor) -> Tensor:
+        """What the encoder makes of points: ``[B, H]``."""
+        h: Tensor = self.encoder(self.likelihood.standardize(self.inputs(x)))
+        return h
 
     @property
     def device(self) -> torch.device:
@@ -320,7 +334,7 @@ def given_labels(y: ArrayLike, n: int, labels: Labels, device: torch.device) -> 
         if not isinstance(labels, ClassLabels) or y not in labels.names:
             raise InputError(f"label: {y!r} is not one of {', '.join(labels.names)}")
         y = list(labels.names).index(y)
-    y = torch.as_tensor(y)
+    y = label_values(y, labels)
     if y.shape == labels.event_shape:
         y = y.expand((n, *labels.event_shape))
     return labels.check(y, n, device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, ExitStack
 from typing import ClassVar
 
+import numpy as np
 import pyro.distributions as dist
 import torch
 from numpy.typing import ArrayLike
@@ -159,11 +160,16 @@ class ConditionalDecoder(LabelMixin):
         return Scattered(self.p_x(self.decoder(z, c[place, row])), place, row, needed.shape)
 
     def label_values(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
-        given = None if y is None or isinstance(y, str) else torch.as_tensor(y, device=self.device)
-        if given is not None and given.is_floating_point() and given.dim() == 2:
+        given = torch.as_tensor(y, device=self.device) if isinstance(y, (Tensor, np.ndarray)) and is_float(y) else None
+        if given is not None and given.dim() == 2:
             return {"y": given}
         known = self.labels.check(None, n, self.device) if y is None else given_labels(y, n, self.labels, self.device)
         return {"y": self.labels.impute(self.p_y().probs.expand(n, -1), known)}
+
+
+def is_float(y: Tensor | np.ndarray) -> bool:
+    """Whether labels are no integers, such as probabilities."""
+    return y.is_floating_point() if isinstance(y, Tensor) else y.dtype.kind == "f"
 
 
 def gaussian_head(width: int, latent_dim: int) -> tuple[nn.Linear, nn.Linear]:

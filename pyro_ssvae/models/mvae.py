@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from pyro import poutine
 from torch import Tensor, nn
 
-from ..infer.batched import evaluating
+from ..infer.batched import checked, evaluating
 from ..infer.protocols import Intervention
 from ..infer.subsampled_elbo import SubsampledELBO
 from ..infer.traces import expected_x
@@ -192,7 +192,8 @@ class MVAE(ClassifierMixin, GenerativeModel):
         :raises InputError: an attribute or class that does not exist, or a value that is neither 0 nor 1.
         """
         asked = asked_labels(self.labels, values, self.device)
-        q = self.encode(x, asked.expand(len(torch.as_tensor(x)), *asked.shape))
+        x, _ = checked(self, x)
+        q = self.encode(x, asked.expand(len(x), *asked.shape))
         return times(lambda: self.decode(q.sample()), num_samples)
 
     def swap(self, x: ArrayLike, donor: ArrayLike, name: str = "class") -> Tensor:
@@ -201,5 +202,6 @@ class MVAE(ClassifierMixin, GenerativeModel):
 
         :param donor: as many points as ``x``, or one for all.
         """
-        nothing = self.labels.check(None, len(torch.as_tensor(x)), self.device)
+        x, _ = checked(self, x)
+        nothing = self.labels.check(None, len(x), self.device)
         return self.reconstruct(x, swapped_labels(self.labels, nothing, self.predict(donor), name))

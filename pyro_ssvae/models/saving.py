@@ -8,11 +8,13 @@ from typing import Any, TypeAlias, TypeVar, overload
 
 from torch import nn
 
+from ..data.schema import Schema, restore_schema
 from ..errors import InputError
 from ..files import load_tensors, save_tensors, write_atomically
 from ..infer.pairs import Pair, PairLike, as_pair
 from ..labels import AttributeLabels, ClassLabels, LabelDescription, describe, restore
 from . import Model, create_model
+from .hub import ADDRESS, download
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object."""
@@ -53,6 +55,9 @@ def save_config(model: nn.Module, folder: str | Path, **metadata: object) -> Pat
         "model": getattr(model, "recipe", None),
         "labels": label_description(model),
         "signature": signature(model),
+        "column_names": column_names(model),
+        "pixel_range": getattr(model, "pixel_range", None),
+        "schema": saved_schema(model),
         **metadata,
     }
     write_atomically(folder / "config.json", json.dumps(content, indent=2).encode())
@@ -63,6 +68,17 @@ def label_description(model: nn.Module) -> LabelDescription | None:
     """Return the labels of a model as JSON has them; None for a pair without."""
     labels = getattr(model, "labels", None)
     return describe(labels) if isinstance(labels, (ClassLabels, AttributeLabels)) else None
+
+
+def column_names(model: nn.Module) -> list[str] | None:
+    """Return the names of the columns that a model was trained on as JSON has them; None where they had none."""
+    names = getattr(model, "column_names", None)
+    return list(names) if isinstance(names, tuple) else None
+
+
+def saved_schema(model: nn.Module) -> Json | None:
+    """Return how tables become points as JSON has it; None for a model that was made for no table."""
+    return model.schema.to_json() if isinstance(model, Model) and model.schema is not None else None
 
 
 def signature(model: nn.Module) -> Json:
@@ -114,7 +130,7 @@ def build(config: Json, where: str | Path) -> Model:
         labels = None if config["labels"] is None else restore(config["labels"])
         made = config["model"]
         options = {name: tuple(v) if isinstance(v, list) else v for name, v in made["options"].items()}
-        return create_model(made["name"], input_shape=tuple(made["input_shape"]), labels=labels, **options)
+        return create_model(made["name"], input_shape=tuple(made["input_shape"]), labels=labels, schema=None, **options)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{where}: its configuration is damaged ({type(error).__name__}: {reason})") from None
@@ -135,12 +151,13 @@ def load(folder: str | Path, *, into: PairLike, weights: str = WEIGHTS) -> nn.Mo
 def load(folder: str | Path, *, into: PairLike | None = None, weights: str = WEIGHTS) -> nn.Module:
     """Return the model that :func:`save` wrote, on the CPU, in evaluation mode.
 
+    :param folder: or the address of a model on the Hugging Face Hub: ``"hf://owner/name"``, also ``…@revision``.
     :param into: the model or pair to load the weights into; needed for one with networks of one's own. Its labels, in
         their order, its likelihood and its shape of a point must be those that were saved.
     :param weights: their file in the folder; ``checkpoint/last-best.safetensors`` for those of a run's best epoch.
     :raises InputError: where a file is absent, damaged, or another model's.
     """
-    folder = Path(folder)
+    folder = download(folder) if isinstance(folder, str) and folder.startswith(ADDRESS) else Path(folder)
     config = read_config(folder)
     if into is None and config["model"] is None:
         raise InputError(f"{folder}: a model with networks of its own; make it and use load({str(folder)!r}, into=it)")
@@ -158,7 +175,40 @@ def load(folder: str | Path, *, into: PairLike | None = None, weights: str = WEI
     except RuntimeError as error:
         reason = " ".join(" ".join(str(error).splitlines()[1:2]).split())[:200]
         raise InputError(f"{path}: not the weights of this model ({reason})") from None
+    restore_column_names(config, model, folder)
+    if isinstance(model, Model):
+        model.pixel_range = pixel_range(config, folder)
+    if isinstance(model, Model) and config.get("schema") is not None:
+        model.schema = schema_of(config, folder)
     return model.eval()
+
+
+def schema_of(config: Json, folder: Path) -> Schema:
+    """Return how tables become points, of a configuration that says so."""
+    try:
+        return restore_schema(config["schema"])
+    except InputError as error:
+        raise InputError(f"{folder}: its configuration is damaged ({error})") from None
+
+
+def pixel_range(config: Json, folder: Path) -> tuple[float, float] | None:
+    """Return the range of the pictures that a model was trained on; None where it was on none."""
+    saved = config.get("pixel_range")
+    if saved is None:
+        return None
+    if not isinstance(saved, list) or len(saved) != 2 or not all(isinstance(value, (int, float)) for value in saved):
+        raise InputError(f"{folder}: its configuration is damaged ('pixel_range' is not two numbers)")
+    return float(saved[0]), float(saved[1])
+
+
+def restore_column_names(config: Json, model: nn.Module, folder: Path) -> None:
+    """Let a model remember the names of the columns that it was trained on."""
+    names = config.get("column_names")
+    if names is None:
+        return
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{folder}: its configuration is damaged ('column_names' is no list of words)")
+    model.column_names = tuple(names)  # type: ignore[assignment]
 
 
 def check_same(config: Json, model: nn.Module, path: Path) -> None:

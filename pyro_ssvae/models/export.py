@@ -1,0 +1,288 @@
+"""Models as programs that run without this library: ONNX and ``torch.export``."""
+
+from __future__ import annotations
+
+import builtins
+import io
+import json
+import warnings
+from collections.abc import Iterator, Sized
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, get_args
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from ..errors import InputError, nearest
+from ..files import write_atomically
+from ..infer.batched import evaluating
+from ..infer.protocols import Classifies, Encodes, Reconstructs, require
+from ..infer.traces import Means, Site, expected_x, is_factor, sampled
+from ..labels import describe
+from . import Model
+from .base import GenerativeModel
+from .labelled import ClassifierMixin, ConditionalDecoder
+
+What = Literal["predict_proba", "encode", "decode"]
+ROWS = 3  # of the example that the program is traced with
+MOST_BYTES = 2**31 - 1  # of an ONNX file, whose format counts in 31 bits
+
+
+class Probabilities(nn.Module):
+    """``x [B, *input_shape]`` → q(y | x), ``[B, K]`` or ``[B, A]``."""
+
+    inputs, outputs = ("x",), ("probabilities",)
+
+    def __init__(self, model: ClassifierMixin) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model.q_y(self.model.inputs(x))
+
+
+class Posterior(nn.Module):
+    """``x [B, *input_shape]`` → mean and scale of the latents' posterior, ``[B, D]`` each."""
+
+    inputs, outputs = ("x",), ("mean", "scale")
+
+    def __init__(self, model: GenerativeModel, example: Tensor) -> None:
+        super().__init__()
+        self.model = model
+        with Means(), evaluating(model):
+            trace = poutine.trace(model.guide).get_trace(example, model.point_labels(example, None))
+        self.known = {name for name, site in sampled(trace).items() if has_mean(site)}
+        for name in model.latents:
+            if name not in self.known:
+                raise InputError(f"what='encode': the guide's site {name!r} has no mean, and draws cannot be exported")
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.model.inputs(x)
+        y = self.model.point_labels(x, None)
+        sites = sampled(poutine.trace(Fixed(self.known, y)(self.model.guide)).get_trace(x, y))
+        return self.model.joined(sites, "mean"), self.model.joined(sites, "stddev")
+
+
+class Features(nn.Module):
+    """``x [B, *input_shape]`` → the features ``[B, H]`` of a classifier without latents."""
+
+    inputs, outputs = ("x",), ("features",)
+
+    def __init__(self, model: Model, encoder: nn.Module) -> None:
+        super().__init__()
+        self.model, self.encoder = model, encoder
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.encoder(self.model.likelihood.standardize(self.model.inputs(x)))
+        return features
+
+
+class Expected(nn.Module):
+    """``z [B, D]`` → E[x | z], ``[B, *input_shape]``."""
+
+    inputs: tuple[str, ...] = ("z",)
+    outputs = ("x",)
+
+    def __init__(self, model: GenerativeModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, z: Tensor) -> Tensor:
+        return expected_x(self.model, self.model.stand_in(z.shape[0]), self.model.parts(z))
+
+
+class ExpectedGiven(nn.Module):
+    """``z [B, D]`` and labels, -1 where missing, → E[x | z, y]; a missing label enters as its probabilities."""
+
+    inputs, outputs = ("z", "y"), ("x",)
+
+    def __init__(self, model: ConditionalDecoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, z: Tensor, y: Tensor) -> Tensor:
+        n = z.shape[0]
+        labels = self.model.labels.impute(self.model.p_y().probs.expand(n, -1), y)
+        return expected_x(self.model, self.model.stand_in(n), {**self.model.parts(z), "y": labels})
+
+
+class Fixed(poutine.messenger.Messenger):
+    """Take the mean at sites that are known to have one, and labels as given: nothing is looked at, or drawn.
+
+    :param known: names of sites with a mean.
+    :param y: labels; None has each label at its most probable value.
+    """
+
+    def __init__(self, known: set[str], y: Tensor | None) -> None:
+        super().__init__()
+        self.known, self.y = known, y
+
+    def _pyro_sample(self, msg: Site) -> None:
+        if msg["done"] or msg["is_observed"]:
+            return
+        if msg["name"] in self.known:
+            msg["value"], msg["done"] = msg["fn"].mean, True
+        elif "label_inference" in msg["infer"] and self.y is not None:
+            msg["value"], msg["done"] = self.y, True
+
+
+def has_mean(site: Site) -> bool:
+    """Whether a site of a trace under :class:`~pyro_ssvae.infer.traces.Means` is at its mean."""
+    value = site["value"]
+    if is_factor(site) or site["is_observed"] or not value.is_floating_point():
+        return False
+    try:
+        mean = site["fn"].mean
+    except (AttributeError, NotImplementedError):
+        return False
+    return bool(torch.equal(mean, value))
+
+
+def export(
+    model: Model,
+    path: str | Path,
+    *,
+    what: What = "predict_proba",
+    dtype: torch.dtype = torch.float32,
+) -> Path:
+    """Write one function of a model as a program: ``.onnx``, or ``.pt2`` (``torch.export``); return the file's path.
+
+    The number of rows is free. The likelihood's units are inside, and so is what is done where an entry of x is
+    missing (NaN): points go in as :func:`pyro_ssvae.fit` took them. The labels' names lie in the file, as JSON: in
+    ONNX as the metadata ``labels``, in ``.pt2`` as the extra file ``labels``.
+
+    ================= ============================= =================================================
+    ``what``          inputs                        outputs
+    ================= ============================= =================================================
+    ``predict_proba`` ``x`` [B, \\*input_shape]       ``probabilities`` [B, K] or [B, A]
+    ``encode``        ``x``                         ``mean`` and ``scale`` [B, D]; of the model
+                                                    ``classifier`` ``features`` [B, H]
+    ``decode``        ``z`` [B, D]; where x depends ``x`` [B, \\*input_shape]
+                      on y beside z, also ``y``
+                      int64 [B] or [B, A], -1 where
+                      missing
+    ================= ============================= =================================================
+
+    :param dtype: of x: ``torch.float32``, or ``torch.uint8`` for 8-bit pixels.
+    :raises InputError: a model that cannot do it, a file's ending that is neither, or a package that is absent.
+
+    Example::
+
+        ps.export(vae, "model.onnx")
+        session = onnxruntime.InferenceSession("model.onnx")
+        (probabilities,) = session.run(None, {"x": x})  # as vae.predict_proba(x)
+    """
+    path = Path(path)
+    check_export(path, what, dtype)
+    if not isinstance(model, Model):
+        raise InputError(f"export: a {type(model).__name__}; a model of this library is needed")
+    device = model.device
+    model = model.cpu()
+    try:
+        with evaluating(model), pyro.validation_enabled(False):
+            program, example = program_of(model, what, dtype)
+            content = as_onnx(program, example, model) if path.suffix == ".onnx" else as_pt2(program, example, model)
+    finally:
+        model.to(device)
+    write_atomically(path, content)
+    return path
+
+
+def check_export(path: Path, what: str, dtype: torch.dtype) -> None:
+    """Raise :class:`InputError` naming what cannot be used."""
+    if what not in get_args(What):
+        raise InputError(f"what: there is no {what!r}{nearest(str(what), get_args(What))}")
+    if path.suffix not in (".onnx", ".pt2"):
+        raise InputError(f"{path}: {path.suffix or 'no ending'!r}; .onnx or .pt2 is needed")
+    if dtype not in (torch.float32, torch.uint8):
+        raise InputError(f"dtype: {dtype}; torch.float32 or torch.uint8 is needed")
+    if path.suffix == ".onnx":
+        for package in ("onnx", "onnxscript"):
+            if find_spec(package) is None:
+                raise InputError(f"{path}: the package {package} is absent; pip install pyro_ssvae[export]")
+
+
+def program_of(model: Model, what: What, dtype: torch.dtype) -> tuple[nn.Module, tuple[Tensor, ...]]:
+    """Return the program, and inputs to trace it with."""
+    p = next(model.parameters())
+    x = torch.zeros(ROWS, *model.input_shape, dtype=dtype)
+    x = x if dtype == torch.uint8 else x.to(p.dtype)
+    if what == "predict_proba":
+        require(model, Classifies)
+        assert isinstance(model, ClassifierMixin)
+        return Probabilities(model), (x,)
+    if what == "encode":
+        require(model, Encodes)
+        if isinstance(model, GenerativeModel):
+            return Posterior(model, model.inputs(x)), (x,)
+        encoder = model.get_submodule("encoder")
+        return Features(model, encoder), (x,)
+    require(model, Reconstructs)
+    assert isinstance(model, GenerativeModel)
+    z = torch.zeros(ROWS, model.encode(x).event_shape[-1], dtype=p.dtype)
+    if isinstance(model, ConditionalDecoder):
+        return ExpectedGiven(model), (z, torch.zeros(ROWS, *model.labels.event_shape, dtype=torch.long))
+    return Expected(model), (z,)
+
+
+def traced(program: nn.Module, example: tuple[Tensor, ...]) -> torch.export.ExportedProgram:
+    """Return the program's graph, for any number of rows."""
+    batch = torch.export.Dim("batch")
+    shapes = tuple({0: batch} for _ in example)
+    with symbolic_len(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return torch.export.export(program.eval(), example, dynamic_shapes=shapes, strict=False)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300]
+            raise InputError(f"export: this model cannot be traced ({type(error).__name__}: {reason})") from error
+
+
+@contextmanager
+def symbolic_len() -> Iterator[None]:
+    """For a while ``len`` of a tensor may be a symbol, which Python's own would make a number of."""
+    own = builtins.len
+
+    def length(value: Sized) -> int:
+        return value.shape[0] if isinstance(value, Tensor) and value.dim() else own(value)
+
+    builtins.len = length
+    try:
+        yield
+    finally:
+        builtins.len = own
+
+
+def as_pt2(program: nn.Module, example: tuple[Tensor, ...], model: Model) -> bytes:
+    """Return the content of a ``.pt2`` file."""
+    file = io.BytesIO()
+    torch.export.save(traced(program, example), file, extra_files={"labels": labels_json(model)})
+    return file.getvalue()
+
+
+def as_onnx(program: nn.Module, example: tuple[Tensor, ...], model: Model) -> bytes:
+    """Return the content of an ``.onnx`` file."""
+    inputs, outputs = program.inputs, program.outputs
+    assert isinstance(inputs, tuple) and isinstance(outputs, tuple)  # noqa: PT018
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = torch.onnx.export(
+            traced(program, example), input_names=list(inputs), output_names=list(outputs), dynamo=True, verbose=False
+        )
+    assert made is not None
+    proto = made.model_proto
+    entry = proto.metadata_props.add()
+    entry.key, entry.value = "labels", labels_json(model)
+    if proto.ByteSize() > MOST_BYTES:
+        raise InputError(f"export: {proto.ByteSize():,} bytes; an .onnx file holds at most 2 GB, .pt2 any number")
+    content: bytes = proto.SerializeToString()
+    return content
+
+
+def labels_json(model: Model) -> str:
+    """Return the labels' kind and names as JSON."""
+    return json.dumps(None if model.labels is None else describe(model.labels))

@@ -1,0 +1,324 @@
+"""A scikit-learn estimator: any model of the library in ``Pipeline``, ``cross_val_score`` and ``GridSearchCV``."""
+
+from __future__ import annotations
+
+import io
+import random
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, redirect_stderr
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from .data.checks import NO_LABEL, means_missing
+from .errors import InputError
+from .infer.protocols import Classifies, Encodes, require
+from .labels import MISSING, ClassLabels
+from .models import Model, create_model
+from .train.fit import History, fit
+
+
+class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator):
+    """A semi-supervised VAE with scikit-learn's methods: :func:`pyro_ssvae.create_model` and :func:`pyro_ssvae.fit`.
+
+    ``fit(X, y)`` takes all rows; ``y`` is missing where it is None, NaN or ``missing_label``. ``transform`` gives the
+    latents, the mean of q(z | x). A missing cell of ``X`` is NaN; where there is one in training, the encoder is also
+    shown which cells are there.
+
+    :param model: a name in :data:`~pyro_ssvae.models.MODELS` that predicts labels.
+    :param latent_dim: width of the latents. This, ``likelihood``, ``label_inference`` and ``label_prior`` are options
+        of the model; None leaves its default.
+    :param epochs: passes over the data; None are as many as make 1,000 to 2,000 steps. This, ``batch_size``,
+        ``learning_rate`` and ``device`` are settings of :func:`pyro_ssvae.fit`.
+    :param missing_label: what a missing label is beside None and NaN. ``"auto"``: the number -1, as in
+        ``sklearn.semi_supervised``, unless -1 and 1 are all that ``y`` holds: then both are classes, and a warning
+        says so; and words that mostly mean it, such as ``"nan"``, which NumPy makes of a NaN among words, with a
+        warning too. None: nothing else. Any other value: this one.
+    :param input_shape: shape ``(C, H, W)`` or ``(C, T)`` of a point, to which a row of ``X`` is reshaped; by default a
+        row is a vector.
+    :param random_state: of the weights, the rows' order and the draws. The global random numbers of NumPy, PyTorch and
+        Python are left as they were.
+    :param verbose: show a progress bar. Without, what training has to say of the data comes as a warning.
+    :param model_options: further options of the model, a dict.
+    :param fit_options: further settings of :func:`pyro_ssvae.fit`, a dict, such as ``{"class_weights": "balanced"}``.
+
+    :ivar vae_: the trained model.
+    :ivar classes_: the classes, sorted.
+    :ivar history_: of the training, one entry an epoch in each column.
+    :ivar n_features_in_: the number of columns of ``X``; their names, where they have some, are ``feature_names_in_``.
+
+    One training at a time in a process: Pyro's store is global (``n_jobs`` starts processes, which are fine).
+
+    Example::
+
+        search = GridSearchCV(ps.SSVAEClassifier(random_state=0), {"latent_dim": [10, 50]}).fit(X, y)  # y: -1 = missing
+    """
+
+    def __init__(
+        self,
+        model: str = "augmented",
+        *,
+        latent_dim: int = 50,
+        likelihood: str | None = None,
+        label_inference: str | None = None,
+        label_prior: str | tuple[float, ...] | None = None,
+        epochs: int | None = None,
+        batch_size: int = 256,
+        learning_rate: float = 2e-3,
+        device: str = "auto",
+        missing_label: Any = "auto",
+        input_shape: tuple[int, ...] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: bool = False,
+        model_options: Mapping[str, Any] | None = None,
+        fit_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model
+        self.latent_dim = latent_dim
+        self.likelihood = likelihood
+        self.label_inference = label_inference
+        self.label_prior = label_prior
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.device = device
+        self.missing_label = missing_label
+        self.input_shape = input_shape
+        self.random_state = random_state
+        self.verbose = verbose
+        self.model_options = model_options
+        self.fit_options = fit_options
+
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> SSVAEClassifier:  # noqa: N803
+        """Train on all rows.
+
+        :raises InputError: points, labels or options that cannot be used; a ValueError.
+        """
+        if y is None:
+            raise InputError(
+                "SSVAEClassifier requires y to be passed, but the target y is None; -1, None or NaN is a missing label"
+            )
+        x = self.points(X, reset=True)
+        self.classes_, codes = encode_labels(label_column(y), len(x), self.missing_label)
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        with random_numbers_kept():
+            torch.manual_seed(seed)
+            self.vae_: Model = self.create(x)
+            self.history_: History = self.train(self.vae_, x, codes, seed)
+        self.vae_.to("cpu")
+        require(self.vae_, Classifies)
+        self._n_features_out = len(self.transform_rows(x[:1])[0])
+        return self
+
+    def create(self, x: torch.Tensor) -> Model:
+        """Return the model for points like these, its weights at random."""
+        options = {
+            name: value
+            for name in ("latent_dim", "likelihood", "label_inference", "label_prior")
+            if (value := getattr(self, name)) is not None
+        }
+        options |= {"missing": True} if x.is_floating_point() and bool(x.isnan().any()) else {}
+        labels = ClassLabels([str(name) for name in self.classes_])
+        own = dict(self.model_options or {})
+        return create_model(self.model, input_shape=tuple(x.shape[1:]), labels=labels, **{**options, **own})
+
+    def train(self, vae: Model, x: torch.Tensor, codes: NDArray[np.int64], seed: int) -> History:
+        """Train the model and return the history."""
+        settings: dict[str, object] = {
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "learning_rate": self.learning_rate,
+            "device": self.device,
+            "seed": seed,
+            "progress": self.verbose,
+        }
+        with nullcontext() if self.verbose else lines_as_warnings():
+            return fit(vae, x, torch.from_numpy(codes), **{**settings, **dict(self.fit_options or {})})
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:  # noqa: N803
+        """q(y | x): ``[N, K]`` in the order of ``classes_``."""
+        check_is_fitted(self)
+        x = self.points(X)
+        with random_numbers_kept():
+            return np.asarray(require(self.vae_, Classifies).predict_proba(x).numpy())
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
+        """The most probable classes ``[N]``, in the words of ``y``."""
+        best = self.predict_proba(X).argmax(1)
+        return np.asarray(self.classes_[best])
+
+    def transform(self, X: ArrayLike) -> NDArray[np.float32]:  # noqa: N803
+        """The latents: the mean of q(z | x), ``[N, D]``; of the model ``classifier`` its features."""
+        check_is_fitted(self)
+        return self.transform_rows(self.points(X))
+
+    def transform_rows(self, x: torch.Tensor) -> NDArray[np.float32]:
+        """The latents of checked points."""
+        with random_numbers_kept():
+            return np.asarray(require(self.vae_, Encodes).encode(x).mean.numpy())
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:  # noqa: N803
+        """The accuracy on the rows whose label is known."""
+        check_is_fitted(self)
+        given = label_column(y)
+        known = ~missing_rows(given, self.missing_label, set(self.classes_))
+        if not known.any():
+            raise InputError("y: no label is known; there is nothing to compare with")
+        hit = self.predict(X)[known] == given[known]
+        weights = None if sample_weight is None else np.asarray(sample_weight)[known]
+        return float(np.average(hit, weights=weights))
+
+    def points(self, X: ArrayLike, reset: bool = False) -> torch.Tensor:  # noqa: N803
+        """Return checked points ``[N, *input_shape]``; NaN is a missing cell.
+
+        :param reset: note the features' number and names, else compare with them.
+        """
+        shape = checked_shape(self.input_shape)
+        pixels = len(shape) == 3 and isinstance(X, np.ndarray) and X.dtype == np.uint8
+        checked: Any = validate_data(
+            self,
+            X,
+            reset=reset,
+            accept_sparse=True,
+            dtype=np.uint8 if pixels else [np.float64, np.float32],
+            ensure_all_finite="allow-nan",
+            ensure_min_samples=2 if reset else 1,
+        )
+        rows = np.array(checked.toarray() if issparse(checked) else checked)  # a copy: tensors need memory of their own
+        if shape and np.prod(shape) != rows.shape[1]:
+            raise InputError(f"X: {rows.shape[1]} features; input_shape {list(shape)} needs {np.prod(shape)}")
+        return torch.from_numpy(rows.reshape(len(rows), *(shape or rows.shape[1:])))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+
+def checked_shape(shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    """Return the shape of a point, empty for a vector of any width."""
+    if shape is None:
+        return ()
+    if not isinstance(shape, (tuple, list)) or not 1 <= len(shape) <= 3 or not all(int(n) == n >= 1 for n in shape):
+        raise InputError(f"input_shape: {shape!r}; (D,), (C, T) or (C, H, W) is needed")
+    return tuple(int(n) for n in shape)
+
+
+def label_column(y: ArrayLike) -> NDArray[Any]:
+    """Return labels ``[N]`` as an array.
+
+    :raises InputError: y is no column.
+    """
+    if isinstance(y, (pd.Series, pd.DataFrame)):
+        column = y.to_numpy()
+    else:
+        column = np.array(y, dtype=object) if isinstance(y, (list, tuple)) else np.asarray(y)
+    if column.ndim == 2 and column.shape[1] == 1:
+        warnings.warn(
+            "A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples,).",
+            DataConversionWarning,
+            stacklevel=3,
+        )
+        column = column[:, 0]
+    if column.ndim != 1:
+        raise InputError(f"y: bad input shape {list(column.shape)}; one label a row, [N], is needed")
+    if np.iscomplexobj(column):
+        raise InputError("y: complex numbers; classes are needed")
+    return column
+
+
+def encode_labels(y: NDArray[Any], n: int, missing_label: object) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the classes, sorted, and each row's class as a number, -1 where it is missing.
+
+    :raises InputError: another number of rows than ``n``, no label, or numbers that are no classes.
+    """
+    if len(y) != n:
+        raise InputError(f"y: {len(y)} rows, but X has {n}; both need the same number")
+    missing = missing_rows(y, missing_label)
+    known = y[~missing]
+    if not len(known):
+        raise InputError("y: no label is known, all are NaN, None or missing_label; at least one is needed")
+    if known.dtype == object:
+        kinds = {type(value) for value in known}
+        known = known.astype(str) if kinds <= {str, np.str_} else np.array(list(known))
+        if not all(isinstance(v, (str, bytes)) for v in y[~missing]) and known.dtype.kind in "US":
+            row = next(i for i in np.flatnonzero(~missing) if not isinstance(y[i], str))
+            raise InputError(f"y: row {row} is {y[row]!r}, among words; labels of one kind are needed")
+    check_classification_targets(known)
+    classes, found = np.unique(known, return_inverse=True)
+    codes = np.full(n, MISSING, dtype=np.int64)
+    codes[~missing] = found
+    return classes, codes
+
+
+def missing_rows(y: NDArray[Any], missing_label: object, classes: set[object] | None = None) -> NDArray[np.bool_]:
+    """Return which labels are missing ``[N]``: None, NaN, and what ``missing_label`` says.
+
+    :param classes: of a trained estimator, which are labels whatever they are; None has a warning say what was taken
+        for what.
+    """
+    missing = np.asarray(pd.isna(y), dtype=bool)
+    known = set(y[~missing].tolist())
+    if missing_label is None or not known:
+        return missing
+    if not (isinstance(missing_label, str) and missing_label == "auto"):
+        return missing | np.array([not gone and value == missing_label for value, gone in zip(y, missing)], dtype=bool)
+    learnt = classes or set()
+    words = {value for value in known - learnt if isinstance(value, str) and means_missing(value, ())}
+    numbers = {value for value in known - learnt if not isinstance(value, (str, bytes)) and value == MISSING}
+    if classes is None and words - NO_LABEL:
+        told = ", ".join(map(repr, sorted(words - NO_LABEL)))
+        say(f"y: {told} is taken as a missing label; missing_label=None makes a class of it")
+    if classes is None and known == {MISSING, 1}:
+        numbers = set()
+        say("y: -1 and 1 are all that it holds, so both are classes; missing_label=-1 makes -1 a missing label")
+    gone = words | numbers
+    return missing | np.array([value in gone for value in y.tolist()], dtype=bool)
+
+
+def say(line: str) -> None:
+    """Warn of how labels were read."""
+    warnings.warn(line, UserWarning, stacklevel=5)
+
+
+@contextmanager
+def lines_as_warnings() -> Iterator[None]:
+    """Turn lines on stderr that begin with ``fit:`` or ``note:`` into warnings, which can be filtered."""
+    text = io.StringIO()
+    try:
+        with redirect_stderr(text):
+            yield
+    finally:
+        for line in text.getvalue().splitlines():
+            if line.startswith(("fit: ", "note: ")):
+                warnings.warn(line, UserWarning, stacklevel=6)
+            else:
+                print(line, file=sys.stderr)
+
+
+@contextmanager
+def random_numbers_kept() -> Iterator[None]:
+    """The global random numbers of NumPy, Python and PyTorch are afterwards as they were."""
+    states = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
+            yield
+    finally:
+        np.random.set_state(states[0])  # noqa: NPY002
+        random.setstate(states[1])
+
+
+__all__ = ["SSVAEClassifier"]
