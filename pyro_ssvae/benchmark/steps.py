@@ -9,7 +9,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from typing import TypeAlias
+from pathlib import Path
+from typing import Annotated, TypeAlias
 
 import pyro
 import torch
@@ -21,10 +22,12 @@ from ..errors import InputError
 from ..infer.protocols import CountsDecodes
 from ..models import Model
 from ..train.average import Average
+from ..train.captured import CapturedStep
 from ..train.compile import CompiledStep
 from ..train.fit import FitSettings, fit
 from ..train.launch import make_fabric, no_look_for_gpus
 from ..train.optimizer import make_optimizer, weight_matrices
+from ..train.settings import option
 from ..train.step import Step, eager_step
 from .cases import CASES, QUICK, SMALL, Case, make, make_data
 from .memory import peak_memory, reset_peak_memory
@@ -50,6 +53,16 @@ class Benchmark:
     """auto (a GPU where there is one), cpu, cuda or mps."""
     json: bool = False
     """Print the numbers as JSON."""
+    minutes: Annotated[float | None, option("FLOAT")] = None
+    """Instead, check every model on the device, and measure it there, in about so many minutes at most."""
+    out: Annotated[Path | None, option("PATH")] = None
+    """With --minutes: a file that the table is written to too, such as results/gpu.md."""
+
+    def __post_init__(self) -> None:
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise InputError(f"--minutes: {self.minutes:g}; a number above 0 is needed")
+        if self.out is not None and self.minutes is None:
+            raise InputError("--out: only --minutes writes a table; --minutes 8 does")
 
 
 def our_step(model: Model, settings: FitSettings) -> Run:
@@ -63,6 +76,8 @@ def our_step(model: Model, settings: FitSettings) -> Run:
     gradients = eager_step(objective, forward, fabric.backward, wrapped.zero_grad, lambda: False)
     if settings.compile:
         gradients = CompiledStep(objective, parameters, gradients, fabric.autocast)
+    elif settings.compile is None:
+        gradients = CapturedStep(objective, objective.programs, parameters, gradients, gradients, lambda: 1000)
 
     def run(x: Tensor, y: Tensor) -> None:
         gradients(x, y)
@@ -152,11 +167,12 @@ def measure(case: Case, settings: FitSettings, seconds: float) -> Row:
         model = trained  # settled, as sparsemax is to be measured
     start = [copy.deepcopy(model) for _ in VARIANTS]
     steps = {
-        "eager": our_step(start[0], settings),
-        "compiled": our_step(start[1], compiled),
-        "pyro SVI": svi_step(start[2]),
-        "by hand": reference_step(start[3], settings, reference),
-        "by hand, compiled": reference_step(start[4], settings, torch.compile(reference, fullgraph=True)),
+        "eager": our_step(start[0], replace(settings, compile=False)),
+        "captured": our_step(start[1], settings),
+        "compiled": our_step(start[2], compiled),
+        "pyro SVI": svi_step(start[3]),
+        "by hand": reference_step(start[4], settings, reference),
+        "by hand, compiled": reference_step(start[5], settings, torch.compile(reference, fullgraph=True)),
     }
     counts = torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True)  # sparsemax's, by hand
     with counts, no_look_for_gpus():  # for all alike
@@ -185,7 +201,8 @@ def run_benchmark(command: Benchmark) -> None:
     """Measure, and print the tables."""
     from rich.console import Console
 
-    make_fabric(FitSettings(device=command.device))
+    device = make_fabric(FitSettings(device=command.device)).device
+    title = f"{name_of(device)}, PyTorch {torch.__version__}, {torch.get_num_threads()} threads"
     try:
         rows = list(benchmark(QUICK if command.quick else CASES, command.device, 3.0))
     except torch._dynamo.exc.BackendCompilerFailed as error:
@@ -193,6 +210,9 @@ def run_benchmark(command: Benchmark) -> None:
     if command.json:
         print(json.dumps(rows, indent=2))
         return
-    device = make_fabric(FitSettings(device=command.device)).device
-    title = f"median step in milliseconds; {device}, PyTorch {torch.__version__}, {torch.get_num_threads()} threads"
-    Console().print(*tables(title, rows))
+    Console().print(*tables(f"median step in milliseconds; {title}", rows))
+
+
+def name_of(device: torch.device) -> str:
+    """Return a device's name in words."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

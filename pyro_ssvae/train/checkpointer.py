@@ -22,6 +22,7 @@ class CheckpointPlan:
     :ivar seconds: between two checkpoints.
     :ivar epochs: between two checkpoints at the end of an epoch; None for none.
     :ivar keep: how many of the latest are kept.
+    :ivar source: the file to go on from, where it is another one.
     """
 
     path: Path | None
@@ -29,6 +30,23 @@ class CheckpointPlan:
     seconds: float = 60.0
     epochs: int | None = None
     keep: int = 1
+    source: Path | None = None
+
+
+MAY_CHANGE = ("steps", "labels")
+"""Facts in which a training that goes on may differ."""
+
+
+@dataclass(frozen=True)
+class GoingOn:
+    """How a training goes on from a checkpoint.
+
+    :ivar other_labels: whether the labels are others than before.
+    :ivar begins: whether another cycle of the learning rate begins: of other labels, or of another number of epochs.
+    """
+
+    other_labels: bool
+    begins: bool
 
 
 class Checkpointer:
@@ -85,30 +103,53 @@ class Checkpointer:
         write_state(self.path, (tensors, about | numbers), self.plan.keep)
         self.written, self.written_once = time.monotonic(), True
 
-    def restore(self) -> None:
-        """Go on from the newest whole checkpoint; raise :class:`InputError` where none is there, or another's."""
-        if self.path is None:
+    def restore(self) -> GoingOn:
+        """Go on from the newest whole checkpoint; raise :class:`InputError` where none is there, or another's.
+
+        Also where it leaves no step to do: a training of other labels, or of fewer epochs, needs more than are done.
+        """
+        path = self.plan.source or self.path
+        if path is None:
             raise InputError("resume: it needs checkpoint, the file to go on from")
-        tensors, numbers = load_newest(self.path, quiet=not self.writes)
+        tensors, numbers = load_newest(path, quiet=not self.writes)
         about = numbers["about"]
         if not isinstance(about, dict) or about.get("format") != FORMAT:
-            raise InputError(f"{self.path}: made by another version of pyro_ssvae; train it anew")
-        if about != self.plan.about or numbers["history"].keys() != self.state.history.keys():
-            raise InputError(f"{self.path}: it belongs to a training with other settings or data{self.other(numbers)}")
+            raise InputError(f"{path}: made by another version of pyro_ssvae; train it anew")
+        if not self.same_training(about) or numbers["history"].keys() != self.state.history.keys():
+            raise InputError(f"{path}: it belongs to a training with other settings or data{self.other(numbers)}")
+        going_on = self.how(about, numbers["done"], path)
         try:
             self.state.put_back(tensors, numbers)
         except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as error:
-            raise InputError(f"{self.path}: it does not fit this model ({str(error).splitlines()[0]})") from None
+            raise InputError(f"{path}: it does not fit this model ({str(error).splitlines()[0]})") from None
         state = self.state
         state.started = time.monotonic() - numbers["seconds"]
-        self.written_once = True
+        self.written_once = path == self.path
         state.last_finite, state.last_finite_written = state.snapshot(), True
         try:
-            finite = load_state(sibling(self.path, "good"))
+            finite = load_state(sibling(path, "good"))
             if finite[1]["about"] == self.plan.about and finite[1]["done"] <= state.done:
                 state.last_finite = finite
         except InputError:  # none was needed yet, or it is damaged
             pass
+        return going_on
+
+    def same_training(self, about: Json) -> bool:
+        """Whether a checkpoint is of this training, but for what may change."""
+        ours = self.plan.about
+        return about.keys() == ours.keys() and all(about[name] == ours[name] for name in ours if name not in MAY_CHANGE)
+
+    def how(self, about: Json, done: int, path: Path) -> GoingOn:
+        """Return how this training goes on from a checkpoint of so many steps."""
+        ours, plan = self.plan.about, self.state.plan
+        other_labels = about["labels"] != ours["labels"]
+        begins = other_labels or about["steps"] != ours["steps"]
+        if begins and plan.steps <= done:
+            epochs = done // plan.per_epoch
+            raise InputError(
+                f"{path}: {epochs} epochs are done; epochs={plan.epochs}, and more than {epochs} are needed"
+            )
+        return GoingOn(other_labels, begins and (other_labels or done > 0))
 
     def other(self, numbers: Json) -> str:
         """Return which fact a checkpoint's training has otherwise, in words."""

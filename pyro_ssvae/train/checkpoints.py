@@ -23,7 +23,7 @@ from ..errors import InputError
 from ..files import cannot_write, load_tensors, packed, save_tensors, sync_folder, write_partial
 from .settings import option
 
-FORMAT = 3
+FORMAT = 4
 """Of the state; another version's checkpoints have another number, or none."""
 Json: TypeAlias = dict[str, Any]
 State: TypeAlias = tuple[dict[str, Tensor], Json]  # tensors, and what is JSON

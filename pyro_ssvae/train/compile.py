@@ -6,10 +6,12 @@ what remains is the arithmetic of loss and gradients (``make_fx``), which TorchI
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -21,7 +23,7 @@ from pyro.ops import packed
 from pyro.ops.rings import LogRing
 from torch import Tensor, nn
 
-from .capture import CannotCompile, capture, stand_in
+from .capture import CannotCompile, capture, laid_out, stand_in
 from .cuda_graph import Recorded
 from .python_state import Attribute, changed, python_state
 
@@ -59,20 +61,23 @@ class BranchlessDice(Dice):
 
 
 @contextmanager
-def branchless() -> Iterator[None]:
+def branchless(checked: bool = False) -> Iterator[None]:
     """Within it Pyro's objectives take no branch that looks at numbers, which no captured program can follow.
 
     Enumerated sites are summed by :class:`BranchlessDice`; nothing is validated or searched for NaN.
     Value and gradients stay those of Pyro's own form.
+
+    :param checked: validate and search for NaN nevertheless. The numbers are the same to the last bit.
     """
-    before = [getattr(module, name) for module, name, _ in WITHOUT_BRANCHES]
-    for module, name, value in WITHOUT_BRANCHES:
+    replaced = WITHOUT_BRANCHES if checked else WITHOUT_BRANCHES + WITHOUT_SEARCH
+    before = [getattr(module, name) for module, name, _ in replaced]
+    for module, name, value in replaced:
         setattr(module, name, value)
     try:
-        with pyro.validation_enabled(False):
+        with nullcontext() if checked else pyro.validation_enabled(False):
             yield
     finally:
-        for (module, name, _), value in zip(WITHOUT_BRANCHES, before):
+        for (module, name, _), value in zip(replaced, before):
             setattr(module, name, value)
 
 
@@ -85,6 +90,8 @@ WITHOUT_BRANCHES = (
     (traceenum_elbo, "Dice", BranchlessDice),
     (trace_elbo, "torch_item", detached),
     (trace_mean_field_elbo, "torch_item", detached),
+)
+WITHOUT_SEARCH = (
     (pyro.util, "torch_isnan", lambda value: False),
     (pyro.util, "torch_isinf", lambda value: False),
 )
@@ -152,7 +159,10 @@ class CompiledStep:
         with self.context():
             graph, inputs, trained = capture(self.objective, self.parameters, x, y, fake, branchless)
         self.python = python_state(self.objective)
-        with torch.no_grad(), tracing(TracingContext(fake)):
+        for hints in ("torch._inductor", "torch._dynamo"):  # at what its developers may tune
+            logging.getLogger(hints).setLevel(logging.ERROR)
+        with torch.no_grad(), warnings.catch_warnings(), tracing(TracingContext(fake)):
+            warnings.simplefilter("ignore")
             options = {"fallback_random": True}
             run: Run = torch._inductor.compile(graph, [stand_in(t, fake) for t in (x, y, *inputs)], options=options)
         for p in self.parameters:
@@ -163,7 +173,7 @@ class CompiledStep:
             with torch.no_grad():
                 loss, *gradients = run(x.to(dtype) if x.is_floating_point() else x, y)
             for p, gradient in zip(trained, gradients):
-                p.grad = gradient
+                p.grad = laid_out(gradient, p)  # TorchInductor chooses strides of its own, fused AdamW needs the same
             result: Tensor = loss.clone() if loss.is_cuda else loss  # a recording's memory is used again
             return result
 

@@ -13,18 +13,21 @@ import torch
 from pyro.infer import ELBO, ReweightedWakeSleep
 from torch import Tensor, nn
 
-from ..data.dataset import Dataset, digest
+from ..data.dataset import digest
 from ..data.inputs import Points, open_data
+from ..data.streaming import some_of
 from ..errors import InputError
 from ..infer.pairs import PairLike, as_pair
 from ..infer.protocols import Schedules
+from . import loggers
 from .checkpointer import CheckpointPlan
 from .checkpoints import FORMAT, Json, check_checkpoints
 from .launch import is_main_process, starts_processes
+from .loggers import LoggerLike
 from .optimizer import OptimizerLike, check_optimizer, name_of
 from .plan import Plan, make_plan
 from .progress import Callbacks, Interrupted, Row, progress_bar, stop_requests
-from .runs import some_of, train_here, train_in_processes
+from .runs import train_here, train_in_processes
 from .settings import FitSettings, make_settings
 from .state import History
 from .step import check_loss
@@ -33,7 +36,7 @@ from .validation import Validation, check_validation, given_rows, held_out, say_
 
 __all__ = ["FitSettings", "History", "Interrupted", "fit"]
 
-ValidationLike: TypeAlias = tuple[object, object] | float
+ValidationLike: TypeAlias = tuple[object, object] | float | object
 
 
 def fit(
@@ -46,11 +49,12 @@ def fit(
     validation: ValidationLike | None = None,
     progress: bool = True,
     checkpoint: str | Path | None = None,
-    resume: bool = False,
+    resume: bool | str | Path = False,
     checkpoint_every: float = 60.0,
     checkpoint_epochs: int | None = None,
     keep_checkpoints: int = 2,
     on_epoch: Callable[[Row], None] | None = None,
+    logger: LoggerLike | None = None,
     **settings: object,
 ) -> History:
     """Train a pair in place and return its history: one entry an epoch in each column.
@@ -78,15 +82,20 @@ def fit(
         by default. Weight matrices decay, and nothing else.
     :param loss: any Pyro ELBO, such as ``TraceMeanField_ELBO()``; by default the pair's own objective. Those without
         ``differentiable_loss`` (RenyiELBO, TraceGraph_ELBO, ReweightedWakeSleep) are not compiled.
-    :param validation: ``(x, y)``, or a share of the rows, which is held out: accuracy, or loss, is measured on them
-        while training. Nothing is chosen by it, unless ``early_stopping`` says so.
+    :param validation: ``(x, y)``, a data set with labels, or a share of the rows, which is held out: accuracy, or loss,
+        is measured on them while training. Nothing is chosen by it, unless ``early_stopping`` says so.
     :param progress: show a progress bar.
     :param checkpoint: a file that the training's state is written to: every ``checkpoint_every`` seconds, at the end
         of every ``checkpoint_epochs`` epochs, at the end, and when stopped by SIGINT or SIGTERM. Beside it
         (:mod:`~pyro_ssvae.train.checkpoints`) lie the latest ``keep_checkpoints - 1`` before it and the weights of the
         best epoch, by validation or, without, by ``loss``.
-    :param resume: go on from that file, or from the one before it where it is damaged.
+    :param resume: go on from that file, or from the one before it where it is damaged; a path is another file to go on
+        from, or a run's folder. Where nothing else is changed, the training is the one that was not interrupted.
+        ``epochs``, which counts those before, may be larger, and ``y`` may have other labels of the same rows: then
+        another cycle of the learning rate begins, over the epochs that are left.
     :param on_epoch: called with each epoch's row of the history.
+    :param logger: ``"tensorboard"``, ``"mlflow"`` or ``"wandb"``, in the current folder
+        (:func:`~pyro_ssvae.train.loggers.open_logger`), or any logger of Lightning: each epoch's numbers go there.
     :param settings: fields of :class:`FitSettings`. The best epoch of ``early_stopping`` is that of the best accuracy,
         of equal ones that of the lowest loss; or that of the lowest ``validation_loss``. ``class_weights`` of
         attributes are two numbers each, for 0 and 1. With ``devices`` or ``num_nodes`` above 1, processes share every
@@ -99,22 +108,33 @@ def fit(
     s, module = make_settings(settings), as_pair(pair)
     check_checkpoints(checkpoint_every, checkpoint_epochs, keep_checkpoints)
     check_choices(s, optimizer, loss, validation)
-    if isinstance(x, Dataset):
-        y = x.y if y is None else y
-        x = x.x
+    if isinstance(logger, str):
+        loggers.check(logger, "logger")
     with torch.inference_mode(False), torch.enable_grad(), whole_afterwards(module):
         points, labels = open_data(module, x, y)
         path = None if checkpoint is None else Path(checkpoint)
-        data = None if path is None else digest(some_of(points, 2_000_000), labels)
+        source = None if isinstance(resume, bool) else checkpoint_of(resume)
+        noted = path is not None or source is not None
+        data = (digest(some_of(points, 2_000_000)), digest(labels)) if noted else None
         points, labels, judged = validation_of(module, points, labels, validation, s)
         plan = make_plan(points, labels, s)
         about = facts(s, plan, data, judged, optimizer, loss)
-        written = CheckpointPlan(path, about, checkpoint_every, checkpoint_epochs, keep_checkpoints)
-        job = Job(module, s, plan, loss, optimizer, judged, written, resume)
-        visible = progress and is_main_process(s)
-        with progress_bar(plan.steps, visible) as show, stop_requests(path is not None) as asked:
+        written = CheckpointPlan(path, about, checkpoint_every, checkpoint_epochs, keep_checkpoints, source)
+        job = Job(module, s, plan, loss, optimizer, judged, written, resume is not False)
+        main = is_main_process(s)
+        with (
+            loggers.logging_to(logger if main else None, on_epoch) as each_epoch,
+            progress_bar(plan.steps, progress and main) as show,
+            stop_requests(path is not None) as asked,
+        ):
             run = train_in_processes if starts_processes(s) else train_here
-            return run(job, points, labels, Callbacks(show, asked, on_epoch))
+            return run(job, points, labels, Callbacks(show, asked, each_epoch))
+
+
+def checkpoint_of(place: str | Path) -> Path:
+    """Return the checkpoint that a path means: a file, or that of a run's folder."""
+    path = Path(place)
+    return path / "checkpoint" / "last.safetensors" if path.is_dir() else path
 
 
 def check_choices(s: FitSettings, optimizer: object, loss: object, validation: object) -> None:
@@ -156,19 +176,20 @@ def validation_of(
 def facts(
     s: FitSettings,
     plan: Plan,
-    data: str | None,
+    data: tuple[str, str] | None,
     validation: Validation | None,
     optimizer: OptimizerLike | None,
     loss: ELBO | None,
 ) -> Json:
     """Return in what a checkpoint and the training that goes on from it must agree, as JSON gives it back."""
-    settings = {name: value for name, value in asdict(s).items() if name not in ("devices", "num_nodes")}
+    settings = {name: value for name, value in asdict(s).items() if name not in ("devices", "num_nodes", "epochs")}
     about = {
         "format": FORMAT,
         "settings": settings,
         "rows": plan.n,
         "steps": plan.steps,
-        "data": data,
+        "data": None if data is None else data[0],
+        "labels": None if data is None else data[1],
         "validation": None if validation is None else validation.share,
         "optimizer": None if optimizer is None else name_of(optimizer),
         "loss": None if loss is None else name_of(loss),

@@ -79,6 +79,8 @@ def make_fabric(s: FitSettings, processes: int = 1) -> Fabric:
     """
     from lightning.fabric import Fabric
 
+    for lightning in ("lightning.fabric", "lightning.pytorch", "lightning.fabric.utilities.rank_zero"):
+        logging.getLogger(lightning).setLevel(logging.WARNING)  # it would say what precision it uses and who has joined
     one = processes == 1 and s.num_nodes == 1
     kind, _, index = s.device.partition(":")
     try:
@@ -109,8 +111,6 @@ def join(s: FitSettings) -> Fabric:
     else:
         return make_fabric(s)
     fabric = make_fabric(s, processes)
-    for lightning in ("lightning.fabric", "lightning.pytorch"):
-        logging.getLogger(lightning).setLevel(logging.WARNING)  # it would say who has joined
     try:
         fabric.launch()
     except (RuntimeError, ValueError) as error:

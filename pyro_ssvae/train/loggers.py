@@ -1,27 +1,62 @@
-"""The metrics of a training as it runs, for TensorBoard or any other of Lightning Fabric's loggers."""
+"""The metrics of a training as it runs, for TensorBoard, MLflow, Weights & Biases, or any other logger of Lightning."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import InputError, nearest
 
 if TYPE_CHECKING:
     from lightning.fabric.loggers import Logger
 
-LOGGERS = ("tensorboard",)
+LOGGERS = ("tensorboard", "mlflow", "wandb")
+LoggerLike: TypeAlias = "str | Logger"
+"""One of :data:`LOGGERS`, or a logger of Lightning Fabric or PyTorch Lightning."""
+_stores: set[str] = set()  # addresses of MLflow that nobody gave
+OnEpoch: TypeAlias = Callable[[dict[str, float]], None]
+"""What is called with each epoch's row of the history."""
 
 
-def check(name: str) -> None:
+def check(name: str, option: str = "--logger") -> None:
     """Raise :class:`InputError` where there is no such logger, or its package is absent."""
     if name not in LOGGERS:
-        raise InputError(f"--logger: there is no {name!r}{nearest(name, LOGGERS)}")
+        raise InputError(f"{option}: there is no {name!r}{nearest(name, LOGGERS)}")
     if find_spec(name) is None:
-        raise InputError(f"--logger {name}: the package {name} is absent; pip install pyro_ssvae[{name}]")
+        raise InputError(f"{option} {name}: the package {name} is absent; pip install pyro_ssvae[{name}]")
+
+
+def open_logger(name: str, folder: str | Path, run: str | None = None) -> Logger:
+    """Return the logger of that name, one of :data:`LOGGERS`, that writes into a folder.
+
+    ``tensorboard``: ``FOLDER/tensorboard``. ``mlflow``: the server that ``MLFLOW_TRACKING_URI`` names, or else
+    ``FOLDER/mlflow.db`` (``mlflow ui --backend-store-uri sqlite:///FOLDER/mlflow.db``). ``wandb``: ``FOLDER/wandb`` and
+    the account that ``wandb login`` knows; with ``WANDB_MODE=offline`` the folder alone.
+
+    :param run: what MLflow and Weights & Biases call the run.
+    :raises InputError: no such logger, or its package is absent.
+    """
+    check(name, "logger")
+    folder = Path(folder)
+    if name == "tensorboard":
+        return tensorboard(folder / "tensorboard")
+    if name == "mlflow":
+        from lightning.pytorch.loggers import MLFlowLogger
+
+        address = os.environ.get("MLFLOW_TRACKING_URI", "")
+        if not address or address in _stores:  # MLflow itself notes the last one there
+            address = f"sqlite:///{folder.absolute() / 'mlflow.db'}"
+            _stores.add(address)
+        return MLFlowLogger(experiment_name="pyro_ssvae", run_name=run, tracking_uri=address)
+    from lightning.pytorch.loggers import WandbLogger
+
+    return WandbLogger(project="pyro_ssvae", name=run, save_dir=folder)
 
 
 def tensorboard(folder: str | Path) -> Logger:
@@ -32,7 +67,7 @@ def tensorboard(folder: str | Path) -> Logger:
     Example::
 
         logger = tensorboard("runs/mine/tensorboard")
-        history = ps.fit(vae, x, y, on_epoch=log_epochs(logger))
+        history = ps.fit(vae, x, y, logger=logger)
         log_metrics(logger, ps.evaluate(vae, x_test, y_test), "test", step=len(history["epoch"]))
     """
     check("tensorboard")
@@ -42,13 +77,58 @@ def tensorboard(folder: str | Path) -> Logger:
     return TensorBoardLogger(root_dir=path.parent, name=path.name, version="")
 
 
-def log_epochs(logger: Logger) -> Callable[[dict[str, float]], None]:
+@contextmanager
+def logging_to(logger: LoggerLike | None, on_epoch: OnEpoch | None, name: str = "fit") -> Iterator[OnEpoch | None]:
+    """Give what to call at each epoch, so that a training is logged and ``on_epoch`` is called; in the end close.
+
+    :param logger: a word opens a logger in the current folder, which is closed in the end; one of one's own stays open.
+    :param name: of the run.
+    :raises InputError: no such logger, or its package is absent.
+    """
+    if logger is None:
+        yield on_epoch
+        return
+    opened = open_logger(logger, ".", name) if isinstance(logger, str) else logger
+    if not isinstance(opened, lightning_logger()):
+        raise InputError(f"logger: {logger!r}; one of {', '.join(LOGGERS)}, or a logger of Lightning, is needed")
+    log = log_epochs(opened)
+
+    def both(row: dict[str, float]) -> None:
+        log(row)
+        if on_epoch is not None:
+            on_epoch(row)
+
+    status = "failed"
+    try:
+        yield both
+        status = "success"
+    finally:
+        if isinstance(logger, str):
+            close(opened, status)
+
+
+def lightning_logger() -> type[Logger]:
+    """Return the class that every logger of Lightning has among its bases."""
+    from lightning.fabric.loggers import Logger
+
+    return Logger
+
+
+def close(logger: Logger, status: str = "success") -> None:
+    """Write all that is left, and end the run, of a logger that :func:`open_logger` gave."""
+    logger.finalize(status)
+    wandb = sys.modules.get("wandb")  # imported by its logger alone
+    if wandb is not None and logger.__class__.__module__.endswith(".wandb"):
+        wandb.finish(exit_code=0 if status == "success" else 1)
+
+
+def log_epochs(logger: Logger) -> OnEpoch:
     """Return a function for ``on_epoch`` of :func:`pyro_ssvae.fit` that logs every number of an epoch's row.
 
     ``loss`` becomes ``train/loss``, ``validation_accuracy`` becomes ``validation/accuracy``; what was not measured in
     an epoch (NaN) is left out.
 
-    :param logger: any of Lightning Fabric's.
+    :param logger: any of Lightning's.
     """
 
     def log(row: dict[str, float]) -> None:
@@ -61,7 +141,7 @@ def log_epochs(logger: Logger) -> Callable[[dict[str, float]], None]:
 
 
 def log_metrics(logger: Logger, metrics: Mapping[str, object], name: str, step: int) -> None:
-    """Log what :func:`pyro_ssvae.evaluate` returned, as ``name/accuracy`` and so on, and close what is open.
+    """Log what :func:`pyro_ssvae.evaluate` returned, as ``name/accuracy`` and so on, and write it out.
 
     Tables within it become ``name/per_attribute/hat/accuracy``; lists, such as the confusion matrix, are left out.
 

@@ -26,15 +26,15 @@ class Callbacks:
 
 
 @contextmanager
-def progress_bar(steps: int, visible: bool) -> Iterator[Show]:
+def progress_bar(steps: int, visible: bool, name: str = "training") -> Iterator[Show]:
     """Yield a function that shows the steps done and a few words, from its first call on."""
     if not visible:
         yield lambda done, words: None
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    bar = Progress(TextColumn("training"), BarColumn(), TextColumn("{task.fields[words]}"), TimeRemainingColumn())
-    task = bar.add_task("training", total=steps, words="")
+    bar = Progress(TextColumn(name), BarColumn(), TextColumn("{task.fields[words]}"), TimeRemainingColumn())
+    task = bar.add_task(name, total=steps, words="")
 
     def show(done: int, words: str) -> None:
         bar.start()

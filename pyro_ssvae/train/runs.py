@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data.augment import unit_scale
 from ..data.inputs import Points
-from ..data.streaming import Streamed
+from ..data.streaming import some_of
 from ..infer.protocols import Prepares
 from .average import tensors_of
 from .class_weights import set_class_weights
@@ -23,11 +23,6 @@ from .state import History
 from .step import Step
 from .training import Job, Training
 from .workers import run_workers
-
-
-def some_of(x: Points, numbers: int = 20_000_000) -> Tensor:
-    """Return points, of a large file a random sample of at most so many values."""
-    return x.sample(numbers) if isinstance(x, Streamed) else x
 
 
 def prepare(job: Job, x: Points, y: Tensor) -> None:

@@ -18,17 +18,16 @@ class LearningRate:
     """The learning rate of each group of an optimiser: the group's own, times :func:`one_cycle`, times what is left
     of it after rollbacks.
 
-    :param steps: of the training.
     :ivar peak: the largest of the groups' own learning rates.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, steps: int) -> None:
-        self.optimizer, self.steps = optimizer, steps
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
         self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
         self.peak = max(self.peaks)
 
-    def set(self, done: int, scale: float) -> None:
-        """Set the rates of the step after ``done`` steps; ``scale`` is what rollbacks have left."""
-        share = scale * one_cycle(done / self.steps, 1 / self.steps)
+    def set(self, done: int, steps: int, scale: float) -> None:
+        """Set the rates of the step after ``done`` of ``steps``; ``scale`` is what rollbacks have left."""
+        share = scale * one_cycle(done / steps, 1 / steps)
         for group, peak in zip(self.optimizer.param_groups, self.peaks):
             group["lr"] = share * peak

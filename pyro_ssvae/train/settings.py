@@ -56,11 +56,15 @@ class FitSettings:
     """Processes that share each batch: GPUs, or processes of the CPU; by default 1, under torchrun its number."""
     num_nodes: Annotated[int, option(name="nodes")] = 1
     """Machines with as many processes each; NODE_RANK, MASTER_ADDR and MASTER_PORT say which is which."""
-    compile: bool = False
-    """Compile the training step: 10 to 30 seconds at the start, faster steps from then on; for long trainings."""
+    compile: bool | None = None
+    """Compile the training step: 10 to 30 seconds at the start, for long trainings. By default it is captured, with the
+    same numbers to the last bit, and replayed without Pyro where that is faster; no: the pair's programs run each time.
+    """
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", str(self.device))  # a torch.device too
+        if str(self.compile) == "auto":
+            object.__setattr__(self, "compile", None)
         weights = self.class_weights
         if weights is not None and not isinstance(weights, (str, tuple)) and isinstance(weights, Iterable):
             object.__setattr__(self, "class_weights", tuple(float(weight) for weight in weights))
@@ -96,7 +100,10 @@ def check_settings(s: FitSettings) -> None:
             continue
         if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
             raise InputError(f"{name}: {value!r}; a whole number from {low} to {high} is needed")
+    if s.compile not in (None, True, False):
+        raise InputError(f"compile: {s.compile!r}; True, False or 'auto' is needed")
     check_precision(s)
+    check_device(s.device)
     ranges: tuple[tuple[str, Callable[[float], bool], str], ...] = (
         ("learning_rate", lambda v: 0 < v < 10, "above 0 and below 10"),
         ("weight_decay", lambda v: 0 <= v < 10, "from 0 to below 10"),
@@ -122,6 +129,19 @@ def check_precision(s: FitSettings) -> None:
         raise InputError("precision: 16-mixed needs CUDA; bf16-mixed works everywhere")
     if s.precision == "16-mixed" and s.compile:
         raise InputError("precision: 16-mixed scales its gradients, which compile does not; bf16-mixed has no need to")
+
+
+def check_device(device: str) -> None:
+    """Raise :class:`InputError` where a GPU is named that is not there."""
+    kind, _, index = device.partition(":")
+    if kind not in ("cuda", "gpu"):
+        return
+    count = torch.cuda.device_count()
+    if not count:
+        raise InputError(f"device: {device!r}, but no CUDA GPU is seen here; the devices here are cpu and auto")
+    if index and (not index.isdecimal() or int(index) >= count):
+        names = ", ".join(f"cuda:{i}" for i in range(count))
+        raise InputError(f"device: {device!r}; the GPUs here are {names} (CUDA_VISIBLE_DEVICES says which are seen)")
 
 
 def check_class_weights(weights: tuple[float, ...] | str) -> None:

@@ -46,6 +46,9 @@ class TrainingState:
     :param keeps_best: whether the best epoch's averages are kept.
     :param patience: epochs without gain after which the training is finished; None for any number.
     :param is_main: False in all processes of a training but one.
+    :ivar begun: steps that were done when the learning rate's schedule began; more than 0 in a training that goes on
+        after its end.
+    :ivar warm: whether what grows in a training is whole.
     :ivar rollbacks: how many times the training went back because of numbers that were not finite.
     :ivar score: of the best epoch; larger is better.
     :ivar best: the best epoch's averages by name, and its numbers.
@@ -71,7 +74,8 @@ class TrainingState:
         self.is_main = is_main
         self.mark = max(plan.epochs // 20, math.ceil(APART / plan.per_epoch)) * plan.per_epoch
         self.history: History = {column: [] for column in columns}
-        self.done = self.rollbacks = 0
+        self.done = self.rollbacks = self.begun = 0
+        self.warm = False
         counted = [column for column in columns if column in ("loss", "decodes")]
         self.counts = {column: torch.zeros(plan.per_epoch, device=device) for column in counted}  # of an epoch's steps
         self.score: list[float] | None = None
@@ -106,6 +110,17 @@ class TrainingState:
     def rate_scale(self) -> float:
         """What the learning rate is multiplied by, after rollbacks."""
         return float(0.1**self.rollbacks)
+
+    def begin_cycle(self, *, anew: bool) -> None:
+        """Begin another cycle of the learning rate, over the steps that are left; the history goes on.
+
+        :param anew: also let what grows in a training grow again, and forget what was best, which was of other labels.
+        """
+        self.begun, self.warm = self.done, not anew
+        if anew:
+            self.score, self.best, self.gained = None, None, (self.epoch, -math.inf)
+        self.gained = (self.epoch, self.gained[1])
+        self.last_finite, self.last_finite_written = self.snapshot(), True
 
     def count(self, measured: Measured) -> None:
         """Note a step."""
@@ -172,6 +187,8 @@ class TrainingState:
             tensors |= {f"best.{name}": t for name, t in self.best[0].items()}
         state = {
             "done": self.done,
+            "begun": self.begun,
+            "warm": self.warm,
             "seconds": self.seconds,
             "history": {column: list(values) for column, values in self.history.items()},
             "optimizer": optimizer_numbers(self.optimizer),
@@ -213,6 +230,7 @@ class TrainingState:
         restore_generators(tensors, saved["random"], self.device)
         self.history = {column: list(values) for column, values in saved["history"].items()}
         self.done, self.rollbacks, self.score = saved["done"], saved["rollbacks"], saved["score"]
+        self.begun, self.warm = saved["begun"], saved["warm"]
         epoch, value = saved["gained"]
         self.gained = (epoch, value)
         best = part(tensors, "best.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 import pyro
@@ -162,14 +161,14 @@ def eager_step(
 
     def differentiate(x: Tensor, y: Tensor) -> Tensor:
         zero_grad()
-        with nullcontext() if checks() else branchless():
+        with branchless(checks()):
             loss = forward(x, y)
             backward(loss)
         return loss.detach()
 
     def loss_and_grads(x: Tensor, y: Tensor) -> Tensor:
         zero_grad()
-        with nullcontext() if checks() else branchless():
+        with branchless(checks()):
             return objective.loss_and_grads(x, y)
 
     return differentiate if objective.differentiable else loss_and_grads

@@ -15,11 +15,14 @@ from torch import Tensor, nn
 
 from ..data.augment import OF_DATA, automatic, make_augmentation, mostly, unchanged, unit_scale
 from ..data.inputs import Points
+from ..data.streaming import some_of
 from ..distributed import broadcast
 from ..errors import InputError
-from ..infer.protocols import CountsDecodes, Generates, Remarks, Schedules
+from ..infer.protocols import CountsDecodes, Generates, Prepares, Remarks, Schedules
 from .average import Average, tensors_of
+from .captured import CapturedStep
 from .checkpointer import Checkpointer, CheckpointPlan
+from .class_weights import set_class_weights
 from .compile import CompiledStep
 from .divergence import FiniteGuard, recovering
 from .group import Alone, Group, Measured, Several, check_alike
@@ -74,7 +77,7 @@ class Training:
         s = job.settings
         self.optimizer = make_optimizer(self.trained, weight_matrices(self.objective), s, job.optimizer)
         self.forward, self.wrapped = fabric.setup(self.objective.train(), self.optimizer)
-        self.rate = LearningRate(self.optimizer, job.plan.steps)
+        self.rate = LearningRate(self.optimizer)
         self.average = Average(self.objective.parts, self.free, decay=s.average)
         self.latent_use = latent_use_of(self.objective, x, y, s.seed, self.device)
         self.state = self.make_state()
@@ -84,7 +87,11 @@ class Training:
     def run(self) -> None:
         """Train to the end."""
         if self.job.resume:
-            self.checkpointer.restore()
+            going_on = self.checkpointer.restore()
+            if going_on.other_labels:
+                self.prepare_anew()
+            if going_on.begins:
+                self.state.begin_cycle(anew=going_on.other_labels)
         elif self.size > 1:
             self.checkpointer.write()  # whatever happens, there is something to go on from
         self.loop.run()
@@ -101,6 +108,19 @@ class Training:
         if self.rank == 0 and isinstance(self.job.pair, Remarks):
             for line in self.job.pair.remarks():
                 print(f"fit: {line}", file=sys.stderr)
+
+    def prepare_anew(self) -> None:
+        """Let the pair take from other labels what is not trained, such as p(y), and its class weights."""
+        pair, weights = self.job.pair, self.job.settings.class_weights
+        with torch.no_grad():
+            before = [value.clone() for value in self.average.current()]
+            if isinstance(pair, Prepares):
+                pair.prepare(some_of(self.x).to(self.device), self.y)
+            if weights is not None:
+                set_class_weights(pair, weights, self.y)
+            for value, averaged, old in zip(self.average.current(), self.average.values, before):
+                if not torch.equal(value, old):  # what was set anew has no past
+                    averaged.copy_(value)
 
     def close(self) -> None:
         """Give the pair the averaged weights, in evaluation mode."""
@@ -181,13 +201,13 @@ class Training:
             raise InputError(
                 f"precision: 16-mixed scales gradients, which {kind} takes itself; bf16-mixed has no need to"
             )
-        gradients = eager_step(
-            objective,
-            objective if mixed else self.forward,  # Fabric's wrapper would narrow x too
-            self.fabric.backward,
-            self.wrapped.zero_grad,
-            lambda: self.state.done % self.job.plan.per_epoch == 0,
-        )
+        forward = objective if mixed else self.forward  # Fabric's wrapper would narrow x too
+        of_pair = partial(eager_step, objective, forward, self.fabric.backward, self.wrapped.zero_grad)
+        gradients = of_pair(lambda: self.state.done % self.job.plan.per_epoch == 0)
+        if s.compile is None and s.precision != "16-mixed":  # which scales its gradients
+            return CapturedStep(
+                objective, objective.programs, self.trained, gradients, of_pair(lambda: False), self.steps_left
+            )
         if not s.compile:
             return gradients
         if not objective.differentiable:
@@ -195,6 +215,10 @@ class Training:
                   file=sys.stderr)  # fmt: skip
             return gradients
         return CompiledStep(objective, self.trained, gradients, nullcontext if mixed else self.fabric.autocast)
+
+    def steps_left(self) -> int:
+        """Return how many steps the training still takes."""
+        return self.job.plan.steps - self.state.done
 
     @property
     def mixed(self) -> bool:
@@ -229,9 +253,10 @@ class Training:
         scheduled = pair if isinstance(pair, Schedules) else None
 
         def schedule() -> None:
-            self.rate.set(state.done, state.rate_scale)
+            done, length = state.done - state.begun, steps - state.begun
+            self.rate.set(done, length, state.rate_scale)
             if scheduled is not None:
-                scheduled.set_progress(state.done / steps)
+                scheduled.set_progress(1.0 if state.warm else done / length)
 
         return schedule
 

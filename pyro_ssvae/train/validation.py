@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils import data
 
 from ..data.augment import unit_scale
-from ..data.inputs import Points, open_data
+from ..data.dataset import Dataset
+from ..data.inputs import Points, read_data
 from ..data.splits import known_rows, split_rows
 from ..data.streaming import Streamed
 from ..errors import InputError
@@ -21,6 +24,8 @@ from ..labels import MISSING
 from .step import Step
 
 ROWS = 1000  # at a time
+CONTAINERS = (Dataset, data.Dataset, data.DataLoader, Path)
+"""What holds points and labels."""
 Measure = Literal["validation_accuracy", "validation_loss"]
 
 
@@ -52,10 +57,17 @@ class Validation:
         return total / (len(self.x) if self.measure == "validation_loss" else int((self.y != MISSING).sum()))
 
 
-def given_rows(pair: nn.Module, validation: tuple[object, object]) -> Validation:
-    """Return the validation on rows that were given apart."""
+def given_rows(pair: nn.Module, validation: object) -> Validation:
+    """Return the validation on rows that were given apart: points and labels, or what holds both.
+
+    Of a ``ps.data`` data set the test points are taken.
+    """
+    if isinstance(validation, Dataset):
+        validation = replace(validation, x=validation.x_test, y=validation.y_test)
     try:
-        x, y = open_data(pair, *validation, least=1)
+        points, labels = validation if isinstance(validation, (tuple, list)) else (validation, None)
+        read = read_data(pair, points, labels, least=1)
+        x, y = read.x, read.y
     except InputError as error:
         raise InputError(f"validation: {error}") from None
     return Validation(x, y.cpu(), measure_of(pair, y))
@@ -96,7 +108,7 @@ def check_validation(validation: object, early_stopping: int | None) -> None:
     """Raise :class:`InputError` where validation is neither rows nor a share, or is absent and needed."""
     if validation is None and early_stopping is not None:
         raise InputError("early_stopping: it needs validation, a pair (x, y) or a share of the rows such as 0.1")
-    pair = isinstance(validation, (tuple, list)) and len(validation) == 2
+    pair = len(validation) == 2 if isinstance(validation, (tuple, list)) else isinstance(validation, CONTAINERS)
     share = isinstance(validation, float) and 0 < validation < 1 and math.isfinite(validation)
     if not (validation is None or pair or share):
         shown = " ".join(str(validation).split())[:80]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -11,10 +12,12 @@ from rich.console import Console
 from torch import Tensor
 
 from pyro_ssvae.benchmark.cases import CASES, QUICK, Case, make, make_data
+from pyro_ssvae.benchmark.device_check import checks
 from pyro_ssvae.benchmark.reference_losses import LOSSES
 from pyro_ssvae.benchmark.steps import check_same_loss, take_turns
 from pyro_ssvae.benchmark.table import VARIANTS, Row, tables
 from pyro_ssvae.cli.main import main
+from pyro_ssvae.models import MODELS
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name} {case.size} {case.batch}")
@@ -104,3 +107,51 @@ def test_quick(capsys: pytest.CaptureFixture[str]) -> None:
     assert row["model"] == QUICK[0].name
     assert set(row["milliseconds"]) == set(VARIANTS)
     assert row["milliseconds"]["compiled"] < row["milliseconds"]["pyro SVI"] / 2
+
+
+def test_a_device_is_checked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Every kind of check, of one model; a model that fails is named, and the command says so."""
+    with patch("pyro_ssvae.benchmark.device_check.MODELS", {"revae": MODELS["revae"]}), patch(
+        "pyro_ssvae.benchmark.device_check.CASES", ()
+    ):  # fmt: skip
+        out = tmp_path / "gpu.md"
+        assert main(["benchmark", "--device", "cpu", "--minutes", "5", "--out", str(out)]) == 0
+        said = capsys.readouterr().out
+        assert said.splitlines()[-1].endswith("7 checks, 0 wrong")
+        assert "revae, attributes: captured as eager: captured;" in said
+        assert "intervened" in said
+        assert out.read_text().count("| right |") == 6
+        with patch("pyro_ssvae.benchmark.device_check.TOLERANCE", 0.0):
+            assert main(["benchmark", "--device", "cpu", "--minutes", "5"]) == 1
+        assert "WRONG revae, classes: loss as on the CPU" in capsys.readouterr().out
+
+
+def test_what_the_time_does_not_reach_is_left_out() -> None:
+    found = list(checks(torch.device("cpu"), 1e-9, small=True))
+    assert len(found) > 50
+    assert all(check.fine is None and "left out" in check.found for check in found)
+
+
+@pytest.mark.gpu
+def test_the_gpu() -> None:
+    """``pytest -m gpu``: every model on the GPU as on the CPU."""
+    wrong = [check for check in checks(torch.device("cuda"), 8.0, small=False) if check.fine is False]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        (["--minutes", "0"], "--minutes: 0; a number above 0"),
+        (["--out", "gpu.md"], "--out: only --minutes writes a table"),
+        (
+            ["--minutes", "1", "--device", "cuda"],
+            "device: 'cuda', but no CUDA GPU is seen here; the devices here are cpu",
+        ),
+    ],
+)
+def test_what_a_check_cannot_use(arguments: list[str], culprit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    if "cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert main(["benchmark", *arguments]) == 2
+    assert culprit in capsys.readouterr().err

@@ -1,0 +1,316 @@
+"""The captured training step: recorded once, then replayed without Pyro, which handles messages at every site.
+
+No compiler is needed, and the numbers are those of the ordinary step to the last bit: the same operations of PyTorch
+run in the same order, with the same random numbers. Some steps, ever fewer, are taken both ways and compared.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .cuda_graph import Recorded
+from .python_state import Attribute, changed, python_state
+from .record import Program, Recorder
+from .replay import Generators, Run, runner
+from .simplify import simplify
+
+Step: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+Place: TypeAlias = tuple[dict[str, Tensor | None], str]  # where a module holds a parameter or a buffer, and its name
+
+FIRST = 3  # ordinary steps before one is recorded
+LEAST = 30  # steps that must be left for it
+MOST_SHAPES = 8  # of batches that are captured
+APART = 512  # steps between two comparisons, at most
+TOLERANCE = 1e-3  # of a GPU's numbers, whose sums have no fixed order
+
+
+class Changed(Exception):  # noqa: N818
+    """What a captured step cannot follow, in a few words."""
+
+
+@dataclass
+class Shape:
+    """What is known of batches of one shape.
+
+    :ivar calls: steps so far.
+    :ivar recorded: the step that was recorded.
+    """
+
+    calls: int = 0
+    recorded: int = 0
+    replay: Replay | None = None
+    seconds: list[tuple[float, float]] = field(default_factory=list)
+
+
+class CapturedStep:
+    """A function of a batch: its loss, with the gradients left in the parameters' ``grad``.
+
+    The first steps are ordinary ones. One of them is recorded (:mod:`~.record`), and the following ones replay what it
+    computed. Parameters, buffers and data are inputs of the program; buffers that the pair changes are changed. After
+    1, 2, 4 … steps, and then after every 512, a step is taken both ways. Where loss, a gradient, a buffer or the state
+    of a generator differs in a bit, where Python holds other values than before (a number, a list, a hook, a parameter
+    that is frozen), where a step looks at numbers, or where replaying brings nothing, the ordinary step is taken from
+    then on, without a word. So a pair is never trained otherwise for being captured, at most 512 steps of one whose
+    changes show in nothing that is watched.
+
+    :param objective: a module that holds the pair; ``programs`` are its model and guide.
+    :param parameters: those to train.
+    :param ordinary: the step that runs the pair's programs.
+    :param unchecked: the same without Pyro's checks, which look at numbers.
+    :param left: how many steps are left.
+    """
+
+    def __init__(
+        self,
+        objective: nn.Module,
+        programs: Sequence[object],
+        parameters: Sequence[Tensor],
+        ordinary: Step,
+        unchecked: Step,
+        left: Callable[[], int],
+    ) -> None:
+        self.objective, self.programs, self.parameters = objective, programs, list(parameters)
+        self.ordinary, self.unchecked, self.left = ordinary, unchecked, left
+        self.shapes: dict[object, Shape] = {}
+        self.python: list[Attribute] = []
+        self.hooks = hooks_of(objective)
+        self.number_of_hooks = 0
+        self.refused: str | None = "a module has a hook" if any(self.hooks) else None
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        if self.refused is not None:
+            return self.ordinary(x, y)
+        shape = self.shapes.setdefault((x.shape, x.dtype, y.shape, y.dtype), Shape())
+        shape.calls += 1
+        if shape.replay is None:
+            captures = shape.calls > FIRST and self.left() >= LEAST and len(self.shapes) <= MOST_SHAPES
+            return self.record(shape, x, y) if captures else self.ordinary(x, y)
+        try:
+            self.check()
+            since = shape.calls - shape.recorded
+            if since & (since - 1) == 0 if since < APART else since % APART == 0:
+                return self.compare(shape, shape.replay, x, y)
+            return shape.replay(x, y)
+        except Changed as found:
+            return self.refuse(str(found), x, y)
+
+    @property
+    def how(self) -> str:
+        """How steps are taken at the time, in words."""
+        replays = [shape.replay for shape in self.shapes.values() if shape.replay is not None]
+        if self.refused is not None or not replays:
+            return f"eager ({self.refused})" if self.refused else "eager"
+        return "captured as a CUDA graph" if all(replay.fixed for replay in replays) else "captured"
+
+    def refuse(self, why: str, x: Tensor, y: Tensor) -> Tensor:
+        """Take the ordinary step, now and from now on."""
+        self.refused = why
+        self.shapes.clear()
+        return self.ordinary(x, y)
+
+    def check(self) -> None:
+        """Raise :class:`Changed` where something that the program does not read is no longer what it was."""
+        if name := changed(self.python):
+            raise Changed(f"{name} changes while the model trains")
+        if not all(p.requires_grad for p in self.parameters):
+            raise Changed("a parameter is frozen")
+        if sum(map(len, self.hooks)) != self.number_of_hooks:
+            raise Changed("a hook is added or removed")
+
+    def record(self, shape: Shape, x: Tensor, y: Tensor) -> Tensor:
+        """Take an ordinary step, and record what it computes."""
+        state, generators = python_state(self.objective, self.programs), other_generators()
+        held = places_of(self.objective)
+        before = [place[0][place[1]] for place in held]
+        self.hooks = hooks_of(self.objective)
+        self.number_of_hooks = sum(map(len, self.hooks))
+        with Recorder() as recorder:
+            loss = self.unchecked(x, y)
+        try:
+            if recorder.refused is not None:
+                raise Changed(recorder.refused)
+            if name := changed(state):
+                raise Changed(f"{name} changes while the model trains")
+            if other_generators() != generators:
+                raise Changed("the pair draws random numbers outside of PyTorch")
+            if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in self.parameters):
+                raise Changed("a parameter has a hook on its gradient")
+            shape.replay = Replay(recorder, self.parameters, held, before, x, y, loss)
+        except Changed as found:
+            self.refused = str(found)
+        self.python, shape.recorded = state, shape.calls
+        return loss
+
+    def compare(self, shape: Shape, replay: Replay, x: Tensor, y: Tensor) -> Tensor:
+        """Take the step both ways, the ordinary one last; raise :class:`Changed` where they differ, or in vain."""
+        held = replay.state()
+        before, drawn = [t.clone() for t in held], Generators(x)
+        started = time.perf_counter()
+        try:
+            found: list[Tensor | None] = [replay(x, y), *(p.grad for p in self.parameters)]
+        except RuntimeError as error:  # TorchScript knows an operation, but not with these arguments
+            self.refused, found = f"it cannot be replayed: {error}", []
+        captured_seconds = time.perf_counter() - started
+        found = [None if t is None else t.detach().clone() for t in (*found, *replay.state())]
+        after = Generators(x)
+        replay.put_back(held, before)
+        drawn.restore()
+        started = time.perf_counter()
+        loss = self.ordinary(x, y)
+        shape.seconds.append((captured_seconds, time.perf_counter() - started))
+        own = [loss, *(p.grad for p in self.parameters), *replay.state()]
+        if self.refused is None and not (after.same(Generators(x)) and all(map(same_numbers, own, found))):
+            self.refused = "a captured step computes other numbers"
+        gained = [ordinary - captured for captured, ordinary in shape.seconds[1:]]
+        if self.refused is None and x.device.type == "cpu" and len(gained) >= 3 and sum(gained) < 0:
+            self.refused = "captured steps are no faster"
+        if self.refused is not None:
+            self.shapes.clear()
+        return loss
+
+
+class Replay:
+    """A recorded step, ready to run again: the loss of a batch, and its gradients in the parameters' ``grad``.
+
+    :param recorder: of the step.
+    :param held: where modules hold parameters and buffers; ``before``, what was there before the step.
+    :param x, y: the batch of the step; ``loss``, what it returned.
+    :raises Changed: what the step did cannot be run again.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        parameters: Sequence[Tensor],
+        held: Sequence[Place],
+        before: Sequence[Tensor | None],
+        x: Tensor,
+        y: Tensor,
+        loss: Tensor,
+    ) -> None:
+        self.assigned = [place for place, t in zip(held, before) if place[0].get(place[1]) is not t]
+        self.trained = [p for p in parameters if p.grad is not None]
+        self.without = [p for p in parameters if p.grad is None]
+        results = [loss, *(p.grad for p in self.trained), *(place[0][place[1]] for place in self.assigned)]
+        found = [None if t is None else recorder.values.get(t) for t in results]
+        recorder.program.outputs = [value for value in found if value is not None]
+        if None in found:
+            raise Changed("a result comes from outside of PyTorch's operations")
+        program = simplify(recorder.program)
+        self.inputs = list(program.inputs.values())
+        self.batch = [next((i for i, t in enumerate(self.inputs) if t is own), None) for own in (x, y)]
+        first: dict[int, int] = {id(t): i for i, t in enumerate(self.inputs)}
+        self.places = [(first[id(t)], *place) for place, t in zip(held, before) if id(t) in first]
+        self.form = [form_of(t) for t in self.inputs]
+        self.run, self.fixed = self.prepare(program, x, y)
+        for i in self.batch:  # the batch itself need not be kept
+            if i is not None:
+                self.inputs[i] = torch.empty(0)
+
+    def prepare(self, program: Program, x: Tensor, y: Tensor) -> tuple[Run, bool]:
+        """Return the program's runner, and whether its inputs must keep their places: as a CUDA graph."""
+        run = runner(program)
+        others = [t for i, t in enumerate(self.inputs) if i not in self.batch]
+        if x.device.type != "cuda" or self.assigned or any(t.device != x.device for t in [y, *others]):
+            return run, False
+        order = [i for i in range(len(self.inputs)) if i not in self.batch]
+
+        def on_batch(x: Tensor, y: Tensor, *others: Tensor) -> Sequence[Tensor]:
+            inputs = dict(zip(order, others))
+            inputs |= {i: t for i, t in zip(self.batch, (x, y)) if i is not None}
+            return run(*(inputs[i] for i in range(len(inputs))))
+
+        try:
+            with torch.no_grad():
+                graph = Recorded(on_batch, (x, y), others, [t for t in others if not t.requires_grad])
+        except RuntimeError:  # something in it waits for the GPU
+            return run, False
+        return graph, True
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        inputs = self.current()
+        with torch.no_grad():
+            if self.fixed:
+                loss, *found = self.run(x, y)
+                loss = loss.clone()  # a graph's memory is used again
+            else:
+                for i, t in zip(self.batch, (x, y)):
+                    if i is not None:
+                        inputs[i] = t
+                loss, *found = self.run(*inputs)
+        for p, gradient in zip(self.trained, found):
+            p.grad = gradient
+        for p in self.without:
+            p.grad = None
+        for (held, name), value in zip(self.assigned, found[len(self.trained) :]):
+            held[name] = value
+        return loss
+
+    def current(self) -> list[Tensor]:
+        """Return the inputs as they are at the time; raise :class:`Changed` where one is no longer of its form."""
+        known = self.inputs
+        new: dict[int, Tensor] = {}
+        for i, held, name in self.places:
+            t = held.get(name)
+            if t is known[i] and i not in new:
+                continue
+            replaced = self.fixed or isinstance(t, nn.Parameter) or (i in new and t is not new[i])
+            if t is None or replaced or form_of(t) != self.form[i]:
+                raise Changed(f"{name} is replaced")
+            new[i] = t
+        for i, t in new.items():
+            known[i] = t
+        return known.copy()
+
+    def state(self) -> list[Tensor]:
+        """Return what a step may change beside the parameters: buffers, and tensors that no module holds."""
+        kept = [t for i, t in enumerate(self.current()) if i not in self.batch and not t.requires_grad]
+        return kept + [t for held, name in self.assigned if (t := held[name]) is not None]
+
+    @torch.no_grad()
+    def put_back(self, held: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+        """Undo a step: the tensors of :meth:`state` get their values, and assigned places hold them again."""
+        for t, value in zip(held, values):
+            t.copy_(value)
+        for (where, name), t in zip(reversed(self.assigned), reversed(held)):
+            where[name] = t
+
+
+def form_of(t: Tensor) -> object:
+    """Return what a program relies on in a tensor."""
+    return t.shape, t.stride(), t.dtype, t.device
+
+
+def places_of(module: nn.Module) -> list[Place]:
+    """Return where the parts of a module hold parameters and buffers."""
+    held = [cast(dict[str, Tensor | None], d) for part in module.modules() for d in (part._parameters, part._buffers)]
+    return [(d, name) for d in held for name in d]
+
+
+def hooks_of(module: nn.Module) -> list[dict[int, object]]:
+    """Return where the parts of a module hold their hooks."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return [vars(part)[kind] for part in module.modules() for kind in kinds]
+
+
+def other_generators() -> str:
+    """Return the states of Python's and NumPy's random numbers."""
+    return str((random.getstate(), np.random.get_state()))  # noqa: NPY002
+
+
+def same_numbers(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether two results are the same to the last bit, NaN where the other is NaN; on a GPU nearly."""
+    if one is None or other is None:
+        return one is other
+    if one.device.type == "cuda" and one.is_floating_point():
+        size = float(one.detach().abs().max()) if one.numel() else 0.0
+        return torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE * size, equal_nan=True)
+    return one.shape == other.shape and bool(((one == other) | (one.isnan() & other.isnan())).all())
