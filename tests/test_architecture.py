@@ -17,7 +17,7 @@ ROOMS = [
     {"cli"},
     {"studies"},
     {"experiment"},
-    {"benchmark", "explore"},
+    {"benchmark", "explore", "scikit_learn"},
     {"plots"},
     {"evaluation"},
     {"train"},

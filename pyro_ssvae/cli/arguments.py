@@ -11,6 +11,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import tyro
+from tyro.constructors import PrimitiveConstructorSpec
 
 from ..errors import InputError
 from .hints import complaint
@@ -22,6 +23,27 @@ MARKERS: dict[str, tuple[object, ...]] = {
     "label_file": (tyro.conf.UseAppendAction, tyro.conf.arg(metavar="PATH")),
     "num_nodes": (tyro.conf.arg(name="nodes"),),
 }
+
+
+YES_OR_NO = "nothing, yes, no or auto"  # what an option takes whose default is neither yes nor no
+
+
+def said(words: list[str]) -> bool | None:
+    """Return what stands behind an option that may be yes, no or auto; nothing means yes."""
+    answers = {"yes": True, "true": True, "no": False, "false": False, "auto": None}
+    word = " ".join(words).lower() or "yes"
+    if word not in answers:
+        raise ValueError(f"{word}: {YES_OR_NO} is needed")
+    return answers[word]
+
+
+yes_or_no = PrimitiveConstructorSpec(
+    nargs="*",
+    metavar="[yes|no|auto]",
+    instance_from_str=said,
+    is_instance=lambda value: value is None or isinstance(value, bool),
+    str_from_instance=lambda value: ["auto" if value is None else "yes" if value else "no"],
+)
 
 
 def read(command: str, kind: type[Options], arguments: Sequence[str], about: str | None) -> Options:
@@ -39,14 +61,19 @@ def parse(command: str, form: type, arguments: Sequence[str], about: str | None,
     """Return the shell's form of a command's options; :class:`InputError` takes the place of tyro's box."""
     heard = io.StringIO()
     given: dict[str, Any] = {} if default is None else {"default": default}
+    words = option_words(form)
+    for i, argument in enumerate(arguments := list(arguments)):
+        option = f"--{argument.removeprefix('--no-')}"
+        if argument.startswith("--no-") and words.get(option) == YES_OR_NO:
+            arguments[i] = f"{option}=no"
     try:
         with contextlib.redirect_stderr(heard):
-            return tyro.cli(form, prog=f"pyro-ssvae {command}", description=about, args=list(arguments), **given)
+            return tyro.cli(form, prog=f"pyro-ssvae {command}", description=about, args=arguments, **given)
     except SystemExit as error:
         if error.code in (0, None):
             raise
-        words = " ".join(line.strip("│╰╯╭╮─ ") for line in heard.getvalue().splitlines())
-        raise InputError(complaint(command, option_words(form), arguments, words)) from None
+        box = " ".join(line.strip("│╰╯╭╮─ ") for line in heard.getvalue().splitlines())
+        raise InputError(complaint(command, words, arguments, box)) from None
 
 
 def plain(kind: type[Options], parsed: object) -> Options:
@@ -54,11 +81,12 @@ def plain(kind: type[Options], parsed: object) -> Options:
     return kind(**{each.name: getattr(parsed, each.name) for each in fields(kind)})  # type: ignore[arg-type]
 
 
-def shell_form(kind: type, **parts: type) -> type:
+def shell_form(kind: type, without: Sequence[str] = (), /, **parts: type) -> type:
     """Return a dataclass as the shell shows it: prefixes omitted, an option that may be left out as its kind alone.
 
     Values are not checked by it, so that what is out of range is said by the dataclass itself, in its own words.
 
+    :param without: fields that the shell does not take; they keep their default.
     :param parts: the shell's form of fields that are dataclasses.
     """
     hints = get_type_hints(kind, include_extras=True)
@@ -67,6 +95,13 @@ def shell_form(kind: type, **parts: type) -> type:
         if each.name in parts:
             part = parts[each.name]
             made.append((each.name, Annotated[part, tyro.conf.OmitArgPrefixes], field(default_factory=part)))
+            continue
+        if each.name in without:
+            unseen = (tyro.conf.Fixed, tyro.conf.Suppress, tyro.conf.arg(name=f"fixed-{each.name}"))
+            hint: Any = hints[each.name]
+            for marker in unseen:
+                hint = Annotated[hint, marker]
+            made.append((each.name, hint, same_default(each)))
             continue
         base, markers = without_markers(hints[each.name])
         shown = typed(base)
@@ -105,6 +140,8 @@ def typed(kind: object) -> Any:
 
 def look(kind: object, default: object) -> list[object]:
     """Return how the help shows a field that is more than one plain value, or has no default to show."""
+    if kind == (bool | None):
+        return [yes_or_no, tyro.conf.arg(help_behavior_hint="")]
     if kind is bool or (kind in WORDS and default is not None):
         return []
     if default in (None, ()):
@@ -135,6 +172,8 @@ def option_words(form: type) -> dict[str, str]:
             found |= option_words(hint)  # type: ignore[arg-type]
         elif hint is bool:
             found |= {f"--{option}": "no value", f"--no-{option}": "no value"}
+        elif bool in get_args(without_markers(hint)[0]):
+            found |= {f"--{option}": YES_OR_NO, f"--no-{option}": "no value"}
         else:
             words = [
                 kinds[word] for word in dict.fromkeys(metavar(hint).replace(" ...", "").split("|")) if word in kinds

@@ -1,4 +1,4 @@
-"""Evaluate a trained model on its own test set, or on other data.
+"""Evaluate a trained model on its own test set, or on all rows of other data.
 
 Example: pyro-ssvae evaluate runs/digits-augmented-50
 """
@@ -18,9 +18,10 @@ from .pictures import able
 from .tables import show_interventions, show_metrics
 
 if TYPE_CHECKING:
-    from ..data import Dataset
-    from ..experiment.config import DataConfig, Json
-    from ..models import Model
+    from torch import Tensor
+
+    from ..experiment.config import Json
+    from ..experiment.predictions import TrainedRun
 
 LEAKAGE_POINTS = 100  # receivers of each swap whose kinds are read
 
@@ -32,7 +33,7 @@ class Evaluate:
     run: tyro.conf.Positional[Path]
     """The run's folder."""
     data: str | None = None
-    """Other data, as for train; its test part is used."""
+    """Other data, as for predict: all its rows are used, or those that it sets apart for the test (x_test, split)."""
     interventions: bool = False
     """Also evaluate interventions and swaps, as an oracle, a classifier trained apart for it, reads them."""
     json: bool = False
@@ -49,48 +50,64 @@ def run(options: Evaluate) -> None:
     import json
 
     from ..evaluation.evaluate import evaluate
-    from ..experiment.config import experiment_of
-    from ..experiment.data import check_unchanged, renumbered
-    from ..experiment.oracle import intervention_metrics
+    from ..experiment.predictions import read_run
+    from ..experiment.reliability import judged
     from ..infer.protocols import Intervenes
-    from ..models.saving import load, read_config
 
-    config = read_config(options.run)
-    source = experiment_of(config, options.run).source
-    model = load(options.run)
-    data = options.data or source.data
-    dataset = test_data(model, source, options.data)
-    if options.data is None:
-        check_unchanged(config, dataset, options.run)
-    y_test = dataset.y_test if model.labels is None else renumbered(model.labels, dataset)
-    metrics = evaluate(model, dataset.x_test, y_test, **evaluation_options(config, options.run))
+    trained = read_run(options.run)
+    model, told = trained.model, evaluation_options(trained.config, options.run)
     if options.interventions:
         able(options.run, model, Intervenes)
-        metrics["interventions"] = intervention_metrics(
-            model, dataset, data, progress=not options.json, leakage_points=LEAKAGE_POINTS
-        )
+    x, y, words = test_points(trained, options.data)
+    metrics = evaluate(model, x, y, **told)
+    if trained.calibration is not None and y is not None:
+        calibrated = judged(trained.calibration, model, x, y, told)
+        metrics.update({"calibrated": calibrated} if calibrated else {})
+    if options.interventions:
+        metrics["interventions"] = intervened(trained, options)
     if options.json:
         print(json.dumps(metrics, indent=2))
         return
-    show_metrics(f"{options.run} on {dataset.name}: {len(dataset.x_test)} test points", {"test": metrics})
+    show_metrics(f"{options.run} on {words}", {"test": metrics})
     if options.interventions:
         show_interventions(metrics["interventions"])
 
 
-def test_data(model: Model, source: DataConfig, other: str | None) -> Dataset:
-    """Return a run's data set, or other data; images of a folder in the model's size."""
-    from .. import data as datasets
-    from ..experiment.data import check_shape, load_data
+def test_points(trained: TrainedRun, other: str | None) -> tuple[Tensor, Tensor | None, str]:
+    """Return the points that a run is judged on, their labels, and what they are in words.
 
-    if other is None:
+    Of the data that the run was trained on, these are the test points, whatever they are called by.
+    """
+    from ..experiment.config import experiment_of
+    from ..experiment.data import check_unchanged, data_digest, load_data
+    from ..experiment.new_points import read_new
+
+    source = experiment_of(trained.config, trained.folder).source
+    if other is None or other == source.data or Path(other).resolve() == Path(source.data).resolve():
         dataset = load_data(source)
-    elif Path(other).is_dir() and len(model.input_shape) == 3:
-        _, height, width = model.input_shape
-        dataset = datasets.load(other, image_size=(height, width), attributes=source.attributes or None)
-    else:
-        dataset = load_data(replace(source, data=other))
-    check_shape(model, dataset, f"--data {other or source.data}")
-    return dataset
+        if other is None:
+            check_unchanged(trained.config, dataset, trained.folder)
+        if other is None or data_digest(dataset) == trained.config.get("digest"):
+            y = None if trained.model.labels is None else dataset.y_test
+            return dataset.x_test, y, f"{dataset.name}: {len(dataset.x_test)} test points"
+    assert other is not None
+    points = read_new(other, trained.model, trained.config, trained.folder)
+    x, known, words = points.judged()
+    return x, known, f"{other}: {words}"
+
+
+def intervened(trained: TrainedRun, options: Evaluate) -> Json:
+    """Return what an oracle reads of interventions on a data set's test points."""
+    from ..experiment.config import experiment_of
+    from ..experiment.data import check_shape, load_data
+    from ..experiment.oracle import intervention_metrics
+
+    source = experiment_of(trained.config, trained.folder).source
+    data = options.data or source.data
+    dataset = load_data(replace(source, data=data))
+    check_shape(trained.model, dataset, f"--data {data}")
+    progress = not options.json
+    return intervention_metrics(trained.model, dataset, data, progress=progress, leakage_points=LEAKAGE_POINTS)
 
 
 def evaluation_options(config: Json, run: Path) -> Json:

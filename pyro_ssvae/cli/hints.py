@@ -7,94 +7,11 @@ from collections.abc import Mapping, Sequence
 
 from ..errors import nearest
 
-MODELS_BY_OTHER_NAMES = {
-    "augvae": "augmented",
-    "augmentedvae": "augmented",
-    "ssvae": "m2",
-    "ccvae": "revae",
-    "characteristics": "revae",
-    "m1m2": "m1+m2",
-    "m1-m2": "m1+m2",
-    "beta-vae": "vae",
-    "betavae": "vae",
-    "mlp": "classifier",
-    "baseline": "classifier",
-}
-"""What people call a model, and its name here."""
-
-OPTIONS_BY_OTHER_NAMES = {
-    "lr": "learning-rate",
-    "rate": "learning-rate",
-    "wd": "weight-decay",
-    "batch": "batch-size",
-    "bs": "batch-size",
-    "epoch": "epochs",
-    "n-epochs": "epochs",
-    "num-epochs": "epochs",
-    "max-epochs": "epochs",
-    "gpu": "device",
-    "gpus": "devices",
-    "cuda": "device",
-    "cpu": "device",
-    "accelerator": "device",
-    "amp": "precision",
-    "fp16": "precision",
-    "bf16": "precision",
-    "grad-clip": "clip-norm",
-    "gradient-clip": "clip-norm",
-    "clip": "clip-norm",
-    "patience": "early-stopping",
-    "ema": "average",
-    "dataset": "data",
-    "input": "data",
-    "n-labels": "labels",
-    "num-labels": "labels",
-    "n-classes": "classes",
-    "num-classes": "classes",
-    "k": "classes",
-    "latent": "latent-dim",
-    "latents": "latent-dim",
-    "latent-size": "latent-dim",
-    "z-dim": "latent-dim",
-    "zdim": "latent-dim",
-    "output": "out",
-    "output-dir": "out",
-    "outdir": "out",
-    "o": "out",
-    "random-state": "seed",
-    "random-seed": "seed",
-    "name": "model",
-    "arch": "model",
-    "architecture": "model",
-    "tensorboard": "logger",
-    "log": "logger",
-    "checkpoint": "resume",
-    "kl-weight": "beta",
-    "class-weight": "class-weights",
-    "class-input": "label-inference",
-    "inference": "label-inference",
-    "class-prior": "label-prior",
-    "prior": "label-prior",
-    "balance-weight": "alignment-weight",
-    "steering": "intervention-consistency",
-    "num-samples": "n",
-    "samples": "n",
-    "class": "label",
-}
-"""What people type for an option, and its name here."""
-
-
 RUN_IS_LACKING = "the run's folder is needed"
 LACKING = {
     "study": "a study's name is needed: sparse-labels, anomaly, semi-unsupervised, transfer or label-characteristics"
 }
 """What is lacking where a command has nothing but options."""
-
-
-def meant(word: str, known: Sequence[str], others: Mapping[str, str]) -> str:
-    """Return ``" (did you mean 'revae'?)"`` for a name that people use, else as :func:`~pyro_ssvae.errors.nearest`."""
-    other = others.get(word.lower().replace("_", "-"))
-    return f" (did you mean {other!r}?)" if other in known else nearest(word, known)
 
 
 def complaint(command: str, options: Mapping[str, str], arguments: Sequence[str], words: str) -> str:
@@ -105,8 +22,7 @@ def complaint(command: str, options: Mapping[str, str], arguments: Sequence[str]
     see = f"see pyro-ssvae {command} --help"
     unknown = unknown_option(options, arguments)
     if unknown is not None:
-        others = {f"--{word}": f"--{option}" for word, option in OPTIONS_BY_OTHER_NAMES.items()}
-        close = meant(f"--{unknown.lstrip('-')}", list(options), others).replace("'", "")
+        close = nearest(unknown, options).replace("'", "")
         return f"{command}: there is no option {unknown}{close if 'mean' in close else f'; {see}'}"
     option = next(iter(re.findall(r"(?:parsing|argument) '?(--[a-z-]+)", words)), None)
     if option is not None:

@@ -19,7 +19,8 @@ ABOUT = """Semi-supervised variational autoencoders on Pyro: many data points, f
 Example: pyro-ssvae train --data mnist --labels 100
 """
 COMMANDS = (
-    "train", "evaluate", "generate", "intervene", "swap", "walk", "inspect", "explore", "suggest", "study", "benchmark",
+    "train", "predict", "evaluate", "generate", "intervene", "swap", "walk", "inspect", "explore", "suggest", "study",
+    "benchmark",
 )  # fmt: skip
 """Each is a module with ``parse(arguments)`` and ``run(options)``; its docstring is its help."""
 BROKEN_PIPE = 128 + 13

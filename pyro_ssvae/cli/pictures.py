@@ -108,11 +108,13 @@ def save_picture(figure: Figure, out: Path | None, run: Path, stem: str) -> Path
     """Write a figure to ``out``, by default to a new file in the run's figures; nothing is overwritten."""
     import io
 
+    from ..plots.style import resolution
+
     numbers = (f"-{i}" if i > 1 else "" for i in range(1, 1_000_000))
     names = (run / "figures" / f"{stem}{number}.png" for number in numbers)
     path = out or next(name for name in names if not os.path.lexists(name))
     picture = io.BytesIO()
-    figure.savefig(picture, format=path.suffix[1:].lower())
+    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=resolution(figure))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "xb") as file:

@@ -1,5 +1,7 @@
 """List the training points whose labels would teach the model most, as a CSV file to fill in, and as a picture.
 
+Rows of a table stand in the file itself, beside the label to be filled in.
+
 Example: pyro-ssvae suggest runs/digits-augmented-50 -n 20
 """
 
@@ -20,6 +22,7 @@ from .pictures import save_picture
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import Tensor
 
     from ..data import Dataset
     from ..experiment.config import DataConfig
@@ -67,19 +70,39 @@ def run(options: Suggest) -> None:
     guesses = [""] * len(names)
     if "first" in found:
         guesses = [f"{a} {p:.2f}, {b} {q:.2f}" for a, p, b, q in zip(*(found[c] for c in list(found)[1:5]))]
-    figure = plots.contact_sheet(split.x[chosen], [f"{a}\n{b}".strip() for a, b in zip(names, guesses)])
+    beside = rows_beside(model, split.x[chosen], guesses)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "x", encoding="utf-8") as file:
-            file.write(label_file_text(rows, split.labels, files))
+            file.write(label_file_text(rows, split.labels, files, beside))
     except OSError as error:
         raise InputError(f"--out {path}: it cannot be written ({error.strerror})") from None
-    picture = save_picture(figure, path.with_suffix(".png"), options.run, "suggest")
-    print(f"to fill in: {path}\npicture: {picture}")
+    print(f"to fill in: {path}")
+    if model.schema is None:
+        figure = plots.contact_sheet(split.x[chosen], [f"{a}\n{b}".strip() for a, b in zip(names, guesses)])
+        print(f"picture: {save_picture(figure, path.with_suffix('.png'), options.run, 'suggest')}")
     again = ["pyro-ssvae", "train", "--data", source.data, "--labels", source.keep]
+    again += ["--target", *source.target] * bool(source.target) + ["--columns", *source.columns] * bool(source.columns)
     again += ["--labels-by", source.labels_by] * (source.labels_by != PROPORTIONAL)
     again += [word for earlier in source.label_file for word in ("--label-file", earlier)]
     print(f"then: {shlex.join([*again, '--label-file', str(path)])}, and the run's other options")
+
+
+def rows_beside(model: Model, x: Tensor, guesses: Sequence[str]) -> dict[str, list[str]]:
+    """Return what stands beside the labels to be filled in: what the model guesses, and a table's own cells."""
+    import pandas as pd
+
+    from ..experiment.predictions import point_columns
+
+    if model.schema is None:
+        return {}
+    own = () if model.labels is None else model.labels.names
+    found = {"guess": list(guesses)}
+    for name, column in point_columns(x, model.schema, taken=["guess", "index", "label", "split", *own]).items():
+        cells = pd.Series(column).astype(object)
+        name = f"{name}_" if name.lower() in ("label", "split") else name  # a label file reads these in any case
+        found[name] = cells.where(cells.notna(), "").map(str).tolist()
+    return found
 
 
 def training_data(run: Path, model: Model) -> tuple[DataConfig, Dataset, Dataset]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from ..errors import InputError
+from ..errors import InputError, nearest
 from ..experiment.config import (
     DataConfig,
     ExperimentConfig,
@@ -29,7 +29,7 @@ from ..train.checkpoints import CheckpointSettings
 from ..train.settings import FitSettings
 from .arguments import option_words, plain, shell_form
 from .arguments import parse as parse_form
-from .hints import MODELS_BY_OTHER_NAMES, meant, unknown_option
+from .hints import unknown_option
 from .tables import show_metrics
 
 PARTS = {"source": DataConfig, "training": FitSettings, "saving": CheckpointSettings}
@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str]) -> ExperimentConfig:
     begun = run_to_repeat(arguments)
     model = given(arguments, "--model") or (Named.model if begun is None else begun.network.name)
     if model not in MODELS:
-        raise InputError(f"--model: there is no {model!r}{meant(model, list(MODELS), MODELS_BY_OTHER_NAMES)}")
+        raise InputError(f"--model: there is no {model!r}{nearest(model, MODELS)}")
     form = form_of(model)
     refuse_others(model, unknown_option(option_words(form), arguments))
     default = None if begun is None else as_form(form, begun, model)
@@ -93,7 +93,7 @@ def form_of(model: str) -> type:
     network = make_dataclass(
         "Network",
         [("model", shown, field(default=model))],
-        bases=(shell_form(MODELS[model].Config), Named),
+        bases=(shell_form(MODELS[model].Config, ("columns",)), Named),  # DataConfig has an option of that name
         namespace={"__doc__": "Which model, with the options that are its own."},
         frozen=True,
         kw_only=True,

@@ -58,7 +58,7 @@ def query(vae: nn.Module, x: ArrayLike, y: ArrayLike | None = None, *, n: int = 
     import pandas as pd
 
     classifier, encoder = require(vae, Classifies), require(vae, Encodes)
-    points, known = checked(vae, x, y)
+    points, known = checked(vae, x, y, own=True)
     missing = torch.ones(len(points), dtype=torch.bool)
     if known is not None:
         missing = (known == MISSING).reshape(len(points), -1).all(1).cpu()

@@ -6,14 +6,17 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from ..data.dataset import Dataset
+from ..data.inputs import read_data, whole
 from ..errors import InputError
 from ..infer import bounds
-from ..infer.batched import batched, checked, evaluating
+from ..infer.batched import batched, checked, evaluating, in_units, like
 from ..infer.pairs import PairLike, as_pair
 from ..infer.protocols import Classifies, Encodes
 from ..labels import MISSING, ClassLabels, Labels, labels_of
@@ -61,7 +64,7 @@ def evaluate(
     num_samples: int = 100,
     batch_size: int = 500,
     seed: int = 0,
-    likelihood_rows: int | None = 1000,
+    likelihood_rows: int | Literal["auto"] | None = "auto",
     known_classes: Sequence[int] | None = None,
     left_out: Sequence[int] | None = None,
 ) -> Metrics:
@@ -85,18 +88,20 @@ def evaluate(
 
     :param model: the library's or one's own: a module with ``model`` and ``guide``, or the two as functions. A module
         without them is judged by the verbs that it has.
-    :param x: ``[N, *input_shape]``, uint8 images or floats; tensor or array.
-    :param y: ``[N]`` or ``[N, A]``, -1 for missing; None where nothing is known.
+    :param x: ``[N, *input_shape]`` in any form that :func:`~pyro_ssvae.fit` takes; of a ``ps.data`` data set the test
+        points.
+    :param y: ``[N]`` or ``[N, A]``, -1 for missing, or the classes' names; None where nothing is known, or where x has
+        labels of its own.
     :param num_samples: draws of the importance-weighted bound.
     :param batch_size: rows a call of ``predict_proba``, ``reconstruct`` and ``encode``.
-    :param likelihood_rows: at most so many rows for the importance-weighted bound; None for all.
+    :param likelihood_rows: at most so many rows for the importance-weighted bound; None for all; ``"auto"`` is 1,000,
+        fewer where points have very many values.
     :param known_classes: classes that had labels in training; None for all. ``[]`` says that training saw no label:
         then what the model predicts has no agreed meaning, and only matched accuracies are given.
     :param left_out: classes that training never saw. Their rows count in ``anomaly`` and nowhere else.
     :raises InputError: where x is empty, or y does not fit x or the model's labels.
     """
-    held = held_out(as_module(model), x, y, seed, batch_size)
-    pixel_bits = 8 if torch.as_tensor(x).dtype == torch.uint8 and torch.as_tensor(x).dim() == 4 else None
+    held, pixel_bits = held_out(as_module(model), x, y, seed, batch_size)
     for name, given in (("known_classes", known_classes), ("left_out", left_out)):
         wrong = [k for k in given or () if held.classes is None or not 0 <= k < held.classes]
         if wrong:
@@ -122,17 +127,21 @@ def as_module(model: PairLike) -> nn.Module:
     return model if isinstance(model, nn.Module) else as_pair(model)
 
 
-def held_out(pair: nn.Module, x: ArrayLike, y: ArrayLike | None, seed: int, batch_size: int) -> Held:
-    """Return the points and labels, checked."""
+def held_out(pair: nn.Module, x: object, y: object, seed: int, batch_size: int) -> tuple[Held, int | None]:
+    """Return the points and labels, checked, and 8 where they are images of so many bits; of a data set of this
+    library, its test points."""
     labels = labels_of(pair)
-    if not len(torch.as_tensor(x)):
-        raise InputError("x: no rows to evaluate on")
     if labels is None and y is not None:
         raise InputError(f"y: {type(pair).__name__} has no labels to judge; leave y out")
-    points, known = checked(pair, x, y)
-    if known is None:
-        known = torch.full((len(points),), MISSING) if labels is None else labels.check(None, len(points))
-    return Held(pair, points, known.cpu(), labels, seed, batch_size)
+    if isinstance(x, Dataset):
+        x = replace(x, x=x.x_test, y=x.y_test)
+    p = like(pair, x)
+    read = read_data(pair, x, y, 0, p.dtype)
+    if not len(read.x):
+        raise InputError("x: no rows to evaluate on")
+    known = read.y if labels is not None else torch.full((len(read.x),), MISSING)
+    held = Held(pair, in_units(whole(read.x), p), known.cpu(), labels, seed, batch_size)
+    return held, 8 if read.pixels else None
 
 
 def anomaly_metrics(held: Held, out: Tensor) -> Metrics:

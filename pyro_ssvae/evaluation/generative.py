@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from ..data.notices import say
 from ..errors import InputError
 from ..infer import bounds
+from ..infer.batched import NUMBERS as NUMBERS_AT_A_TIME
 from ..infer.batched import batched, evaluating, rows_at_a_time
 from ..infer.latent_use import active_units, elbo_and_kl, mutual_information
 from ..infer.pairs import is_pair
 from ..infer.protocols import Reconstructs
 from ..infer.traces import has_bound, need_site, plain, reconstructed, traced
+from ..train.progress import progress_bar
 from .bootstrap import Metrics
 
+LIKELIHOOD_ROWS = 1000  # of the importance-weighted bound, at most
+NUMBERS = 1_500_000_000  # values of x under all draws and labels that it is taken of, at most
 UNIT_ROWS = 1000  # that active units are counted over, at most
 INFORMATION_ROWS = 200  # of the mutual information, at most: the guide runs once for each
 
@@ -24,7 +30,7 @@ def generative_metrics(
     pair: nn.Module,
     x: Tensor,
     num_samples: int,
-    likelihood_rows: int | None,
+    likelihood_rows: int | Literal["auto"] | None,
     seed: int,
     batch_size: int,
     pixel_bits: int | None = None,
@@ -43,7 +49,8 @@ def generative_metrics(
     ``bits_per_dimension``   of 8-bit pixels, also of a density alone: ``-elbo_per_dimension / log 2``, plus 8 where the
                              density is over [0, 1] and not over the 256 levels
     ``log_likelihood``       mean importance-weighted bound on log p(x) of ``num_samples`` draws, nats a point, over
-                             ``likelihood_rows`` rows drawn at random by ``seed``
+                             ``likelihood_rows`` rows drawn at random by ``seed``; ``"auto"`` is 1,000, fewer where
+                             points are very wide
     ``active_units``         of the ``latent_units`` continuous latent dimensions, those whose posterior mean has a
                              variance above 0.01 over (at most 1,000 random) points
     ``mutual_information``   estimate of I_q(x; z), nats, over ``mutual_information_rows`` of the rows, at most 200; at
@@ -58,16 +65,35 @@ def generative_metrics(
     if bounded(pair, x):
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
         result |= bound_metrics(pair, x, seed, pixel_bits)
-        some = x if likelihood_rows is None or likelihood_rows >= len(x) else x[order[:likelihood_rows]]
-        with evaluating(pair, seed):
-            bound = bounds.log_likelihood(pair, some, num_samples=num_samples)
-        result["log_likelihood"] = float(bound.double().mean())
+        most = affordable(pair, x, num_samples) if likelihood_rows == "auto" else likelihood_rows
+        some = x if most is None or most >= len(x) else x[order[:most]]
+        result["log_likelihood"] = float(log_likelihood(pair, some, num_samples, seed).double().mean())
         result["log_likelihood_samples"], result["log_likelihood_rows"] = num_samples, len(some)
         result |= latent_metrics(pair, x[order[:UNIT_ROWS]], seed)
     x_hat = reconstructions(pair, x, seed, batch_size)
     if x_hat is not None:
         result["reconstruction_error"] = reconstruction_error(x, x_hat)
     return result
+
+
+def affordable(pair: nn.Module, x: Tensor, num_samples: int) -> int:
+    """Return the rows of the importance-weighted bound, at most 1,000, that :data:`NUMBERS` are enough for."""
+    numbers = NUMBERS_AT_A_TIME / rows_at_a_time(pair, x, None, num_samples)
+    return max(50, min(LIKELIHOOD_ROWS, int(NUMBERS / (num_samples * numbers))))
+
+
+def log_likelihood(pair: nn.Module, x: Tensor, num_samples: int, seed: int) -> Tensor:
+    """Return the importance-weighted bounds of all rows, ``[N]``; where they take long, with a progress bar."""
+    rows = rows_at_a_time(pair, x, None, num_samples)
+    long = len(x) * num_samples * NUMBERS_AT_A_TIME / rows > NUMBERS / 4 and rows < LIKELIHOOD_ROWS
+    if long:
+        say(f"evaluate: the importance-weighted bound of {len(x)} rows, {num_samples} draws each")
+    with evaluating(pair, seed), progress_bar(len(x), long, "evaluation") as show:
+        parts = []
+        for part in x.split(rows):
+            parts.append(bounds.log_likelihood(pair, part, num_samples=num_samples))
+            show(sum(map(len, parts)), f"{sum(map(len, parts))} of {len(x)} rows")
+        return torch.cat(parts)
 
 
 def bound_metrics(pair: nn.Module, x: Tensor, seed: int, pixel_bits: int | None) -> Metrics:
@@ -114,6 +140,8 @@ def described(pair: nn.Module, x: Tensor, seed: int) -> tuple[bool, bool]:
     try:
         support = plain(site["fn"]).support
         inside = support.check(site["value"])
+        if inside.shape != site["value"].shape:  # a support of whole points
+            inside = support.check(site["value"].nan_to_num(nan=0.0))
     except (AttributeError, NotImplementedError):
         return True, False
     missing = site["value"].isnan()

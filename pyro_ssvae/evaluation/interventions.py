@@ -6,6 +6,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import nn
 
+from ..data.inputs import check_data
 from ..errors import InputError
 from ..infer.protocols import Intervenes, require
 from ..labels import ClassLabels
@@ -78,8 +79,7 @@ def evaluate_interventions(
     for word, given in (("num_points", num_points), ("draws", draws), ("resamples", resamples)):
         if given < 1:
             raise InputError(f"{word}: {given}; at least 1 is needed")
-    points = torch.as_tensor(x)
-    known = labels.check(y, len(points)).cpu()
+    points, known = check_data(model, x, y, least=0)
     if not len(points):
         raise InputError("x: no rows to evaluate on")
     pick = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))[:num_points].sort().values

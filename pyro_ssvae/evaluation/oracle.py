@@ -21,6 +21,8 @@ from torch.nn import functional as F
 from ..data import Dataset, fingerprint
 from ..data.augment import affine, make_augmentation, unit_scale
 from ..data.cache import keep, places
+from ..data.inputs import numbers
+from ..data.label_values import label_values
 from ..errors import InputError
 from ..files import load_tensors, save_tensors
 from ..infer.batched import evaluating, seeded
@@ -105,7 +107,7 @@ class Oracle(nn.Module):
 
     def read(self, x: ArrayLike, *, batch_size: int = 500) -> Reading:
         """Read points ``[B, *input_shape]``, uint8 images or floats; all of the result is on the CPU."""
-        x = torch.as_tensor(x)
+        x = numbers(x, "x")
         if tuple(x.shape[1:]) != self.input_shape:
             raise InputError(f"oracle: points of shape {list(x.shape[1:])}; it was trained on {list(self.input_shape)}")
         p = self.label_head.weight
@@ -135,8 +137,8 @@ def train_oracle(
     :param y: all their labels, ``[N]`` or ``[N, A]``, -1 where unknown.
     :raises InputError: where no label is known, or the factors are not as many as the points.
     """
-    s, points = settings or OracleSettings(), torch.as_tensor(x)
-    known = labels.check(y, len(points))
+    s, points = settings or OracleSettings(), numbers(x, "x")
+    known = labels.check(label_values(y, labels), len(points))
     if not (known != MISSING).any():
         raise InputError("oracle: it learns from labels, and none is known")
     values = {name: value.long() for name, value in factors.values.items()} if factors is not None else {}

@@ -33,8 +33,8 @@ def baseline(settings: ExperimentConfig, model: Model, dataset: Dataset, split: 
         "classifier",
         input_shape=split.input_shape,
         labels=split.labels,
-        likelihood=settings.network.options.likelihood,
-        **asdict(settings.network.options.likelihood_options),
+        likelihood=model.config.likelihood,
+        **asdict(model.config.likelihood_options),
     )
     steps = epochs * (len(split.x) // min(size, len(split.x)))
     own = replace(

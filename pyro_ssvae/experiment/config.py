@@ -29,12 +29,19 @@ class DataConfig:
 
     data: str = "digits"
     """digits, imbalanced-digits, mnist, fashion-mnist, har, har-windows, breast-cancer, wine, counts, avatars, celeba,
-    or the path of an .npz file or a folder."""
+    or the path of a table (.csv, .tsv, .parquet, .feather), an .npz file or a folder."""
     labels: str | None = None
     """How many known labels are kept: all, 0, a count, or a fraction; by default 50, of your own data all."""
     labels_by: str = "proportional"
     """How many labels of each class are kept: proportional (the classes' own shares, at least one each), or balanced
     (the same number; p(y) is then estimated from the rows without a label alone)."""
+    target: tuple[str, ...] = ()
+    """Of a table: the column of labels (classes, by any words), or several (attributes, of two words each)."""
+    id: str | None = None
+    """Of a table: the column that names the rows."""
+    columns: tuple[str, ...] = ()
+    """Of a table: the kinds of columns that were inferred wrongly, such as age=count job=category zip=leave-out; of
+    other data, for likelihood mixed: the kind of each column in turn, such as normal categorical:3."""
     hide_classes: tuple[str, ...] = ()
     """Classes of which no label is kept, to be found from the data alone."""
     label_file: tuple[str, ...] = ()
@@ -43,6 +50,9 @@ class DataConfig:
     """A class that training does not see at all, for anomaly detection."""
     image_size: int | None = None
     """Images are converted to squares of this side; by default as their sizes suggest."""
+    layout: str | None = None
+    """Which axis of your own arrays is which: nchw, nhwc, nhw (pictures), nct or ntc (series of C channels); by default
+    as their shape and values suggest, which is said."""
     attributes: tuple[str, ...] = ()
     """Which attributes of celeba or avatars, and in which order; by default the data set's own choice."""
     classes: int | None = None
@@ -75,11 +85,13 @@ class ExperimentConfig:
     baseline: bool = True
     """Also train the same trunk on the kept labels alone."""
     logger: str | None = None
-    """tensorboard: write each epoch's numbers, and the metrics, for TensorBoard to show, into the run's folder."""
+    """tensorboard, mlflow or wandb: write each epoch's numbers, and the metrics, for it to show; into the run's folder
+    (mlflow: to MLFLOW_TRACKING_URI, where that is set)."""
     out: Path | None = None
     """The run's folder, which must not hold a run; by default a new one in runs/."""
     resume: Path | None = None
-    """The folder of a run that was stopped: go on with it, with its own settings (--devices may be another)."""
+    """The folder of a run that was stopped: go on with it, with its own settings; --devices may be another. With
+    --epochs N, of all epochs, a run that has ended goes on too, and --label-file adds labels."""
     config: Path | None = None
     """A run's config.json: repeat that run, in a new folder; the options given beside it win over it."""
     quiet: bool = False

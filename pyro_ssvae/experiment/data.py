@@ -10,30 +10,79 @@ from torch import Tensor
 
 from .. import data as datasets
 from ..data import Dataset
-from ..errors import InputError, nearest
-from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
+from ..data.layouts import counts_in
+from ..data.notices import say
+from ..errors import InputError
+from ..labels import MISSING, ClassLabels
 from ..models import Model
 from ..models.saving import read_config
-from .config import DataConfig, Json, experiment_of
+from .config import DataConfig, Json, ModelConfig, experiment_of
 
 Rows = tuple[Tensor, Tensor]
 """Points and their labels."""
 
 
-def load_data(source: DataConfig) -> Dataset:
-    """Return the data set as its source has it."""
-    return datasets.load(source.data, image_size=source.image_size, attributes=source.attributes or None)
+def load_data(source: DataConfig, quiet: bool = True) -> Dataset:
+    """Return the data set as its source has it.
+
+    :param quiet: False says on stderr how a table was read.
+    """
+    return datasets.load(
+        source.data,
+        image_size=source.image_size,
+        layout=source.layout,
+        attributes=source.attributes or None,
+        target=source.target,
+        id=source.id,
+        columns=source.columns,
+        quiet=quiet,
+    )
 
 
-def prepare_data(source: DataConfig, seed: int) -> tuple[Dataset, Dataset, Rows]:
+def prepare_data(source: DataConfig, seed: int, quiet: bool = True) -> tuple[Dataset, Dataset, Rows]:
     """Return the data set as its source has it, the training part with labels hidden, and a validation part.
 
     The validation part is a tenth of the training rows, at most 2,000; its labels are looked at, never learnt from.
+    Where the source itself has few labels, they are all left to train on (:func:`~pyro_ssvae.data.hold_out`).
     """
-    dataset = load_data(source)
+    dataset = load_data(source, quiet)
     if source.classes is not None:
         dataset = with_classes(dataset, source.classes)
-    return dataset, *train_split(dataset, source, seed)
+    split, validation = train_split(dataset, source, seed)
+    if not quiet and source.data.partition(":")[0] not in datasets.NAMES:
+        say_parts(dataset, split, validation)
+    return dataset, split, validation
+
+
+def say_parts(dataset: Dataset, split: Dataset, validation: Rows) -> None:
+    """Say how many of a person's own rows and labels are held out for validation, and what their numbers look like."""
+    n, held = len(split.x) + len(validation[0]), len(validation[0])
+    known = int(datasets.known_rows(validation[1]).sum())
+    say(f"{held} of {n} training rows are held out for validation, {known} of them with a label")
+    counts = counts_in(dataset.x.numpy()) if dataset.x.dim() == 2 and dataset.table is None else None
+    if counts is not None:
+        say(f"{dataset.name}: x holds {counts}")
+
+
+def network_of_data(network: ModelConfig, source: DataConfig, dataset: Dataset) -> ModelConfig:
+    """Return the model's settings with what the data say: of a table the kind of each column, and whether cells lack.
+
+    :raises InputError: a likelihood that does not suit a table's words.
+    """
+    options = network.options
+    if dataset.table is None:
+        return replace(network, options=replace(options, columns=source.columns)) if source.columns else network
+    schema = dataset.table.schema
+    missing = options.missing or schema.missing
+    if options.likelihood not in (None, "mixed"):
+        word = next((column.name for column in schema.columns if column.reads == "words"), None)
+        if word is not None:
+            raise InputError(
+                f"--likelihood {options.likelihood}: column {word!r} of {source.data} holds words; leave the option "
+                "out (each column has its own likelihood, which --columns names)"
+            )
+        return replace(network, options=replace(options, missing=missing))
+    return replace(network, options=replace(options, columns=schema.kinds, missing=missing))
 
 
 def with_classes(dataset: Dataset, classes: int) -> Dataset:
@@ -118,18 +167,3 @@ def run_data(run: Path, model: Model) -> Dataset:
     check_shape(model, dataset, source.data)
     check_unchanged(config, dataset, run)
     return dataset
-
-
-def renumbered(labels: Labels, dataset: Dataset) -> Tensor:
-    """Return the test labels of a data set by the numbers that a model has for their names."""
-    y, names, known = dataset.y_test, list(dataset.labels.names), list(labels.names)
-    same = isinstance(labels, ClassLabels) == isinstance(dataset.labels, ClassLabels)
-    if isinstance(labels, AttributeLabels) or not same:
-        if not same or names != known:
-            raise InputError(f"--data: {dataset.name} has labels {', '.join(names)[:200]}; the model's differ")
-        return y
-    for k in y[y != MISSING].unique().tolist():
-        if names[k] not in known:
-            raise InputError(f"--data: {dataset.name} has a class {names[k]!r}{nearest(names[k], known)}")
-    numbers = [known.index(name) if name in known else MISSING for name in names]
-    return torch.where(y == MISSING, y, torch.tensor(numbers)[y.clamp_min(0)])

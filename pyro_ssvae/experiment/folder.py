@@ -15,7 +15,10 @@ from ..files import write_atomically
 from ..train.checkpoints import checkpoints
 
 CHECKPOINT = Path("checkpoint", "last.safetensors")
-RUN_FILES = ("config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures", "tensorboard")
+RUN_FILES = (
+    *("config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures", "tensorboard"),
+    *("calibration.json", "novelty.safetensors", "mlflow.db", "wandb"),
+)
 
 
 def free_folder(name: str) -> Path:
@@ -50,7 +53,9 @@ def abandon(folder: Path) -> None:
     """Remove a run that failed before its first checkpoint, so that the corrected command can take the same folder."""
     if not checkpoints(folder / CHECKPOINT) and not (folder / "model.safetensors").exists():
         (folder / "config.json").unlink(missing_ok=True)
-        shutil.rmtree(folder / "tensorboard", ignore_errors=True)
+        for logged in ("tensorboard", "wandb"):
+            shutil.rmtree(folder / logged, ignore_errors=True)
+        (folder / "mlflow.db").unlink(missing_ok=True)
         for place in (folder / CHECKPOINT.parent, folder):
             if place.is_dir() and not any(place.iterdir()):
                 place.rmdir()

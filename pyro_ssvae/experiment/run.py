@@ -7,9 +7,10 @@ import platform
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from io import StringIO
 from pathlib import Path
 
 import pyro
@@ -18,6 +19,7 @@ import torch
 from .. import data as datasets
 from ..data import Dataset, known_rows
 from ..data.augment import make_augmentation
+from ..data.table_report import show_kinds
 from ..errors import InputError
 from ..evaluation.evaluate import evaluate
 from ..files import CannotWrite, cannot_write, write_atomically
@@ -31,11 +33,14 @@ from ..train.fit import History, fit
 from ..train.launch import WorkerLost, is_main_process
 from ..train.progress import Interrupted
 from ..train.settings import check_settings
+from . import reliability
 from .baseline import baseline
 from .config import ExperimentConfig, Json, ModelConfig, experiment_of, network_for
-from .data import Rows, data_digest, evaluation_options, prepare_data
+from .data import Rows, data_digest, evaluation_options, network_of_data, prepare_data
 from .folder import CHECKPOINT, abandon, check_free, claim, free_folder, locked, write_history
+from .going_on import going_on, reopened, same_settings
 
+MOST_SECONDS = 600  # that cross-fitting may take
 PACKAGES = ("numpy", "pyro-ppl", "lightning", "pyro_ssvae")  # whose versions a run notes
 
 
@@ -76,7 +81,12 @@ def train(settings: ExperimentConfig) -> Path:
         save_config(experiment.model, folder, **experiment.metadata)
     else:
         experiment = replace(experiment, metadata=earlier_metadata(folder, experiment))
-    with locked(folder), how_to_go_on(folder, begun=settings.resume is not None):
+    begun = settings.resume is not None
+    with (
+        locked(folder),
+        how_to_go_on(folder, begun),
+        reopened(folder, experiment.metadata) if begun else nullcontext(),
+    ):
         run(experiment, folder)
     return folder
 
@@ -85,13 +95,7 @@ def resumed(settings: ExperimentConfig) -> ExperimentConfig:
     """Return the settings, of a run that is gone on with its own, with the number of labels written out."""
     folder = settings.resume
     if folder is not None:
-        begun = experiment_of(read_config(folder), folder)
-        if (folder / "metrics.json").exists():
-            raise InputError(f"--resume {folder}: this run has ended; there is nothing to go on with")
-        devices = settings.training.devices
-        if devices is not None:  # as many processes as there are now
-            begun = replace(begun, training=replace(begun.training, devices=devices))
-        settings = replace(begun, out=folder, resume=folder, quiet=settings.quiet)
+        settings = going_on(settings, folder)
     return replace(settings, source=replace(settings.source, labels=settings.source.keep))
 
 
@@ -109,19 +113,26 @@ def check(settings: ExperimentConfig) -> None:
 def prepare(settings: ExperimentConfig) -> Experiment:
     """Read the data, hide labels, and make the model, its weights at random."""
     source, training = settings.source, settings.training
-    dataset, split, validation = prepare_data(source, training.seed)
+    main = is_main_process(training)
+    dataset, split, validation = prepare_data(source, training.seed, quiet=not main)
+    if dataset.table is not None and main:
+        show_kinds(dataset.table)
     if settings.network.name == "classifier" and not known_rows(split.y).any():
         raise InputError(f"--labels: {source.keep} leaves no label; a classifier needs some")
     make_augmentation(training.augment, split.x)
     hidden = isinstance(dataset.labels, ClassLabels) and bool(known_rows(dataset.y).all())
-    model = make_model(network_for(settings.network, source, hidden), split, training.seed)
+    network = network_of_data(network_for(settings.network, source, hidden), source, split)
+    model = make_model(network, split, training.seed)
     return Experiment(settings, dataset, split, validation, model, metadata(settings, dataset, split))
 
 
 def make_model(network: ModelConfig, split: Dataset, seed: int) -> Model:
     """Return the model of the settings, for data like ``split``."""
     pyro.set_rng_seed(seed)
-    return create_model(network.name, input_shape=split.input_shape, labels=split.labels, **asdict(network.options))
+    schema = None if split.table is None else split.table.schema
+    return create_model(
+        network.name, input_shape=split.input_shape, labels=split.labels, schema=schema, **asdict(network.options)
+    )
 
 
 def metadata(settings: ExperimentConfig, dataset: Dataset, split: Dataset) -> Json:
@@ -151,13 +162,20 @@ def installed(package: str) -> str:
 
 
 def earlier_metadata(folder: Path, experiment: Experiment) -> Json:
-    """Return the metadata of a run that is gone on with, whose data and label set must be as they were."""
+    """Return the metadata of a run that is gone on with, whose data and label set must be as they were.
+
+    With further label files the labels are others, and what is said of them is new.
+    """
     begun, now = read_config(folder), experiment.metadata
-    if begun.get("fingerprint") != now["fingerprint"]:
+    relabelled = experiment_of(begun, folder).source != experiment.settings.source
+    same = "digest" if relabelled else "fingerprint"
+    if begun.get(same) != now[same]:
         data = experiment.settings.source.data
         raise InputError(f"--resume {folder}: {data} has changed since it was begun; a new run is needed")
     note_differences(begun, experiment, folder)
-    return {name: begun.get(name, value) for name, value in now.items()}
+    new = [] if same_settings(begun, now) else ["settings"]
+    new += ["fingerprint", "label_set", "evaluation"] if relabelled else []
+    return {name: value if name in new else begun.get(name, value) for name, value in now.items()}
 
 
 def note_differences(begun: Json, experiment: Experiment, where: Path) -> None:
@@ -202,12 +220,15 @@ def run(experiment: Experiment, folder: Path) -> None:
     """Train, evaluate, and write all into the run's folder, ``metrics.json`` last: it says that the run has ended."""
     settings, dataset, split = experiment.settings, experiment.dataset, experiment.split
     model, options = experiment.model, experiment.metadata["evaluation"]
-    logger = None if settings.logger is None else loggers.tensorboard(folder / "tensorboard")
+    logger = None if settings.logger is None else loggers.open_logger(settings.logger, folder, folder.name)
     on_epoch = None if logger is None else loggers.log_epochs(logger)
     history = fit_model(experiment, folder, progress=not settings.quiet, on_epoch=on_epoch)
     save(model, folder, **experiment.metadata)
     write_history(folder / "history.csv", history)
     test = evaluate(model, dataset.x_test, dataset.y_test, **options)
+    calibration = reliability.note(model, split, experiment.validation, refitting(experiment, history), folder)
+    if calibration is not None:
+        test["calibrated"] = reliability.judged(calibration, model, dataset.x_test, dataset.y_test, options)
     metrics = {**counts(dataset, split, history), "test": test}
     labelled, epochs = metrics["data"]["labelled"], metrics["train"]["epochs"]
     if settings.baseline and labelled and settings.network.name != "classifier":
@@ -215,10 +236,30 @@ def run(experiment: Experiment, folder: Path) -> None:
     if logger is not None:
         for name in ("test", "baseline"):
             loggers.log_metrics(logger, metrics.get(name, {}), name, step=epochs)
+        loggers.close(logger)
     left_out = settings.source.leave_out
     seen = dataset if left_out is None else datasets.leave_out(dataset, left_out)
-    save_all(model, history, test, seen.x_test, seen.y_test, folder / "figures")
+    scaled = None if calibration is None else calibration.predict_proba
+    save_all(model, history, test, seen.x_test, seen.y_test, folder / "figures", scaled=scaled)
     write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2).encode())
+
+
+def refitting(experiment: Experiment, history: History) -> reliability.Trainer | None:
+    """Return what trains a run's model anew on other labels; None where five trainings take more than ten minutes."""
+    training = replace(experiment.settings.training, devices=1, num_nodes=1)
+    if reliability.FOLDS * history["seconds"][-1] > MOST_SECONDS:
+        return None
+
+    def train(split: Dataset) -> Model:
+        recipe = experiment.model.recipe
+        assert recipe is not None
+        pyro.set_rng_seed(training.seed)
+        model = create_model(recipe["name"], input_shape=split.input_shape, labels=split.labels, **recipe["options"])
+        with redirect_stderr(StringIO()):  # it says again what the run's own training said
+            fit(model, split.x, split.y, validation=experiment.validation, progress=False, **asdict(training))
+        return model
+
+    return train
 
 
 def counts(dataset: Dataset, split: Dataset, history: History) -> Json:

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from .calibration import reliability
     from .interventions import intervention_draws, intervention_table, swap_table, swaps, walk
     from .latents import latent_space
     from .metrics import attribute_bars, confusion_matrix, intervention_bars, learning_curves
@@ -40,6 +41,7 @@ __all__ = [
     "latent_space",
     "learning_curves",
     "reconstructions",
+    "reliability",
     "samples",
     "samples_by_class",
     "save_all",
@@ -51,6 +53,7 @@ __all__ = [
 ]
 
 _FILES = {
+    "calibration": ["reliability"],
     "interventions": ["intervention_draws", "intervention_table", "swap_table", "swaps", "walk"],
     "latents": ["latent_space"],
     "metrics": ["attribute_bars", "confusion_matrix", "intervention_bars", "learning_curves"],

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ..data.augment import unit_scale
+from ..data.inputs import numbers
+from ..data.label_values import label_values
 from ..errors import InputError, nearest
 from ..infer.batched import batched, evaluating
 from ..infer.protocols import Classifies, Intervenes, Intervention, Reconstructs, Walks, require
@@ -42,7 +44,7 @@ def intervention_table(
     """
     labels, images = require(model, Intervenes).labels, check_images(x)
     predicted = batched(model, require(model, Classifies).predict, images, rows=ROWS, seed=seed).cpu()
-    known = labels.check(y, len(images)).cpu()
+    known = labels.check(None if y is None else label_values(y, labels), len(images)).cpu()
     current = torch.where(known < 0, predicted, known)
     groups: list[Part] = []
     frames: list[Tensor] = []
@@ -158,7 +160,7 @@ def settings(
 
 def check_images(x: ArrayLike) -> Tensor:
     """Return images as a tensor on the CPU; raise :class:`InputError` for anything else."""
-    images = torch.as_tensor(x).detach().cpu()
+    images = numbers(x, "x").cpu()
     if images.dim() != 4 or not len(images):
         raise InputError(f"x: shape {list(images.shape)}; images [n, C, H, W] are needed")
     return images

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from ..data.inputs import check_data
 from ..errors import InputError
 from ..infer.batched import batched
 from ..infer.protocols import Encodes, require
@@ -41,9 +42,9 @@ def latent_space(
     :param attribute: draw this attribute only.
     :raises InputError: where ``ax`` is one panel and the attributes need several.
     """
-    labels, points = labels_of(model), torch.as_tensor(x)
+    labels, (points, known) = labels_of(model), check_data(model, x, y, 1)
     pick = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))[:MOST_POINTS].sort().values
-    known = labels.check(y, len(points)).cpu()[pick] if labels is not None else torch.full((len(pick),), MISSING)
+    known = known.cpu()[pick] if labels is not None else torch.full((len(pick),), MISSING)
     parts = label_parts(labels, known, attribute)
     if ax is not None and len(parts) > 1:
         raise InputError("latent_space: ax is one panel; attribute= says which attribute to draw there")

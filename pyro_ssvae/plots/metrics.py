@@ -16,6 +16,8 @@ from .style import BLUE, COLOURS, DASHES, GREY, HALO, MARKERS, VERMILLION, fit_t
 
 Metrics: TypeAlias = Mapping[str, Any]
 """Numbers by name, nested, as JSON has them."""
+MOST_NAMES = 60
+"""Names along an axis."""
 NO_CURVE = ("epoch", "step", "seconds", "examples_per_second")
 TITLES = {
     "kl": "KL, nats a point",
@@ -73,21 +75,23 @@ def curves(columns: Mapping[str, np.ndarray]) -> dict[str, list[tuple[str, np.nd
 def confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[str] = (), ax: Axes | None = None) -> Figure:
     """Plot counts of the predicted class (column) for each true class (row), shaded by their share of the row.
 
-    Zeros stay blank. Above 20 classes, or where a cell is too small, the shade alone is drawn.
+    Zeros stay blank. Above 20 classes, or where a cell is too small, the shade alone is drawn; above 60, some of the
+    classes' names, evenly spaced.
 
     :param confusion: ``[K, K]``.
     """
     counts = np.asarray(confusion)
     k = len(counts)
-    words = [fit_text(name, 24, lines=1) for name in (names or [str(i) for i in range(k)])]
-    cell = float(np.clip(6.0 / k, 0.19, 0.5)) if k > 20 else max(0.38, 1.6 / k)
+    step = math.ceil(k / MOST_NAMES)
+    words = [fit_text(name, 24, lines=1) for name in (names or [str(i) for i in range(k)])[::step]]
+    cell = min(float(np.clip(6.0 / k, 0.19, 0.5)), 0.19 * MOST_NAMES / k) if k > 20 else max(0.38, 1.6 / k)
     side = cell * k + text_width(words)
     figure, (panel,) = make_panels(ax, 1, (side + 1.1, side + 0.5))
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     image = panel.imshow(share, cmap="Blues", vmin=0, vmax=1)
     short = max(len(word) for word in words) <= (2 if k > 20 else 4)
-    panel.set_xticks(range(k), words, rotation=0 if short else 90)
-    panel.set_yticks(range(k), words)
+    panel.set_xticks(range(0, k, step), words, rotation=0 if short else 90)
+    panel.set_yticks(range(0, k, step), words)
     panel.tick_params(length=0, labelsize=8 if cell >= 0.25 else 7)
     panel.spines[:].set_visible(False)
     panel.set_xlabel("predicted")
@@ -104,11 +108,13 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[str] = 
 
 @styled
 def attribute_bars(metrics: Metrics, ax: Axes | None = None) -> Figure:
-    """Plot each attribute's accuracy beside that of the majority guess.
+    """Plot each attribute's accuracy beside that of the majority guess; of more than 60, those of the lowest.
 
     :param metrics: what :func:`~.evaluate.evaluate` gave for attributes.
     """
     found = {name: one for name, one in metrics["per_attribute"].items() if one["accuracy"] is not None}
+    worst = set(sorted(found, key=lambda name: float(found[name]["accuracy"]))[:MOST_NAMES])
+    found = {name: one for name, one in found.items() if name in worst}
     words = [fit_text(name, 28, lines=1) for name in found]
     figure, (panel,) = make_panels(ax, 1, (4.6 + text_width(words), 0.42 * len(words) + 1.0))
     places = np.arange(len(words))

@@ -18,6 +18,8 @@ from ..infer.protocols import Classifies, Generates, require
 from ..labels import MISSING, ClassLabels, Labels
 from .style import BLUE, GREY, VERMILLION, fit_text, make_panels, styled, text_width
 
+MOST_ROWS = 40
+"""Rows of a figure with a row a class."""
 LineStyle = tuple[str, str | tuple[int, tuple[int, int]], float]
 """Colour, dashes and width."""
 
@@ -54,12 +56,18 @@ def reconstructions(
 def samples_by_class(model: nn.Module, n_per_class: int = 10, seed: int = 0, ax: Axes | None = None) -> Figure:
     """Plot a row of samples for each class, or for each attribute at 0 and at 1 (the others left to the model).
 
-    Every row starts from the same random state, so that columns tend to share what the label does not say. Plain
-    samples stand for a model that predicts no labels, or whose ``generate`` refuses ``y``.
+    Of more than :data:`MOST_ROWS` such rows, so many are drawn, evenly spaced. Every row starts from the same random
+    state, so that columns tend to share what the label does not say. Plain samples stand for a model that predicts no
+    labels, or whose ``generate`` refuses ``y``.
     """
     rows: list[Tensor] = []
+    title = ""
     if isinstance(model, Classifies):
         names, asked = one_label_a_row(model.labels)
+        if len(names) > MOST_ROWS:
+            title = f"{MOST_ROWS} of {len(names)} rows"
+            some = torch.linspace(0, len(names) - 1, MOST_ROWS).round().long().tolist()
+            names, asked = [names[i] for i in some], [asked[i] for i in some]
         try:
             rows = [generated(model, n_per_class, y.expand(n_per_class, *y.shape), seed) for y in asked]
         except InputError:
@@ -69,11 +77,15 @@ def samples_by_class(model: nn.Module, n_per_class: int = 10, seed: int = 0, ax:
         rows = list(generated(model, 5 * n_per_class, None, seed).unflatten(0, (5, n_per_class)))
     grid = torch.stack(rows)
     if grid.dim() != 5:
-        return draw_lines([grid], ["sample"], names, grid[0], ax)
+        figure = draw_lines([grid], ["sample"], names, grid[0], ax)
+        if title:
+            figure.axes[0].set_title(title, loc="right")
+        return figure
     words = [fit_text(name, 28, lines=2) for name in names]
     cell = 0.6 if len(words) <= 20 else 0.45
     figure, (panel,) = make_panels(ax, 1, (cell * n_per_class + text_width(words) + 0.3, cell * len(words) + 0.3))
     mosaic(panel, grid, words, n_per_class)
+    panel.set_title(title, loc="right")
     return figure
 
 
@@ -175,7 +187,9 @@ def draw_lines(
     figure, (panel,) = make_panels(ax, 1, (7.5 + text_width(words), 0.7 * rows + 1.0))
     low, high = min(float(g.min()) for g in groups), max(float(g.max()) for g in groups)
     dashed = (0, (5, 1))
-    styles: Sequence[LineStyle] = [(BLUE, "-", 0.6)] if many else [("#B0B0B0", "-", 2.0), (VERMILLION, dashed, 0.9)]
+    styles: Sequence[LineStyle] = [("#B0B0B0", "-", 2.0), (VERMILLION, dashed, 0.9)]
+    if len(groups) == 1:
+        styles = [(BLUE, "-", 0.6 if many else 1.0)]
     for group, label, (colour, dashes, width) in zip(groups, labels, styles, strict=True):
         lines = 0.9 * (group.flatten(2) - low) / max(high - low, 1e-12) - 0.45
         for i, row in enumerate(lines):

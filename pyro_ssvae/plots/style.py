@@ -19,6 +19,8 @@ MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "*")
 """Ten shapes for seven colours: seventy classes have a pair each, and the first ten differ by shape alone."""
 DASHES = ("-", "--", ":", "-.")
 GREY = "#8C8C8C"
+MOST_PIXELS = 4096
+"""A side of a figure, which a person can still look at."""
 HALO = withStroke(linewidth=3, foreground="white")
 """Around lines that cross images or bars, so that they are seen in grey too."""
 STYLE = {
@@ -45,6 +47,11 @@ STYLE = {
     "savefig.dpi": 120,
 }
 styled = matplotlib.rc_context(STYLE)  # type: ignore[arg-type]  # a decorator too
+
+
+def resolution(figure: Figure) -> float:
+    """Return the dots an inch that keep a figure within :data:`MOST_PIXELS` a side."""
+    return float(min(120.0, 0.99 * MOST_PIXELS / max(figure.get_size_inches())))
 
 
 def make_panels(ax: Axes | None, n: int, size: tuple[float, float], wide: int = 1) -> tuple[Figure, list[Axes]]:

@@ -6,17 +6,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from ..data.inputs import check_data
 from ..infer.batched import batched
-from ..infer.protocols import Encodes, Generates, Reconstructs, require
+from ..infer.protocols import Classifies, Encodes, Generates, Reconstructs, require
 from ..labels import MISSING, ClassLabels, labels_of
+from .calibration import Rescaling, reliability
 from .latents import latent_space
 from .metrics import NO_CURVE, Metrics, attribute_bars, confusion_matrix, learning_curves
 from .points import reconstructions, samples_by_class
+from .style import resolution
 
 ROWS = 500  # at a time
 
@@ -29,17 +31,20 @@ def save_all(
     y_test: ArrayLike | None,
     folder: str | Path,
     seed: int = 0,
+    scaled: Rescaling | None = None,
 ) -> list[Path]:
     """Write every plot that applies as PNG into ``folder``; return the paths.
 
-    ``learning_curves``, ``reconstructions``, ``samples_by_class``, ``latent_space``, ``confusion_matrix`` and
-    ``attribute_bars``; a classifier has no samples, unknown labels no confusion matrix.
+    ``learning_curves``, ``reconstructions``, ``samples_by_class``, ``latent_space``, ``confusion_matrix``,
+    ``attribute_bars`` and ``reliability``; a classifier has no samples, unknown labels no confusion matrix.
 
     :param metrics: what :func:`~.evaluate.evaluate` returned.
+    :param scaled: what gives calibrated probabilities, for ``reliability``.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    x, labels = torch.as_tensor(x_test), labels_of(model)
+    (x, known), labels = check_data(model, x_test, y_test, 1), labels_of(model)
+    y_test = None if y_test is None else known
     draw: dict[str, Callable[[], Figure]] = {}
     if history and any(name not in NO_CURVE and np.isfinite(c).any() for name, c in history.items()):
         draw["learning_curves"] = lambda: learning_curves(history)
@@ -53,11 +58,21 @@ def save_all(
         draw["confusion_matrix"] = lambda: confusion_matrix(metrics["confusion"], labels.names if labels else ())
     if metrics.get("per_attribute"):
         draw["attribute_bars"] = lambda: attribute_bars(metrics)
+    if y_test is not None and (metrics.get("confusion") or metrics.get("per_attribute")):
+        draw["reliability"] = lambda: reliability_of(model, x, y_test, scaled)
     paths = []
     for name, function in draw.items():
         paths.append(folder / f"{name}.png")
-        function().savefig(paths[-1], dpi=120)
+        figure = function()
+        figure.savefig(paths[-1], dpi=resolution(figure))
     return paths
+
+
+def reliability_of(model: nn.Module, x: Tensor, y: ArrayLike, scaled: Rescaling | None) -> Figure:
+    """Plot how far a model's probabilities hold."""
+    classifier = require(model, Classifies)
+    probs = batched(model, classifier.predict_proba, x, rows=ROWS)
+    return reliability(probs, classifier.labels.check(y, len(x)), classifier.labels.names, scaled)
 
 
 def first_reconstructions(model: nn.Module, x: Tensor, y: ArrayLike | None, seed: int) -> Figure:

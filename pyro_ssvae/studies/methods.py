@@ -169,7 +169,7 @@ def learn(model: Model, cell: Cell, split: Dataset, device: str) -> int:
     epochs = max(1, steps // per_epoch)
     fit(
         model, x, y, epochs=epochs, batch_size=cell.batch_size, augment=cell.augment, seed=cell.seed, device=device,
-        compile=cell.compile, progress=False,
+        compile=cell.compile or None, progress=False,
     )  # fmt: skip
     return epochs * per_epoch
 

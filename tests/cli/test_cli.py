@@ -23,8 +23,9 @@ from data_makers import folder, noise, npz, picture
 from PIL import Image
 
 from pyro_ssvae import load
-from pyro_ssvae.cli.hints import MODELS_BY_OTHER_NAMES, OPTIONS_BY_OTHER_NAMES
 from pyro_ssvae.cli.main import ABOUT, COMMANDS, about, main, parse
+from pyro_ssvae.data import NAMES
+from pyro_ssvae.errors import nearest
 from pyro_ssvae.experiment import run as training
 from pyro_ssvae.experiment.folder import locked
 from pyro_ssvae.models import MODELS
@@ -45,12 +46,12 @@ def in_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "save_all", lambda *rest: [])
+    monkeypatch.setattr(training, "save_all", lambda *rest, **more: [])
 
 
 @pytest.fixture
 def refuses(capfd: pytest.CaptureFixture[str]) -> Refused:
-    """Run the program; assert status 2, nothing said but one line with the culprits, and no file changed."""
+    """Run the program; assert status 2, one line with the culprits, notes on the data apart, and no file changed."""
 
     def check(arguments: list[Any], *culprits: str) -> str:
         before = contents(Path())
@@ -59,12 +60,13 @@ def refuses(capfd: pytest.CaptureFixture[str]) -> Refused:
         said = capfd.readouterr()
         assert status == 2, said
         assert said.out == ""
-        assert said.err.count("\n") == 1, said.err
-        assert said.err.startswith("pyro-ssvae: ")
+        lines = [line for line in said.err.splitlines() if not line.startswith("note: ")]
+        assert len(lines) == 1, said.err
+        assert lines[0].startswith("pyro-ssvae: ")
         for culprit in culprits:
-            assert culprit in said.err, said.err
+            assert culprit in lines[0], said.err
         assert contents(Path()) == before
-        return said.err
+        return f"{lines[0]}\n"
 
     return check
 
@@ -353,8 +355,7 @@ def test_a_stopped_run_goes_on(capfd: pytest.CaptureFixture[str], refuses: Refus
         time.sleep(0.7)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130, Path("err.txt").read_text()
-    said = Path("err.txt").read_text()
-    assert said.count("\n") == 1
+    (said,) = [line for line in Path("err.txt").read_text().splitlines() if not line.startswith("note: ")]
     assert "pyro-ssvae train --resume 'a run'" in said
     assert json.loads(Path("a run/config.json").read_text())["command"] == shlex.join(["pyro-ssvae", *command[3:]])
     assert "model.safetensors" not in {path.name for path in Path("a run").iterdir()}
@@ -375,10 +376,10 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
     monkeypatch.setattr(training, "fit", stopped)
     capfd.readouterr()
     assert main([*arguments, "--out", "parts"]) == 130
-    said = capfd.readouterr().err
+    (said,) = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("note: ")]
     assert said == (
         "pyro-ssvae: stopped after 4 of 8 steps; the state is in parts/checkpoint/last.safetensors; "
-        "to go on: pyro-ssvae train --resume parts\n"
+        "to go on: pyro-ssvae train --resume parts"
     )
     monkeypatch.setattr(training, "fit", genuine)
     with locked(Path("parts")):
@@ -406,7 +407,7 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
     capfd.readouterr()
     assert main(["train", "--resume", "moved", "--quiet"]) == 0
     said = capfd.readouterr().err
-    first, *others = said.splitlines()
+    first, *others = [line for line in said.splitlines() if not line.startswith("note: ")]
     assert "going on from last-good.safetensors, step 8" in first
     assert all("latent dimensions" in line for line in others)
     assert Path("moved/model.safetensors").read_bytes() == Path("whole/model.safetensors").read_bytes()
@@ -712,14 +713,20 @@ def test_each_model_has_its_own_options_in_the_help(capfd: pytest.CaptureFixture
 
 
 def test_what_people_type_leads_to_names_that_are_there(capfd: pytest.CaptureFixture[str]) -> None:
-    assert set(MODELS_BY_OTHER_NAMES.values()) <= set(MODELS)
+    models = {"AugVAE": "augmented", "ccvae": "revae", "CC_VAE": "revae", "ssvae": "m2", "M1M2": "m1+m2"}
+    for word, model in models.items():
+        assert nearest(word, MODELS) == f" (did you mean {model!r}?)"
+    assert "known: digits" in nearest("iris", NAMES)
+    assert "'fashion-mnist'" in nearest("FashionMNIST", NAMES)
+    assert "'normal'" in nearest("gaussian", ["normal", "bernoulli"])
     said: set[str] = set()
     for command in ("train --model m2", "train --model revae", "generate", "suggest"):
         with pytest.raises(SystemExit):
             main([*command.split(), "--help"])
         said |= set(re.findall(r"--([a-z-]+)", capfd.readouterr().out))
-    assert set(OPTIONS_BY_OTHER_NAMES.values()) <= said
-    assert not OPTIONS_BY_OTHER_NAMES.keys() & said
+    for word, option in {"lr": "learning-rate", "bs": "batch-size", "Num_Epochs": "epochs", "gpu": "device"}.items():
+        assert option in said
+        assert nearest(f"--{word}", [f"--{name}" for name in sorted(said)]) == f" (did you mean '--{option}'?)"
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -27,7 +27,7 @@ TINY = ("--epochs", "1", "--batch-size", "8", "--latent-dim", "2", "--quiet", "-
 @pytest.fixture(autouse=True)
 def in_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(training, "save_all", lambda *rest: [])
+    monkeypatch.setattr(training, "save_all", lambda *rest, **more: [])
 
 
 def a_run(*options: str) -> Path:

@@ -98,7 +98,9 @@ def test_every_option_of_a_model_can_be_typed(name: str) -> None:
         option = f"--{field.name.replace('_', '-')}"
         for word in ("-1", "nothing of the kind"):
             typed = ["--model", name, option, word]
-            if field.name in ("label_prior", "columns", "one_sided"):  # any word, until it meets the labels or columns
+            if field.name == "columns":  # the data's option of that name takes it
+                assert command.parse(typed).source.columns == (word,)
+            elif field.name in ("label_prior", "one_sided"):  # any word, until it meets the labels
                 given = asdict(command.parse(typed).network.options)[field.name]
                 assert given == (word if field.name == "label_prior" else (word,))
             elif field.type == "bool":  # a flag, which takes no word

@@ -381,12 +381,12 @@ def test_save_all_writes_what_applies(tmp_path) -> None:  # type: ignore[no-unty
     model, x, y = digits(LONG)
     metrics = json.loads(json.dumps(evaluate(model, x, y)))
     paths = plots.save_all(model, history(), metrics, x, y, tmp_path / "new" / "figures")
-    names = ["learning_curves", "reconstructions", "samples_by_class", "latent_space", "confusion_matrix"]
+    names = ["learning_curves", "reconstructions", "samples_by_class", "latent_space", "confusion_matrix", "reliability"]
     assert [path.name for path in paths] == [f"{name}.png" for name in names]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
     short = Classifier(model)
     paths = plots.save_all(short, {"epoch": [], "loss": []}, evaluate(short, x, y), x, y, tmp_path)
-    assert [path.name for path in paths] == ["confusion_matrix.png"]
+    assert [path.name for path in paths] == ["confusion_matrix.png", "reliability.png"]
 
 
 def test_save_all_of_attributes(tmp_path) -> None:  # type: ignore[no-untyped-def]
@@ -394,3 +394,10 @@ def test_save_all_of_attributes(tmp_path) -> None:  # type: ignore[no-untyped-de
     paths = plots.save_all(model, None, evaluate(model, x, y), x, None, str(tmp_path))
     names = ["reconstructions", "samples_by_class", "latent_space", "attribute_bars"]
     assert [path.name for path in paths] == [f"{name}.png" for name in names]
+
+
+@pytest.mark.parametrize("k", [61, 300, 1000])
+def test_a_confusion_of_many_classes_stays_small(k: int) -> None:
+    figure = plots.confusion_matrix(np.eye(k, dtype=int), [f"class number {i}" for i in range(k)])
+    assert max(figure.get_size_inches()) * 120 <= 4096
+    assert len(figure.axes[0].get_xticks()) <= 60

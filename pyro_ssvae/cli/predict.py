@@ -1,0 +1,63 @@
+"""Predict the labels of new points: a row each, with probabilities, a set of labels and how strange the point is.
+
+Example: pyro-ssvae predict runs/digits-augmented-50 --data new.npz --out predictions.csv
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from ..errors import InputError
+from .arguments import read
+from .table_files import check_out, write_tables
+
+
+@dataclass(frozen=True)
+class Predict:
+    """The command's options."""
+
+    run: tyro.conf.Positional[Path]
+    """The run's folder."""
+    data: str
+    """The new points: an .npz file, a table, an image, a folder of images, or a data set's name (its test points)."""
+    out: Path | None = None
+    """The table's file (.csv, .tsv, .parquet or .feather), which must not exist; by default CSV on the screen."""
+    coverage: float = 0.9
+    """Share of the points whose true label is in their set."""
+    embeddings: bool = False
+    """Also the means of the latents."""
+    impute: bool = False
+    """Also the points themselves, missing entries filled."""
+    seed: int = 0
+    """Of the draws that fill missing entries."""
+
+
+def parse(arguments: Sequence[str]) -> Predict:
+    """Return the options that were typed."""
+    return read("predict", Predict, arguments, __doc__)
+
+
+def run(options: Predict) -> None:
+    """Write the table, and say on stderr what it holds."""
+    from ..experiment.new_points import read_new
+    from ..experiment.predictions import Wanted, check_wanted, read_run, tables
+
+    check_out(options.out)
+    if not 0 <= options.seed <= 2**32 - 1:
+        raise InputError(f"--seed: {options.seed}; a whole number from 0 to {2**32 - 1} is needed")
+    trained = read_run(options.run)
+    wanted = Wanted(options.coverage, options.embeddings, options.impute, seed=options.seed)
+    check_wanted(trained, wanted)
+    points = read_new(options.data, trained.model, trained.config, options.run)
+    write_tables(tables(trained, points, wanted), options.out)
+    lacks = [] if trained.calibration else ["no labels to calibrate by: no column 'set', probabilities as they are"]
+    lacks += [] if trained.reference else ["no statistics of the training points: no column 'novelty'"]
+    for line in lacks if trained.model.labels is not None else ():
+        print(f"predict: {options.run}: {line}", file=sys.stderr)
+    if options.out is not None:
+        print(f"predictions: {options.out}, {points.count} rows{points.about and ', ' + points.about}")

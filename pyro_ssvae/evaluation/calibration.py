@@ -1,0 +1,233 @@
+"""Probabilities and prediction sets that hold on labels which training did not learn from.
+
+``predict_proba`` stays the model's own q(y | x). What is here is laid over it: a temperature, and the scores that
+prediction sets are cut at (:mod:`~pyro_ssvae.evaluation.prediction_sets`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from ..errors import InputError
+from ..files import write_atomically
+from ..infer.batched import batched, checked
+from ..infer.pairs import PairLike, as_pair
+from ..infer.protocols import Classifies, require
+from ..labels import MISSING, ClassLabels, Labels
+from .bootstrap import Metrics
+from .metrics import SMALLEST, calibration_error
+from .prediction_sets import label_sets, log_odds, threshold, true_scores
+
+COVERAGE = 0.9
+"""Of prediction sets, where nothing else is said."""
+FOLDS = 5
+FEWEST = 20
+"""Labels that a temperature is fitted to, at least."""
+PRIOR = 0.5
+"""Standard deviation of log T."""
+MOST_SCORES = 2000
+"""Scores that are kept, at most; evenly spaced ones of more."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What held-out labels say of a model's probabilities.
+
+    :ivar classes: whether labels are classes; else attributes.
+    :ivar temperature: T, ``[1]`` for classes, ``[A]`` for attributes; 1 where it does not help.
+    :ivar scores: log-odds of the true labels, in order, one list for the classes, or one an attribute.
+    :ivar rows: how many labels there were (of attributes, rows with at least one).
+    :ivar how: ``held-out`` labels, or ``cross-fitted``: of models that were trained without them.
+    """
+
+    classes: bool
+    temperature: tuple[float, ...]
+    scores: tuple[tuple[float, ...], ...]
+    rows: int
+    how: str = "held-out"
+
+    def predict_proba(self, probs: Tensor) -> Tensor:
+        """Return probabilities at the temperature: ``softmax(log p / T)``, or ``sigmoid(logit p / T)``, as given."""
+        p, t = probs.double(), torch.tensor(self.temperature, dtype=torch.double, device=probs.device)
+        if bool((t == 1).all()):
+            return probs
+        return tempered(p, t, self.classes).to(probs)
+
+    def predict_set(self, probs: Tensor, coverage: float = COVERAGE) -> Tensor:
+        """Return which labels are in each point's set.
+
+        :param probs: the model's own, ``[N, K]`` or ``[N, A]``.
+        :return: bool ``[N, K]``, or ``[N, A, 2]`` for the values 0 and 1, each attribute with its own coverage.
+        """
+        scores = log_odds(self.predict_proba(probs.double()), self.classes)
+        cut = torch.tensor([threshold(torch.tensor(s), coverage) for s in self.scores], dtype=torch.double)
+        return label_sets(scores, (cut[0] if self.classes else cut).to(scores.device))
+
+    def metrics(self, probs: Tensor, y: Tensor, coverage: float = COVERAGE) -> Metrics:
+        """Return what the calibration comes to on other labelled points, -1 where missing.
+
+        ``nll`` and ``calibration_error`` as in :func:`~.metrics.class_metrics`, at the temperature; ``coverage``, the
+        share of true labels in their sets; ``set_size``, the mean number of labels in a set; ``empty_sets``, a share.
+        """
+        known, t = y != MISSING, self.predict_proba(probs.double())
+        sets = self.predict_set(probs, coverage)
+        inside = sets.gather(-1, y.clamp_min(0).unsqueeze(-1)).squeeze(-1)[known].double()
+        sizes = sets.sum(-1)[known].double()
+        if self.classes:
+            error = calibration_error(t[known].amax(-1), t[known].argmax(-1) == y[known])
+        else:
+            parts = [calibration_error(p[k], v[k]) for p, v, k in zip(t.T, y.T, known.T) if k.any()]
+            error = sum(parts) / max(1, len(parts))
+        return {
+            "temperature": self.temperature[0] if self.classes else list(self.temperature),
+            "calibration_labels": self.rows,
+            "nll": float(-likelihood(t, y, self.classes)[known].clamp_min(SMALLEST).log().mean()),
+            "calibration_error": error,
+            "coverage": float(inside.mean()),
+            "set_size": float(sizes.mean()),
+            "empty_sets": float((sizes == 0).double().mean()),
+        }
+
+    def as_json(self) -> Metrics:
+        """Return what :meth:`load` reads."""
+        return {
+            "labels": "classes" if self.classes else "attributes",
+            "temperature": list(self.temperature),
+            "rows": self.rows,
+            "how": self.how,
+            "scores": [list(scores) for scores in self.scores],
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the calibration as JSON."""
+        write_atomically(path, json.dumps(self.as_json()).encode())
+
+    @classmethod
+    def load(cls, path: Path, labels: Labels) -> Calibration:
+        """Read what :meth:`save` wrote.
+
+        :raises InputError: naming the file, where it is no calibration of a model with these labels.
+        """
+        classes = isinstance(labels, ClassLabels)
+        width = 1 if classes else len(labels.names)
+        try:
+            saved = json.loads(path.read_text("utf-8"))
+            t, scores = tuple(map(float, saved["temperature"])), [tuple(map(float, s)) for s in saved["scores"]]
+            right = saved["labels"] == ("classes" if classes else "attributes") and len(t) == len(scores) == width
+            if not right or not all(0 < value < math.inf for value in t):
+                raise ValueError("other labels")
+            return cls(classes, t, tuple(scores), int(saved["rows"]), str(saved["how"]))
+        except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise InputError(f"{path}: it is not the calibration of this run ({reason}); train the run anew") from None
+
+
+def calibrate(model: PairLike, x: ArrayLike, y: ArrayLike) -> Calibration:
+    """Return the calibration of a model on labelled points that it did not learn from.
+
+    :param x: points ``[N, *input_shape]``.
+    :param y: labels, -1 where missing.
+    :raises InputError: a model without labels, points or labels that do not fit, or no known label.
+
+    Example::
+
+        calibration = ps.calibrate(vae, x_held, y_held)
+        calibration.predict_proba(vae.predict_proba(x))  # at the temperature
+        calibration.predict_set(vae.predict_proba(x))  # bool [N, K]; the true label is in 90 of 100
+    """
+    pair = as_pair(model)
+    classifier = require(pair, Classifies)
+    points, known = checked(pair, x, y)
+    assert known is not None
+    probs = batched(pair, classifier.predict_proba, points).cpu()
+    return from_probs(probs, known.cpu(), classifier.labels)
+
+
+def from_probs(probs: Tensor, y: Tensor, labels: Labels, how: str = "held-out") -> Calibration:
+    """Return the calibration of predicted probabilities ``[N, K]`` or ``[N, A]`` for labels, -1 where missing.
+
+    :raises InputError: no label is known.
+    """
+    classes = isinstance(labels, ClassLabels)
+    known = (y != MISSING).reshape(len(y), -1)
+    rows = int(known.any(-1).sum())
+    if not rows:
+        raise InputError("y: no known label; a calibration needs some that training did not learn from")
+    t: tuple[float, ...]
+    if classes:
+        t = (temperature(probs[known[:, 0]], y[known[:, 0]], classes),)
+    else:
+        t = tuple(temperature(p[k][:, None], v[k][:, None], classes) for p, v, k in zip(probs.T, y.T, known.T))
+    made = Calibration(classes, t, (), rows, how)
+    scores = true_scores(log_odds(made.predict_proba(probs.double()), classes), y).reshape(len(y), -1)
+    return replace(made, scores=tuple(kept(s[~s.isnan()]) for s in scores.T))
+
+
+def kept(scores: Tensor) -> tuple[float, ...]:
+    """Return scores in order, at most :data:`MOST_SCORES`."""
+    ordered = scores.sort().values
+    if len(ordered) > MOST_SCORES:
+        ordered = ordered[torch.linspace(0, len(ordered) - 1, MOST_SCORES).round().long()]
+    return tuple(float(score) for score in ordered)
+
+
+def tempered(p: Tensor, t: Tensor, classes: bool) -> Tensor:
+    """``softmax(log p / T)`` of ``[N, K]``, or ``sigmoid(logit p / T)`` of ``[N, A]``; of probabilities in float64."""
+    smallest = torch.finfo(torch.float32).tiny
+    if classes:
+        return (p.clamp_min(smallest).log() / t).softmax(-1)
+    eps = torch.finfo(torch.float32).eps
+    inner = p.clamp(smallest, 1 - eps / 2)  # the largest float32 below 1
+    return ((inner.log() - (-inner).log1p()) / t).sigmoid()
+
+
+def likelihood(p: Tensor, y: Tensor, classes: bool) -> Tensor:
+    """The probability of each label: ``[N]`` or ``[N, A]``."""
+    if classes:
+        return p.gather(-1, y.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+    return torch.where(y == 1, p, 1 - p)
+
+
+def temperature(probs: Tensor, y: Tensor, classes: bool) -> float:
+    """Return the T that makes known labels most probable; 1 where that does not help, or labels are too few.
+
+    It helps where T fitted to four fifths of the labels makes the last fifth more probable, in the mean over fifths.
+
+    Source: Guo, Pleiss, Sun, Weinberger (2017), arXiv:1706.04599. The test and the prior are this library's choice.
+    """
+    p, n = probs.double(), len(y)
+    if n < FEWEST:
+        return 1.0
+    fold = torch.randperm(n, generator=torch.Generator().manual_seed(0)) % FOLDS
+    gain = 0.0
+    for k in range(FOLDS):
+        fitted = best_temperature(p[fold != k], y[fold != k], classes)
+        gain += loss(p[fold == k], y[fold == k], 1.0, classes) - loss(p[fold == k], y[fold == k], fitted, classes)
+    return best_temperature(p, y, classes) if gain > 0 else 1.0
+
+
+def best_temperature(p: Tensor, y: Tensor, classes: bool) -> float:
+    """Return the T of the least negative log-likelihood, under a prior on it: ``log T ~ N(0, 0.5²)``.
+
+    Without a prior, labels that are all predicted rightly would have T = 0.
+    """
+    from scipy.optimize import minimize_scalar
+
+    def objective(log_t: float) -> float:
+        return loss(p, y, math.exp(log_t), classes) + 0.5 * (log_t / PRIOR) ** 2
+
+    return float(math.exp(minimize_scalar(objective, bounds=(-3, 3), method="bounded").x))
+
+
+def loss(p: Tensor, y: Tensor, t: float, classes: bool) -> float:
+    """The negative log-likelihood of the labels at a temperature, nats, summed."""
+    scaled = tempered(p, torch.tensor(t, dtype=torch.double), classes)
+    value = likelihood(scaled, y, classes).clamp_min(SMALLEST).log().sum()
+    return -float(value)

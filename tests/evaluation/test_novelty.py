@@ -1,0 +1,100 @@
+"""Novelty against SciPy's distance, and on points of a kind that training never had."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from data_makers import refused
+from scipy.spatial.distance import mahalanobis
+from sklearn.metrics import roc_auc_score
+from torch import Tensor, nn
+
+import pyro_ssvae as ps
+from pyro_ssvae import ClassLabels
+from pyro_ssvae.evaluation.novelty import Reference, moments, novelty, reference_of
+
+
+class Identity(nn.Module):
+    """A pair whose features are its points."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros((), dtype=torch.double))
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None: ...
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None: ...
+
+    def features(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_the_distance_is_mahalanobis_from_the_nearest_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    groups = torch.arange(5000) % 2
+    h = torch.randn(5000, 3, generator=generator, dtype=torch.double) @ torch.tensor(
+        [[1.0, 0.5, 0.0], [0.0, 2.0, 0.3], [0.0, 0.0, 0.5]], dtype=torch.double
+    )
+    h[groups == 1] += torch.tensor([6.0, 0.0, 0.0], dtype=torch.double)
+    means, whiten = moments(h, groups)
+    reference = Reference(means, whiten, torch.tensor(2.0, dtype=torch.double))
+    points = 3 * torch.randn(20, 3, generator=generator, dtype=torch.double)
+    inside = np.concatenate([h[groups == k] - h[groups == k].mean(0) for k in range(2)])
+    inverse = np.linalg.inv(np.cov(inside.T))
+    expected = [min(mahalanobis(p, h[groups == k].mean(0), inverse) for k in range(2)) / 2 for p in points.numpy()]
+    assert np.allclose(reference.distance(points).numpy(), expected, rtol=0.01)  # the shrinkage at 5,000 points
+
+
+def test_one_in_twenty_known_points_is_above_one() -> None:
+    x = torch.randn(4000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.double)
+    pair = Identity()
+    held = reference_of(pair, x[:1000], x[1000:2000])
+    assert abs(float((novelty(pair, x[2000:], held) > 1).double().mean()) - 0.05) < 0.025  # sd .0085 of both samples
+    alone = ps.novelty(pair, x[2000:], reference=x[:2000])
+    assert abs(float((alone > 1).double().mean()) - 0.05) < 0.03
+    assert bool((ps.novelty(pair, 10 + x[:5], reference=held) > 3).all())
+
+
+def test_a_class_that_was_left_out_is_strange() -> None:
+    """On three clouds of which training had two; the bound is not asked."""
+    generator = torch.Generator().manual_seed(2)
+    means = torch.tensor([[4.0, 0, 0, 0], [0, 4.0, 0, 0], [0, 0, 4.0, 4.0]])
+    y = torch.arange(450) % 3
+    x = means[y] + torch.randn(450, 4, generator=generator)
+    vae = ps.create_model("augmented", input_shape=4, labels=ClassLabels(3), latent_dim=2)
+    known = y < 2
+    ps.fit(vae, x[known][:200], y[known][:200], epochs=20, batch_size=50, progress=False)
+    scores = ps.novelty(vae, torch.cat([x[known][200:], x[~known]]), reference=x[known][:200])
+    out = torch.cat([torch.zeros(len(x[known]) - 200), torch.ones(int((~known).sum()))])
+    assert roc_auc_score(out, scores) > 0.9
+
+
+def test_the_statistics_are_kept(tmp_path: Path) -> None:
+    x = torch.randn(100, 3, dtype=torch.double)
+    pair = Identity()
+    reference = reference_of(pair, x)
+    reference.save(tmp_path / "novelty.safetensors")
+    again = Reference.load(tmp_path / "novelty.safetensors")
+    assert novelty(pair, x, again).equal(novelty(pair, x, reference))
+    ps.save(ps.create_model("vae", input_shape=3), tmp_path / "vae")
+    refused(lambda: Reference.load(tmp_path / "vae" / "model.safetensors"), "model.safetensors", "novelty")
+    refused(lambda: Reference.load(tmp_path / "none"), "none", "no such file")
+
+
+def test_constant_features_do_no_harm() -> None:
+    x = torch.randn(50, 3, dtype=torch.double)
+    x[:, 1] = 2.0
+    scores = ps.novelty(Identity(), x, reference=x)
+    assert bool(scores.isfinite().all())
+    assert scores.max() < 10
+
+
+def test_a_model_without_features_is_refused() -> None:
+    class Bare(nn.Module):
+        def model(self, x: Tensor, y: Tensor | None = None) -> None: ...
+
+        def guide(self, x: Tensor, y: Tensor | None = None) -> None: ...
+
+    refused(lambda: ps.novelty(Bare(), torch.randn(9, 2), torch.randn(9, 2)), "Bare", "no encoder")

@@ -1,0 +1,123 @@
+"""Prediction sets against their guarantee, and the temperature against a model that is wrong by a known one."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from data_makers import refused
+from torch import Tensor
+
+import pyro_ssvae as ps
+from pyro_ssvae import AttributeLabels, ClassLabels
+from pyro_ssvae.evaluation.calibration import Calibration, from_probs, temperature
+from pyro_ssvae.evaluation.prediction_sets import label_sets, log_odds, threshold
+from pyro_ssvae.infer.protocols import Classifies
+
+
+def drawn(n: int, seed: int, sharpness: float = 3.0, k: int = 4) -> tuple[Tensor, Tensor]:
+    """Probabilities ``[n, k]`` and classes drawn from them."""
+    generator = torch.Generator().manual_seed(seed)
+    p = (sharpness * torch.randn(n, k, generator=generator, dtype=torch.double)).softmax(-1)
+    return p, torch.multinomial(p, 1, generator=generator).squeeze(1)
+
+
+def test_log_odds_are_those_of_each_label() -> None:
+    p, _ = drawn(50, 0)
+    assert log_odds(p, True).allclose(p.logit(), atol=1e-9)
+    attributes = torch.tensor([[0.2, 0.9]], dtype=torch.double)
+    expected = torch.stack([-attributes.logit(), attributes.logit()], -1)
+    assert log_odds(attributes, False).allclose(expected)
+
+
+def test_probabilities_that_round_to_one_are_told_apart() -> None:
+    p = torch.tensor([[1.0, 1e-12], [1.0, 1e-20], [1.0, 0.0]])
+    scores = log_odds(p, True)[:, 0]
+    assert bool((scores.diff() > 1).all())
+    assert scores[0].item() == pytest.approx(12 * math.log(10))
+
+
+def test_the_threshold_is_the_interpolated_rank() -> None:
+    scores = torch.arange(1.0, 20.0)[torch.randperm(19)]  # 1 … 19: rank 20 · 0.1 = 2
+    assert threshold(scores, 0.9) == 2.0
+    assert threshold(torch.arange(1.0, 15.0), 0.9) == pytest.approx(1.5)  # rank 1.5
+    assert threshold(torch.arange(1.0, 9.0), 0.9) == -math.inf  # 8 points: every label
+    assert threshold(torch.arange(1.0, 10.0), 0.9) == 1.0  # 9 points suffice
+    for wrong in (0, 1, 1.5, -0.1):
+        refused(lambda wrong=wrong: threshold(scores, wrong), "coverage", "0.9")
+
+
+@pytest.mark.parametrize(("n", "coverage"), [(14, 0.9), (29, 0.9), (100, 0.9), (100, 0.7)])
+def test_sets_cover_what_they_say(n: int, coverage: float) -> None:
+    """Averaged over 400 calibrations of n labels; the coverage of one has a standard deviation of about sqrt(.09/n)."""
+    p, y = drawn(400 * n, 1)
+    p_new, y_new = drawn(4000, 2)
+    new, found = log_odds(p_new, True), []
+    for p_part, y_part in zip(p.split(n), y.split(n)):
+        scores = log_odds(p_part, True).gather(-1, y_part[:, None]).squeeze(1)
+        sets = label_sets(new, torch.tensor(threshold(scores, coverage)))
+        found.append(sets.gather(-1, y_new[:, None]).double().mean())
+    assert abs(float(torch.stack(found).mean()) - coverage) < 0.015  # 3 standard errors at n = 14: 0.012
+
+
+def test_calibration_of_attributes_is_one_by_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    p = torch.rand(4000, 2, generator=generator, dtype=torch.double)
+    y = torch.bernoulli(p, generator=generator).long()
+    p[:, 1] = (3 * p[:, 1].logit()).sigmoid()  # of the second, too sure by a temperature of 3
+    y[::5, 0] = -1
+    made = from_probs(p[:2000], y[:2000], AttributeLabels(["a", "b"]))
+    assert made.temperature[0] == pytest.approx(1.0, abs=0.1)
+    assert made.temperature[1] == pytest.approx(3.0, rel=0.1)
+    assert len(made.scores[0]) == 1600
+    sets = made.predict_set(p[2000:])
+    known = y[2000:] >= 0
+    inside = sets.gather(-1, y[2000:].clamp_min(0)[..., None]).squeeze(-1)
+    for a in range(2):
+        assert float(inside[known[:, a], a].double().mean()) == pytest.approx(0.9, abs=0.025)
+    metrics = made.metrics(p[2000:], y[2000:])
+    assert metrics["calibration_error"] < 0.05
+    assert metrics["coverage"] == pytest.approx(0.9, abs=0.02)
+
+
+@pytest.mark.parametrize("t", [0.5, 2.0])
+def test_the_temperature_is_found(t: float) -> None:
+    p, y = drawn(3000, 3)
+    wrong = (t * p.log()).softmax(-1)  # too sure (t > 1) or too little
+    made = from_probs(wrong, y, ClassLabels(4))
+    assert made.temperature[0] == pytest.approx(t, rel=0.12)
+    assert made.predict_proba(wrong).allclose((wrong.log() / made.temperature[0]).softmax(-1))
+    before = Calibration(True, (1.0,), made.scores, 0).metrics(wrong, y)
+    after = made.metrics(wrong, y)
+    assert after["nll"] < before["nll"]
+    assert after["calibration_error"] < 0.03 < before["calibration_error"]
+
+
+def test_the_temperature_stays_where_it_does_not_help() -> None:
+    p, y = drawn(19, 4)
+    assert temperature((5 * p.log()).softmax(-1), y, True) == 1.0  # too few
+    right = torch.tensor([[0.99, 0.01]], dtype=torch.double).expand(40, 2)
+    assert 0.2 < temperature(right, torch.zeros(40, dtype=torch.long), True) < 1.0  # not 0, though all are right
+
+
+def test_predict_proba_of_the_model_stays(tmp_path: Path) -> None:
+    vae = ps.create_model("augmented", input_shape=(3,), labels=ClassLabels(2, ["cat", "dog"]), latent_dim=2)
+    x, y = torch.randn(60, 3), torch.arange(60) % 2
+    assert isinstance(vae, Classifies)
+    before = vae.predict_proba(x)
+    made = ps.calibrate(vae, x, y)
+    assert vae.predict_proba(x).equal(before)
+    assert made.rows == 60
+    made.save(tmp_path / "calibration.json")
+    assert Calibration.load(tmp_path / "calibration.json", vae.labels) == made
+    refused(lambda: Calibration.load(tmp_path / "calibration.json", AttributeLabels(["a"])), "calibration.json")
+    saved = json.loads((tmp_path / "calibration.json").read_text())
+    wrong: list[object] = [{**saved, "temperature": [0]}, {**saved, "scores": "x"}, [], {}]
+    for broken in wrong:
+        (tmp_path / "broken.json").write_text(json.dumps(broken))
+        refused(lambda: Calibration.load(tmp_path / "broken.json", ClassLabels(2)), "broken.json", "train the run anew")
+    refused(lambda: ps.calibrate(vae, x, torch.full((60,), -1)), "y", "no known label")
+    refused(lambda: ps.calibrate(ps.create_model("vae", input_shape=3), x, y), "VAE", "predicts no labels")

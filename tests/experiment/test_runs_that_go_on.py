@@ -1,0 +1,113 @@
+"""A run that has ended goes on with more epochs and labels, and nothing of its end is lost."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from data_makers import npz
+
+from pyro_ssvae import load
+from pyro_ssvae.cli.main import main
+from pyro_ssvae.experiment import run as running
+
+TINY = ("--epochs", "2", "--batch-size", "16", "--labelled-rows", "4", "--latent-dim", "2", "--quiet", "--no-baseline")
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: Any) -> Path:
+    """A run of two epochs on 60 rows, of which 20 have a label."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(running, "save_all", lambda *rest, **more: [])
+    monkeypatch.setattr(running.reliability, "note", lambda *rest, **more: None)
+    y = np.arange(80) % 2
+    x = np.random.default_rng(0).normal(size=(80, 4)) + 3 * y[:, None]
+    parts = {"x": x[:60], "y": np.where(np.arange(60) < 20, y[:60], -1), "x_test": x[60:], "y_test": y[60:]}
+    npz(tmp_path / "own.npz", **parts)
+    assert main(["train", *TINY, "--data", "own.npz", "--out", "run"]) == 0
+    return tmp_path / "run"
+
+
+def said(capfd: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line, notes on the data apart, that a command ends in with status 2."""
+    capfd.readouterr()
+    assert main(["train", *arguments]) == 2
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("note: ")]
+    return line
+
+
+def losses(run: Path) -> list[str]:
+    with open(run / "history.csv") as file:
+        return [row["loss"] for row in csv.DictReader(file)]
+
+
+def test_more_epochs(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    before, metrics = losses(run), (run / "metrics.json").read_text()
+    assert "--epochs N, more than its 2" in said(capfd, "--resume", "run")
+    assert "2 epochs are done" in said(capfd, "--resume", "run", "--epochs", "2")
+    assert "leave --learning-rate out" in said(capfd, "--resume", "run", "--epochs", "4", "--learning-rate", "0.1")
+    assert (run / "metrics.json").read_text() == metrics
+    assert main(["train", "--resume", "run", "--epochs", "4", "--quiet"]) == 0
+    assert losses(run)[:2] == before
+    assert len(losses(run)) == 4
+    assert (run / "metrics-2.json").read_text() == metrics
+    assert json.loads((run / "metrics.json").read_text())["train"]["epochs"] == 4
+    config = json.loads((run / "config.json").read_text())
+    assert config["settings"]["training"]["epochs"] == 4
+    assert config["settings"]["training"]["learning_rate"] == 2e-3
+    assert main(["train", "--resume", "run", "--epochs", "5", "--quiet"]) == 0
+    assert {path.name for path in run.glob("metrics*.json")} == {"metrics.json", "metrics-2.json", "metrics-4.json"}
+    load(run)
+
+
+def test_one_that_is_stopped_on_the_way_goes_on_with_its_new_settings(run: Path, monkeypatch: Any) -> None:
+    import os
+    import signal
+
+    genuine = running.fit
+
+    def stopped(*rest: Any, **options: Any) -> Any:
+        return genuine(*rest, **{**options, "on_epoch": lambda row: os.kill(os.getpid(), signal.SIGINT)})
+
+    monkeypatch.setattr(running, "fit", stopped)
+    assert main(["train", "--resume", "run", "--epochs", "5", "--quiet"]) == 130
+    monkeypatch.setattr(running, "fit", genuine)
+    assert not (run / "metrics.json").exists()
+    assert (run / "metrics-2.json").exists()
+    assert main(["train", "--resume", "run", "--quiet"]) == 0
+    assert len(losses(run)) == 5
+
+
+def test_further_labels(run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["suggest", "run", "-n", "10"]) == 0
+    (file,) = [path for path in tmp_path.rglob("*.csv") if path.name != "history.csv"]
+    with open(file) as opened:
+        rows = list(csv.DictReader(opened))
+    with open(file, "w", newline="") as opened:
+        writer = csv.DictWriter(opened, rows[0])
+        writer.writeheader()
+        writer.writerows({**row, "label": "1"} for row in rows)
+    before = json.loads((run / "metrics.json").read_text())["data"]["labelled"]
+    assert main(["train", "--resume", "run", "--epochs", "4", "--label-file", str(file), "--quiet"]) == 0
+    metrics, config = (json.loads((run / f"{name}.json").read_text()) for name in ("metrics", "config"))
+    assert metrics["data"]["labelled"] == before + 10
+    assert config["settings"]["source"]["label_file"] == [str(file)]
+    assert len(losses(run)) == 4
+
+
+def test_where_nothing_comes_of_it_all_is_put_back(run: Path, monkeypatch: Any, capfd: Any) -> None:
+    from pyro_ssvae import InputError
+
+    before = {name: (run / name).read_bytes() for name in ("config.json", "metrics.json")}
+
+    def refused(*rest: Any, **options: Any) -> Any:
+        raise InputError("x: it cannot be")
+
+    monkeypatch.setattr(running, "fit", refused)
+    assert "x: it cannot be" in said(capfd, "--resume", "run", "--epochs", "4")
+    assert {name: (run / name).read_bytes() for name in before} == before
+    assert not (run / "metrics-2.json").exists()
