@@ -38,9 +38,8 @@ def tables(title: str, rows: Sequence[Row]) -> Iterator[Table]:
         ms = row["milliseconds"]
         shares = [f"{ms['pyro SVI'] / ms[name]:.2f}" for name in ("captured", "compiled")]
         shares.append(f"{ms['compiled'] / ms[hand]:.2f}")
-        outside = f"{max(0.0, row['outside_steps']):.0%}"
-        ratios.append([*shares, f"{row['points_per_second']:.0f}", outside, f"{row['peak_megabytes']:.0f}"])
-    columns = ("SVI / captured", "SVI / compiled", f"compiled / {hand}", "points a second", "outside steps", "MB")
+        ratios.append([*shares, f"{row['points_per_second']:.0f}", f"{row['peak_megabytes']:.0f}"])
+    columns = ("SVI / captured", "SVI / compiled", f"compiled / {hand}", "points a second", "MB")
     yield table("ratios of these; whole epochs, compiled; peak memory", columns, rows, ratios)
 
 

@@ -12,6 +12,8 @@ from torch.types import _size
 class ShiftedLogNormal(dist.TorchDistribution):
     """``log(x + c) ~ N(loc, scale)``, a density of x > -c: ``N(log(x + c); loc, scale) / (x + c)``.
 
+    A draw below 0, where data have none, is 0; mean and variance are those of the density.
+
     :param loc: of the logarithm.
     :param scale: of the logarithm.
     :param shift: c ≥ 0.
@@ -39,7 +41,7 @@ class ShiftedLogNormal(dist.TorchDistribution):
 
     def rsample(self, sample_shape: _size = torch.Size()) -> Tensor:
         log: Tensor = dist.Normal(self.loc, self.scale).rsample(torch.Size(sample_shape))
-        return log.exp() - self.shift
+        return (log.exp() - self.shift).clamp_min(0)
 
     @property
     def mean(self) -> Tensor:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from .. import data as datasets
-from ..data.arrays import read_npz
+from ..data.arrays import pixel_scale, read_npz
 from ..data.checks import check_bytes, clean_word, hint, means_missing, shown
 from ..data.folder import CSV
-from ..data.images import SUFFIXES, decode
+from ..data.images import SUFFIXES, decode, white_of
 from ..data.labels_csv import read_labels_csv
+from ..data.notices import say
 from ..data.schema import is_table
 from ..data.sources import NAMES
 from ..data.tables import encode
@@ -77,7 +78,9 @@ def read_new(where: str, model: Model, config: Json, run: Path) -> NewPoints:
     if path.is_dir():
         return of_folder(path, model)
     if not path.is_file():
-        raise InputError(f"--data {where}: no such file or folder")
+        if path.suffix or len(path.parts) > 1:
+            raise InputError(f"--data {where[:300]}: no such file or folder")
+        raise InputError(f"--data {shown(where)}: no such data set, file or folder{hint(where, NAMES)}")
     suffix = path.suffix.lower()
     if is_table(path):
         return of_table(path, model)
@@ -177,6 +180,11 @@ def shaped(array: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
     keep = array.dtype == np.uint8 and len(shape) == 3
     if array.dtype.kind in "iu" and len(shape) == 3 and not keep and array.min() >= 0 and array.max() <= 255:
         return array.astype(np.uint8)
+    if array.dtype == np.uint16 and len(shape) == 3:
+        scale, how = pixel_scale([array])
+        if how is not None:
+            say(f"{where}: {how}")
+        return array.astype(np.float32) * np.float32(1 if scale is None else scale)
     return array if keep else array.astype(np.float32)
 
 
@@ -249,10 +257,13 @@ def image_shape(model: Model, where: str) -> tuple[int, int, int]:
 def images(paths: Sequence[Path], shape: tuple[int, int, int]) -> Callable[[slice], Tensor]:
     """Return what decodes some of the files, uint8 ``[N, C, H, W]``."""
 
+    white = white_of(paths)
+
     def read(rows: slice) -> Tensor:
         some = paths[rows]
         check_bytes(len(some) * int(np.prod(shape)), f"{len(some)} images")
-        return torch.stack([torch.from_numpy(decode(p, grey=shape[0] == 1, size=shape[1:]).copy()) for p in some])
+        pixels = (decode(path, grey=shape[0] == 1, size=shape[1:], white=white) for path in some)
+        return torch.stack([torch.from_numpy(each.copy()) for each in pixels])
 
     return read
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from ..errors import InputError
 from .progress import Interrupted
-from .settings import FitSettings
+from .settings import FitSettings, check_device
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
@@ -81,6 +81,7 @@ def make_fabric(s: FitSettings, processes: int = 1) -> Fabric:
 
     for lightning in ("lightning.fabric", "lightning.pytorch", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(lightning).setLevel(logging.WARNING)  # it would say what precision it uses and who has joined
+    check_device(s.device)
     one = processes == 1 and s.num_nodes == 1
     kind, _, index = s.device.partition(":")
     try:

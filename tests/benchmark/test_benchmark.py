@@ -91,7 +91,7 @@ def test_the_tables_fit_80_columns() -> None:
     said = text.getvalue()
     assert "…" not in said
     assert "784-500-500-50, 256" in said
-    for number in ("218.79", "437.58", " 2.00 ", " 1.00 ", " 22076 ", " 0% ", " 1392 "):
+    for number in ("218.79", "437.58", " 2.00 ", " 1.00 ", " 22076 ", " 1392 "):
         assert number in said, number
 
 

@@ -66,7 +66,7 @@ def child(arguments: list[str], said: str, begun: Any, figures: bool) -> None:
 
     torch.set_num_threads(1)
     if not figures:
-        train.save_all = lambda *rest: []
+        train.save_all = lambda *rest, **more: []
     with open(said, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

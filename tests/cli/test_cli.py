@@ -35,6 +35,7 @@ from pyro_ssvae.train.step import Step
 
 TINY = ("--epochs", "2", "--batch-size", "16", "--labelled-rows", "4", "--latent-dim", "2", "--quiet")
 FILES = {"config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures"}
+FILES |= {"calibration.json", "novelty.safetensors"}
 Refused = Callable[..., str]
 
 
@@ -60,7 +61,7 @@ def refuses(capfd: pytest.CaptureFixture[str]) -> Refused:
         said = capfd.readouterr()
         assert status == 2, said
         assert said.out == ""
-        lines = [line for line in said.err.splitlines() if not line.startswith("note: ")]
+        lines = without_notes(said.err).splitlines()
         assert len(lines) == 1, said.err
         assert lines[0].startswith("pyro-ssvae: ")
         for culprit in culprits:
@@ -69,6 +70,11 @@ def refuses(capfd: pytest.CaptureFixture[str]) -> Refused:
         return f"{lines[0]}\n"
 
     return check
+
+
+def without_notes(said: str) -> str:
+    """What was said, less the notes on the data."""
+    return "".join(line for line in said.splitlines(keepends=True) if not line.startswith("note: "))
 
 
 def contents(root: Path) -> dict[str, bytes | None]:
@@ -138,6 +144,9 @@ def test_the_main_job(finished: tuple[Path, str]) -> None:
     assert config["settings"]["source"]["labels"] == "50"
     assert config["labels"]["names"] == [str(k) for k in range(10)]
     figures = {"learning_curves", "reconstructions", "samples_by_class", "latent_space", "confusion_matrix"}
+    figures.add("reliability")
+    assert metrics["test"]["calibrated"].keys() >= {"temperature", "nll", "calibration_error", "coverage", "set_size"}
+    assert metrics["test"]["calibrated"]["calibration_labels"] == 144
     assert {path.stem for path in (out / "figures").iterdir()} == figures
     for path in (out / "figures").iterdir():
         with Image.open(path) as image:
@@ -424,9 +433,9 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
 @pytest.mark.parametrize(
     ("arguments", "culprits"),
     [
-        ([], ["train, evaluate, generate"]),
+        ([], ["train, predict, evaluate, generate"]),
         (["tran"], ["'tran'", "did you mean 'train'?"]),
-        (["frobnicate"], ["'frobnicate'", "train, evaluate, generate"]),
+        (["frobnicate"], ["'frobnicate'", "train, predict, evaluate, generate"]),
         (["train", "--modl", "vae"], ["--modl", "did you mean --model?"]),
         (["train", "--zzz"], ["--zzz", "train --help"]),
         (["train", "-x"], ["-x"]),
@@ -525,7 +534,7 @@ def test_data_that_cannot_be_used(refuses: Refused) -> None:
     refused(folder(Path("lacking"), csv_head), "labels.csv")
     refused(folder(Path("value"), "file,hat,beard\na.png,1,0\nb.png,2,0\nc.png,0,1\nd.png,1,1\n"), "'2'")
     picture(Path("no_csv/a.png"))
-    refused(Path("no_csv"), "labels.csv")
+    refused(Path("no_csv"), "at least 2 are needed")
     cut = folder(Path("short"), csv_head + "a.png,cat\nb.png,dog\nc.png,cat\nd.png,dog\n")
     noise(cut / "b.png")
     (cut / "b.png").write_bytes((cut / "b.png").read_bytes()[:500])
@@ -547,7 +556,7 @@ def test_a_loss_that_is_not_finite_goes_back_and_ends_clearly(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], no_figures: None
 ) -> None:
     arguments = ["train", "--data", str(small(Path("own.npz"))), "--labels", "9", "--epochs", "60"]
-    arguments += ["--quiet", "--no-baseline"]
+    arguments += ["--quiet", "--no-baseline", "--compile", "no"]  # a captured step calls no forward
     genuine, calls = Step.forward, [0]
 
     def forward(step: Step, x: torch.Tensor, y: torch.Tensor | None) -> torch.Tensor:
@@ -556,7 +565,7 @@ def test_a_loss_that_is_not_finite_goes_back_and_ends_clearly(
 
     monkeypatch.setattr(Step, "forward", forward)
     assert main([*arguments, "--out", "new"]) == 0
-    said = capfd.readouterr().err
+    said = without_notes(capfd.readouterr().err)
     assert said.count("\n") == 1
     assert "fit: the loss is not finite in epoch" in said
     assert "learning rate of 0.0002" in said
@@ -564,7 +573,7 @@ def test_a_loss_that_is_not_finite_goes_back_and_ends_clearly(
     calls[0] = 0
     monkeypatch.setattr(divergence, "ROLLBACKS", 0)
     assert main([*arguments, "--out", "other"]) == 2
-    said = capfd.readouterr().err
+    said = without_notes(capfd.readouterr().err)
     assert said.count("\n") == 1
     assert "learning rate below 0.002 or" in said
     assert not Path("other").exists(), "the corrected command takes the same folder"
@@ -682,7 +691,7 @@ def test_a_configuration_repeats_its_run_bit_for_bit(
     small(data, n=99)
     capfd.readouterr()
     assert main(["train", "--config", str(first), "--out", "changed", "--quiet", "--no-baseline"]) == 0
-    said = capfd.readouterr().err
+    said = without_notes(capfd.readouterr().err)
     assert said.startswith("train: not bit for bit as run: other data, label set\n")
     refuses(["train", "--config", "nowhere"], "nowhere/config.json", "no such file")
     Path("broken").mkdir()
