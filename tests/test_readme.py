@@ -31,7 +31,12 @@ def rows(text: str) -> list[list[str]]:
 
 def test_it_is_short() -> None:
     assert len(README.split()) <= 900
-    assert all(len(re.findall(r"(?<![\w.+])\d+(?:\.\d+)?", cell)) <= 3 for row in rows(README) for cell in row if "[" not in cell)
+    assert all(
+        len(re.findall(r"(?<![\w.+])\d+(?:\.\d+)?", cell)) <= 3
+        for row in rows(README)
+        for cell in row
+        if "[" not in cell
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -42,7 +47,9 @@ def test_links_lead_to_files(page: Path) -> None:
 
 
 def test_commands_are_the_programs() -> None:
-    lines = [line.split("#")[0] for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()]
+    lines = [
+        line.split("#")[0] for block in re.findall(r"```sh\n(.*?)```", README, re.S) for line in block.splitlines()
+    ]
     lines += re.findall(r"`(pyro-ssvae [^`]+)`", README)
     started = [shlex.split(line.split("&&")[-1]) for line in lines if "pyro-ssvae" in line]
     assert started

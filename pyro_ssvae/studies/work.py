@@ -15,6 +15,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from ..data import Dataset, fingerprint
+from ..data.notices import silent
 from ..errors import InputError
 from ..experiment.data import load_data
 from ..files import write_atomically
@@ -39,10 +40,11 @@ def compute(study: Study, cell: Cell, dataset: Dataset | None, folder: Path, dev
     started = time.monotonic()
     try:
         if dataset is None:
-            dataset = load_data(source(cell))
+            with silent():
+                dataset = load_data(source(cell))
             if fingerprint(dataset)[:16] != cell.fingerprint:
                 raise InputError(f"{cell.data}: it has changed since the study began; the same command begins anew")
-        with threadpool_limits(torch.get_num_threads()):
+        with threadpool_limits(torch.get_num_threads()), silent():
             metrics = study.compute(cell, dataset, device)
         result = Result(cell, {key: finite(item) for key, item in metrics.items()}, time.monotonic() - started)
         write(folder, result, versions=versions(), device=device_words(device), threads=torch.get_num_threads())

@@ -19,7 +19,7 @@ import numpy as np
 import pyro
 import pytest
 import torch
-from data_makers import folder, noise, npz, picture
+from data_makers import folder, noise, npz, picture, without_notes
 from PIL import Image
 
 from pyro_ssvae import load
@@ -70,11 +70,6 @@ def refuses(capfd: pytest.CaptureFixture[str]) -> Refused:
         return f"{lines[0]}\n"
 
     return check
-
-
-def without_notes(said: str) -> str:
-    """What was said, less the notes on the data."""
-    return "".join(line for line in said.splitlines(keepends=True) if not line.startswith("note: "))
 
 
 def contents(root: Path) -> dict[str, bytes | None]:

@@ -208,9 +208,8 @@ def test_likelihood_by_shape_name_and_module() -> None:
     assert type(augmented(likelihood="laplace").likelihood) is likelihoods.Laplace
     own = likelihoods.Normal((5,), scale=0.3)
     assert augmented(likelihood=own).likelihood is own
-    refused(
-        lambda: augmented(likelihood="gaussian"), "likelihood", "gaussian", "known: bernoulli, continuous-bernoulli"
-    )
+    refused(lambda: augmented(likelihood="gaussian"), "likelihood", "gaussian", "did you mean 'normal'")
+    refused(lambda: augmented(likelihood="xyz"), "likelihood", "xyz", "known: bernoulli, continuous-bernoulli")
     refused(lambda: Classifier(tiny_encoder((5,)), CLASSES, input_shape=(5,), likelihood="norml"), "norml", "'normal'")
 
 

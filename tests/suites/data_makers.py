@@ -111,3 +111,8 @@ def har(root: Path, n: int = 12, n_test: int = 6, features: int = 561, steps: in
         ):
             np.savetxt(signals / f"{signal}_{split}.txt", np.full((rows, steps), i), fmt="%16.7e", delimiter="")
     return home
+
+
+def without_notes(said: str) -> str:
+    """What was said, less the notes on the data."""
+    return "".join(line for line in said.splitlines(keepends=True) if not line.startswith("note: "))

@@ -189,8 +189,8 @@ def test_a_device_object() -> None:
     train(models[1], x, y, device=torch.device("cpu"))
     assert same(*models)
     assert FitSettings(device=torch.device("cuda", 1)).device == "cuda:1"  # type: ignore[arg-type]
-    refused(lambda: train(augmented(), x, y, device=torch.device("cuda", 97)), "device 'cuda:97'")
-    refused(lambda: train(augmented(), x, y, device="cuda:x"), "device 'cuda:x'")
+    refused(lambda: train(augmented(), x, y, device=torch.device("cuda", 97)), "device: 'cuda:97'")
+    refused(lambda: train(augmented(), x, y, device="cuda:x"), "device: 'cuda:x'")
 
 
 # Flows, which cache tensors that cannot be copied.
