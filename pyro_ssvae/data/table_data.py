@@ -199,7 +199,9 @@ def split_of(frame: pd.DataFrame, notes: list[str]) -> Tensor | None:
 def target_column(cells: pd.Series, name: str, several: bool, notes: list[str]) -> Column:
     """Return a column of labels: classes in order, or no and yes.
 
-    :raises InputError: fewer than two different values, or too many.
+    One class alone is taken where other rows have no label, and said.
+
+    :raises InputError: fewer different values, or too many.
     """
     where = f"--target {name}"
     places, words = factorized(cells, where, MISSING_LABELS)
@@ -213,7 +215,9 @@ def target_column(cells: pd.Series, name: str, several: bool, notes: list[str]) 
         places = np.where(places == words.index("-1"), MISSING, places)
         words = [word for word in words if word != "-1"]
     missing = float((places < 0).mean())
-    if len(words) < 2:
+    if len(words) == 1 and missing and not several:
+        notes.append(f"{where}: {shown(words[0])} is the only class; rows without it count as unlabelled")
+    elif len(words) < 2:
         what = f"only one value, {shown(words[0])}" if words else "no value in any row"
         raise InputError(f"{where}: {what}; at least two different ones are needed")
     if several:

@@ -175,6 +175,9 @@ def test_faults_of_the_options_are_named() -> None:
     ]:
         refused(lambda options=options: read_table(frame, quiet=True, **options), *words)  # type: ignore[arg-type]
     refused(lambda: made(frame.assign(ill="ill")), "only one value", "'ill'")
+    one = made(frame.assign(ill=np.where(np.arange(len(frame)) % 2, "ill", None)))  # rows without it have no label
+    assert list(one.labels.names) == ["ill"]
+    assert set(one.y.tolist()) == {-1, 0}
     refused(lambda: made(frame.assign(ill=None)), "no value in any row")
     refused(lambda: made(frame.assign(person="p")), "--id person", "rows 0 and 1", "'p'")
     refused(lambda: made(frame.assign(person=frame["person"].mask(frame.index == 7))), "row 7 has none")
