@@ -11,6 +11,8 @@ from torch.distributions import constraints
 from torch.nn import functional as F
 from torch.types import _size
 
+from .wrapped import Wrapped
+
 MISSING = -1
 
 
@@ -64,7 +66,7 @@ class ClampedBernoulli(dist.TorchDistribution):
         return values.expand((-1, *self.batch_shape, -1)) if expand else values
 
 
-class RepeatKnown(dist.TorchDistribution):
+class RepeatKnown(Wrapped):
     """A clamped q(y | x) under whose enumeration a known label stands at every place; it counts at its own place alone.
 
     What depends on y is computed at every place. At the labels that a row does not have it would be computed for
@@ -75,23 +77,12 @@ class RepeatKnown(dist.TorchDistribution):
     :param y: int64 ``[..., *event_shape]``, -1 where missing.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
     has_enumerate_support = True
 
     def __init__(self, base: Any, y: Tensor) -> None:
-        self.base, self.y = base, y
+        self.y = y
         self.places: Tensor | None = None  # the base's values, once it is enumerated
-        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
-
-    @property
-    def support(self) -> Any:
-        return self.base.support
-
-    @property
-    def probs(self) -> Tensor:
-        """Those of the base."""
-        probs: Tensor = self.base.probs
-        return probs
+        super().__init__(base)
 
     @property
     def mean(self) -> Tensor:

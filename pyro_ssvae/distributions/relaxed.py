@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.types import _size
 
 from .clamped import MISSING
+from .wrapped import Wrapped
 
 TEMPERATURE = 0.5  # of the straight-through gradient
 
@@ -89,7 +90,7 @@ class StraightThrough(PlugIn):
         return torch.where(missing, hard + (soft - soft.detach()), known)
 
 
-class AcceptRelaxed(dist.TorchDistribution):
+class AcceptRelaxed(Wrapped):
     """p(y) as a site has it whose guide may hand over a relaxed label: that scores 0 nats, a label log p(y).
 
     A relaxed label's divergence from p(y), where the objective has one, is a term of the guide. Among relaxed labels
@@ -101,22 +102,10 @@ class AcceptRelaxed(dist.TorchDistribution):
         of an enumeration that no label takes) is scored as 0.
     """
 
-    arg_constraints: ClassVar[dict[str, Any]] = {}
-
     def __init__(self, base: Any) -> None:
-        self.base, self.has_enumerate_support = base, bool(base.has_enumerate_support)
+        self.has_enumerate_support = bool(base.has_enumerate_support)
         self.known: Tensor | None = None
-        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
-
-    @property
-    def support(self) -> Any:
-        return self.base.support
-
-    @property
-    def probs(self) -> Tensor:
-        """Those of the base."""
-        probs: Tensor = self.base.probs
-        return probs
+        super().__init__(base)
 
     def expand(self, batch_shape: _size, _instance: object = None) -> AcceptRelaxed:
         return AcceptRelaxed(self.base.expand(torch.Size(batch_shape)))

@@ -15,6 +15,7 @@ from ..data.arrays import pixel_scale, read_npz
 from ..data.checks import check_bytes, clean_word, hint, means_missing, shown
 from ..data.folder import CSV
 from ..data.images import SUFFIXES, decode, white_of
+from ..data.label_values import label_values
 from ..data.labels_csv import read_labels_csv
 from ..data.notices import say
 from ..data.schema import is_table
@@ -197,7 +198,7 @@ def array_labels(y: np.ndarray, names: np.ndarray | None, labels: Labels | None,
         return None
     words = None if names is None else [clean_word(str(name), where) for name in names.tolist()]
     if y.dtype.kind in "US" and isinstance(labels, ClassLabels) and y.ndim == 1:
-        return word_labels([str(word) for word in y.astype(str).tolist()], labels, where)
+        return labels.check(label_values(y, labels, where), len(y))
     if y.dtype.kind not in "biuf":
         raise InputError(f"{where}: {y.dtype} {list(y.shape)}; labels as the model has them are needed")
     whole = torch.from_numpy(np.nan_to_num(y, nan=MISSING) if y.dtype.kind == "f" else y.astype(np.int64))
@@ -205,22 +206,6 @@ def array_labels(y: np.ndarray, names: np.ndarray | None, labels: Labels | None,
         return labels.check(whole, len(y))
     own: Labels = ClassLabels(len(words), words) if y.ndim == 1 else AttributeLabels(words)
     return renumbered(labels, own.check(whole, len(y)), own, where)
-
-
-def word_labels(words: Sequence[str], labels: Labels, where: str) -> Tensor:
-    """Return the classes of words, -1 where one means a missing label.
-
-    :raises InputError: a word that the model lacks, naming the row.
-    """
-    names = {name: k for k, name in enumerate(labels.names)}
-    found = torch.full((len(words),), MISSING)
-    for row, word in enumerate(words):
-        word = clean_word(word, where)
-        if word in names:
-            found[row] = names[word]
-        elif not means_missing(word, labels.names):
-            raise InputError(f"{where}: row {row} is {shown(word)}, no class of the model{hint(word, labels.names)}")
-    return found
 
 
 def renumbered(labels: Labels, y: Tensor, own: Labels, where: str) -> Tensor:
