@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -65,11 +64,6 @@ class Likelihood(nn.Module):
     def numbers(cls, options: LikelihoodOptions) -> int:
         """How many numbers the decoder puts out for an entry."""
         return 1
-
-    @property
-    def eight_bit(self) -> bool:
-        """Whether x has the 256 values of 8-bit pixels."""
-        return False
 
     @property
     def encoded(self) -> int:
@@ -189,24 +183,3 @@ def floored(value: Tensor, floor: float) -> Tensor:
     """
     result: Tensor = _Floor.apply(value, floor)
     return result
-
-
-def per_dimension(nats: float, likelihood: nn.Module | None, input_shape: Shape) -> dict[str, float]:
-    """A bound of log p(x) in nats, as numbers per dimension.
-
-    ``nats_per_dimension = nats / D`` over the D entries of a point. Images also have ``bits_per_dimension``, the
-    coding cost of an 8-bit pixel: ``-nats / (D ln 2)`` for a probability of its 256 values, and
-    ``(ln 256 - nats / D) / ln 2`` for a density of x in [0, 1], which assumes that a value's probability is the density
-    times 1/256, as for pixels with uniform noise of one level. A relaxation such as the Bernoulli of grey levels, and
-    a number of levels other than 256, have none.
-
-    :param likelihood: what the bound is of; without one of the library's there are no bits.
-    """
-    size = math.prod(input_shape)
-    found = {"nats_per_dimension": nats / size}
-    if isinstance(likelihood, Likelihood) and len(input_shape) == 3:
-        if likelihood.measure == "density":
-            found["bits_per_dimension"] = (math.log(256) - nats / size) / math.log(2)
-        elif likelihood.measure == "mass" and likelihood.eight_bit:
-            found["bits_per_dimension"] = -nats / size / math.log(2)
-    return found

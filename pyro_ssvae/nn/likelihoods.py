@@ -34,7 +34,7 @@ from torch import nn
 from ..errors import InputError, nearest
 from .columns import Categorical, Mixed
 from .counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
-from .likelihood_base import Likelihood, LikelihoodOptions, Shape, per_dimension
+from .likelihood_base import Likelihood, LikelihoodOptions, Shape
 from .networks import AddClass
 from .pixels import Bernoulli, Binomial, ContinuousBernoulli, DiscretizedLogisticMixture
 from .reals import Laplace, LogNormal, Normal, StudentT
@@ -196,6 +196,5 @@ __all__ = [
     "default_likelihood",
     "likelihood_for",
     "named_likelihood",
-    "per_dimension",
     "shapes",
 ]

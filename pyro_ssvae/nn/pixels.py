@@ -89,10 +89,6 @@ class Binomial(Pixels):
         if not self.given:
             self.levels.fill_(number_of_levels(x))
 
-    @property
-    def eight_bit(self) -> bool:
-        return float(self.levels) == LEVELS
-
     def forward(self, out: Tensor) -> dist.TorchDistribution:
         return self.entries(BinomialLevels(out, self.levels))
 
@@ -113,7 +109,7 @@ class DiscretizedLogisticMixture(Pixels):
     """Mixture of five logistics for each entry, each 8-bit level with the mass of its interval.
 
     The decoder puts out 15 numbers an entry: weights, means (of which the first ones lie evenly over [0, 1]) and
-    scales. ``log p`` is of the 256 levels: :func:`~.likelihood_base.per_dimension` gives bits.
+    scales. ``log p`` is of the 256 levels.
 
     Source: Salimans et al. (2017), arXiv:1701.05517.
     """
@@ -128,10 +124,6 @@ class DiscretizedLogisticMixture(Pixels):
     @property
     def decoded(self) -> int:
         return 3 * COMPONENTS * self.input_shape[0]
-
-    @property
-    def eight_bit(self) -> bool:
-        return True
 
     def forward(self, out: Tensor) -> dist.TorchDistribution:
         logits, loc, raw = (torch.stack(list(p), -1) for p in _thirds(self.split(out, 3 * COMPONENTS)))

@@ -25,7 +25,6 @@ from pyro_ssvae.nn.likelihoods import (
     StudentT,
     ZeroInflatedNegativeBinomial,
     named_likelihood,
-    per_dimension,
     shapes,
 )
 
@@ -182,7 +181,6 @@ def test_grey_levels_are_found_in_the_data(n: int) -> None:
     likelihood = Binomial((n + 1,))
     likelihood.fit(torch.stack([x, x.flip(0), torch.full_like(x, torch.nan)])[:2])
     assert float(likelihood.levels) == n
-    assert likelihood.eight_bit == (n == 255)
     likelihood.fit(torch.rand(5, n + 1))  # of no grid: 8 bits
     assert float(likelihood.levels) == 255
 
@@ -345,24 +343,3 @@ def test_the_options_are_saved_and_loaded(tmp_path: Any) -> None:
     other: Any = ps.load(tmp_path)
     assert isinstance(other.likelihood, Mixed)
     torch.testing.assert_close(other.predict_proba(x), model.predict_proba(x), rtol=0, atol=0)
-
-
-# --- per dimension
-
-
-def test_bits_per_dimension_of_images() -> None:
-    images = {
-        "bernoulli": None,
-        "normal": (math.log(256) + 2.5) / math.log(2),
-        "discretized-logistic-mixture": 2.5 / math.log(2),
-    }
-    for name, bits in images.items():
-        found = per_dimension(-2.5 * 16, made(name, (1, 4, 4)), (1, 4, 4))
-        assert found["nats_per_dimension"] == pytest.approx(-2.5)
-        assert found.get("bits_per_dimension") == (None if bits is None else pytest.approx(bits))
-    assert set(per_dimension(-1.0, made("normal"), (7,))) == {"nats_per_dimension"}
-    digits = Binomial((1, 2, 2), levels=16)
-    assert "bits_per_dimension" not in per_dimension(-1.0, digits, (1, 2, 2))
-    # uniform: 8 bits, whether by density or by mass
-    assert per_dimension(0.0, made("continuous-bernoulli", (1, 2, 2)), (1, 2, 2))["bits_per_dimension"] == 8
-    assert per_dimension(-1.0, None, (4,)) == {"nats_per_dimension": -0.25}
