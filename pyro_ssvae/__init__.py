@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import data, plots
+    from .data.streaming import stream
     from .errors import InputError
     from .evaluation.active_learning import query as suggest
     from .evaluation.calibration import calibrate
@@ -69,10 +70,12 @@ __all__ = [
     "push_to_hub",
     "save",
     "sites",
+    "stream",
     "suggest",
 ]
 
 _ROOMS = {
+    "data.streaming": ["stream"],
     "errors": ["InputError"],
     "evaluation.active_learning": ["suggest"],
     "evaluation.calibration": ["calibrate"],

@@ -26,6 +26,7 @@ PEOPLE_SAY = {
     "precision": "amp fp16 bf16",
     "clip-norm": "grad-clip gradient-clip clip",
     "early-stopping": "patience",
+    "networks": "architecture hidden hidden-dim hidden-size layers num-layers depth",
     "average": "ema",
     "data": "dataset input path csv file table",
     "labels": "n-labels num-labels num-labelled n-labelled labelled",
@@ -42,7 +43,7 @@ PEOPLE_SAY = {
     "label-prior": "class-prior prior",
     "alignment-weight": "balance-weight",
     "intervention-consistency": "steering",
-    "n": "num-samples samples",
+    "n": "num num-samples samples number count",
     "label": "class",
     "target": "y label-column target-column outcome",
     "hide-classes": "unknown-classes novel",
@@ -100,16 +101,19 @@ class InputError(ValueError):
         super().__init__(re.split(r"\n\s*Trace Shapes:", str(message))[0])
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str], alike: float = 0.5) -> str:
     """Return ``" (did you mean 'mnist'?)"`` for the name that people mean by a word (:data:`PEOPLE_SAY`), or that it is
-    close to; else the known names."""
+    close to; else the known names.
+
+    :param alike: how close at least, from 0 to 1.
+    """
     names = {plain(name): name for name in known}
     said = plain(word)
     meant = [names[name] for name, words in PEOPLE_SAY.items() if name in names and said in words.split()]
     if said in names:
         meant = [names[said]]
     if not meant and said not in NO_SUCH:
-        meant = [names[name] for name in difflib.get_close_matches(said, names, n=1, cutoff=0.5)]
+        meant = [names[name] for name in difflib.get_close_matches(said, names, n=1, cutoff=alike)]
     return f" (did you mean {meant[0]!r}?)" if meant else f" (known: {', '.join(names.values())})"
 
 

@@ -5,6 +5,7 @@ One convention everywhere, scikit-learn's: integers, with ``-1`` (:data:`MISSING
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypedDict, runtime_checkable
@@ -17,6 +18,11 @@ from torch.nn import functional as F
 
 from .distributions.clamped import MISSING, ClampedBernoulli, clamped_logits
 from .errors import InputError
+
+MANY = 2**22
+"""Labels above which a training keeps them in as few bytes as hold them, and looks at some at a time."""
+CHUNK = 2**18
+"""Labels that are looked at at once, where there are many."""
 
 
 @dataclass(frozen=True, init=False)
@@ -75,13 +81,19 @@ class ClassLabels:
         return torch.arange(self.num_classes, device=device)
 
     def check(
-        self, y: ArrayLike | None, n: int | None = None, device: torch.device | None = None, values: bool = True
+        self,
+        y: ArrayLike | None,
+        n: int | None = None,
+        device: torch.device | None = None,
+        values: bool = True,
+        narrow: bool = False,
     ) -> Tensor:
         """Return ``y`` as int64 ``[n]``, all missing where it is None; raise :class:`InputError` naming a wrong row.
 
         :param values: False leaves the values unchecked, which spares a GPU the wait for them.
+        :param narrow: above :data:`MANY` rows, return them in as few bytes as hold them, int8 up to 127 classes.
         """
-        return _check(y, n, device, self.event_shape, self.num_classes, "classes", values)
+        return _check(y, n, device, self.event_shape, self.num_classes, "classes", values, narrow)
 
     def encode(self, y: Tensor) -> Tensor:
         """One-hot ``[..., K]`` of classes ``[...]``; a missing label gives zeros."""
@@ -118,7 +130,7 @@ class ClassLabels:
 
     def prior_logits(self, y: Tensor, plus: float = 1.0) -> Tensor:
         """log p(y) estimated from the known labels ``y``: counts plus one; a class without any label has 1/K."""
-        counts = torch.bincount(y[y != MISSING], minlength=self.num_classes).double()
+        counts = value_counts(y, self.num_classes)[0].double()
         seen = counts > 0
         share = (counts + plus) * seen / ((counts + plus) * seen).sum().clamp_min(1)
         return torch.where(seen, share * seen.double().mean(), 1 / self.num_classes).log()
@@ -130,10 +142,10 @@ class ClassLabels:
 
         At least one row is left to each class. 0 where all rows, or none, have a label.
         """
-        known, p = y[y != MISSING], self.probs(prior_logits.double())
-        left = (len(y) * p - torch.bincount(known, minlength=self.num_classes)).clamp_min(1)
+        counts, p = value_counts(y, self.num_classes)[0], self.probs(prior_logits.double())
+        left = (len(y) * p - counts).clamp_min(1)
         log_left = (left / left.sum()).log() - p.log()
-        return (log_left if 0 < len(known) < len(y) else torch.zeros_like(p)).to(prior_logits)
+        return (log_left if 0 < int(counts.sum()) < len(y) else torch.zeros_like(p)).to(prior_logits)
 
     def clamped(self, logits: Tensor, y: Tensor) -> dist.TorchDistribution:
         """``Categorical(logits)`` where ``y`` is missing, a point mass on ``y`` where it is known.
@@ -190,10 +202,15 @@ class AttributeLabels:
         return (torch.arange(2**a, device=device).unsqueeze(-1) >> torch.arange(a, device=device)) & 1
 
     def check(
-        self, y: ArrayLike | None, n: int | None = None, device: torch.device | None = None, values: bool = True
+        self,
+        y: ArrayLike | None,
+        n: int | None = None,
+        device: torch.device | None = None,
+        values: bool = True,
+        narrow: bool = False,
     ) -> Tensor:
         """Return ``y`` as int64 ``[n, A]``; as :meth:`ClassLabels.check`."""
-        return _check(y, n, device, self.event_shape, 2, "attribute values", values)
+        return _check(y, n, device, self.event_shape, 2, "attribute values", values, narrow)
 
     def encode(self, y: Tensor) -> Tensor:
         """Attributes as numbers ``0.`` and ``1.``; a missing one gives ``0.5``."""
@@ -232,7 +249,8 @@ class AttributeLabels:
     def prior_logits(self, y: Tensor, plus: float = 1.0) -> Tensor:
         """logit p(y = 1) estimated from the known labels, counts plus one; at least plus a hundredth."""
         plus = max(plus, 0.01)
-        ones, known = (y == 1).sum(0).double(), (y != MISSING).sum(0).double()
+        counts = value_counts(y, 2).double()
+        ones, known = counts[:, 1], counts.sum(1)
         return torch.logit((ones + plus) / (known + 2 * plus))
 
     def log_left(self, prior_logits: Tensor, y: Tensor) -> Tensor:
@@ -255,6 +273,28 @@ class AttributeLabels:
 Labels = ClassLabels | AttributeLabels
 
 
+def value_counts(y: Tensor, size: int) -> Tensor:
+    """Return how often each value is known: int64 ``[1, size]`` of classes ``[N]``, ``[A, size]`` of attributes."""
+    columns = y.reshape(len(y), math.prod(y.shape[1:]))
+    counts = torch.zeros(columns.shape[1], size, dtype=torch.long, device=y.device)
+    for some in columns.split(CHUNK):
+        for count, column in zip(counts, some.unbind(1)):
+            count += torch.bincount(column[column != MISSING], minlength=size)
+    return counts
+
+
+def narrow_dtype(size: int) -> torch.dtype:
+    """Return the integers of the fewest bytes that hold ``-1 .. size - 1``."""
+    return next((d for d in (torch.int8, torch.int16, torch.int32) if size - 1 <= torch.iinfo(d).max), torch.long)
+
+
+def all_missing(shape: tuple[int, ...], device: torch.device | None = None, narrow: bool = False) -> Tensor:
+    """Return labels ``[N, ...]`` that are all missing; ``narrow`` ones above :data:`MANY` rows take no memory."""
+    if narrow and shape[0] > MANY:
+        return torch.full((), MISSING, dtype=torch.int8, device=device).expand(shape)
+    return torch.full(shape, MISSING, dtype=torch.long, device=device)
+
+
 def _check(
     y: ArrayLike | None,
     n: int | None,
@@ -263,26 +303,44 @@ def _check(
     size: int,
     what: str,
     values: bool,
+    narrow: bool,
 ) -> Tensor:
     if y is None:
         if n is None:
             raise InputError("y: labels are needed, not None")
-        return torch.full((n, *event_shape), MISSING, dtype=torch.long, device=device)
+        return all_missing((n, *event_shape), device, narrow)
     raw = torch.as_tensor(y, device=device)
     if raw.dim() != 1 + len(event_shape) or tuple(raw.shape[1:]) != event_shape:
         raise InputError(f"y: shape {list(raw.shape)}; {['N', *event_shape]} is needed".replace("'", ""))
     if n is not None and len(raw) != n:
         raise InputError(f"y: {len(raw)} rows, but x has {n}; both need the same number")
-    if not values:
-        return raw.long()
+    if narrow and len(raw) > MANY:
+        return _narrowed(raw, size, what)
+    return _whole_numbers(raw, size, what) if values else raw.long()
+
+
+def _whole_numbers(raw: Tensor, size: int, what: str, first: int = 0) -> Tensor:
+    """Return labels as int64; ``first`` is the number of their first row, for what is said of a wrong one."""
     if raw.is_floating_point() and not bool((raw == raw.round()).all()):
-        row = int((raw != raw.round()).reshape(len(raw), -1).any(1).nonzero()[0])
+        row = first + int((raw != raw.round()).reshape(len(raw), -1).any(1).nonzero()[0])
         raise InputError(f"y: row {row} is not a whole number; {what} are 0 to {size - 1}, and -1 for missing")
     checked = raw.long()
     if checked.numel() and bool(((checked < MISSING) | (checked >= size)).any()):
         row = int(((checked < MISSING) | (checked >= size)).reshape(len(checked), -1).any(1).nonzero()[0])
-        raise InputError(f"y: row {row} is {checked[row].tolist()}; {what} are 0 to {size - 1}, and -1 for missing")
+        found = checked[row].tolist()
+        raise InputError(f"y: row {first + row} is {found}; {what} are 0 to {size - 1}, and -1 for missing")
     return checked
+
+
+def _narrowed(raw: Tensor, size: int, what: str) -> Tensor:
+    """Return labels in as few bytes as hold them, checked; those that take one or two already are not copied."""
+    kept = raw.dtype in (torch.int8, torch.int16)
+    narrow = raw if kept else torch.empty(raw.shape, dtype=narrow_dtype(size), device=raw.device)
+    for i in range(0, len(raw), CHUNK):
+        checked = _whole_numbers(raw[i : i + CHUNK], size, what, i)
+        if not kept:
+            narrow[i : i + CHUNK] = checked
+    return narrow
 
 
 @runtime_checkable

@@ -17,7 +17,10 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-NAMES = {"quickstart", "edit_the_generative_model", "the_revae", "posterior_traces", "from_notebook_to_script"}
+NAMES = {
+    *("quickstart", "own_table", "edit_the_generative_model", "the_revae", "posterior_traces"),
+    "from_notebook_to_script",
+}
 FEWER = (
     (r"\bepochs=\d+( if .* else )\d+", r"epochs=2\g<1>2"),
     (r"\bepochs=\d+", "epochs=2"),

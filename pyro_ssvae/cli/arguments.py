@@ -14,6 +14,7 @@ import tyro
 from tyro.constructors import PrimitiveConstructorSpec
 
 from ..errors import InputError
+from .field_help import field_help
 from .hints import complaint
 
 Options = TypeVar("Options")
@@ -89,7 +90,7 @@ def shell_form(kind: type, without: Sequence[str] = (), /, **parts: type) -> typ
     :param without: fields that the shell does not take; they keep their default.
     :param parts: the shell's form of fields that are dataclasses.
     """
-    hints = get_type_hints(kind, include_extras=True)
+    hints, words = get_type_hints(kind, include_extras=True), field_help(kind)
     made = []
     for each in fields(kind):
         if each.name in parts:
@@ -105,7 +106,8 @@ def shell_form(kind: type, without: Sequence[str] = (), /, **parts: type) -> typ
             continue
         base, markers = without_markers(hints[each.name])
         shown = typed(base)
-        for marker in (*look(base, each.default), *markers, *MARKERS.get(each.name, ())):
+        said = [tyro.conf.arg(help=words[each.name])] if each.name in words else []
+        for marker in (*said, *look(base, each.default), *markers, *MARKERS.get(each.name, ())):
             shown = Annotated[shown, marker]
         made.append((each.name, shown, same_default(each)))
     unchecked = {"__post_init__": lambda self: None, "__doc__": kind.__doc__}

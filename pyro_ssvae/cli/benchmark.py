@@ -1,4 +1,4 @@
-"""Compare a training step here with plain Pyro's and with hand-written PyTorch's.
+"""Compare a training step with plain Pyro's and with PyTorch's.
 
 All variants train the same networks with the same loss on the same batch; they take turns, and medians count.
 

@@ -1,4 +1,4 @@
-"""Evaluate a trained model on its own test set, or on all rows of other data.
+"""Evaluate a trained model on its own test set, or on other data.
 
 Example: pyro-ssvae evaluate runs/digits-augmented-50
 """

@@ -1,4 +1,6 @@
-"""Open a page in the browser on which a trained model can be seen and touched; only this machine can reach it.
+"""Open a page in the browser to see and touch a trained model.
+
+Only this machine can reach it.
 
 Example: pyro-ssvae explore runs/digits-augmented-50
 """

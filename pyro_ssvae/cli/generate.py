@@ -1,4 +1,6 @@
-"""Draw new points from a trained model: pictures and series as a picture, rows of a table as a table.
+"""Draw new points from a trained model.
+
+Pictures and series are drawn as a picture, rows of a table as a table.
 
 Example: pyro-ssvae generate runs/digits-augmented-50 --label 3
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -35,7 +37,7 @@ class Generate:
     """The run's folder."""
     label: str | None = None
     """What to draw: a class by name, or attributes such as Smiling=1,Male=0; by default a row for each."""
-    n: int = 10
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 10
     """How many, or how many in each row (in a table: of each label)."""
     out: Path | None = None
     """The file, which must not exist: a picture (.png, .pdf, .svg) or, of tables and vectors, a table (.csv, .tsv,
@@ -53,6 +55,7 @@ def run(options: Generate) -> None:
     """Write the picture or the table, and say where it is."""
     from .. import plots
     from ..infer.protocols import Generates
+    from ..labels import ClassLabels
     from ..models.saving import load
 
     tabular = options.out is not None and options.out.suffix.lower() in FORMATS
@@ -69,7 +72,9 @@ def run(options: Generate) -> None:
         figure = plots.samples_by_class(model, n_per_class=options.n, seed=options.seed)
     else:
         label = asked_label(model, options.label)
-        figure = plots.samples(model, options.n, label, seed=options.seed, title=options.label)
+        classes = isinstance(model.labels, ClassLabels)
+        title = f"{options.n} draws {'of class' if classes else 'with'} {options.label}"
+        figure = plots.samples(model, options.n, label, seed=options.seed, title=title)
     print(f"picture: {save_picture(figure, options.out, options.run, 'generated')}")
 
 

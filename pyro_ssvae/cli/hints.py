@@ -12,6 +12,17 @@ LACKING = {
     "study": "a study's name is needed: sparse-labels, anomaly, semi-unsupervised, transfer or label-characteristics"
 }
 """What is lacking where a command has nothing but options."""
+ELSEWHERE = {
+    "Adam trains; in Python fit(..., optimizer=...) takes another": (
+        "optimizer optimiser optim opt momentum adam sgd scheduler lr-scheduler"
+    ),
+    "a tenth of the training rows is held out by itself": "val-split validation validation-split val-size holdout",
+    "points are read without further processes; --devices 2 trains in two": "workers num-workers",
+    "in Python models take networks of your own": "dropout activation batch-norm kernel-size channels",
+}
+"""What to say of options that other programs have, by their names."""
+ALIKE = 0.7
+"""How close a name must be to be offered in place of an unknown option."""
 
 
 def complaint(command: str, options: Mapping[str, str], arguments: Sequence[str], words: str) -> str:
@@ -22,9 +33,10 @@ def complaint(command: str, options: Mapping[str, str], arguments: Sequence[str]
     see = f"see pyro-ssvae {command} --help"
     unknown = unknown_option(options, arguments)
     if unknown is not None:
-        close = nearest(unknown, options).replace("'", "")
-        return f"{command}: there is no option {unknown}{close if 'mean' in close else f'; {see}'}"
-    option = next(iter(re.findall(r"(?:parsing|argument) '?(--[a-z-]+)", words)), None)
+        close = nearest(unknown, options, ALIKE).replace("'", "")
+        other = next((said for said, names in ELSEWHERE.items() if unknown.lstrip("-") in names.split()), see)
+        return f"{command}: there is no option {unknown}{close if 'mean' in close else f'; {other}'}"
+    option = next(iter(re.findall(r"(?:parsing|argument) '?(?:-[a-z]/)?(--[a-z-]+)", words)), None)
     if option is not None:
         given = re.findall(r"from \['(.*?)'\]|base 10: '(.*?)'|to float: '(.*?)'", words)
         value = next((group for groups in given for group in groups if group), None)
@@ -32,7 +44,8 @@ def complaint(command: str, options: Mapping[str, str], arguments: Sequence[str]
         return f"{option}: {kind} is needed; {see}" if value is None else f"{option}: {value!r}; {kind} is needed"
     if "Unrecognized" in words:
         extra = re.sub(r".*?options:\s*", "", words).split(" ")[0].rstrip(",")
-        return f"{command}: {extra!r} is one argument too many; {see}"
+        data = f" (did you mean --data {extra}?)" if "--data" in options else f"; {see}"
+        return f"{command}: {extra!r} is one argument too many{data}"
     if "Missing" in words:
         return f"{command}: {LACKING.get(command, RUN_IS_LACKING)}; {see}"
     return f"{' '.join(words.split())[:300]}; {see}"

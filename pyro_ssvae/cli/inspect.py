@@ -1,4 +1,6 @@
-"""Show what a model believes of a point, site by site; without --index, the points that it is least sure of.
+"""Show what a model believes of a point, site by site.
+
+Without --index: the points that it is least sure of.
 
 Example: pyro-ssvae inspect runs/digits-augmented-50 --index 17
 """
@@ -9,7 +11,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -25,9 +27,12 @@ if TYPE_CHECKING:
     from ..evaluation.sites import Sites
     from ..labels import Labels
     from ..models import Model
+    from ..plots import Units
 
 Beliefs = dict[str, list[float]]
 """Probabilities of each label, by what gives them: ``q(y | x)``, ``p(y | x)``."""
+SHORT = {"label": "H(y)", "reconstruction": "-log p(x)", "KL of z": "KL(z)"}
+"""What a table says of the reason, as its columns do."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Inspect:
     """Take points of the data's training rows in place of its test set."""
     labelled: bool = False
     """Let the model see the point's label; by default it does not."""
-    n: int = 10
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 10
     """Without --index: how many points."""
     by: str | None = None
     """Without --index: rank by label, reconstruction or "KL of z" alone."""
@@ -66,6 +71,7 @@ def parse(arguments: Sequence[str]) -> Inspect:
 
 def run(options: Inspect) -> None:
     """Print the tables, draw the picture and say where it is."""
+    from .. import plots
     from ..experiment.data import run_data
     from ..models.saving import load
 
@@ -79,7 +85,7 @@ def run(options: Inspect) -> None:
     if not 0 <= options.index < len(x):
         raise InputError(f"--index: {options.index}; a {options.part} point from 0 to {len(x) - 1} is needed")
     rows = slice(options.index, options.index + 1)
-    inspect_point(options, model, x[rows], y[rows])
+    inspect_point(options, model, x[rows], y[rows], plots.units_of(model, x))
 
 
 def list_uncertain(options: Inspect, model: Model, x: Tensor, y: Tensor) -> None:
@@ -100,8 +106,10 @@ def list_uncertain(options: Inspect, model: Model, x: Tensor, y: Tensor) -> None
     Console().print(uncertain_table(found, options.part, [label_words(model.labels, y[i]) for i in found.index]))
     rows = torch.tensor([int(i) for i in found.index])
     if isinstance(model, Reconstructs):
-        titles = [f"{i}: {why}" for i, why in zip(found.index, found["why"])]
-        figure = plots.reconstructions(unit_scale(x[rows]), model.reconstruct(x[rows]), titles)
+        titles = [f"{i}: {SHORT.get(why, why)}" for i, why in zip(found.index, found["why"])]
+        seen, x_hat, units = unit_scale(x[rows]), model.reconstruct(x[rows]), plots.units_of(model, x)
+        title = f"the {len(rows)} {options.part} points that the model is least sure of, and why"
+        figure = plots.reconstructions(seen, x_hat, titles, units=units, title=title)
         print(f"picture: {save_picture(figure, options.out, options.run, 'least_sure')}")
     print(f"more of one: pyro-ssvae inspect {options.run}{' --train' if options.train else ''} --index {rows[0]}")
 
@@ -113,7 +121,7 @@ def uncertain_table(found: pd.DataFrame, part: str, labels: Sequence[str]) -> Ta
     """
     from rich.table import Table
 
-    table = Table(title=f"{part} points that the model is least sure of", title_justify="left")
+    table = Table(title=f"{part} points that the model is least sure of", title_justify="left", padding=(0, 0))
     table.caption = (
         "score: standard deviations above the mean of all points; H(y): entropy of q(y | x), "
         "-log p(x): of x given z, KL(z): of q(z | x) from p(z), all in nats"
@@ -126,22 +134,24 @@ def uncertain_table(found: pd.DataFrame, part: str, labels: Sequence[str]) -> Ta
     table.add_column("why", no_wrap=True)
     for word in ("score", *(units[name] for name in shown)):
         table.add_column(word, justify="right", no_wrap=True)
-    for word in ("predicted", "or", "label") if predicted else ():
-        table.add_column(word)
+    for word in ("guesses", "label") if predicted else ():
+        table.add_column(word, overflow="fold")
     for (i, row), label in zip(found.iterrows(), labels, strict=True):
-        cells = [str(i), row["why"], f"{row['score']:.1f}", *(f"{row[name]:.2f}" for name in shown)]
+        numbers = [f"{row[name]:.{2 if abs(row[name]) < 100 else 0}f}" for name in shown]
+        cells = [str(i), SHORT.get(row["why"], row["why"]), f"{row['score']:.1f}", *numbers]
         if predicted:
-            cells += [f"{row['first']} {row['p_first']:.2f}", f"{row['second']} {row['p_second']:.2f}", label]
+            cells += [f"{row['first']} {row['p_first']:.2f} {row['second']} {row['p_second']:.2f}", label]
         table.add_row(*cells)
     return table
 
 
-def inspect_point(options: Inspect, model: Model, x: Tensor, y: Tensor) -> None:
+def inspect_point(options: Inspect, model: Model, x: Tensor, y: Tensor, units: Units | None) -> None:
     """Print a point's label and the trace's sites with the objective's terms, and draw these and its latents."""
     from .. import plots
-    from ..evaluation.posterior import posterior
+    from ..evaluation.posterior import expected_draws, posterior
     from ..evaluation.sites import sites
     from ..explore.view import label_words
+    from ..infer.protocols import Reconstructs
     from ..labels import MISSING, ClassLabels
 
     seen = y if options.labelled and model.labels is not None else None
@@ -164,7 +174,11 @@ def inspect_point(options: Inspect, model: Model, x: Tensor, y: Tensor) -> None:
         classes = isinstance(model.labels, ClassLabels)
         known = [int(y[0])] if classes else [i for i, value in enumerate(y[0].tolist()) if value == 1]
     names = () if model.labels is None else model.labels.names
-    figure = plots.inspection(data, dict(found.terms.iloc[0]), beliefs, known, title, names=names)
+    expected = None
+    if isinstance(model, Reconstructs) and x.dim() == 4:
+        expected = expected_draws(model, x, seen, num_samples=options.draws, seed=options.seed)[:, 0]
+    terms = dict(found.terms.iloc[0])
+    figure = plots.inspection(data, terms, beliefs, known, title, names=names, expected=expected, units=units)
     print(f"picture: {save_picture(figure, options.out, options.run, f'inspect_{options.index}')}")
 
 
@@ -195,7 +209,7 @@ def show_sites(title: str, found: Sites) -> None:
 
     table = Table(title=title, title_justify="left", caption="nats; terms sum to the objective", caption_justify="left")
     for column in ("site", "kind", "shape"):
-        table.add_column(column, no_wrap=True)
+        table.add_column(column, overflow="fold")
     for column in ("log p", "log q", "term"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, row in found.table.iterrows():
@@ -213,11 +227,10 @@ def show_beliefs(labels: Labels, beliefs: Beliefs, draws: int) -> None:
 
     from ..labels import ClassLabels
 
-    caption = f"q: the guide's head; p: the generative model, exact over y, importance-weighted over {draws} draws of z"
-    table = Table(caption=caption if len(beliefs) > 1 else None, caption_justify="left")
-    table.add_column("class" if isinstance(labels, ClassLabels) else "attribute")
+    table = Table()
+    table.add_column("class" if isinstance(labels, ClassLabels) else "attribute", overflow="fold")
     for word in beliefs:
-        table.add_column(word, justify="right")
+        table.add_column(word, justify="right", no_wrap=True)
     columns = list(beliefs.values())
     order = list(range(len(columns[0])))
     if isinstance(labels, ClassLabels):
@@ -225,3 +238,7 @@ def show_beliefs(labels: Labels, beliefs: Beliefs, draws: int) -> None:
     for k in order:
         table.add_row(str(labels.names[k]), *(f"{column[k]:.3f}" for column in columns))
     Console().print(table)
+    if len(beliefs) > 1:
+        print(
+            f"q: the guide's head; p: the generative model, exact over y,\nimportance-weighted over {draws} draws of z"
+        )

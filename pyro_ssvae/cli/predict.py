@@ -1,4 +1,7 @@
-"""Predict the labels of new points: a row each, with probabilities, a set of labels and how strange the point is.
+"""Predict the labels of new points, with probabilities.
+
+A row a point: the label, every class's probability, a set of labels that holds the true one in 90 % of the cases, and
+how strange the point is.
 
 Example: pyro-ssvae predict runs/digits-augmented-50 --data new.npz --out predictions.csv
 """

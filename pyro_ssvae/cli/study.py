@@ -1,4 +1,6 @@
-"""Compute a claim of the papers as a table, a picture and an answer in words; what is there is not computed again.
+"""Compute a claim of the papers: a table, a picture, an answer.
+
+What is there is not computed again.
 
 Example: pyro-ssvae study sparse-labels --data mnist --labels 100 600 1000 3000 all --seeds 3
 """
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from ..data import Dataset
     from ..studies import Plan, Study
     from ..studies.cells import Cell
+    from ..studies.executors import Executor
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,13 @@ class StudyOptions:
     quick: bool = False
     """A small version for a first look, about a minute; other options still count."""
     jobs: int | None = None
-    """Processes; by default one a core (at most 8), on a GPU 1."""
+    """Processes; by default one a core (at most 8), on a GPU 1; with slurm, and with a dask cluster, one a cell."""
+    executor: str = "local"
+    """Who starts them: local (this program), joblib, dask, slurm (by submitit), or submitit-local, to try that here."""
+    address: str | None = None
+    """Of a dask scheduler, such as tcp://10.0.0.1:8786, for --executor dask; by default workers on this machine."""
+    executor_options: tuple[str, ...] = ()
+    """Of each SLURM job: partition=gpu time=120 (minutes) gpus_per_node=1 cpus_per_task=4 mem_gb=16 account=NAME …"""
     device: str = "auto"
     """auto (a GPU where there is one), cpu, cuda or mps."""
     compile: bool = False
@@ -174,8 +183,25 @@ def plan_of(options: StudyOptions) -> tuple[Study, Plan]:
     check_networks(plan.networks, methods)
     if options.quick and options.data and not options.classes:
         plan = replace(plan, classes=())  # those of the quick version are of its own data
-    make_fabric(FitSettings(device=options.device))
+    if not executor_of(options).elsewhere:
+        make_fabric(FitSettings(device=options.device))
     return study, plan
+
+
+def executor_of(options: StudyOptions) -> Executor:
+    """Return who starts the processes.
+
+    :raises InputError: naming the option that cannot be used.
+    """
+    from ..studies.executors import Executor, check
+
+    pairs = [option.partition("=") for option in options.executor_options]
+    for name, equals, _ in pairs:
+        if not equals:
+            raise InputError(f"--executor-options {name}: NAME=VALUE is needed, such as time=120")
+    executor = Executor(options.executor, options.address, {name: value for name, _, value in pairs})
+    check(executor)
+    return executor
 
 
 def with_data(study: Study, plan: Plan, data: Sequence[str]) -> Plan:
@@ -211,15 +237,17 @@ def compute(
         (folder / "cells").mkdir(parents=True, exist_ok=True)
         if missing and study.prepare is not None and dataset is not None:
             study.prepare(plan, dataset)
-        jobs = options.jobs or default_jobs(options.device, len(missing))
+        executor = executor_of(options)
+        jobs = options.jobs or (len(missing) if executor.elsewhere else default_jobs(options.device, len(missing)))
         if not options.quiet:
             there = f", {len(cells) - len(missing)} of them there already" if len(missing) < len(cells) else ""
             data = ", ".join(dict.fromkeys(cell.data for cell in cells))
             steps = " or ".join(map(str, sorted({cell.steps for cell in cells})))
             print(f"{study.name} on {data}: {len(cells)} cells of {steps} steps{there}; {jobs} at a time")
         outcomes = run_cells(
-            study, cells, dataset, folder, jobs=jobs, device=options.device, progress=not options.quiet
-        )
+            study, cells, dataset, folder,
+            jobs=jobs, device=options.device, progress=not options.quiet, executor=executor,
+        )  # fmt: skip
     except Interrupted as stop:
         paths = write_finished(study, cells, folder, typed)
         shown = f"; {paths[1]} shows them" if paths else ""
@@ -247,13 +275,15 @@ def report(study: Study, cells: list[Cell], folder: Path, typed: str, failed: in
 def write_finished(study: Study, cells: list[Cell], folder: Path, typed: str) -> list[Path]:
     """Write the files that show the finished cells, and return their paths; none where there is no such cell."""
     from ..studies.cells import read as read_cell
+    from ..studies.claims import alone
     from ..studies.table import write_all
 
     results = [result for cell in cells if (result := read_cell(folder, cell)) is not None]
     if not results:
         return []
     try:
-        return write_all(study, results, folder, command=typed, lacking=len(cells) - len(results))
+        with alone(folder / "cells"):  # several studies may work on one folder
+            return write_all(study, results, folder, command=typed, lacking=len(cells) - len(results))
     except OSError as error:
         raise InputError(f"--out {folder}: it cannot be written to ({error.strerror})") from None
 

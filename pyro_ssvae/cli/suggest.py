@@ -1,4 +1,6 @@
-"""List the training points whose labels would teach the model most, as a CSV file to fill in, and as a picture.
+"""List the training points whose labels would teach the most.
+
+They come as a CSV file to fill in, and as a picture.
 
 Rows of a table stand in the file itself, beside the label to be filled in.
 
@@ -79,7 +81,10 @@ def run(options: Suggest) -> None:
         raise InputError(f"--out {path}: it cannot be written ({error.strerror})") from None
     print(f"to fill in: {path}")
     if model.schema is None:
-        figure = plots.contact_sheet(split.x[chosen], [f"{a}\n{b}".strip() for a, b in zip(names, guesses)])
+        titles = [f"{a}:\n{b}" if b else a for a, b in zip(names, guesses)]
+        what = f"{len(names)} training points whose labels would teach the most, with the model's guesses"
+        units = plots.units_of(model, split.x)
+        figure = plots.contact_sheet(split.x[chosen], titles, units=units, title=what)
         print(f"picture: {save_picture(figure, path.with_suffix('.png'), options.run, 'suggest')}")
     again = ["pyro-ssvae", "train", "--data", source.data, "--labels", source.keep]
     again += ["--target", *source.target] * bool(source.target) + ["--columns", *source.columns] * bool(source.columns)

@@ -1,4 +1,4 @@
-"""Give an image the characteristic of a donor: its glasses, not just some glasses.
+"""Give an image the characteristic of a donor: its very glasses.
 
 Example: pyro-ssvae swap runs/avatars-revae-0.2 --index 0 --donor-index 4 --attribute Glasses
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from rich.console import Console
@@ -57,7 +57,7 @@ def show_metrics(title: str, columns: Mapping[str, Metrics | None]) -> None:
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for name in filled:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     relaxed = any(metrics.get("density") is False for metrics in filled.values())
     for key, words, digits in METRICS:
         words = NO_DENSITY.get(key, words) if relaxed else words
@@ -106,10 +106,10 @@ def attribute_table(metrics: Metrics) -> Table:
     """Return one row an attribute, or a class."""
     kind = "per_class" if "per_class" in metrics["success"] else "per_attribute"
     columns = [(key, words) for key, words in INTERVENTIONS if kind in metrics.get(key, {}) and "variance" not in words]
-    table = Table()
-    table.add_column("")
+    table = Table(padding=(0, 0) if len(columns) > 4 else (0, 1))
+    table.add_column("", overflow="fold")
     for _, words in columns:
-        table.add_column(words, justify="right")
+        table.add_column(words, justify="right", min_width=max(5, *map(len, words.split())))
     for name in metrics["success"][kind]:
         table.add_row(name, *(number(metrics[key][kind][name]["value"]) for key, _ in columns))
     return table
@@ -119,7 +119,7 @@ def kind_table(metrics: Metrics) -> Table:
     """Return one row a factor whose values no label names, such as the kind of glasses."""
     table = Table()
     for column in ("kind", "of", "arrives", "chance", "to points without"):
-        table.add_column(column, justify="left" if column in ("kind", "of") else "right")
+        add_column(table, column, ("kind", "of"))
     without = metrics.get("carry_over_without", {}).get("per_factor", {})
     for name, m in metrics["carry_over"]["per_factor"].items():
         other = number(without[name]["value"]) if name in without else ""
@@ -131,7 +131,7 @@ def swap_table(swaps: Metrics, owners: Mapping[str, str]) -> Table:
     """Return one row a factor: whose kind shows after a swap of its attribute, and of the other that brings it most."""
     table = Table(title="kinds after a swap, points and donors with the kind's attribute", title_justify="left")
     for column in ("kind", "swap of", "donor's", "own", "other swap", "donor's", "own"):
-        table.add_column(column, justify="left" if column in ("kind", "swap of", "other swap") else "right")
+        add_column(table, column, ("kind", "swap of", "other swap"))
     for factor, row in swaps.items():
         owner, cells = owners[factor], []
         others = [name for name in row if name != owner]
@@ -145,10 +145,18 @@ def latent_table(latents: Metrics) -> Table:
     """Return one row a factor: how well a classifier reads its kind from each part of the latents."""
     table = Table(title="kinds read from the latents of a swap's guide, accuracy", title_justify="left")
     for column in ("kind", "own z_c", "other z_c", "z_s", "chance"):
-        table.add_column(column, justify="left" if column == "kind" else "right")
+        add_column(table, column, ("kind",))
     for factor, row in latents.items():
         table.add_row(factor, *(number(row.get(key)) for key in ("own", "others", "rest", "chance")))
     return table
+
+
+def add_column(table: Table, name: str, words: Sequence[str]) -> None:
+    """Add a column: of words, which may be folded, or of numbers, which are never cut."""
+    if name in words:
+        table.add_column(name, overflow="fold")
+    else:
+        table.add_column(name, justify="right", min_width=max(5, *map(len, name.split())))
 
 
 def number(value: float | None) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from ..errors import InputError, nearest
+from ..errors import InputError
 from ..experiment.config import (
     DataConfig,
     ExperimentConfig,
@@ -22,7 +22,7 @@ from ..experiment.config import (
     experiment_of,
     model_options,
 )
-from ..models import MODELS, check_option
+from ..models import MODELS, check_option, model_name
 from ..models.config import option_names
 from ..models.saving import read_config
 from ..train.checkpoints import CheckpointSettings
@@ -45,13 +45,20 @@ class Named:
 def parse(arguments: Sequence[str]) -> ExperimentConfig:
     """Return the settings: those of the run that ``--config`` names, if any, the other arguments on top of them."""
     begun = run_to_repeat(arguments)
-    model = given(arguments, "--model") or (Named.model if begun is None else begun.network.name)
-    if model not in MODELS:
-        raise InputError(f"--model: there is no {model!r}{nearest(model, MODELS)}")
+    written = given(arguments, "--model")
+    model = named(written) if written else (Named.model if begun is None else begun.network.name)
     form = form_of(model)
     refuse_others(model, unknown_option(option_words(form), arguments))
     default = None if begun is None else as_form(form, begun, model)
     return settings_of(parse_form("train", form, arguments, __doc__, default), model)
+
+
+def named(written: str) -> str:
+    """Return the model that was named; raise :class:`InputError` with the nearest name for one that does not exist."""
+    try:
+        return model_name(written)
+    except InputError as error:
+        raise InputError(in_shell(error)) from None
 
 
 def refuse_others(model: str, unknown: str | None) -> None:
@@ -132,7 +139,11 @@ def run(options: ExperimentConfig) -> None:
         return
     metrics = json.loads((folder / "metrics.json").read_text())
     counts, took = metrics["data"], metrics["train"]
-    rows = f"{counts['train']} points, {counts['labelled']} with a label; {counts['test']} test points"
-    show_metrics(f"{counts['name']}: {rows}", {"test": metrics["test"], "labels alone": metrics.get("baseline")})
+    rows = f"{counts['labelled']} of {counts['train']} points labelled"
+    held = f"{counts['validation']} more held out for validation, {counts['validation_labelled']} of them labelled"
+    tables = {"test": metrics["test"], "labels alone": metrics.get("baseline")}
+    show_metrics(f"{counts['name']}: {rows}; {held}; {counts['test']} test points", tables)
     print(f"{took['epochs']} epochs in {took['seconds']:.1f} s, {took['examples_per_second']:.0f} points a second")
-    print(f"run: {folder}\nfigures: {folder / 'figures'}")
+    print(f"run: {folder}")
+    if options.figures and (folder / "figures").is_dir():
+        print(f"figures: {folder / 'figures'}")

@@ -1,6 +1,7 @@
 """Random changes of a batch that leave its labels as they are: few labels go further, and so does a small data set.
 
-Images are moved, turned, scaled and sheared a little; vectors and series get noise in units of their features.
+Images are moved, turned, scaled and sheared a little; vectors and series get noise in units of their features; of
+tables some cells are hidden.
 The guide of a model that generates sees the changed points, encodes and classifies them; its likelihood is of the
 points as they are. So nothing of the changes is in what is generated, and the objective is a bound on log p(x) still.
 A pair without a generative half, or of one's own, is trained on the changed points.
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from ..errors import InputError, nearest
 
-AUGMENTATIONS = ("auto", "none", "affine", "affine+flip", "noise", "binarize")
+AUGMENTATIONS = ("auto", "none", "affine", "affine+flip", "noise", "hide", "binarize")
 OF_DATA = ("binarize",)  # those that say what the data are, for every part of a model
 
 
@@ -109,10 +110,20 @@ def binarized(x: Tensor) -> Tensor:
     return torch.where(missing, x, torch.bernoulli(torch.where(missing, 0.0, x)))
 
 
+def hide(x: Tensor, share: float = 0.3) -> Tensor:
+    """Return ``x`` without so many of its entries, drawn at random: NaN, which the library's models take as missing.
+
+    Cells of a table predict each other, and so the classes from whichever cells there are. Trials on five tables with
+    20 labels a class and 10 % gaps are in docs/recipe.md.
+    """
+    return torch.where(torch.rand_like(x) < share, torch.nan, x)
+
+
 def make_augmentation(name: str, x: Tensor) -> Callable[[Tensor], Tensor]:
     """Return the function that changes a batch of data like ``x``.
 
-    :param name: one of :data:`AUGMENTATIONS`; ``"auto"`` is affine for images, noise for the rest. ``"binarize"`` draws
+    :param name: one of :data:`AUGMENTATIONS`; ``"auto"`` is affine for images, noise for the rest. ``"hide"`` takes
+        entries away (:func:`hide`), which suits tables. ``"binarize"`` draws
         black-or-white pixels ``b ~ Bernoulli(x)`` afresh for each batch, which encoder and likelihood then both see
         (Salakhutdinov, Murray 2008): the published figures' MNIST.
     """
@@ -123,6 +134,8 @@ def make_augmentation(name: str, x: Tensor) -> Callable[[Tensor], Tensor]:
         name = "affine" if images else "noise"
     if name == "none":
         return unchanged
+    if name == "hide":
+        return hide
     if name == "noise":
         some = x[: math.ceil(1e7 / max(1, x[0].numel()))].float() / (255 if x.dtype == torch.uint8 else 1)
         dims = [0, *range(2, x.dim())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, nearest
-from ..labels import MISSING, ClassLabels
+from ..labels import CHUNK, MISSING, ClassLabels
 from .notices import say
 
 MAX_BYTES = 4 * 2**30
@@ -150,16 +151,18 @@ def say_meaning(y: Tensor, where: str, names: Sequence[str] | None = None) -> No
 
     :param y: int64 ``[N]``, or ``[N, A]`` with the attributes' ``names``.
     """
-    columns = y.reshape(len(y), -1).unbind(1) if y.numel() else ()
+    parts = y.reshape(len(y), -1).split(CHUNK) if y.numel() else ()
+    ones = [sum(int((part[:, i] == 1).sum()) for part in parts) for i in range(math.prod(y.shape[1:]))]
     signs = [
         i
-        for i, column in enumerate(columns)
-        if bool(((column == MISSING) | (column == 1)).all()) and LEAST <= int((column == 1).sum()) <= len(y) - LEAST
+        for i, n in enumerate(ones)
+        if LEAST <= n <= len(y) - LEAST
+        and all(bool(((part[:, i] == MISSING) | (part[:, i] == 1)).all()) for part in parts)
     ]
     if signs:
-        which = "" if y.dim() == 1 else f", {', '.join(shown((names or range(len(columns)))[i]) for i in signs[:5])}"
+        which = "" if y.dim() == 1 else f", {', '.join(shown((names or range(len(ones)))[i]) for i in signs[:5])}"
         say(f"{where}{which}: {ONE_VALUE}")
-    elif y.dim() == 1 and names is None and len(y) and y.max() > 1 and not bool((y == 0).any()):
+    elif y.dim() == 1 and names is None and len(y) and y.max() > 1 and not any(bool((p == 0).any()) for p in parts):
         say(f"{where}: no label is 0; classes are counted from 0, so that class 0 has no label of its own")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..labels import Labels, describe
+from ..labels import MISSING, ClassLabels, Labels, describe
 from .schema import Schema
 
 KINDS = {2: "vectors", 3: "series", 4: "images"}
@@ -69,6 +71,19 @@ class Dataset:
             if len(x) != len(y):
                 raise InputError(f"{self.name}: {len(x)} {split} points, but {len(y)} rows of labels")
 
+    def __repr__(self) -> str:
+        """Say what the data are and how much of them is labelled, in a few lines."""
+        n, tests = len(self.x), len(self.x_test)
+        dtype = str(self.x.dtype).removeprefix("torch.")
+        lines = [f"{self.name}: {n:,} training and {tests:,} test {self.kind} of {times(self.input_shape)}, {dtype}"]
+        lines.append(f"  labels: {labels_in_words(self.labels)}")
+        train, test = (int((y != MISSING).reshape(len(y), -1).any(1).sum()) for y in (self.y, self.y_test))
+        lines.append(f"  labelled: {train:,} of {n:,} training, {test:,} of {tests:,} test points")
+        if self.table is not None:
+            names, missing = self.table.schema.names, float(torch.isnan(self.x).float().mean())
+            lines.append(f"  {len(names)} columns: {listed(names)}; {missing:.1%} of the cells are missing")
+        return "\n".join(lines)
+
     @property
     def kind(self) -> str:
         """``"images"``, ``"series"`` or ``"vectors"``."""
@@ -82,14 +97,32 @@ class Dataset:
     def model_options(self) -> dict[str, object]:
         """Return the options of :func:`~pyro_ssvae.create_model` that the data decide.
 
-        The shape of a point and the labels; of a table also the kind of each column, whether the encoder sees which
-        cells are missing, and the schema, so that the model takes tables of that kind.
+        The shape of a point and the labels; of a table also the kind of each column, that the encoder sees which cells
+        are missing, and the schema, so that the model takes tables of that kind.
         """
         options: dict[str, object] = {"input_shape": self.input_shape, "labels": self.labels}
         if self.table is not None:
             schema = self.table.schema
-            options |= {"columns": schema.kinds, "missing": schema.missing, "schema": schema}
+            options |= {"columns": schema.kinds, "missing": True, "schema": schema}
         return options
+
+
+def times(shape: tuple[int, ...]) -> str:
+    """Return a shape in words: ``1 × 28 × 28``; of one dimension ``30 features``."""
+    return f"{shape[0]} features" if len(shape) == 1 else " × ".join(map(str, shape))
+
+
+def listed(words: Sequence[str], most: int = 6) -> str:
+    """Return words in a row, the first few of many."""
+    return ", ".join(words) if len(words) <= most else f"{', '.join(words[: most - 1])}, …"
+
+
+def labels_in_words(labels: Labels | None) -> str:
+    """Return what ``y`` means: ``3 classes: cat, dog, owl``."""
+    if labels is None:
+        return "none"
+    kind = ("class", "classes") if isinstance(labels, ClassLabels) else ("attribute", "attributes")
+    return f"{labels.size:,} {kind[labels.size != 1]}: {listed(labels.names)}"
 
 
 def fingerprint(dataset: Dataset) -> str:

@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..labels import MISSING, Labels, labels_of
+from ..labels import Labels, all_missing, labels_of
 from .annotated import read_h5ad
-from .checks import say_meaning
+from .checks import say_meaning, shown
 from .containers import Given, unpack
 from .frames import Frame, float_array, in_order, plain_array, same_rows
 from .label_values import by_name, label_values, numbered
+from .point_files import open_points
 from .schema import Schema, is_table
-from .streaming import Streamed, open_points
+from .streaming import Streamed
+from .zarr_arrays import ZarrArray
 
 Points: TypeAlias = Tensor | Streamed
 
@@ -140,11 +142,11 @@ def read_data(
             points = pair.check_points(points) if isinstance(pair, ChecksPoints) else finite(points)
     labelled = labels is not None
     if meaning is not None:
-        checked = meaning.check(labels, len(points))
+        checked = meaning.check(labels, len(points), narrow=learn)
         if y is not None:
             say_meaning(checked, "y", meaning.names)
         return Read(points, checked, labelled, pixels)
-    labels = torch.full((len(points),), MISSING) if labels is None else labels
+    labels = all_missing((len(points),), narrow=learn) if labels is None else labels
     if labels.dim() < 1 or len(labels) != len(points):
         rows = len(labels) if labels.dim() else "no"
         raise InputError(f"y: {rows} rows, but x has {len(points)}; both need the same number")
@@ -188,10 +190,13 @@ def received(x: object, y: object, input_shape: tuple[int, ...] | None) -> Given
     """Return what a person handed over: a file opened, a container unpacked."""
     if isinstance(x, (str, Path)) and Path(x).suffix.lower() == ".h5ad":
         return unpack(read_h5ad(Path(x)), y if isinstance(y, str) else None)
-    if isinstance(x, (np.memmap, str, Path)):
-        opened, own, named = open_points(x, input_shape)
-        return Given(opened, own, None, named)
-    return unpack(x, y if isinstance(y, str) else None)
+    target = y if isinstance(y, str) else None
+    if isinstance(x, (np.memmap, str, Path, ZarrArray)):
+        opened = open_points(x, input_shape, target)
+        if target is not None and opened.y is None:
+            raise InputError(f"y: {shown(target)} names a column; {shown(str(x))} has no labels; some are needed")
+        return Given(opened.x, opened.y, opened.columns, opened.labels)
+    return unpack(x, target)
 
 
 def given_labels(given: Given, y: object, meaning: Labels | None) -> Tensor | None:
@@ -205,7 +210,7 @@ def given_labels(given: Given, y: object, meaning: Labels | None) -> Tensor | No
     own = label_values(given.y, given.labels or meaning)
     if given.labels is None or meaning is None or (given.numbered and numbered(meaning.names)):
         return own
-    return by_name(given.labels.check(own), given.labels, meaning, "x")
+    return by_name(given.labels.check(own, narrow=True), given.labels, meaning, "x")
 
 
 def known_columns(pair: nn.Module) -> tuple[str, ...] | None:

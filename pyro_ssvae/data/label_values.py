@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,7 +11,16 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
+from ..labels import (
+    CHUNK,
+    MANY,
+    MISSING,
+    AttributeLabels,
+    ClassLabels,
+    Labels,
+    narrow_dtype,
+    value_counts,
+)
 from .checks import clean_word, hint, means_missing, say_missing, shown
 from .frames import Frame, in_order, names_of, plain_array
 
@@ -46,9 +56,18 @@ def label_values(y: object, labels: Labels | None, where: str = "y") -> Tensor:
         return from_objects(array.astype(object), labels, where)
     if array.dtype.kind not in "biuf":
         raise InputError(f"{where}: {array.dtype}; labels are whole numbers, or words")
+    if array.ndim and len(array) > MANY and array.dtype in (np.int8, np.int16, np.uint8):
+        return torch.from_numpy(writable(array))
     with np.errstate(invalid="ignore"):
         wide = array.astype(np.int64) if array.dtype.kind == "u" else array
     return without_nan(torch.from_numpy(np.array(wide, dtype=wide.dtype.newbyteorder("="), order="C")))
+
+
+def writable(y: np.ndarray) -> np.ndarray:
+    """Return an array as it is where it can be written to, a read-only file's shared with all who map it; or a copy."""
+    if isinstance(y, np.memmap) and isinstance(y.base, mmap.mmap) and y.filename is not None and y.flags.c_contiguous:
+        return np.memmap(y.filename, y.dtype, "c", y.offset, y.shape)
+    return y if y.flags.writeable else y.copy()
 
 
 def without_nan(y: Tensor) -> Tensor:
@@ -149,15 +168,17 @@ def by_name(y: Tensor, own: Labels, labels: Labels, where: str) -> Tensor:
     if isinstance(labels, AttributeLabels):
         order = in_order(names, known, where, "the attributes")
         return y if order is None else y[:, order]
-    used = y[y != MISSING].unique().tolist()
+    used = (value_counts(y, len(names))[0] > 0).nonzero().squeeze(1).tolist()
     if numbered(names) and max(used, default=0) < len(known):
         return y
     for k in used:
         if names[k] not in known:
             have = f"the labels are {', '.join(names)[:200]}"
             raise InputError(f"{where}: {have}; the model has no class {shown(names[k])}{hint(names[k], known)}")
-    numbers = torch.tensor([known.index(name) if name in known else MISSING for name in names])
-    return torch.where(y == MISSING, y, numbers[y.clamp_min(0)])
+    dtype = torch.long if len(y) <= MANY else narrow_dtype(len(known))
+    numbers = torch.tensor([known.index(name) if name in known else MISSING for name in names], dtype=dtype)
+    parts = [torch.where(part == MISSING, MISSING, numbers[part.clamp_min(0).long()]) for part in y.split(CHUNK)]
+    return torch.cat(parts).to(dtype)
 
 
 def numbered(names: Sequence[str]) -> bool:

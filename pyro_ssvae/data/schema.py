@@ -75,11 +75,6 @@ class Schema:
         return tuple(column.kind for column in self.columns)
 
     @property
-    def missing(self) -> bool:
-        """Whether training had missing cells."""
-        return any(column.missing > 0 for column in self.columns)
-
-    @property
     def labels(self) -> Labels:
         """What y means."""
         if not self.targets:

@@ -1,14 +1,12 @@
-"""Points that stay in their files: batches are read shortly before their turn, so that memory holds a few of them."""
+"""Points that stay where they are: some rows are read shortly before their turn, so that memory holds a few of them."""
 
 from __future__ import annotations
 
 import math
-import mmap
-import zipfile
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -17,33 +15,40 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from ..errors import InputError
-from ..labels import Labels
-from .array_labels import read_labels
-from .array_names import by_usual_names
-from .arrays import read_header, read_names, read_npz
-from .checks import MAX_BYTES
-from .folder import training_images
-from .images import decode, white_of
+from ..labels import MANY
+from .blocks import Blocks, make_blocks
+from .checks import MAX_BYTES, reason, shown
 
 IN_MEMORY = 2**30  # bytes of an array, up to which it is read whole and lies on the device
-READERS, AHEAD = 2, 4  # threads, and batches that they read ahead; files and image decoders release Python's lock
+READERS = 2  # threads that read; files and decoders release Python's lock
 
 Rows: TypeAlias = Tensor | np.ndarray | slice | int
+Read: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 
 class Streamed:
-    """A tensor ``[N, ...]`` read from files, as :func:`~pyro_ssvae.fit` takes it: ``x[rows]`` and :meth:`stream`.
+    """A tensor ``[N, ...]`` that is read some rows at a time, as :func:`~pyro_ssvae.fit` takes it.
+
+    ``x[rows]`` reads some rows, :meth:`stream` many lists of rows, one after another.
 
     :param read: function of an int64 array of rows that returns an array ``[len(rows), ...]``; called in threads.
     :param shape: of all points.
     :param name: of the file or folder.
+    :param starts: where parts begin that can only be read whole, such as a file's row groups, and N; None where any
+        row can be read.
     """
 
     def __init__(
-        self, read: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...], dtype: DTypeLike, name: str
+        self,
+        read: Read,
+        shape: Sequence[int],
+        dtype: DTypeLike,
+        name: str,
+        starts: np.ndarray | None = None,
     ) -> None:
-        self.read, self.shape, self.name = read, torch.Size(shape), name
-        self.dtype = torch.uint8 if dtype == np.uint8 else torch.get_default_dtype()
+        self.read, self.shape, self.name, self.starts = read, torch.Size(shape), name, starts
+        own = torch.get_default_dtype()
+        self.dtype = torch.uint8 if np.dtype(dtype) == np.uint8 else own if own == torch.float64 else torch.float32
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -51,163 +56,247 @@ class Streamed:
     def dim(self) -> int:
         return len(self.shape)
 
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a point in memory."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    @property
+    def array_dtype(self) -> np.dtype:
+        """The points' dtype, NumPy's."""
+        return np.dtype(str(self.dtype).removeprefix("torch."))
+
+    def blocks(self) -> Blocks:
+        """Return the rows in blocks."""
+        return make_blocks(len(self), self.row_bytes, None if self.starts is None else torch.from_numpy(self.starts))
+
     def to(self, device: torch.device) -> Streamed:
         """Return itself: files stay where they are."""
         return self
 
     def subset(self, rows: Tensor) -> Streamed:
-        """Return the points of some rows, which stay in their files too."""
+        """Return the points of some rows, ascending, which stay in their files too."""
         chosen = rows.cpu().numpy()
-        dtype = np.uint8 if self.dtype == torch.uint8 else np.float32
-        return Streamed(lambda some: self.read(chosen[some]), (len(chosen), *self.shape[1:]), dtype, self.name)
+        chosen = chosen.astype(np.int32) if len(self) < 2**31 else chosen
+        starts = None if self.starts is None else np.unique(np.searchsorted(chosen, self.starts))
+        return self.changed(_same, self.shape[1:], lambda some: chosen[some].astype(np.int64), len(chosen), starts)
 
-    def changed(self, change: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) -> Streamed:
-        """Return the points as a function makes them of their rows ``[n, ...]``, each of this shape."""
-        dtype = np.uint8 if self.dtype == torch.uint8 else np.float32
-        return Streamed(lambda rows: change(self.read(rows)), (len(self), *shape), dtype, self.name)
+    def changed(
+        self,
+        change: Read,
+        shape: Sequence[int],
+        place: Read | None = None,
+        n: int | None = None,
+        starts: np.ndarray | None = None,
+    ) -> Streamed:
+        """Return the points as a function makes them of their rows ``[n, ...]``, each of this shape.
+
+        :param place: which row of these stands behind some of the new ones; by default the same.
+        :param n: rows, where ``place`` is given.
+        :param starts: of the new rows, where ``place`` is given.
+        """
+        if place is None:
+            place, n, starts = _same, len(self), self.starts
+        there = place
+        return Streamed(
+            lambda rows: change(self.take(there(rows))), (n or 0, *shape), self.array_dtype, self.name, starts
+        )
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Return some points as they will be in memory.
+
+        :raises InputError: the source has gone, or gives another number of rows, another shape or dtype; or naming the
+            first row that is not finite.
+        """
+        try:
+            given = np.asarray(self.read(rows))
+        except OSError as error:
+            file = self.name if error.filename is None else error.filename
+            raise InputError(f"{file}: rows {rows.min()} to {rows.max()} cannot be read ({reason(error)})") from None
+        needed = (len(rows), *self.shape[1:])
+        if given.shape != needed:
+            raise InputError(
+                f"{self.name}: {list(given.shape)} was read of {len(rows)} rows (the first is row {rows[0]}); "
+                f"{list(needed)} is needed"
+            )
+        pixels, number = self.dtype == torch.uint8, given.dtype.kind in "biuf"
+        if not number or pixels != (given.dtype == np.uint8):
+            wanted = "uint8 was promised" if pixels else "numbers were promised, and no uint8 pixels"
+            raise InputError(f"{self.name}: {shown(str(given.dtype))} was read of row {rows[0]} on; {wanted}")
+        with np.errstate(over="ignore"):
+            points = given.astype(self.array_dtype, copy=False)
+        if not pixels and not np.isfinite(points).all():
+            row = rows[np.flatnonzero(~np.isfinite(points).reshape(len(points), -1).all(1))[0]]
+            raise InputError(f"{self.name}: row {row} has a NaN or infinite value; every value must be finite")
+        return points
 
     def read_all(self) -> Tensor:
         """Return all points; raise :class:`InputError` where they are too large for it."""
-        size = math.prod(self.shape) * self.dtype.itemsize
-        if size > MAX_BYTES:
+        if len(self) * self.row_bytes > MAX_BYTES:
             raise InputError(f"{self.name}: too large to be read whole; some rows at a time are needed")
-        return torch.cat([self[i : i + 1000] for i in range(0, len(self), 1000)]) if len(self) else self[:0]
+        return next(self.stream(iter([torch.arange(len(self))])))
 
     def __getitem__(self, rows: Rows) -> Tensor:
-        """Return some points as a tensor; raise :class:`InputError` naming the first that is not finite."""
+        """Return some points as a tensor; raise :class:`InputError` as :meth:`take` does."""
         rows = rows.cpu().numpy() if isinstance(rows, Tensor) else rows
-        chosen = rows if isinstance(rows, np.ndarray) else np.atleast_1d(np.arange(len(self))[rows])
-        points = torch.as_tensor(self.read(chosen)).to(self.dtype)
-        if points.is_floating_point():
-            bad = ~torch.isfinite(points).reshape(len(points), -1).all(1)
-            if bad.any():
-                row = int(chosen[int(bad.nonzero()[0])])
-                raise InputError(f"{self.name}: row {row} has a NaN or infinite value; every value must be finite")
+        if isinstance(rows, slice):
+            rows = np.arange(*rows.indices(len(self)))
+        chosen = rows if isinstance(rows, np.ndarray) else np.array([range(len(self))[rows]])
+        points = tensor_of(self.take(chosen)) if len(chosen) else torch.zeros(0, *self.shape[1:], dtype=self.dtype)
         return points[0] if isinstance(rows, int) else points
 
-    def sample(self, numbers: int = 20_000_000) -> Tensor:
-        """Return rows drawn at random, in order, of at most ``numbers`` values in all."""
-        n = max(2, min(len(self), numbers // math.prod(self.shape[1:])))
-        return self[np.sort(np.random.default_rng(0).choice(len(self), n, replace=False))]
-
-    def stream(self, order: Tensor) -> Iterator[Tensor]:
-        """Yield the batches of rows ``order [steps, B]``, in turn."""
-        pool, ahead = ThreadPoolExecutor(READERS), deque[Future[Tensor]]()
+    def stream(self, lists: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Yield the points of each list of rows, in turn; the next list's are read meanwhile, a block at a time."""
+        pool, ahead = ThreadPoolExecutor(READERS), deque[tuple[Tensor, list[Future[None]]]]()
         try:
-            for rows in order.cpu().numpy():
-                ahead.append(pool.submit(self.__getitem__, rows))
-                if len(ahead) > AHEAD:
-                    yield ahead.popleft().result()
+            for rows in lists:
+                ahead.append(self.begin(pool, rows.cpu().numpy()))
+                if len(ahead) > 1:
+                    yield finished(*ahead.popleft())
             while ahead:
-                yield ahead.popleft().result()
+                yield finished(*ahead.popleft())
         finally:
             pool.shutdown(cancel_futures=True)
 
+    def begin(self, pool: ThreadPoolExecutor, rows: np.ndarray) -> tuple[Tensor, list[Future[None]]]:
+        """Begin to read some rows; return where they come to lie, and what is still to be done."""
+        points = np.empty((len(rows), *self.shape[1:]), self.array_dtype)
 
-def batches_of(x: Tensor | Streamed, order: Tensor, device: torch.device) -> Iterator[Tensor]:
-    """Yield the points of rows ``order [steps, B]``, on the device; a tensor lies there already."""
-    if isinstance(x, Streamed):
-        yield from (batch.to(device) for batch in x.stream(order))
-    else:
-        yield from (x[rows] for rows in order)
+        def fill(i: int, j: int) -> None:
+            points[i:j] = self.take(rows[i:j])
+
+        if self.starts is None:
+            size = int(make_blocks(len(self), self.row_bytes).starts[1])
+            cuts = np.arange(size, len(rows), size)
+        else:
+            cuts = np.flatnonzero(np.diff(np.searchsorted(self.starts, rows, "right"))) + 1
+        ends = [0, *cuts.tolist(), len(rows)]
+        return torch.from_numpy(points), [pool.submit(fill, i, j) for i, j in pairwise(ends) if i < j]
+
+
+def finished(points: Tensor, parts: list[Future[None]]) -> Tensor:
+    """Return points once all their parts are read."""
+    for part in parts:
+        part.result()
+    return points
+
+
+def tensor_of(array: np.ndarray) -> Tensor:
+    """Return an array as a tensor; one that cannot be written to is copied."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+def _same(rows: np.ndarray) -> np.ndarray:
+    return rows
+
+
+def stream(
+    read: Callable[[np.ndarray], np.ndarray | Tensor],
+    shape: Sequence[int],
+    dtype: str = "float32",
+    block: int | None = None,
+    name: str = "x",
+) -> Streamed:
+    """Return the points that a function reads, as :func:`~pyro_ssvae.fit` takes them in place of an array.
+
+    Example::
+
+        x = ps.stream(lambda rows: table[rows[0] : rows[-1] + 1][rows - rows[0]], shape=(10_000_000, 32))
+        ps.fit(vae, x, y)
+
+    :param read: function of an int64 array of rows, ascending and mostly one after another, that returns their points
+        ``[len(rows), ...]``, a tensor or an array, always the same of the same rows. It is called in threads; processes
+        get it by value.
+    :param shape: of all points, ``(N, ...)``.
+    :param dtype: ``"uint8"`` for pixels, which are scaled to [0, 1]; ``"float32"`` for any other numbers.
+    :param block: rows that are best read together, such as those of a chunk; by default half a megabyte of them.
+    :param name: what is said of it in messages.
+    :raises InputError: a shape without rows, another dtype, a block below 1.
+    """
+    whole = isinstance(shape, (tuple, list)) and all(isinstance(n, int) and n > 0 for n in shape)
+    if not whole or len(shape) < 2:
+        raise InputError(f"{name}: shape {shown(shape)}; whole numbers (N, ...) are needed, such as (1000000, 32)")
+    if dtype not in ("uint8", "float32"):
+        raise InputError(f"{name}: dtype {shown(dtype)}; 'uint8' for pixels, or 'float32', is needed")
+    if block is not None and (not isinstance(block, int) or block < 1):
+        raise InputError(f"{name}: block {shown(block)}; a number of rows is needed")
+    starts = None if block is None else np.append(np.arange(0, shape[0], block), shape[0])
+
+    def array(rows: np.ndarray) -> np.ndarray:
+        points = read(rows)
+        return points.detach().cpu().numpy() if isinstance(points, Tensor) else points
+
+    return Streamed(array, tuple(shape), dtype, name, starts)
+
+
+class Latest:
+    """A function of a part's number that keeps its latest result, of which more rows may be needed."""
+
+    def __init__(self, part: Callable[[int], np.ndarray]) -> None:
+        self.part, self.kept = part, (-1, np.empty(0))
+
+    def __call__(self, b: int) -> np.ndarray:
+        place, kept = self.kept
+        if place != b:
+            kept = self.part(b)
+            self.kept = b, kept
+        return kept
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"part": self.part, "kept": (-1, np.empty(0))}
+
+
+def by_parts(
+    part: Callable[[int], np.ndarray], starts: np.ndarray, shape: Sequence[int], dtype: DTypeLike, name: str
+) -> Streamed:
+    """Return points of a source that gives its parts whole.
+
+    :param part: function of a part's number that returns its points.
+    :param starts: where the parts begin, and N.
+    """
+    latest = Latest(part)
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        place = np.searchsorted(starts, rows, "right") - 1
+        points = np.empty((len(rows), *shape[1:]), dtype)
+        for b in np.unique(place):
+            points[place == b] = latest(int(b))[rows[place == b] - starts[b]]
+        return points
+
+    return Streamed(read, shape, dtype, name, starts)
 
 
 def some_of(x: Tensor | Streamed, numbers: int = 20_000_000) -> Tensor:
-    """Return points, of a large file a random sample of at most so many values."""
-    return x.sample(numbers) if isinstance(x, Streamed) else x
+    """Return points, of a large file a random sample of at most so many values, in order."""
+    if isinstance(x, Tensor):
+        return x
+    n = max(2, min(len(x), numbers // math.prod(x.shape[1:])))
+    if x.starts is not None or len(x) > MANY:
+        return x[draw_rows(x, n, 0)]
+    return x[np.sort(np.random.default_rng(0).choice(len(x), n, replace=False))]
 
 
-def open_points(x: object, input_shape: tuple[int, ...] | None) -> tuple[object, object, Labels | None]:
-    """Return points by the path of their file or folder, or in NumPy's memory map; a small array is read whole.
+def draw_rows(x: Tensor | Streamed, most: int, seed: int) -> Tensor:
+    """Return at most so many random rows, in order: int64.
 
-    :returns: the points (anything but a path or a memory map as it is), and labels and their meaning where the source
-        has them.
-    :raises InputError: naming the path.
+    Of many rows no list of all is made. Of parts that can only be read whole, at most 64 are read.
     """
-    if isinstance(x, np.memmap):
-        return (streamed_map(x) if x.nbytes > IN_MEMORY else np.array(x)), None, None
-    if not isinstance(x, (str, Path)):
-        return x, None, None
-    path = Path(x)
-    if path.is_dir():
-        if input_shape is None or len(input_shape) != 3:
-            raise InputError(f"{path}: a folder of images suits a model with input_shape (C, H, W)")
-        files, y, meaning = training_images(path)
-        white = white_of(files)
-        grey, size = input_shape[0] == 1, (input_shape[1], input_shape[2])
-
-        def read(rows: np.ndarray) -> np.ndarray:
-            return np.stack([decode(files[row], grey=grey, size=size, white=white) for row in rows])
-
-        return Streamed(read, (len(files), *input_shape), np.dtype(np.uint8), str(path)), y, meaning
-    suffix = path.suffix.lower()
-    if suffix not in (".npy", ".npz"):
-        raise InputError(f"{path}: a .npy or .npz file, or a folder of images with labels.csv, is needed")
-    try:
-        used = {} if suffix == ".npy" else by_usual_names(read_names(path))
-        whole = suffix == ".npy"
-        array = np.load(path, mmap_mode="r", allow_pickle=False) if whole else mapped(path, used.get("x", "x"))
-        labels, named = labels_in(path, used)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path}: not a file of arrays, or a damaged one ({str(error).splitlines()[0][:200]})"
-        ) from None
-    if array is None:
-        raise InputError(f"{path}: no array 'x'; x [N, ...] is needed, and y is optional")
-    return open_points(array, input_shape)[0], labels, named
+    starts = x.starts if isinstance(x, Streamed) else None
+    if starts is None and len(x) <= MANY:
+        return torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:most].sort().values
+    random = np.random.default_rng(seed)
+    if most >= len(x):
+        return torch.arange(len(x))
+    if starts is None:
+        return torch.from_numpy(np.unique(random.integers(len(x), size=most)))
+    parts = np.sort(random.choice(len(starts) - 1, min(len(starts) - 1, 64), replace=False))
+    sizes = starts[parts + 1] - starts[parts]
+    take = np.minimum(sizes, -(-most // len(parts)))
+    rows = [starts[b] + np.sort(random.choice(n, k, replace=False)) for b, n, k in zip(parts, sizes, take)]
+    every = np.concatenate(rows)
+    return torch.from_numpy(every if len(every) <= most else np.sort(random.choice(every, most, replace=False)))
 
 
-def labels_in(path: Path, used: dict[str, str]) -> tuple[np.ndarray | Tensor | None, Labels | None]:
-    """Return the labels of an npz file, and what they mean where it has words for them.
-
-    :param used: what its arrays are called.
-    """
-    found: dict[str, np.ndarray | None] = {name: mapped(path, used[name]) for name in ("y", "names") if name in used}
-    arrays = {name: np.array(array) for name, array in found.items() if array is not None}
-    if "y" not in arrays:
-        return None, None
-    if arrays["y"].dtype.kind != "U" and "names" not in arrays:
-        return arrays["y"], None
-    y, _, labels = read_labels(arrays, len(arrays["y"]), 0, path)
-    return y, labels
-
-
-def mapped(path: Path, name: str) -> np.ndarray | None:
-    """Return an array of an npz file, mapped into memory where it is not compressed; None where it is absent."""
-    with zipfile.ZipFile(path) as archive:
-        if f"{name}.npy" not in archive.namelist():
-            return None
-        info = archive.getinfo(f"{name}.npy")
-        if info.compress_type != zipfile.ZIP_STORED:
-            if info.file_size > IN_MEMORY:
-                raise InputError(f"{path}: compressed, and too large to be read whole; np.savez does not compress")
-            return read_npz(path, [name])[name]
-        with archive.open(info) as member:
-            shape, by_columns, dtype, start = read_header(member, info.file_size, f"{path}: {name}")
-    with open(path, "rb") as file:  # the local header's name and extra field may differ from the directory's
-        file.seek(info.header_offset + 26)
-        start += info.header_offset + 30 + sum(int.from_bytes(file.read(2), "little") for _ in range(2))
-    return np.memmap(path, dtype, "r", start, shape, "F" if by_columns else "C")
-
-
-def streamed_map(x: np.memmap) -> Streamed:
-    """Return a memory map's rows, read from its file: mapped pages would count as this process's memory."""
-    if not x.flags.c_contiguous or x.filename is None:
-        raise InputError("x: a memory map of rows that do not lie one after another; np.save(file, x) makes it one")
-    mapping: mmap.mmap = x._mmap  # type: ignore[attr-defined]
-    begin = x.offset - x.offset % mmap.ALLOCATIONGRANULARITY
-    begin += x.ctypes.data - np.frombuffer(mapping, np.uint8).ctypes.data
-    path, shape, dtype, size = Path(x.filename), x.shape, x.dtype, x[0].nbytes
-
-    def read(rows: np.ndarray) -> np.ndarray:
-        points = np.empty((len(rows), *shape[1:]), dtype)
-        with open(path, "rb", buffering=0) as file:
-            for point, row in zip(points.reshape(len(rows), -1).view(np.uint8), rows):
-                file.seek(begin + int(row) * size)
-                if file.readinto(point.data) != size:
-                    raise InputError(f"{path}: it ends before row {row}; it has become shorter")
-        return points.astype(dtype.newbyteorder("="), copy=False)
-
-    return Streamed(read, shape, dtype, str(path))
+def fits(x: Streamed) -> bool:
+    """Whether all points are no more than a buffer holds, so that they may as well be read once."""
+    return len(x) <= MANY and x.blocks().buffers == 1

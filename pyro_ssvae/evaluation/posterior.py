@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..infer.batched import checked, evaluating, once_per_input
 from ..infer.pairs import PairLike, as_pair
-from ..infer.traces import Site, Trace, sampled, traced
+from ..infer.traces import Site, Trace, expected_x, sampled, traced
 from ..labels import AttributeLabels, ClassLabels, Labels, labels_of
 from .site_terms import kind
 
@@ -84,6 +84,25 @@ def posterior(
         draws = [one_draw(*traced(pair, x, y, exact=True)) for _ in range(num_samples)]
     about = {"model": type(pair).__name__, "num_samples": num_samples, "seed": seed, "library": "pyro_ssvae"}
     return container(grouped(draws, x, labels_of(pair), names, chains), about)
+
+
+def expected_draws(
+    vae: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, num_samples: int = 100, seed: int = 0
+) -> Tensor:
+    """Return ``E[x | z, y]`` at draws of the guide, without the noise of x itself: ``[num_samples, B, *x.shape[1:]]``.
+
+    :param x: points ``[B, ...]``.
+    :param y: labels, -1 where missing.
+    """
+    pair = as_pair(vae)
+    points, labels = checked(pair, x, y)
+    drawn = []
+    with evaluating(pair, seed), once_per_input(pair):
+        for _ in range(num_samples):
+            p, _ = traced(pair, points, labels, exact=True)
+            values = {name: site["value"] for name, site in sampled(p).items() if name != "x"}
+            drawn.append(expected_x(pair, points, values))
+    return torch.stack(drawn).cpu()
 
 
 @dataclass(frozen=True)

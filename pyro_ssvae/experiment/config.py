@@ -84,6 +84,8 @@ class ExperimentConfig:
     saving: CheckpointSettings = field(default_factory=CheckpointSettings)
     baseline: bool = True
     """Also train the same trunk on the kept labels alone."""
+    figures: bool = True
+    """Draw the run's figures."""
     logger: str | None = None
     """tensorboard, mlflow or wandb: write each epoch's numbers, and the metrics, for it to show; into the run's folder
     (mlflow: to MLFLOW_TRACKING_URI, where that is set)."""
@@ -100,7 +102,9 @@ class ExperimentConfig:
     def recorded(self) -> Json:
         """Return what ``config.json`` says of the settings: all that is needed to repeat the run."""
         every = asdict(self)
-        return {name: every[name] for name in ("source", "network", "training", "saving", "baseline", "logger")}
+        return {
+            name: every[name] for name in ("source", "network", "training", "saving", "baseline", "figures", "logger")
+        }
 
 
 def model_options(name: str, given: Mapping[str, object] | None = None) -> Config:
@@ -141,8 +145,9 @@ def experiment_of(config: Json, where: str | Path) -> ExperimentConfig:
     try:
         saved = config["settings"]
         network, baseline, logger = saved["network"], saved["baseline"], saved["logger"]
-        if not isinstance(baseline, bool) or not isinstance(logger, (str, type(None))):
-            raise TypeError("baseline or logger")
+        figures = saved.get("figures", True)
+        if not isinstance(baseline, bool) or not isinstance(figures, bool) or not isinstance(logger, (str, type(None))):
+            raise TypeError("baseline, figures or logger")
         options = {name: as_setting(value) for name, value in network["options"].items()}
         return ExperimentConfig(
             source=read_settings(DataConfig, saved["source"]),
@@ -150,6 +155,7 @@ def experiment_of(config: Json, where: str | Path) -> ExperimentConfig:
             training=read_settings(FitSettings, saved["training"]),
             saving=read_settings(CheckpointSettings, saved["saving"]),
             baseline=baseline,
+            figures=figures,
             logger=logger,
         )
     except (KeyError, TypeError, AttributeError, OverflowError, InputError) as error:

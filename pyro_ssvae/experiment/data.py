@@ -65,7 +65,7 @@ def say_parts(dataset: Dataset, split: Dataset, validation: Rows) -> None:
 
 
 def network_of_data(network: ModelConfig, source: DataConfig, dataset: Dataset) -> ModelConfig:
-    """Return the model's settings with what the data say: of a table the kind of each column, and whether cells lack.
+    """Return the model's settings with what the data say: of a table the kind of each column, and that cells may lack.
 
     :raises InputError: a likelihood that does not suit a table's words.
     """
@@ -73,7 +73,6 @@ def network_of_data(network: ModelConfig, source: DataConfig, dataset: Dataset) 
     if dataset.table is None:
         return replace(network, options=replace(options, columns=source.columns)) if source.columns else network
     schema = dataset.table.schema
-    missing = options.missing or schema.missing
     if options.likelihood not in (None, "mixed"):
         word = next((column.name for column in schema.columns if column.reads == "words"), None)
         if word is not None:
@@ -81,8 +80,8 @@ def network_of_data(network: ModelConfig, source: DataConfig, dataset: Dataset) 
                 f"--likelihood {options.likelihood}: column {word!r} of {source.data} holds words; leave the option "
                 "out (each column has its own likelihood, which --columns names)"
             )
-        return replace(network, options=replace(options, missing=missing))
-    return replace(network, options=replace(options, columns=schema.kinds, missing=missing))
+        return replace(network, options=replace(options, missing=True))
+    return replace(network, options=replace(options, columns=schema.kinds, missing=True))
 
 
 def with_classes(dataset: Dataset, classes: int) -> Dataset:

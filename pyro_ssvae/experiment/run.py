@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pyro
 import torch
+from torch import Tensor
 
 from .. import data as datasets
 from ..data import Dataset, known_rows
@@ -229,7 +230,7 @@ def run(experiment: Experiment, folder: Path) -> None:
     calibration = reliability.note(model, split, experiment.validation, refitting(experiment, history), folder)
     if calibration is not None:
         test["calibrated"] = reliability.judged(calibration, model, dataset.x_test, dataset.y_test, options)
-    metrics = {**counts(dataset, split, history), "test": test}
+    metrics = {**counts(dataset, split, experiment.validation[1], history), "test": test}
     labelled, epochs = metrics["data"]["labelled"], metrics["train"]["epochs"]
     if settings.baseline and labelled and settings.network.name != "classifier":
         metrics["baseline"] = baseline(settings, model, dataset, split, epochs)
@@ -237,10 +238,11 @@ def run(experiment: Experiment, folder: Path) -> None:
         for name in ("test", "baseline"):
             loggers.log_metrics(logger, metrics.get(name, {}), name, step=epochs)
         loggers.close(logger)
-    left_out = settings.source.leave_out
-    seen = dataset if left_out is None else datasets.leave_out(dataset, left_out)
-    scaled = None if calibration is None else calibration.predict_proba
-    save_all(model, history, test, seen.x_test, seen.y_test, folder / "figures", scaled=scaled)
+    if settings.figures:
+        left_out = settings.source.leave_out
+        seen = dataset if left_out is None else datasets.leave_out(dataset, left_out)
+        scaled = None if calibration is None else calibration.predict_proba
+        save_all(model, history, test, seen.x_test, seen.y_test, folder / "figures", scaled=scaled)
     write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2).encode())
 
 
@@ -262,13 +264,23 @@ def refitting(experiment: Experiment, history: History) -> reliability.Trainer |
     return train
 
 
-def counts(dataset: Dataset, split: Dataset, history: History) -> Json:
-    """Return ``data`` and ``train`` of ``metrics.json``: how many points and labels, epochs and seconds."""
+def counts(dataset: Dataset, split: Dataset, validation: Tensor, history: History) -> Json:
+    """Return ``data`` and ``train`` of ``metrics.json``: how many points and labels, epochs and seconds.
+
+    :param validation: the labels of the rows that are held out.
+    """
     labelled = int(known_rows(split.y).sum())
+    held = {"validation": len(validation), "validation_labelled": int(known_rows(validation).sum())}
     epochs, seconds = len(history["epoch"]), history["seconds"][-1]
     speed = epochs * len(split.x) / max(seconds, 1e-9)
     return {
-        "data": {"name": dataset.name, "train": len(split.x), "labelled": labelled, "test": len(dataset.x_test)},
+        "data": {
+            "name": dataset.name,
+            "train": len(split.x),
+            "labelled": labelled,
+            **held,
+            "test": len(dataset.x_test),
+        },
         "train": {"seconds": seconds, "examples_per_second": speed, "epochs": epochs},
     }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torch import Tensor
@@ -21,6 +21,7 @@ from ..errors import InputError
 from ..infer.protocols import Generates
 from ..labels import MISSING, ClassLabels
 from ..models import Model
+from ..plots.tables import units_of
 from . import grids, html, view
 from . import sliders as lines
 from .offline import gr
@@ -33,6 +34,8 @@ class Visit:
     :ivar index: the test point.
     :ivar code: where the edited point stands when the sliders are at ``start``.
     :ivar probs: q(y | x) of the point.
+    :ivar recon: its reconstruction, which an edited point is compared with.
+    :ivar recon_probs: q(y | x) of that.
     :ivar seed: of the next draw.
     """
 
@@ -40,6 +43,8 @@ class Visit:
     code: Tensor | None
     start: tuple[float, ...]
     probs: tuple[float, ...] | None
+    recon: Tensor | None = None
+    recon_probs: tuple[float, ...] | None = None
     seed: int = 0
 
 
@@ -52,6 +57,7 @@ class Handlers:
     def __init__(self, model: Model, dataset: Dataset, name: str) -> None:
         self.model, self.dataset, self.name = model, dataset, name
         self.x = dataset.x_test
+        self.units = units_of(model, dataset.x_test)
         self.sliders = lines.axes(model)
         self.draws_of_a_label = any(bool(axis.scales[1].any()) for axis in self.sliders)
         self.has_code = isinstance(model, view.Codes)
@@ -79,18 +85,36 @@ class Handlers:
         assert isinstance(index, int)
         probs = view.probabilities(self.model, x)
         code = view.encoded(self.model, x) if self.has_code else None
-        visit = Visit(index, code, self.starts(code), None if probs is None else tuple(probs))
-        pictures = [html.picture(x[0], f"test point {index}", f"{self.name}-{index}")]
-        if code is not None:
-            recon = view.decoded(self.model, code)
-            name = f"{self.name}-{index}-reconstruction"
-            pictures.append(html.picture(recon, "reconstruction", name, x[0]))
+        recon = None if code is None else view.decoded(self.model, code)
+        read = None if recon is None or not self.sliders else view.probabilities(self.model, recon[None])
+        visit = Visit(index, code, self.starts(code), as_tuple(probs), recon, as_tuple(read))
+        pictures = [self.picture(x[0], f"test point {index}", f"{self.name}-{index}")]
+        if recon is not None:
+            pictures.append(self.picture(recon, "reconstruction", f"{self.name}-{index}-reconstruction", x[0]))
         truth = html.quiet(f"label: {self.label(index) or 'not known'}")
         found = view.latents(self.model, x)
         posterior = "" if found is None else html.intervals(*found)
         edited, bars = self.edited(visit, code) if self.sliders else (self.swap(visit, second), self.bars(visit, None))
         grid = self.grid(visit) if self.gridded else ""
         return visit, truth, html.page(*pictures), posterior, edited, bars, grid, *visit.start
+
+    def picture(self, x: Tensor, words: str, name: str, behind: Tensor | None = None, narrow: bool = False) -> str:
+        """Return one point as a picture; of a table its cells, beside those of what it is compared with.
+
+        :param narrow: of a table: the cells of the point alone, in bold where they differ.
+        """
+        schema = self.model.schema
+        if schema is None:
+            return html.picture(self.scaled(x), words, name, None if behind is None else self.scaled(behind))
+        other = view.cell_words(x, schema.columns)
+        if behind is None:  # where there is a reconstruction, the cells stand beside it
+            return "" if self.has_code else html.cells(schema.names, other, other, ("", words), both=False)
+        own = view.cell_words(behind, schema.columns)
+        return html.cells(schema.names, own, other, ("test point", words), both=not narrow)
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Return a point as lines are drawn: of named or few features in standardised units."""
+        return x if self.units is None else self.units.standardised(x).float()
 
     def label(self, index: int) -> str:
         """Return a test point's label in words."""
@@ -104,7 +128,7 @@ class Handlers:
         """Return the edited point, and what the model reads on its image."""
         assert code is not None
         image = view.decoded(self.model, code)
-        drawn = html.picture(image, "edited", f"{self.name}-{visit.index}-edited", self.point(visit.index)[0])
+        drawn = self.picture(image, "edited", f"{self.name}-{visit.index}-edited", visit.recon, narrow=True)
         read = view.probabilities(self.model, image[None])
         return html.page(drawn), self.bars(visit, read)
 
@@ -116,7 +140,10 @@ class Handlers:
         y = self.dataset.y_test[visit.index]
         known = [int(y)] if isinstance(labels, ClassLabels) else (y == 1).nonzero().flatten().tolist()
         known = [i for i in known if i != MISSING]
-        return html.bars(labels.names, visit.probs, read, known, "as edited")
+        shown: dict[str, Sequence[float]] = {"this point": visit.probs}
+        if read is not None and visit.recon_probs is not None:
+            shown |= {"its reconstruction": visit.recon_probs, "edited": read}
+        return html.bars(labels.names, shown, known)
 
     def slide(self, visit: Visit | None, *values: object) -> tuple[str, str]:
         """Move a slider."""
@@ -154,7 +181,7 @@ class Handlers:
         if second is None or not self.pairs:
             return ""
         words = self.label(second) if isinstance(second, int) else ""
-        return html.small(self.point(second)[0], words)
+        return html.small(self.scaled(self.point(second)[0]), words)
 
     def swap(self, visit: Visit | None, second: object) -> str:
         """Return the point with the second one's characteristic."""
@@ -166,7 +193,7 @@ class Handlers:
         name = f"{self.name}-{visit.index}-with-{second}"
         return html.page(
             *(
-                html.picture(image, f"with {column} of point {second}", f"{name}-{column}", x[0])
+                self.picture(image, f"with {column} of point {second}", f"{name}-{column}", visit.recon, narrow=True)
                 for image, column in zip(found.images[0], found.columns, strict=True)
             )
         )
@@ -179,7 +206,15 @@ class Handlers:
     def grid(self, visit: Visit) -> str:
         """Return the grid of a point."""
         found = grids.grid(self.model, self.point(visit.index), seed=visit.seed)
-        return "" if found is None else html.table(found, f"{self.name}-{visit.index}-grid")
+        if found is None:
+            return ""
+        images = self.scaled(found.images) if found.images.dim() == 3 else found.images
+        return html.table(replace(found, images=images), f"{self.name}-{visit.index}-grid")
+
+
+def as_tuple(values: Sequence[float] | None) -> tuple[float, ...] | None:
+    """Return numbers as a visitor's state keeps them."""
+    return None if values is None else tuple(values)
 
 
 def there(visit: Visit | None) -> Visit:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import torch
@@ -38,6 +38,7 @@ STYLE = f"""
 .ps .grid th {{ padding: 2px 6px; font-weight: 500; font-size: 13px; white-space: nowrap; text-align: center; }}
 .ps .grid th:first-child {{ text-align: right; }}
 .ps .grid img {{ width: 56px; }}
+.ps .cells td {{ padding: 1px 8px; font-size: 13px; text-align: right; font-variant-numeric: tabular-nums; }}
 .ps .bars {{ display: grid; grid-template-columns: max-content 1fr max-content; gap: 5px 8px; font-size: 13px;
   align-items: center; }}
 .ps .bars .name {{ text-align: right; max-width: 150px; overflow: hidden; text-overflow: ellipsis;
@@ -45,6 +46,7 @@ STYLE = f"""
 .ps .bars .number {{ font-variant-numeric: tabular-nums; }}
 .ps .track {{ background: var(--background-fill-secondary); border-radius: 2px; }}
 .ps .bar {{ height: 7px; min-width: 1px; border-radius: 2px; }}
+.ps .zeroth {{ background: #A0A0A0; margin-bottom: 1px; }}
 .ps .first {{ background: {BLUE}; }}
 .ps .second {{ background: repeating-linear-gradient(135deg, {ORANGE} 0 4px, #F5CF80 4px 7px); margin-top: 1px; }}
 .axis label span {{ font-size: 12px; }}
@@ -59,16 +61,15 @@ def png(x: Tensor, least: int = SIDE, gap: int = 0) -> bytes:
 
     Small images are enlarged to at least ``least`` a side, so that their pixels are seen as such.
 
-    Channels other than 1 and 3 are averaged; values are taken to be on [0, 1], or else the whole range is.
+    Channels other than 1 and 3 are averaged. Black is 0 and white 1 in every picture, so that any two can be compared.
     """
     x = x.detach().float().cpu()
     x = x[None, None] if x.dim() == 3 else x
     if x.shape[2] not in (1, 3):
         x = x.mean(2, keepdim=True)
-    low, high = min(0.0, float(x.min())), max(1.0, float(x.max()))
     rows, columns, channels, height, width = x.shape
     canvas = torch.ones(rows, columns, channels, height + gap, width + gap)
-    canvas[..., :height, :width] = (x - low) / (high - low)
+    canvas[..., :height, :width] = x.clamp(0, 1)
     flat = canvas.permute(0, 3, 1, 4, 2).reshape(rows * (height + gap), columns * (width + gap), channels)
     flat = flat[: flat.shape[0] - gap, : flat.shape[1] - gap].mul(255).round().byte()
     image = Image.fromarray(flat.squeeze(-1).numpy() if channels == 1 else flat.numpy())
@@ -80,8 +81,11 @@ def png(x: Tensor, least: int = SIDE, gap: int = 0) -> bytes:
 
 
 def svg(x: Tensor, behind: Tensor | None = None, width: int = SIDE, height: int = 150) -> str:
-    """Return a vector ``[D]`` or series ``[C, T]`` as a line, one channel after another, over the grey ``behind``."""
-    lines = [x] if behind is None else [behind, x]
+    """Return a vector ``[D]`` or series ``[C, T]`` as a line, one channel after another, over the grey ``behind``.
+
+    What is missing (NaN) is drawn as 0.
+    """
+    lines = [line.nan_to_num() for line in ([x] if behind is None else [behind, x])]
     low, high = min(float(line.min()) for line in lines), max(float(line.max()) for line in lines)
     drawn = []
     for line, look in zip(lines[::-1], ('stroke="currentColor" stroke-width="1"', 'stroke="#A0A0A0" stroke-width="2"')):
@@ -115,6 +119,27 @@ def picture(x: Tensor, words: str, name: str, behind: Tensor | None = None) -> s
         source = address(shown.replace("currentColor", "black").encode(), "image/svg+xml")
     save = f'<a href="{source}" download="{escape(file)}">save</a>'
     return f'<figure class="big">{shown}<figcaption>{escape(words)}{save}</figcaption></figure>'
+
+
+def cells(
+    names: Sequence[str], first: Sequence[str], second: Sequence[str], heads: tuple[str, str], both: bool = True
+) -> str:
+    """Return two rows of a table beside one another, a column a line; where they differ in bold.
+
+    :param both: show the first too; without, names are cut to 14 letters, for a narrow place.
+    """
+    rows = "".join(
+        f'<tr><th title="{escape(name)}">{escape(name if both else shortened(name))}</th>'
+        f"{f'<td>{escape(a)}</td>' if both else ''}<td>{escape(b) if a == b else f'<b>{escape(b)}</b>'}</td></tr>"
+        for name, a, b in zip(names, first, second, strict=True)
+    )
+    head = "".join(f"<th>{escape(word)}</th>" for word in ("", *(heads if both else heads[1:])))
+    return f'<div class="scroll"><table class="grid cells"><tr>{head}</tr>{rows}</table></div>'
+
+
+def shortened(name: str, letters: int = 14) -> str:
+    """Return a name of so many letters at most, its end kept."""
+    return name if len(name) <= letters else f"{name[: letters - 5]}…{name[-4:]}"
 
 
 def heading(name: str, words: str) -> str:
@@ -160,24 +185,24 @@ def table(grid: Grid, name: str) -> str:
     return f'<div class="ps"><div class="scroll"><table class="grid">{rows}</table></div>{save}</div>'
 
 
-def bars(
-    names: Sequence[str], first: Sequence[float], second: Sequence[float] | None, known: Sequence[int], words: str
-) -> str:
-    """Return probabilities of labels, one or two bars each; true labels starred, above 18 the most probable ones."""
-    values = torch.tensor([first, second if second is not None else first]).amax(0)
+def bars(names: Sequence[str], shown: Mapping[str, Sequence[float]], known: Sequence[int]) -> str:
+    """Return probabilities of labels, one to three bars each; true labels starred, above 18 the most probable ones.
+
+    :param shown: by whose they are, such as the point, its reconstruction, and this as edited.
+    """
+    values = torch.tensor(list(shown.values())).amax(0)
     order = sorted(values.argsort(descending=True, stable=True)[:MOST_BARS].tolist())
+    kinds = ["zeroth", "first", "second"][3 - len(shown) :] if len(shown) > 1 else ["first"]
     rows = []
     for i in order:
-        both = [(first[i], "first"), *([] if second is None else [(second[i], "second")])]
-        drawn = "".join(f'<div class="bar {kind}" style="width:{100 * p:.1f}%"></div>' for p, kind in both)
+        each = [(column[i], kind) for column, kind in zip(shown.values(), kinds)]
+        drawn = "".join(f'<div class="bar {kind}" style="width:{100 * p:.1f}%"></div>' for p, kind in each)
         name = f"{'★ ' if i in known else ''}{escape(names[i])}"
         rows.append(
             f'<div class="name" title="{escape(names[i])}">{name}</div><div class="track">{drawn}</div>'
-            f'<div class="number">{" → ".join(f"{p:.2f}" for p, _ in both)}</div>'
+            f'<div class="number">{" → ".join(f"{p:.2f}" for p, _ in each)}</div>'
         )
-    key = '<span class="bar first key"></span>this point'
-    if second is not None:
-        key += f' &nbsp; <span class="bar second key"></span>{escape(words)}'
+    key = " &nbsp; ".join(f'<span class="bar {kind} key"></span>{escape(words)}' for words, kind in zip(shown, kinds))
     star = ", ★ its label" if known else ""
     more = f", the {len(order)} most probable" if len(order) < len(names) else ""
     return (

@@ -82,7 +82,8 @@ def lay_out(handlers: Handlers, index: int) -> Parts:
     found: dict[str, Component] = {"visit": gr.State(None, time_to_live=SECONDS)}
     model = handlers.model
     about = f"{type(model).__name__} on {handlers.dataset.name}, {last + 1} test points"
-    gr.HTML(html.heading(handlers.name, f"{about}; {view.described(model.input_shape)}"))
+    what = view.described(model.input_shape) if model.schema is None else "rows of a table, in its own units"
+    gr.HTML(html.heading(handlers.name, f"{about}; {what}"))
     with gr.Row():
         with gr.Column(scale=2, min_width=220):
             label = f"Test point, 0 to {last}"

@@ -5,14 +5,17 @@ Nothing here remembers anything: what a visitor has set comes in as an argument 
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date, timedelta
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from ..data.schema import Column
 from ..infer.batched import checked, evaluating
 from ..infer.protocols import Classifies
 from ..infer.traces import Site
@@ -111,6 +114,24 @@ def label_words(labels: Labels | None, y: Tensor) -> str:
     if isinstance(labels, ClassLabels):
         return str(labels.names[int(y)])
     return ", ".join(name for name, value in zip(labels.names, y.tolist()) if value == 1) or "none"
+
+
+def cell_words(x: Tensor, columns: Sequence[Column]) -> list[str]:
+    """Return the cells of a table's row ``[D]`` in the table's own units and words, ``?`` where one is missing."""
+    return [cell(float(value), column) for value, column in zip(x.tolist(), columns, strict=True)]
+
+
+def cell(value: float, column: Column) -> str:
+    """Return one cell: of yes and no that lie between, the probability of yes."""
+    if math.isnan(value):
+        return "?"
+    if column.reads == "date":
+        return str(date.fromisoformat(column.start[:10]) + timedelta(days=round(value)))
+    if column.reads == "number":
+        return f"{value + column.offset:.4g}"
+    if len(column.words) == 2 and value not in (0, 1):
+        return f"{column.words[1]} {value:.0%}"
+    return column.words[min(max(round(value), 0), len(column.words) - 1)]
 
 
 def described(shape: Sequence[int]) -> str:

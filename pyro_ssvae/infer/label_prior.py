@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..labels import MISSING, Labels
+from ..labels import Labels, value_counts
 
 Prior = str | Sequence[float]
 """One of :data:`WORDS`, or probabilities: K of classes, A (of a 1) of attributes."""
@@ -128,12 +128,12 @@ class UnlabelledShares(nn.Module):
         """Take s from p(y) and the known labels; what was measured is forgotten."""
         labels = prior.labels
         self.log_shares.copy_(labels.log_probs(prior.logits) + labels.log_left(prior.logits, y))
-        known = (y != MISSING).sum(0)
-        self.counts.copy_(known.reshape(-1, 1) if labels.event_shape else known.reshape(1))
+        known = value_counts(y, 2 if labels.event_shape else labels.size).sum(1)
+        self.counts.copy_(known.reshape(-1, 1) if labels.event_shape else known)
         self.spread.copy_(self.sampling_error(y))
         if self.estimated:
             self.seen.zero_()
-            told = bool(labels.event_shape) or len(y[y != MISSING].unique()) == labels.size
+            told = bool(labels.event_shape) or int((value_counts(y, labels.size) > 0).sum()) == labels.size
             measured = told and self.prior == "estimated"
             self.checked.fill_(measured)
             self.certainty.fill_(0.0 if measured else 1.0)
@@ -144,7 +144,7 @@ class UnlabelledShares(nn.Module):
         spread = 0.5 * (2 * s * (1 - s) / (math.pi * self.counts.clamp_min(1))).sqrt().sum(-1, keepdim=True)
         if self.labels.event_shape:
             return spread
-        per_class = torch.bincount(y[y != MISSING].flatten(), minlength=self.labels.size)
+        per_class = value_counts(y, self.labels.size)
         return spread * (int(per_class.max() - per_class.min()) > 1)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -33,6 +34,28 @@ MODELS: dict[str, type[Model]] = {
     "mvae": MVAE,
     "diva": DIVA,
 }
+PAPERS = {"augvae": "augmented", "ccvae": "revae"}
+"""What papers call a model; a class's own name is known too."""
+
+
+def model_name(word: str) -> str:
+    """Return the name in :data:`MODELS` for a model as people write it: ``AugVAE``, ``CC-VAE``, ``"M1 + M2"``.
+
+    Capitals, spaces, dashes and underscores count for nothing, and classes and papers have their own names.
+
+    :raises InputError: with the nearest name, where there is none.
+    """
+    written = {squeezed(name): name for name in MODELS}
+    written |= {squeezed(model.__name__): name for name, model in MODELS.items()} | PAPERS
+    name = written.get(squeezed(str(word)))
+    if name is None:
+        raise InputError(f"model: there is no {word!r}{nearest(str(word), MODELS)}")
+    return name
+
+
+def squeezed(word: str) -> str:
+    """Return a word in small letters, without what people leave out."""
+    return re.sub(r"[-_ ]", "", word.lower())
 
 
 def create_model(
@@ -45,7 +68,7 @@ def create_model(
 ) -> Model:
     """Create a model by name, its networks chosen by the input's shape.
 
-    :param name: one of :data:`MODELS`.
+    :param name: one of :data:`MODELS`, as people write it: ``"M1+M2"``, ``"AugVAE"``.
     :param input_shape: shape of one point: ``(D,)`` or D for vectors, ``(C, T)`` series, ``(C, H, W)`` images.
     :param labels: what ``y`` means; only ``"vae"`` does without.
     :param schema: how tables become points, so that the model's verbs take tables (``data.model_options()`` has it).
@@ -56,9 +79,7 @@ def create_model(
 
         vae = create_model("augmented", input_shape=(1, 28, 28), labels=ClassLabels(10), label_inference="enumerate")
     """
-    if name not in MODELS:
-        raise InputError(f"model: there is no {name!r}{nearest(name, MODELS)}")
-    shape = checked_shape(input_shape)
+    name, shape = model_name(name), checked_shape(input_shape)
     if labels is not None and not isinstance(labels, (ClassLabels, AttributeLabels)):
         raise InputError(f"labels: {labels!r}; ClassLabels(3) or AttributeLabels(['Smiling', 'Male']) is needed")
     if labels is None and name != "vae":
@@ -117,4 +138,5 @@ __all__ = [
     "ReVAE",
     "check_option",
     "create_model",
+    "model_name",
 ]

@@ -17,6 +17,7 @@ from pyro.infer import ELBO, TraceEnum_ELBO
 from pyro.infer.util import is_validation_enabled
 from torch import Tensor, nn
 
+from ..data.dataset import labels_in_words, times
 from ..data.label_values import label_values
 from ..data.schema import Schema
 from ..errors import InputError
@@ -24,8 +25,8 @@ from ..infer import bounds
 from ..infer.batched import batched, evaluating, opened
 from ..infer.traces import Means, expected_x, sampled
 from ..labels import ClassLabels, Labels
-from ..nn.likelihoods import Likelihood, check_encoder, likelihood_for, shapes
-from ..nn.networks import default_decoder, default_encoder
+from ..nn.likelihoods import Likelihood, check_encoder, encoder_for, likelihood_for
+from ..nn.networks import default_decoder
 from .config import Config as AnyConfig
 from .config import VAEConfig, make_config
 
@@ -68,6 +69,24 @@ class Model(nn.Module):
         super().__setstate__(state)
         self._name = f"{type(self).__name__}{next(_numbers)}"
 
+    def __repr__(self) -> str:
+        """Say what the model is, in a few lines; :meth:`architecture` lists its networks."""
+        parts = vars(self)
+        if not {"config", "input_shape", "labels"} <= parts.keys():  # not made whole yet
+            return super().__repr__()
+        name = "" if self.recipe is None else f" {self.recipe['name']!r}"
+        count = sum(p.numel() for p in self.parameters())
+        lines = [f"{type(self).__name__}{name}, {count:,} parameters on {self.device}", *self.about()]
+        return "\n  ".join([*lines, "architecture() lists the networks"])
+
+    def about(self) -> list[str]:
+        """Return lines on what goes in and what comes out."""
+        return [f"x: {times(self.input_shape)}", f"y: {labels_in_words(self.labels)}"]
+
+    def architecture(self) -> str:
+        """Return all modules as text, as PyTorch prints them: ``print(vae.architecture())``."""
+        return super().__repr__()
+
     def set_options(self, options: Json) -> str | nn.Module | None:
         """Make :attr:`config` of the options, and return the likelihood: its name, or a module of one's own."""
         likelihood = options.get("likelihood")
@@ -78,9 +97,9 @@ class Model(nn.Module):
     def networks(cls, input_shape: tuple[int, ...], class_dim: int, options: Json) -> tuple[nn.Module, nn.Module]:
         """Return the encoder and decoder that suit points of a shape and what the likelihood makes of them."""
         config = make_config(cls.Config, options)
-        seen, out = shapes(options.get("likelihood"), input_shape, config.likelihood_options)
         deep = config.networks == "deep"
-        return default_encoder(seen, deep), default_decoder(out, config.latent_dim, class_dim, deep)
+        encoder, out = encoder_for(options.get("likelihood"), input_shape, config.likelihood_options, deep)
+        return encoder, default_decoder(out, config.latent_dim, class_dim, deep)
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> Model:
@@ -180,6 +199,12 @@ class GenerativeModel(Model):
         if isinstance(self.config, VAEConfig) and self.config.kl_warmup:
             self.register_buffer("kl_share", torch.tensor(1.0), persistent=False)
         return likelihood
+
+    def about(self) -> list[str]:
+        x, y = super().about()
+        kind = self.likelihood.kind if isinstance(self.likelihood, Likelihood) else type(self.likelihood).__name__
+        latents = " and ".join(self.latents)
+        return [f"{x}, likelihood {kind}", y, f"{latents}: {self.config.latent_dim} dimensions"]
 
     def kl_scale(self) -> AbstractContextManager[object]:
         """The scale of the latents' sites: β, of which a part is in force while :meth:`set_progress` lets it grow."""

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ..infer.auxiliary import HeadTerms, supervised
 from ..infer.label_prior import LabelPrior
 from ..labels import Labels
-from ..nn.likelihoods import Likelihood, named_likelihood, shapes
-from ..nn.networks import default_encoder, features
+from ..nn.likelihoods import Likelihood, encoder_for, named_likelihood
+from ..nn.networks import features
 from .config import Config, Weight, make_config
 from .labelled import ClassifierMixin, zero_head
 
@@ -81,8 +81,9 @@ class Classifier(ClassifierMixin):
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> Classifier:
         config = make_config(cls.Config, options)
-        seen, _ = shapes(options.get("likelihood"), input_shape, config.likelihood_options)
-        return cls(default_encoder(seen, config.networks == "deep"), labels, input_shape=input_shape, **options)
+        deep = config.networks == "deep"
+        encoder, _ = encoder_for(options.get("likelihood"), input_shape, config.likelihood_options, deep)
+        return cls(encoder, labels, input_shape=input_shape, **options)
 
     def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """``π_y`` of the known labels."""
@@ -116,7 +117,7 @@ class Classifier(ClassifierMixin):
     def prepare(self, x: Tensor, y: Tensor) -> None:
         super().prepare(x, y)
         if self.head_terms is not None:
-            self.head_terms.prepare(y)
+            self.head_terms.prepare(y, self.expected_error(x, y))
 
     def set_progress(self, progress: float) -> None:
         """:meth:`HeadTerms.set_progress <pyro_ssvae.infer.auxiliary.HeadTerms.set_progress>`."""

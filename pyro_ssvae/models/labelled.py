@@ -16,6 +16,7 @@ from ..infer.auxiliary import HeadTerms
 from ..infer.label_inference import MOST_SUMMED, AcceptLabels, How, LabelInference
 from ..infer.label_prior import LabelPrior
 from ..labels import MISSING, Labels
+from ..nn.likelihood_base import Likelihood
 from ..nn.networks import mixes_rows
 from .base import GenerativeModel, Model, given_labels
 from .config import HeadConfig, LabelConfig
@@ -29,6 +30,18 @@ class ClassifierMixin(Model):
     def q_y(self, x: Tensor) -> Tensor:
         """The probabilities of q(y | x): ``[B, K]`` or ``[B, A]``."""
         raise NotImplementedError
+
+    def expected_error(self, x: Tensor, y: Tensor) -> float | None:
+        """How often simple methods miss labels that they have not seen; None of other points than vectors.
+
+        See :func:`~pyro_ssvae.infer.expected_error.expected_error`. A sample of streamed rows has lost its labels.
+        """
+        if x.dim() != 2 or len(x) != len(y) or not isinstance(self.likelihood, Likelihood):
+            return None
+        from ..infer.expected_error import expected_error, rows_to_ask
+
+        rows = rows_to_ask(y)
+        return expected_error(self.likelihood.standardize(self.inputs(x[rows.to(x.device)])), y[rows.to(y.device)])
 
     def predict_proba(self, x: ArrayLike) -> Tensor:
         """q(y | x): ``[B, K]`` class or ``[B, A]`` attribute probabilities."""
@@ -77,7 +90,7 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
 
     def prepare(self, x: Tensor, y: Tensor) -> None:
         super().prepare(x, y)
-        self.head_terms.prepare(y)
+        self.head_terms.prepare(y, self.expected_error(x, y))
 
     def set_progress(self, progress: float) -> None:
         """β as :meth:`.GenerativeModel.set_progress` has it, and what reaches the head:

@@ -24,7 +24,7 @@ from ..errors import InputError, nearest
 from ..infer.ccvae_bound import WHOLE, CCVAEBound, Detach
 from ..infer.label_inference import MOST_VALUES
 from ..infer.traces import plain
-from ..labels import MISSING, AttributeLabels, Labels
+from ..labels import MISSING, AttributeLabels, Labels, value_counts
 from ..nn.networks import AddClass, features, takes_class_input
 from .base import Model, given_labels, moment_of, standard_normal
 from .config import Range, Size, Weight
@@ -247,8 +247,9 @@ class ReVAE(LocalGuide, LabelMixin):
     def prepare(self, x: Tensor, y: Tensor) -> None:
         """Take p(y) from the known labels; every attribute, or class, must have some of each value, or none any."""
         if bool((y != MISSING).any()):
-            for i, name in enumerate(self.labels.names if self.multilabel else ()):
-                values = y[:, i][y[:, i] != MISSING].unique().tolist()
+            counts = value_counts(y, 2).tolist() if self.multilabel else []
+            for name, count in zip(self.labels.names, counts):
+                values = [k for k in (0, 1) if count[k]]
                 if len(values) < 2:
                     found = f"only the value {values[0]}" if values else "no known label"
                     raise InputError(f"attribute {name!r}: {found} among the labels kept; it needs both 0 and 1")

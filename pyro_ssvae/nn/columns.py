@@ -96,7 +96,7 @@ class Mixed(Likelihood):
     kind = "mixed"
     measure = "mixed"
     scales_pixels = False
-    augmentation = "none"
+    augmentation = "hide"
 
     def __init__(self, input_shape: Shape, *, missing: bool = False, columns: Sequence[str] = ()) -> None:
         super().__init__(input_shape, missing=missing)

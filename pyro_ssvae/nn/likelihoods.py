@@ -35,7 +35,7 @@ from ..errors import InputError, nearest
 from .columns import Categorical, Mixed
 from .counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from .likelihood_base import Likelihood, LikelihoodOptions, Shape
-from .networks import AddClass
+from .networks import AddClass, default_encoder, table_encoder
 from .pixels import Bernoulli, Binomial, ContinuousBernoulli, DiscretizedLogisticMixture
 from .reals import Laplace, LogNormal, Normal, StudentT
 
@@ -90,12 +90,17 @@ def named_likelihood(
     return kind(input_shape, missing=missing)
 
 
-def shapes(likelihood: str | nn.Module | None, input_shape: Shape, options: LikelihoodOptions) -> tuple[Shape, Shape]:
-    """Return what the encoder gets and what the decoder puts out for points of a shape."""
+def encoder_for(
+    likelihood: str | nn.Module | None, input_shape: Shape, options: LikelihoodOptions, deep: bool = False
+) -> tuple[nn.Module, Shape]:
+    """Return the default encoder of what the likelihood makes of points of a shape, and the shape that it has decoders
+    put out."""
     made = likelihood if isinstance(likelihood, nn.Module) else named_likelihood(likelihood, input_shape, options)
+    if isinstance(made, Mixed):
+        return table_encoder(made.encoder_shape[0], deep), made.decoder_shape
     if isinstance(made, Likelihood):
-        return made.encoder_shape, made.decoder_shape
-    return input_shape, input_shape
+        return default_encoder(made.encoder_shape, deep), made.decoder_shape
+    return default_encoder(input_shape, deep), input_shape
 
 
 def likelihood_for(
@@ -194,7 +199,7 @@ __all__ = [
     "ZeroInflatedNegativeBinomial",
     "check_encoder",
     "default_likelihood",
+    "encoder_for",
     "likelihood_for",
     "named_likelihood",
-    "shapes",
 ]

@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -23,6 +24,22 @@ class Encoder(nn.Sequential):
     def __init__(self, *layers: nn.Module, out_features: int) -> None:
         super().__init__(*layers)
         self.out_features = out_features
+
+
+class Beside(nn.Module):
+    """``[body(x), x]``: a network's features beside its input, of which a head may be linear.
+
+    :param body: maps ``[B, D]`` to ``[B, H]``.
+    :ivar out_features: H + D.
+    """
+
+    def __init__(self, body: Encoder, in_features: int) -> None:
+        super().__init__()
+        self.body = body
+        self.out_features = body.out_features + in_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.body(x), x], -1)
 
 
 class Decoder(nn.Module):
@@ -122,6 +139,16 @@ def default_encoder(input_shape: tuple[int, ...], deep: bool = False) -> Encoder
     width = mlp_width(flat)
     layers = mlp([flat, *(width,) * (3 if deep else 2)])
     return Encoder(nn.Flatten(), *layers, nn.Dropout(0.2), out_features=width)
+
+
+def table_encoder(flat: int, deep: bool = False) -> Beside:
+    """Two layers of 128, half of their output dropped, beside the cells themselves: tables are often all but linear.
+
+    :param flat: numbers that the encoder sees of a row.
+    :param deep: a third layer.
+    """
+    layers = mlp([flat, *(128,) * (3 if deep else 2)])
+    return Beside(Encoder(*layers, nn.Dropout(0.5), out_features=128), flat)
 
 
 def conv_encoder(input_shape: tuple[int, ...], deep: bool = False) -> Encoder:

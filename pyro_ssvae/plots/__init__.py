@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .posterior import expected_points, inspection, label_bars, latent_intervals, term_bars
     from .style import BLUE, COLOURS, DASHES, GREEN, GREY, MARKERS, ORANGE, STYLE, VERMILLION, dress, styled
     from .summary import save_all
+    from .tables import Units, units_of
 
 __all__ = [
     "BLUE",
@@ -27,6 +28,7 @@ __all__ = [
     "ORANGE",
     "STYLE",
     "VERMILLION",
+    "Units",
     "attribute_bars",
     "confusion_matrix",
     "contact_sheet",
@@ -49,6 +51,7 @@ __all__ = [
     "swap_table",
     "swaps",
     "term_bars",
+    "units_of",
     "walk",
 ]
 
@@ -64,6 +67,7 @@ _FILES = {
         *("dress", "styled"),
     ],
     "summary": ["save_all"],
+    "tables": ["Units", "units_of"],
 }
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names}
 

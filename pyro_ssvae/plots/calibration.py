@@ -14,11 +14,11 @@ from torch import Tensor
 
 from ..evaluation.bootstrap import wilson
 from ..labels import MISSING
-from .style import BLUE, GREY, VERMILLION, fit_text, make_panels, styled
+from .style import BLUE, GREY, VERMILLION, entitle, fit_text, make_panels, styled
 
 PANELS = 20
 """Classes or attributes that have a panel of their own, at most: the most frequent ones."""
-LINES = (("q(y | x)", BLUE, "o", "-"), ("at the temperature", VERMILLION, "^", "--"))
+LINES = (("q(y | x)", BLUE, "o", "-"), ("calibrated", VERMILLION, "^", "--"))
 Rescaling = Callable[[Tensor], Tensor]
 
 
@@ -44,7 +44,7 @@ def reliability(
     frequent = (hits * there).sum(0).argsort(descending=True, stable=True)[:PANELS].sort().values.tolist()
     titles = [*(["predicted class"] if classes else []), *(fit_text(names[k], 18) for k in frequent)]
     wide = min(4, len(titles))
-    figure, panels = make_panels(None, len(titles), (2.1 * wide + 0.3, 2.1 * math.ceil(len(titles) / wide) + 0.4), wide)
+    figure, panels = make_panels(None, len(titles), (2.1 * wide + 0.3, 2.1 * math.ceil(len(titles) / wide) + 0.7), wide)
     for panel, title, k in zip(panels, titles, [*([None] if classes else []), *frequent], strict=True):
         panel.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
         for (label, colour, marker, dashes), values in zip(LINES, shown):
@@ -62,9 +62,12 @@ def reliability(
         panel.grid(True)
     if len(shown) > 1:
         handles, words = panels[0].get_legend_handles_labels()
-        figure.legend(handles, words, loc="outside upper center", ncols=2)
+        figure.legend(handles, words, loc="outside right upper")
     figure.supxlabel("predicted probability", fontsize=9)
     figure.supylabel("share that is right" if classes else "share that has the attribute", fontsize=9)
+    n = int((known != MISSING).reshape(len(known), -1).any(-1).sum())
+    some = "" if len(hits.T) <= PANELS else f"; the {PANELS} most frequent of {hits.shape[1]} classes"
+    entitle(figure, f"do the probabilities hold? {n} points, 95 % intervals{some}")
     return figure
 
 

@@ -15,7 +15,7 @@ from ..data.label_values import label_values
 from ..errors import InputError, nearest
 from ..infer.batched import batched, evaluating
 from ..infer.protocols import Classifies, Intervenes, Intervention, Reconstructs, Walks, require
-from ..labels import AttributeLabels, Labels
+from ..labels import AttributeLabels, ClassLabels, Labels
 from .layout import Part, draw_frames, lay_out
 from .style import VERMILLION, fit_text, styled
 
@@ -53,7 +53,8 @@ def intervention_table(
         frames.append(there.unsqueeze(-1) != torch.arange(len(values)))
     start = Part(torch.stack([unit_scale(images), reconstructed(model, images, seed)], 1), BEFORE)
     bands = [groups[i : i + BAND] for i in range(0, len(groups), BAND)]
-    figure, axes = lay_out([[start, *band] for band in bands], bottom=0.22)
+    what = "each class" if isinstance(labels, ClassLabels) else "each attribute set to 0 and to 1"
+    figure, axes = lay_out([[start, *band] for band in bands], bottom=0.22, title=f"{what}, the rest as it is")
     for ax, part, frame in zip((ax for row in axes for ax in row[1:]), groups, frames, strict=True):
         draw_frames(ax, part.grid, frame)
     left = axes[0][0].get_position().x0
@@ -76,7 +77,8 @@ def intervention_draws(
         title = ", ".join(f"{name} = {v}" for name, v in values.items())
     else:
         title = f"class = {values if isinstance(values, str) else labels.names[values]}"
-    return lay_out([[Part(before, BEFORE), Part(grid, [], f"{title}, {draws} draws")]])[0]
+    parts = [Part(before, BEFORE), Part(grid, [], f"{title}, {draws} draws")]
+    return lay_out([parts], title="what is set varies, the rest is as it is")[0]
 
 
 @styled
@@ -92,7 +94,8 @@ def swaps(model: nn.Module, x: ArrayLike, donor: ArrayLike, name: str = "class",
     donors = donors.expand(len(images), *donors.shape[1:])
     before = torch.stack([unit_scale(images), reconstructed(model, images, seed), unit_scale(donors)], 1)
     first = Part(before, ["receiver", "recon-\nstruction", "donor"])
-    return lay_out([[first, Part(result.unsqueeze(1), [f"with its\n{fit_text(name, 12)}"])]])[0]
+    after = Part(result.unsqueeze(1), [f"with its\n{fit_text(name, 12)}"])
+    return lay_out([[first, after]], title=f"the donor's {name} in the receiver")[0]
 
 
 @styled
@@ -105,7 +108,8 @@ def swap_table(model: nn.Module, x: ArrayLike, donors: ArrayLike, name: str = "c
     top = Part(unit_scale(givers).unsqueeze(0), [], f"donors of {fit_text(name, 24)}")
     side = Part(reconstructed(model, images, seed).unsqueeze(1), [])
     corner = Part(torch.ones(1, 1, *images.shape[1:]), [])
-    figure, axes = lay_out([[corner, top], [side, Part(torch.stack(results, 1), [])]], left=0.3)
+    title = f"each receiver's reconstruction (rows) with each donor's {name} (columns)"
+    figure, axes = lay_out([[corner, top], [side, Part(torch.stack(results, 1), [])]], left=0.3, title=title)
     axes[1][0].set_ylabel("receivers")
     return figure
 
@@ -121,19 +125,26 @@ def walk(
     k: float = 2.0,
     seed: int = 0,
 ) -> Figure:
-    """Plot walks from ``μ_0 - kσ_0`` to ``μ_1 + kσ_1``: of one attribute, an image a row; of two, an image a panel."""
+    """Plot walks from ``μ_0 - kσ_0`` to ``μ_1 + kσ_1``: of one attribute, an image a row; of two, an image a panel.
+
+    Each image and its reconstruction stand beside its walk.
+    """
     walking, images = require(model, Walks), check_images(x)
     with evaluating(model, seed):
         grids = walking.walk(images, first, second, steps=steps, k=k).cpu()
     along = f"{fit_text(first, 24)}:  0  →  1"
+    before = torch.stack([unit_scale(images), reconstructed(model, images, seed)], 1)
+    reach = f"from μ₀ - {k:g}σ₀ to μ₁ + {k:g}σ₁"
     if second is None:
-        before = torch.stack([unit_scale(images), reconstructed(model, images, seed)], 1)
-        figure, axes = lay_out([[Part(before, BEFORE), Part(grids, [])]], bottom=0.3)
+        title = f"walk along {first}, {reach}"
+        figure, axes = lay_out([[Part(before, BEFORE), Part(grids, [])]], bottom=0.3, title=title)
         axes[0][1].set_xlabel(along)
         return figure
-    panels = [Part(grid.flip(0), []) for grid in grids]
-    figure, axes = lay_out([panels[i : i + 3] for i in range(0, len(panels), 3)], bottom=0.3, left=0.3, between=0.4)
-    for ax in (ax for row in axes for ax in row):
+    parts = [part for pair, grid in zip(before, grids) for part in (Part(pair[None], BEFORE), Part(grid.flip(0), []))]
+    bands = [parts[i : i + 4] for i in range(0, len(parts), 4)]
+    title = f"walk over {first} and {second}, {reach}"
+    figure, axes = lay_out(bands, bottom=0.3, between=0.4, title=title)
+    for ax in (ax for row in axes for ax in row[1::2]):
         ax.set_xlabel(along)
         ax.set_ylabel(f"{fit_text(second, 24)}:  0  →  1")
     return figure

@@ -19,9 +19,13 @@ from ..errors import InputError
 from ..infer.batched import batched
 from ..infer.protocols import Encodes, require
 from ..labels import MISSING, AttributeLabels, Labels, labels_of
-from .style import COLOURS, GREY, MARKERS, fit_text, make_panels, styled, text_width
+from .style import COLOURS, GREY, MARKERS, entitle, fit_text, make_panels, styled, text_width
 
 MOST_POINTS = 2000
+MOST_CLASSES = 20
+"""Classes with a colour and a marker; of more, the ten most frequent have one."""
+MOST_FREQUENT = 10
+OTHERS = "another class"
 ROWS = 500  # at a time
 
 
@@ -37,7 +41,7 @@ def latent_space(
     """Plot the latent means of up to 2,000 points, coloured and marked by true label; unknown in grey.
 
     Two latents are drawn as they are, one against its posterior scale, more by their first two principal components.
-    Each attribute has a panel of its own.
+    Each attribute has a panel of its own. Of more than 20 classes the ten most frequent are told apart.
 
     :param attribute: draw this attribute only.
     :raises InputError: where ``ax`` is one panel and the attributes need several.
@@ -51,10 +55,10 @@ def latent_space(
     plane, axis_names = two_dimensions(model, points[pick], seed)
     wide = min(4, len(parts))
     if len(parts) == 1:
-        words = [fit_text(name, 28, lines=2) for name in (*parts[0].names, "unknown")]
-        size = (5.0 + (text_width(words) + 0.6) * math.ceil(len(words) / 20), 4.6)
+        words = [fit_text(name, 28, lines=2) for name in (*parts[0].names, OTHERS, "unknown")]
+        size = (5.0 + (text_width(words) + 0.6) * math.ceil(len(words) / 24), 4.8)
     else:
-        size = (2.6 * wide + 0.7, 2.5 * math.ceil(len(parts) / wide))
+        size = (2.6 * wide + 0.7, 2.5 * math.ceil(len(parts) / wide) + 0.2)
     figure, panels = make_panels(ax, len(parts), size, wide)
     for i, (panel, part) in enumerate(zip(panels, parts, strict=True)):
         handles = scatter(panel, plane, part, small=len(parts) > 1)
@@ -68,9 +72,11 @@ def latent_space(
                 handles=handles,
                 loc="upper left",
                 bbox_to_anchor=(1.01, 1),
-                ncols=math.ceil(len(handles) / 20),
+                ncols=math.ceil(len(handles) / 24),
                 markerscale=1.5 if len(parts) == 1 else 2.5,
             )
+    if ax is None:
+        entitle(figure, f"latent means of {len(plane)} points, by {'label' if len(parts) == 1 else 'attribute'}")
     return figure
 
 
@@ -86,12 +92,22 @@ class Part:
 def label_parts(labels: Labels | None, y: Tensor, attribute: str | None) -> list[Part]:
     """Return a panel for the class, or one for each attribute (for the named one alone)."""
     if not isinstance(labels, AttributeLabels):
-        return [Part("", y, labels.names if labels is not None else ())]
+        names = labels.names if labels is not None else ()
+        return [most_frequent(y, names) if len(names) > MOST_CLASSES else Part("", y, names)]
     names = list(labels.names)
     if attribute is not None and attribute not in names:
         raise InputError(f"attribute: {attribute!r} is none of {', '.join(names)}")
     wanted = names if attribute is None else [attribute]
     return [Part(name, y[:, names.index(name)], ("0", "1")) for name in wanted]
+
+
+def most_frequent(y: Tensor, names: Sequence[str]) -> Part:
+    """Return the labels with the ten most frequent classes as they are, and all others as one more."""
+    kept = torch.bincount(y[y != MISSING], minlength=len(names)).argsort(descending=True, stable=True)[:MOST_FREQUENT]
+    kept = kept.sort().values
+    place = torch.full((len(names),), len(kept)).scatter(0, kept, torch.arange(len(kept)))
+    known = torch.where(y == MISSING, MISSING, place[y.clamp_min(0)])
+    return Part("", known, (*(names[k] for k in kept.tolist()), OTHERS))
 
 
 def two_dimensions(model: nn.Module, x: Tensor, seed: int) -> tuple[np.ndarray, tuple[str, str]]:
@@ -128,7 +144,7 @@ def scatter(ax: Axes, points: np.ndarray, part: Part, small: bool) -> list[PathC
                 points[here, 0],
                 points[here, 1],
                 size,
-                COLOURS[k % len(COLOURS)],
+                GREY if name == OTHERS else COLOURS[k % len(COLOURS)],
                 marker=MARKERS[k % len(MARKERS)],
                 alpha=0.75,
                 linewidths=0,

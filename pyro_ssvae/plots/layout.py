@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from .points import gap_between, mosaic, name_columns
-from .style import HALO, VERMILLION, fit_text, text_width
+from .style import HALO, VERMILLION, fit_text, text_width, title_lines
 
 CELL = 0.62
 """An image's side in inches."""
@@ -27,11 +27,17 @@ class Part:
 
 
 def lay_out(
-    bands: Sequence[Sequence[Part]], *, bottom: float = 0.08, left: float = 0.08, between: float = 0.14
+    bands: Sequence[Sequence[Part]],
+    *,
+    bottom: float = 0.08,
+    left: float = 0.08,
+    between: float = 0.14,
+    title: str = "",
 ) -> tuple[Figure, list[list[Axes]]]:
     """Place parts side by side, in bands below one another, at one scale, so that rows and columns are aligned.
 
     :param bottom: inches below each band; ``left`` of it; ``between`` parts.
+    :param title: what is to be seen, over all of it.
     """
 
     def size(part: Part) -> tuple[float, float]:
@@ -45,11 +51,16 @@ def lay_out(
         return words + (0.17 * (1 + short_title(part).count("\n")) if part.title else 0.0) + 0.05
 
     widths = [sum(max(size(part)[0], text_width([short_title(part)], 9)) + between for part in band) for band in bands]
-    heights = [max(head(part) + size(part)[1] for part in band) + bottom for band in bands]
-    width, height = left + max(widths) - between + 0.08, sum(heights) + 0.05
+    heights = [max(map(head, band)) + max(size(part)[1] for part in band) + bottom for band in bands]
+    width = left + max(widths) - between + 0.08
+    lines = title_lines(title, width)
+    over = 0.19 * len(lines) + (0.06 if lines else 0.0)
+    height = sum(heights) + 0.05 + over
     figure = Figure(figsize=(width, height))
+    if lines:
+        figure.text(0.05 / width, 1 - 0.05 / height, "\n".join(lines), fontsize=10, va="top")
     axes: list[list[Axes]] = []
-    down = 0.03
+    down = 0.03 + over
     for band, tall in zip(bands, heights):
         across, under = left, down + max(head(part) for part in band)
         axes.append([])

@@ -12,18 +12,38 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..errors import InputError
-from .style import BLUE, COLOURS, DASHES, GREY, HALO, MARKERS, VERMILLION, fit_text, make_panels, styled, text_width
+from ..evaluation.bootstrap import wilson
+from .style import (
+    BLUE,
+    COLOURS,
+    DASHES,
+    GREY,
+    HALO,
+    MARKERS,
+    VERMILLION,
+    entitle,
+    fit_text,
+    make_panels,
+    styled,
+    text_width,
+)
 
 Metrics: TypeAlias = Mapping[str, Any]
 """Numbers by name, nested, as JSON has them."""
 MOST_NAMES = 60
 """Names along an axis."""
+MOST_CLASSES = 40
+"""Classes of a confusion matrix; of more, those with the most errors."""
 NO_CURVE = ("epoch", "step", "seconds", "examples_per_second")
 TITLES = {
-    "kl": "KL, nats a point",
+    "loss": "loss, nats a point",
     "reconstruction": "reconstruction, nats a point",
+    "kl": "KL, nats a point",
+    "kl_divergence": "KL, nats a point",
     "active_units": "active latent dimensions",
 }
+FIRST = ("loss", "accuracy", "reconstruction", "kl", "kl_divergence", "active_units")
+"""The panels of learning curves, in this order; others follow."""
 
 
 @styled
@@ -38,10 +58,10 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     panels = curves(columns)
     if not panels:
         raise InputError("history: no column with a number to draw")
-    order = sorted(panels, key=lambda q: (q != "loss", q != "accuracy"))
-    width = min(4, len(order))
+    order = sorted(panels, key=lambda q: FIRST.index(q) if q in FIRST else len(FIRST))
+    width = 3 if len(order) in (5, 6, 9) else min(4, len(order))
     height = math.ceil(len(order) / width)
-    figure = Figure(figsize=(2.9 * width, 2.2 * height + 0.3), layout="constrained")
+    figure = Figure(figsize=(2.9 * width, 2.2 * height + 0.5), layout="constrained")
     for i, quantity in enumerate(order):
         ax = figure.add_subplot(height, width, i + 1)
         lines = panels[quantity]
@@ -52,10 +72,14 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
         title = fit_text(TITLES.get(quantity, quantity.replace("_", " ")), 34)
         ax.set_title(title + (f" ({lines[0][0]})" if len(lines) == 1 else ""))
         ax.set_xlabel("epoch")
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=quantity == "active_units"))
+        ax.ticklabel_format(axis="y", useOffset=False)
         ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
         ax.grid(True)
         if len(lines) > 1:
             ax.legend()
+    passes = len(epochs)
+    entitle(figure, f"training over {passes} epoch{'s' * (passes != 1)}")
     return figure
 
 
@@ -75,23 +99,24 @@ def curves(columns: Mapping[str, np.ndarray]) -> dict[str, list[tuple[str, np.nd
 def confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[str] = (), ax: Axes | None = None) -> Figure:
     """Plot counts of the predicted class (column) for each true class (row), shaded by their share of the row.
 
-    Zeros stay blank. Above 20 classes, or where a cell is too small, the shade alone is drawn; above 60, some of the
-    classes' names, evenly spaced.
+    Zeros stay blank. Above 20 classes, or where a cell is too small, the shade alone is drawn; above 40, the classes
+    that have a part in the most errors.
 
     :param confusion: ``[K, K]``.
     """
-    counts = np.asarray(confusion)
-    k = len(counts)
-    step = math.ceil(k / MOST_NAMES)
-    words = [fit_text(name, 24, lines=1) for name in (names or [str(i) for i in range(k)])[::step]]
-    cell = min(float(np.clip(6.0 / k, 0.19, 0.5)), 0.19 * MOST_NAMES / k) if k > 20 else max(0.38, 1.6 / k)
+    every = np.asarray(confusion)
+    right, n, of = int(np.trace(every)), int(every.sum()), len(every)
+    kept = erring(every, MOST_CLASSES)
+    counts, k = every[np.ix_(kept, kept)], len(kept)
+    words = [fit_text((names or [str(i) for i in range(of)])[i], 24, lines=1) for i in kept]
+    cell = float(np.clip(6.0 / k, 0.19, 0.5)) if k > 20 else max(0.38, 1.6 / k)
     side = cell * k + text_width(words)
-    figure, (panel,) = make_panels(ax, 1, (side + 1.1, side + 0.5))
-    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    figure, (panel,) = make_panels(ax, 1, (side + 1.1, side + 0.8))
+    share = counts / np.maximum(every.sum(1)[kept][:, None], 1)
     image = panel.imshow(share, cmap="Blues", vmin=0, vmax=1)
     short = max(len(word) for word in words) <= (2 if k > 20 else 4)
-    panel.set_xticks(range(0, k, step), words, rotation=0 if short else 90)
-    panel.set_yticks(range(0, k, step), words)
+    panel.set_xticks(range(k), words, rotation=0 if short else 90)
+    panel.set_yticks(range(k), words)
     panel.tick_params(length=0, labelsize=8 if cell >= 0.25 else 7)
     panel.spines[:].set_visible(False)
     panel.set_xlabel("predicted")
@@ -103,12 +128,23 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[str] = 
             colour = "white" if share[i, j] > 0.55 else "black"
             panel.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour, fontsize=font)
     panel.figure.colorbar(image, ax=panel, shrink=0.6, label="share of the true class")
+    if ax is None:
+        some = f"; the {k} of {of} classes with the most errors" if k < of else ""
+        entitle(figure, f"{right} of {n} points are right{some}")
     return figure
+
+
+def erring(counts: np.ndarray, most: int) -> list[int]:
+    """Return the classes that have a part in the most errors, in their order; all where there are no more."""
+    errors = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
+    return sorted(np.argsort(-errors, kind="stable")[:most].tolist())
 
 
 @styled
 def attribute_bars(metrics: Metrics, ax: Axes | None = None) -> Figure:
     """Plot each attribute's accuracy beside that of the majority guess; of more than 60, those of the lowest.
+
+    A line is the 95 % interval (Wilson's), where the number of test points is known.
 
     :param metrics: what :func:`~.evaluate.evaluate` gave for attributes.
     """
@@ -125,14 +161,21 @@ def attribute_bars(metrics: Metrics, ax: Axes | None = None) -> Figure:
             places + offset, values, 0.36, label=label, color=colour, hatch=hatch, edgecolor="#404040", linewidth=0.4
         )
         for place, value in zip(places + offset, values, strict=True):
-            panel.text(value + 0.01, place, f"{value:.3f}", va="center", fontsize=7)
+            panel.text(1.01, place, f"{value:.3f}", va="center", fontsize=7)
+    for place, one in zip(places - 0.19, found.values(), strict=True):
+        if one.get("n"):
+            panel.plot(wilson(round(one["accuracy"] * one["n"]), one["n"]), [place, place], color="black", lw=1.0)
     panel.set_yticks(places, words)
     panel.set_ylim(len(words) - 0.5, -0.5)
-    panel.set_xlim(0, 1.1)
+    panel.set_xlim(0, 1)
     panel.set_xticks(np.linspace(0, 1, 6))
     panel.set_xlabel("accuracy")
     panel.grid(True, axis="x")
     panel.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)
+    if ax is None:
+        counts = [one["n"] for one in found.values() if one.get("n")]
+        points = f" on {max(counts)} points, 95 % intervals" if counts else ""
+        entitle(figure, f"accuracy of each attribute{points}")
     return figure
 
 
@@ -170,6 +213,8 @@ def intervention_bars(metrics: Metrics) -> Figure:
         panel.set_title(INTERVENTION_PANELS[key], loc="left")
     note = "vertical line: chance;  diamond: what the oracle reads on reconstructions"
     figure.supxlabel(note, fontsize=8, color=GREY)
+    if "points" in metrics:
+        entitle(figure, f"interventions as the oracle reads them, {metrics['points']} points, 95 % intervals")
     return figure
 
 

@@ -12,11 +12,15 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from .points import draw_lines, mosaic
-from .style import BLUE, GREY, ORANGE, VERMILLION, fit_text, make_panels, styled, text_width
+from .lines import draw_lines
+from .points import mosaic
+from .style import BLUE, GREY, ORANGE, VERMILLION, entitle, fit_text, make_panels, styled, text_width
+from .tables import Units, draw_dots
 
 Groups: TypeAlias = Any  # ArviZ data, whose versions have no type in common
 
+CUT = 4.0
+"""A term more than so many times the next largest is drawn cut, so that the others are seen beside it."""
 MOST_LATENTS = 16
 MOST_NAMES = 18
 
@@ -56,21 +60,29 @@ def label_bars(
 def term_bars(terms: Mapping[str, float], ax: Axes | None = None) -> Figure:
     """Plot the terms of one point's objective, in nats, without those that are zero; their sum stands in the title.
 
+    A bar of more than four times the next largest is cut, in a lighter shade, so that the others are seen beside it.
+
     :param terms: by site, as a row of ``ps.sites(...).terms``.
     """
     shown = {name: value for name, value in terms.items() if abs(value) > 1e-9}
     words = [fit_text(name, 24) for name in shown]
     figure, (panel,) = make_panels(ax, 1, (2.8 + text_width(words), 0.3 * len(words) + 1.0))
-    values = list(shown.values())
-    panel.barh(range(len(words)), values, 0.6, color=[VERMILLION if v < 0 else BLUE for v in values])
+    sizes = sorted((abs(v) for v in shown.values()), reverse=True)
+    most = CUT * sizes[1] if len(sizes) > 1 and sizes[0] > CUT * sizes[1] else float("inf")
+    values = [float(np.clip(v, -most, most)) for v in shown.values()]
+    bars = panel.barh(range(len(words)), values, 0.6, color=[VERMILLION if v < 0 else BLUE for v in values])
     panel.axvline(0, color="black", lw=0.6)
-    for i, value in enumerate(values):
-        number = f"{value:.4g}" if abs(value) < 1e4 else f"{value:.2g}"
+    for i, (full, value, bar) in enumerate(zip(shown.values(), values, bars)):
+        number = f"{full:.4g}" if abs(full) < 1e4 else f"{full:.2g}"
+        if full != value:
+            bar.set(alpha=0.5, hatch="//", edgecolor="white")
+            number += ", cut"
         panel.text(value, i, f" {number} ", va="center", ha="left" if value >= 0 else "right", fontsize=7)
     panel.set_yticks(range(len(words)), words)
     panel.set_ylim(max(len(words), 1) - 0.5, -0.5)
     reach = max([abs(v) for v in values], default=1.0)
-    panel.set_xlim(min([0.0, *values]) - 0.35 * reach, max([0.0, *values]) + 0.35 * reach)
+    room = 0.35 if most == float("inf") else 0.8
+    panel.set_xlim(min([0.0, *values]) - room * reach, max([0.0, *values]) + room * reach)
     panel.locator_params(axis="x", nbins=4)
     panel.tick_params(axis="y", length=0)
     panel.set_xlabel("nats")
@@ -104,21 +116,33 @@ def latent_intervals(draws: Mapping[str, Tensor], ax: Axes | None = None) -> Fig
 
 
 @styled
-def expected_points(x: ArrayLike, predictive: ArrayLike, *, draws: int = 4, ax: Axes | None = None) -> Figure:
-    """Plot a point beside the mean and the standard deviation of its posterior predictive, and some draws of that.
+def expected_points(
+    x: ArrayLike, predictive: ArrayLike, *, draws: int = 4, ax: Axes | None = None, units: Units | None = None
+) -> Figure:
+    """Plot a point beside the mean and the standard deviation of draws of what the model expects, and some of these.
+
+    Vectors and series are lines with a band of ± 2 standard deviations, rows of a table are drawn column by column.
 
     :param x: ``[C, H, W]``, ``[C, T]`` or ``[D]``, on the scale of the model.
-    :param predictive: draws ``[S, *x.shape]``.
+    :param predictive: draws ``[S, *x.shape]``, of x or of E[x | z].
+    :param draws: how many of them are shown. The standard deviation is drawn from black, 0, to white, its largest.
+    :param units: of a row of a table, its columns (:func:`units_of`).
     """
     point, drawn = torch.as_tensor(x).float(), torch.as_tensor(predictive).float()
+    mean, sd = drawn.mean(0), drawn.std(0)
+    if point.dim() == 1 and units is not None:
+        both = ("input", "expected, ± 2 sd")
+        return draw_dots(point[None], mean[None], [""], units, sd=sd[None], ax=ax, words=both)
     if point.dim() != 3:
-        groups = [point[None, None], drawn.mean(0)[None, None]]
-        return draw_lines(groups, ["input", "posterior predictive mean"], [""], point[None], ax)
-    images = [point, drawn.mean(0), drawn.std(0), *drawn[:draws]]
+        groups = [point[None, None], mean[None, None]]
+        band = ((mean - 2 * sd)[None], (mean + 2 * sd)[None])
+        return draw_lines(groups, ["input", "expected, ± 2 sd"], [""], point[None], ax, band=band)
+    most = max(float(sd.max()), 1e-12)
+    images = [point, mean, sd / most, *drawn[:draws]]
     figure, (panel,) = make_panels(ax, 1, (0.95 * len(images) + 0.3, 1.5))
-    mosaic(panel, torch.stack(images).clamp(0, 1)[None], [""], len(images))
+    mosaic(panel, torch.stack(images)[None], [""], len(images))
     pitch = panel.get_images()[0].get_array().shape[1] / len(images)  # type: ignore[union-attr]
-    words = ["point", "mean", "sd", *[f"draw {i + 1}" for i in range(min(draws, len(drawn)))]]
+    words = ["point", "mean", f"sd, to {most:.2g}", *[f"draw {i + 1}" for i in range(min(draws, len(drawn)))]]
     panel.xaxis.tick_top()
     panel.set_xticks([(i + 0.5) * pitch - 0.5 for i in range(len(words))], words)
     cell = 0.9 if ax is None else panel.get_window_extent().width / figure.dpi / len(images)
@@ -135,37 +159,45 @@ def inspection(
     title: str = "",
     *,
     names: Sequence[str] = (),
+    expected: ArrayLike | None = None,
+    units: Units | None = None,
 ) -> Figure:
-    """Plot all of one point: its posterior predictive, its label, its latents, the terms of its objective.
+    """Plot all of one point: what the model expects, its label, its latents, the terms of its objective.
 
     :param data: what :func:`~pyro_ssvae.posterior` gave for this one point.
     :param terms: its row of ``ps.sites(...).terms``.
     :param probs: as for :func:`label_bars`; may be empty.
     :param known: as there.
     :param names: those of the probabilities; by default the data's, or else numbers.
+    :param expected: draws ``[S, *x.shape]`` of E[x | z] under the guide, for pictures; without them mean and standard
+        deviation of the posterior predictive alone, whose single draws are mostly noise.
+    :param units: of a row of a table, its columns (:func:`units_of`).
     """
     latents, size = latent_draws(data), max(map(len, probs.values()), default=0)
     names = list(names) or label_names(data) or [str(i) for i in range(size)]
     panels = [bool(probs), bool(latents), True]
     rows = max(min(len(names), MOST_NAMES) if probs else 0, min(len(latents), MOST_LATENTS), len(terms))
     seen = "x" in data["observed_data"] if "observed_data" in names_of(data) else False
-    height = 0.23 * rows + 1.4
-    figure = Figure(figsize=(3.1 * sum(panels), height + (1.7 if seen else 0.0)), layout="constrained")
-    grid = figure.add_gridspec(2 if seen else 1, sum(panels), height_ratios=[1.5, height] if seen else None)
+    height, top = 0.23 * rows + 1.4, 1.5 if units is None else 0.19 * len(units.names) + 0.8
+    page = (3.1 * sum(panels), height + (top + 0.2 if seen else 0.0))
+    figure = Figure(figsize=page, layout="constrained")
+    grid = figure.add_gridspec(2 if seen else 1, sum(panels), height_ratios=[top, height] if seen else None)
     if seen:
         x = data["observed_data"]["x"].isel(point=0).values
-        predictive = data["posterior_predictive"]["x"].isel(point=0).values
-        expected_points(x, predictive.reshape(-1, *x.shape), ax=figure.add_subplot(grid[0, :]))
+        predictive = data["posterior_predictive"]["x"].isel(point=0).values.reshape(-1, *x.shape)
+        pictures, draws = (predictive, 0) if expected is None or x.ndim != 3 else (expected, 4)
+        expected_points(x, pictures, draws=draws, ax=figure.add_subplot(grid[0, :]), units=units)
     places = iter(grid[-1, i] for i in range(sum(panels)))
     if probs:
-        label_bars(probs, names, known, ax=figure.add_subplot(next(places)))
+        beliefs = figure.add_subplot(next(places))
+        label_bars(probs, names, known, ax=beliefs)
+        beliefs.set_ylim(max(beliefs.get_ylim()[0], 5.5), -0.5)  # bars no thicker than elsewhere
     if latents:
         latent_intervals(latents, ax=figure.add_subplot(next(places)))
     costs = figure.add_subplot(next(places))
     term_bars(terms, ax=costs)
     costs.set_ylim(max(costs.get_ylim()[0], 7.5), -0.5)  # bars no thicker than those beside them
-    if title:
-        figure.suptitle(fit_text(title, 70), x=0.01, ha="left", fontsize=10)
+    entitle(figure, title)
     return figure
 
 

@@ -74,6 +74,18 @@ def dress(ax: Axes) -> None:
         words.set_fontsize(9)
 
 
+def entitle(figure: Figure, words: str) -> None:
+    """Say over a figure what is to be seen, from the left, in lines that its width has room for."""
+    lines = title_lines(words, figure.get_size_inches()[0])
+    if lines:
+        figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10)
+
+
+def title_lines(words: str, inches: float) -> list[str]:
+    """Return a title in lines that so many inches have room for."""
+    return textwrap.wrap(words.replace("$", r"\$"), max(16, int(12.5 * inches)))
+
+
 def fit_text(name: str, width: int, lines: int = 1) -> str:
     """Return the name in ``lines`` lines of ``width`` letters; a longer one loses its middle: ends tell names apart."""
     for length in range(min(len(name), width * lines), 0, -1):

@@ -19,6 +19,7 @@ from .latents import latent_space
 from .metrics import NO_CURVE, Metrics, attribute_bars, confusion_matrix, learning_curves
 from .points import reconstructions, samples_by_class
 from .style import resolution
+from .tables import Units, units_of
 
 ROWS = 500  # at a time
 
@@ -44,14 +45,14 @@ def save_all(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (x, known), labels = check_data(model, x_test, y_test, 1), labels_of(model)
-    y_test = None if y_test is None else known
+    y_test, units = None if y_test is None else known, units_of(model, x)
     draw: dict[str, Callable[[], Figure]] = {}
     if history and any(name not in NO_CURVE and np.isfinite(c).any() for name, c in history.items()):
         draw["learning_curves"] = lambda: learning_curves(history)
     if isinstance(model, Reconstructs):
-        draw["reconstructions"] = lambda: first_reconstructions(model, x, y_test, seed)
+        draw["reconstructions"] = lambda: first_reconstructions(model, x, y_test, seed, units)
     if isinstance(model, Generates):
-        draw["samples_by_class"] = lambda: samples_by_class(model, seed=seed)
+        draw["samples_by_class"] = lambda: samples_by_class(model, seed=seed, units=units)
     if isinstance(model, Encodes):
         draw["latent_space"] = lambda: latent_space(model, x, y_test, seed=seed)
     if metrics.get("confusion"):
@@ -75,11 +76,15 @@ def reliability_of(model: nn.Module, x: Tensor, y: ArrayLike, scaled: Rescaling 
     return reliability(probs, classifier.labels.check(y, len(x)), classifier.labels.names, scaled)
 
 
-def first_reconstructions(model: nn.Module, x: Tensor, y: ArrayLike | None, seed: int) -> Figure:
+def first_reconstructions(
+    model: nn.Module, x: Tensor, y: ArrayLike | None, seed: int, units: Units | None = None
+) -> Figure:
     """Plot the reconstructions of the first points, of classes under their names."""
-    x, labels = x[: 20 if x.dim() == 4 else 6], labels_of(model)
+    of, labels = len(x), labels_of(model)
+    x = x[: 20 if x.dim() == 4 else 6]
     titles: list[str] = []
     if isinstance(labels, ClassLabels) and y is not None:
-        titles = [labels.names[k] if k != MISSING else "?" for k in labels.check(y)[: len(x)].tolist()]
+        titles = [labels.names[k] if k != MISSING else "no label" for k in labels.check(y)[: len(x)].tolist()]
     x_hat = batched(model, require(model, Reconstructs).reconstruct, x, rows=ROWS, seed=seed).cpu()
-    return reconstructions(x, x_hat, titles)
+    title = f"{len(x)} of {of} test points and what the model makes of them, E[x | z]"
+    return reconstructions(x, x_hat, titles, units=units, title=title)

@@ -121,13 +121,13 @@ def picture(results: Sequence[Result]) -> Figure:
 
     Where nothing can be paired, draw the accuracies themselves.
     """
-    there = methods(results)
+    there, title = methods(results), f"{STUDY.title}; means over seeds with 95 % intervals"
     for base in (BASELINE, there[0]):
         panels = picture_panels(results, base)
         if panels:
             what = "the labels alone" if base == BASELINE else base
-            return forest(panels, f"accuracy less that of {what}, points")
-    return forest(picture_panels(results, None), "accuracy, per cent")
+            return forest(panels, f"accuracy less that of {what}, points", title)
+    return forest(picture_panels(results, None), "accuracy, per cent", title)
 
 
 def picture_panels(results: Sequence[Result], base: str | None) -> list[Panel]:
@@ -140,8 +140,9 @@ def picture_panels(results: Sequence[Result], base: str | None) -> list[Panel]:
             paired = None if base is None else difference(some, "accuracy", at, Where(base, n))
             value = interval(some, "accuracy", at) if base is None else paired
             if value is not None:
-                values[name] = value
-        panels.append(Panel(words.removeprefix("on ").replace(" with ", ", "), values, scale=100))
+                values[name] = {"": value}
+        place, within = words.removeprefix("on ").replace(" with ", ", "), (0.0 if base is None else -1.0, 1.0)
+        panels.append(Panel(place, values, scale=100, within=within, zero=base is not None))
     return [panel for panel in panels if panel.values]
 
 

@@ -82,4 +82,5 @@ STUDY = Study(
     ),
     answers=answers,
     combinations=combinations,
+    baseline="vae",
 )

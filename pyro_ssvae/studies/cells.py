@@ -84,6 +84,10 @@ class Cell:
         """Where a study's folder says why there is none: the error in one line, then where it arose."""
         return folder / "cells" / f"{self.name}.failed.txt"
 
+    def claim(self, folder: Path) -> Path:
+        """The file that the process at work on it holds."""
+        return folder / "cells" / f"{self.name}.lock"
+
 
 @dataclass(frozen=True, eq=False)
 class Result:

@@ -1,103 +1,93 @@
-"""The picture of a study: its main metrics over the number of labels, one line a method."""
+"""The picture of a study: its main metrics, a row a method, a shade for each number of labels."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import median_low
 
-from matplotlib.axes import Axes
-from matplotlib.container import Container
 from matplotlib.figure import Figure
 
 from ..errors import InputError
-from ..plots.style import COLOURS, DASHES, GREY, MARKERS, styled
 from .cells import Result
-from .intervals import Interval, Where, by_seed, counts, interval, methods, rows
+from .forest import Panel, forest
+from .intervals import Interval, Where, by_seed, counts, difference, interval, methods, rows
 from .plan import Column, Study
 
-PER_ROW = 3
+SHARES = (
+    "accuracy", "average_precision", "calibration_error", "nmi", "anomaly", "success", "preservation", "carry_over",
+)  # fmt: skip
+"""Metrics from 0 to 1, by a part of their path."""
+POSITIVE = ("reconstruction_error", "diversity_pixels", "diversity_features")
+"""Metrics of at least 0."""
 
 
-@styled
 def figure(study: Study, results: Sequence[Result]) -> Figure:
-    """Draw one panel a column of the study that wants one, means with 95 % intervals.
+    """Draw one panel a column of the study that wants one, means over seeds with 95 % intervals.
+
+    A metric that the study's baseline has too is drawn as the difference to it, seed by seed.
 
     :raises InputError: where no result has such a metric.
     """
     every = rows(results)
-    panels = [c for c in study.columns if c.panel and any(by_seed(results, c.path, at) for at in every)]
-    if not panels:
+    columns = [c for c in study.columns if c.panel and any(by_seed(results, c.path, at) for at in every)]
+    if not columns:
         raise InputError(f"study {study.name}: no cell has a metric to draw")
-    names = methods(results)
-    wide = min(PER_ROW, len(panels))
-    high = math.ceil(len(panels) / wide)
-    legend_rows = math.ceil(len(names) / (2 * wide))
-    drawn = Figure(figsize=(3.3 * wide, 2.6 * high + 0.24 * legend_rows + 0.3), layout="constrained")
-    handles: dict[str, Container] = {}
-    for i, column in enumerate(panels):
-        handles |= draw_panel(drawn.add_subplot(high, wide, i + 1), column, results)
-    ordered = [*(name for name in names if name in handles), *(name for name in handles if name not in names)]
-    shown = [handles[name] for name in ordered]
-    drawn.legend(shown, ordered, loc="outside lower center", ncols=2 * wide)  # type: ignore[call-overload]
-    return drawn
+    panels = [panel_of(column, results, study.baseline) for column in columns]
+    n = sorted({value.n for panel in panels for value in panel.every})
+    seeds = f"{n[0]} to {n[-1]} seeds" if len(n) > 1 else f"{n[0]} seed{'s' * (n[0] != 1)}"
+    chance = "; dotted: chance" if any(panel.chance for panel in panels) else ""
+    return forest(
+        panels, title=f"{study.title}; means over {seeds} with 95 % intervals{chance}", series=counts(results)
+    )
 
 
-def draw_panel(ax: Axes, column: Column, results: Sequence[Result]) -> dict[str, Container]:
-    """Draw a metric of every method over the number of labels, and return what the legend shows, by name."""
-    places, names = counts(results), methods(results)
-    handles: dict[str, Container] = {}
-    drawn: list[Interval] = []
-    for j, name in enumerate(names):
-        found = [(x, interval(results, column.path, Where(name, labels))) for x, labels in enumerate(places)]
-        there = [(x, value) for x, value in found if value is not None]
-        drawn += [value for _, value in there]
-        if not there:
-            continue
-        shift = 0.3 * ((j + 0.5) / len(names) - 0.5)  # error bars side by side
-        handles[name] = ax.errorbar(
-            [x + shift for x, _ in there],
-            [value.mean for _, value in there],
-            yerr=[value.half or 0.0 for _, value in there],
-            color=COLOURS[j % len(COLOURS)],
-            marker=MARKERS[j % len(MARKERS)],
-            linestyle=DASHES[j // len(COLOURS) % len(DASHES)] if len(there) > 1 else "",
-            elinewidth=0.8,
-            capsize=2,
-        )
-    levels = [(x, chance(results, column.chance, labels)) for x, labels in enumerate(places)]
-    guess = [(x, value) for x, value in levels if value is not None]
-    if guess:
-        handles["chance (mean over methods)"] = ax.errorbar(
-            [x for x, _ in guess], [value.mean for _, value in guess], color=GREY, linestyle=":", marker="_"
-        )
-        drawn += [value for _, value in guess]
-    ax.set_ylim(*limits(drawn))
-    ax.set_title(column.words + ("" if column.better == "higher" else " (lower is better)"))
-    ax.set_xticks(range(len(places)), places)
-    ax.set_xlim(-0.4, len(places) - 0.6)
-    ax.set_xlabel("labels")
-    ax.grid(True, axis="y")
-    return handles
+def panel_of(column: Column, results: Sequence[Result], baseline: str | None) -> Panel:
+    """Return a metric of every method at every number of labels, less that of the baseline where it has one."""
+    title = column.words + ("" if column.better == "higher" else " (lower is better)")
+    bases = base_places(column, results, baseline)
+    if bases:
+        found = {at: difference(results, column.path, at, bases[at]) for at in rows(results) if at in bases}
+        levels = [value.mean for base in set(bases.values()) if (value := interval(results, column.path, base))]
+        span = " to ".join(f"{level:.3g}" for level in dict.fromkeys([min(levels), max(levels)]))
+        return Panel(title, by_method(results, found), f"less that of {baseline}, {span}")
+    found = {at: interval(results, column.path, at) for at in rows(results)}
+    chance = {
+        name: level for name in methods(results) if (level := chance_of(results, column.chance, name)) is not None
+    }
+    return Panel(title, by_method(results, found), within=possible(column.path), zero=False, chance=chance)
 
 
-def chance(results: Sequence[Result], path: str | None, labels: str) -> Interval | None:
-    """Return what a metric would be by chance at a number of labels, the mean over methods; without an interval."""
-    found = [interval(results, path, Where(name, labels)) for name in methods(results)] if path else []
+def base_places(column: Column, results: Sequence[Result], baseline: str | None) -> dict[Where, Where]:
+    """Return what each other method's place is compared with: the baseline on as many labels, or its only place."""
+    there = [at for at in rows(results) if at.method == baseline and by_seed(results, column.path, at)]
+    found: dict[Where, Where] = {}
+    for at in rows(results):
+        same = [base for base in there if base.labels == at.labels] or (there if len(there) == 1 else [])
+        if at.method != baseline and same and difference(results, column.path, at, same[0]) is not None:
+            found[at] = same[0]
+    return found
+
+
+def by_method(results: Sequence[Result], found: dict[Where, Interval | None]) -> dict[str, dict[str, Interval]]:
+    """Return the intervals by method and number of labels, both in the order of the study."""
+    made: dict[str, dict[str, Interval]] = {}
+    for name in methods(results):
+        for labels in counts(results):
+            value = found.get(Where(name, labels))
+            if value is not None:
+                made.setdefault(name, {})[labels] = value
+    return made
+
+
+def chance_of(results: Sequence[Result], path: str | None, method: str) -> float | None:
+    """Return what a metric of a method would be by chance, the mean over its numbers of labels."""
+    found = [interval(results, path, Where(method, labels)) for labels in counts(results)] if path else []
     means = [value.mean for value in found if value is not None]
-    return Interval(sum(means) / len(means), None, None, 1) if means else None
+    return sum(means) / len(means) if means else None
 
 
-def limits(shown: Sequence[Interval]) -> tuple[float, float]:
-    """Return an axis' limits: from the lowest to the highest mean, and as much beyond as intervals reach.
-
-    That is at most half of that span or, where it is more, the intervals' lower median half: a few intervals of two or
-    three seeds are so wide that nothing else could be told apart; these run out of the panel.
-    """
-    means, halves = [value.mean for value in shown], [value.half for value in shown if value.half]
-    low, high = min(means), max(means)
-    most = max(0.5 * (high - low), median_low(halves) if halves else 0.0) or 0.05 * abs(high) or 0.05
-    below = min(most, max(low - (value.mean - (value.half or 0.0)) for value in shown))
-    above = min(most, max(value.mean + (value.half or 0.0) - high for value in shown))
-    edge = 0.1 * most
-    return low - max(below, 0) - edge, high + max(above, 0) + edge
+def possible(path: str) -> tuple[float, float]:
+    """Return the least and the largest value that a metric can have."""
+    if any(word in path for word in SHARES):
+        return 0.0, 1.0
+    return (0.0, math.inf) if any(word in path for word in POSITIVE) else (-math.inf, math.inf)

@@ -12,7 +12,7 @@ from torch import nn
 from ..data import Dataset, factors_of, known_rows
 from ..errors import InputError, nearest
 from ..labels import MISSING, ClassLabels
-from ..models import MODELS, VAE, AugmentedVAE, Classifier, Model, create_model
+from ..models import MODELS, VAE, AugmentedVAE, Classifier, Model, create_model, model_name
 from ..models.classifier import ClassifierConfig
 from ..models.config import HeadConfig
 from ..nn.networks import Encoder, default_decoder, mlp
@@ -78,6 +78,7 @@ def choose_methods(study: str, has: Sequence[str], named: Sequence[str]) -> tupl
     :raises InputError: a name that the study does not have, or a model that the library lacks.
     """
     known = list(dict.fromkeys([*has, *(model for name in has if (model := METHODS[name].model) is not None)]))
+    named = [name if name in known else as_written(name) for name in named]
     for name in named:
         if name not in known:
             raise InputError(f"--models: study {study} has no {name!r}{nearest(name, known)}")
@@ -89,6 +90,14 @@ def choose_methods(study: str, has: Sequence[str], named: Sequence[str]) -> tupl
         what = f"model {lacking[0]!r}" if len(lacking) == 1 else f"models {', '.join(map(repr, lacking))}"
         raise InputError(f"study {study}: the library has no {what}; --models {there} would run those that are there")
     return chosen
+
+
+def as_written(name: str) -> str:
+    """Return a model's name as the library has it, the word itself where it is none."""
+    try:
+        return model_name(name)
+    except InputError:
+        return name
 
 
 def check_networks(networks: str, methods: Sequence[str]) -> None:
@@ -169,7 +178,7 @@ def learn(model: Model, cell: Cell, split: Dataset, device: str) -> int:
     epochs = max(1, steps // per_epoch)
     fit(
         model, x, y, epochs=epochs, batch_size=cell.batch_size, augment=cell.augment, seed=cell.seed, device=device,
-        compile=cell.compile or None, progress=False,
+        compile=cell.compile or None, progress=False, devices=1,
     )  # fmt: skip
     return epochs * per_epoch
 

@@ -118,6 +118,8 @@ class Study:
     prepare: Callable[[Plan, Dataset], None] | None = None
     augment: str | None = None
     """Of all methods that have none of their own; by default affine for images, noise for the rest."""
+    baseline: str | None = None
+    """The method that the picture compares with."""
     picture: Callable[[Sequence[Result]], Figure] | None = None
     """A picture of its own, in place of panels over the number of labels."""
 

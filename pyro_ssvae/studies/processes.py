@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection, forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
@@ -19,16 +19,20 @@ import torch
 
 from . import STUDIES
 from .cells import Cell
-from .work import Outcome, compute, outcome_of
+from .work import BUSY, Outcome, Work, attempt, outcome_of
 
 PRELOADED = ("lightning.fabric", "sklearn.cluster")
 """What this package imports where it is used: once for all processes."""
 
 
-def in_processes(cells: Sequence[Cell], folder: Path, jobs: int, device: str) -> Iterator[Outcome]:
-    """Compute each cell in a process of its own, ``jobs`` at a time: one that is killed takes no other with it."""
+def in_processes(
+    cells: Sequence[Cell], work: Work, jobs: int, compute: Callable[[Cell, Work], bool] | None = None
+) -> Iterator[Outcome]:
+    """Compute each cell in a process of its own, ``jobs`` at a time: one that is killed takes no other with it.
+
+    :param compute: what computes a cell; by default :func:`quietly`.
+    """
     context = server()
-    threads = max(1, torch.get_num_threads() // jobs)
     waiting = list(cells)
     running: dict[int, tuple[Cell, BaseProcess]] = {}
     try:
@@ -36,14 +40,14 @@ def in_processes(cells: Sequence[Cell], folder: Path, jobs: int, device: str) ->
             while waiting and len(running) < jobs:
                 cell = waiting.pop(0)
                 process = context.Process(  # type: ignore[attr-defined]
-                    target=child, args=(cell, folder, device, threads), daemon=True
+                    target=child, args=(compute or quietly, cell, work), daemon=True
                 )
                 process.start()
                 running[process.sentinel] = (cell, process)
             for sentinel in connection.wait(list(running)):
                 cell, process = running.pop(cast(int, sentinel))
                 process.join()
-                yield outcome_of(cell, folder, process.exitcode)
+                yield outcome_of(cell, work.folder, process.exitcode)
     finally:
         for _, process in running.values():
             process.terminate()
@@ -77,10 +81,22 @@ def server() -> BaseContext:
     return context
 
 
-def child(cell: Cell, folder: Path, device: str, threads: int) -> None:
+def child(compute: Callable[[Cell, Work], bool], cell: Cell, work: Work) -> None:
     """Compute one cell, which is a process's whole life."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it too, and ends its children
-    torch.set_num_threads(threads)
+    ignore_interrupts()
+    if not compute(cell, work):
+        sys.exit(BUSY)
+
+
+def ignore_interrupts() -> None:
+    """Let Ctrl-C be heard by the parent alone, which ends its children."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def quietly(cell: Cell, work: Work) -> bool:
+    """Compute a cell in a process that others have started; return False where another one is at it."""
+    if work.threads is not None:
+        torch.set_num_threads(work.threads)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Encountered .*(NaN|inf)|.* was not registered in the param store")
-        compute(STUDIES[cell.study], cell, None, folder, device)
+        return attempt(STUDIES[cell.study], cell, None, work)

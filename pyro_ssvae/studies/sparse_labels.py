@@ -154,4 +154,5 @@ STUDY = Study(
     ),
     answers=answers,
     combinations=combinations,
+    baseline="classifier",
 )

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..infer.protocols import WeighsClasses
-from ..labels import MISSING, AttributeLabels, Labels, labels_of
+from ..labels import AttributeLabels, Labels, labels_of, value_counts
 from .settings import BALANCED
 
 
@@ -31,9 +31,8 @@ def balanced(labels: Labels, y: Tensor) -> Tensor:
 
     A class without a known label has the weight 1. Of attributes: ``[A, 2]``, for 0 and 1, each attribute on its own.
     """
-    columns = y if isinstance(labels, AttributeLabels) else y.unsqueeze(1)
     size = 2 if isinstance(labels, AttributeLabels) else labels.size
-    counts = torch.stack([torch.bincount(column[column != MISSING], minlength=size) for column in columns.unbind(1)])
+    counts = value_counts(y, size)
     weights = counts.sum(1, keepdim=True) / (size * counts.clamp_min(1))
     weights = torch.where(counts > 0, weights, 1.0)
     return weights if isinstance(labels, AttributeLabels) else weights[0]

@@ -74,8 +74,9 @@ def fit(
         parameters live in Pyro's store. What it can do beyond (:mod:`pyro_ssvae.infer.protocols`) is used:
         ``objective()``, ``prepare(x, y)``, ``set_progress(progress)``.
     :param x: points ``[N, ...]`` (tensor or array; uint8 pixels are scaled to [0, 1]), or a ``ps.data`` data set. Or
-        points in files, which above 1 GB stay there and are read batch by batch: ``np.memmap``, the path of a .npy or
-        .npz file, or of a folder of images with ``labels.csv``. ``prepare`` then gets a random sample of them.
+        points in files, which above 1 GB stay there and are read some blocks at a time: ``np.memmap``, the path of a
+        .npy, .npz, .parquet or .zarr file, of a folder of .npy or .parquet files, or of a folder of images with
+        ``labels.csv``; or :func:`~pyro_ssvae.stream`. ``prepare`` then gets a random sample of them.
     :param y: labels, -1 where missing; None for none.
     :param optimizer: a class of ``torch.optim``, which gets ``learning_rate`` and ``weight_decay``, or a function of
         the list of parameters that returns an optimiser, whose own learning rates then are the schedule's peaks; AdamW
@@ -99,8 +100,9 @@ def fit(
     :param settings: fields of :class:`FitSettings`. The best epoch of ``early_stopping`` is that of the best accuracy,
         of equal ones that of the lowest loss; or that of the lowest ``validation_loss``. ``class_weights`` of
         attributes are two numbers each, for 0 and 1. With ``devices`` or ``num_nodes`` above 1, processes share every
-        batch. They are started for the purpose and get the pair by value; under ``torchrun`` they run already.
-        ``prepare``, ``on_epoch`` and the pair's end are the caller's own.
+        batch. They are started for the purpose and get the pair by value; under a launcher such as ``torchrun`` or
+        ``srun`` (:mod:`~pyro_ssvae.train.launchers`) they run already, and share every batch unless ``devices=1`` says
+        otherwise. ``prepare``, ``on_epoch`` and the pair's end are the caller's own.
     :raises InputError: data or settings that cannot be used, in one line.
     :raises Interrupted: after a signal, once the checkpoint is written; as
         :class:`~pyro_ssvae.train.launch.WorkerLost` after the loss of a process.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple, TypeAlias
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from ..distributed import broadcast, seed_step, shared_batch, sum_gradients
 from ..errors import InputError
+from ..labels import CHUNK
 from .launch import WorkerLost, is_lost
 
 
@@ -115,9 +117,16 @@ Group: TypeAlias = Alone | Several
 
 def check_alike(y: Tensor, rows: int, device: torch.device) -> None:
     """Raise :class:`InputError` unless every process has as many rows and the same labels."""
-    place = torch.arange(1, y.numel() + 1, dtype=torch.float64).reshape(y.shape)
-    own = torch.tensor([rows, float((y.double().cpu() * place).sum())]).to(device)
+    parts = y.reshape(len(y), -1).split(CHUNK)
+    sums = [float((part.double().cpu() * numbered(part, i)).sum()) for i, part in enumerate(parts)]
+    own = torch.tensor([rows, math.fsum(sums)]).to(device)
     ends = torch.cat([own, -own])
     dist.all_reduce(ends, dist.ReduceOp.MAX)
     if not torch.equal(ends[:2], -ends[2:]):
         raise InputError("fit: the processes have different points or labels; each needs the same, from the same seed")
+
+
+def numbered(part: Tensor, i: int) -> Tensor:
+    """Return the numbers from 1 on of the labels of part ``i``, float64."""
+    first = i * CHUNK * part.shape[1] + 1
+    return torch.arange(first, first + part.numel(), dtype=torch.float64).reshape(part.shape)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..data.augment import unit_scale
 from ..data.inputs import Points
+from ..data.streaming import draw_rows
 from ..infer.batched import evaluating, rows_at_a_time
 from ..infer.latent_use import active_units, elbo_and_kl
 from ..infer.traces import has_bound
@@ -63,9 +64,9 @@ def latent_use_of(objective: Step, x: Points, y: Tensor, seed: int, device: torc
     """
     pair = objective.module
     most = min(ROWS, max(2, NUMBERS // math.prod(x.shape[1:])))
-    rows = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:most].sort().values
+    rows = draw_rows(x, most, seed)
     points = unit_scale(x[rows.to(x.device) if isinstance(x, Tensor) else rows]).to(device)
-    known = None if labels_of(pair) is not None else y[rows.to(y.device)].to(device)
+    known = None if labels_of(pair) is not None else y[rows.to(y.device)].long().to(device)
     try:
         with evaluating(objective, seed):
             if not has_bound(pair, points):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,17 +15,17 @@ import torch.distributed as dist
 from torch import nn
 
 from ..errors import InputError
+from .launchers import ALONE, Place, place_in
 from .progress import Interrupted
 from .settings import FitSettings, check_device
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
+    from lightning.fabric.plugins.environments import LightningEnvironment
     from lightning.fabric.strategies import Strategy
 
 SECONDS = "PYRO_SSVAE_TIMEOUT"
 """Environment variable: how many seconds a process waits for another before it gives up; by default 300."""
-WORKERS = "PYRO_SSVAE_WORKERS"
-"""Environment variable of a process that :mod:`~.workers` has started: how many there are on this machine."""
 
 
 class WorkerLost(Interrupted):
@@ -34,7 +35,7 @@ class WorkerLost(Interrupted):
 def summed() -> Strategy:
     """Return Fabric's processes and devices without a wrapper around modules: ``sum_gradients`` does its work.
 
-    Nor does it start processes: :mod:`~.workers` or ``torchrun`` has, so that notebooks, too, can have them.
+    Nor does it start processes: :mod:`~.workers` or a launcher has, so that notebooks, too, can have them.
     """
     from lightning.fabric.strategies import DDPStrategy
 
@@ -47,6 +48,28 @@ def summed() -> Strategy:
     return Summed(timeout=timeout())
 
 
+def environment_of(place: Place) -> LightningEnvironment:
+    """Return Fabric's environment of a process that has been started already.
+
+    To Fabric each process is a machine with one device: launchers may start unlike numbers on the machines, and may
+    show each process one GPU or all of them.
+    """
+    from lightning.fabric.plugins.environments import LightningEnvironment
+
+    class Started(LightningEnvironment):
+        creates_processes_externally = True
+        main_address = place.address
+        main_port = place.port
+
+        def local_rank(self) -> int:
+            return 0
+
+        def node_rank(self) -> int:
+            return place.rank
+
+    return Started()
+
+
 def timeout() -> timedelta:
     """Return how long to wait for another process."""
     given = os.environ.get(SECONDS, "300")
@@ -56,66 +79,119 @@ def timeout() -> timedelta:
         raise InputError(f"{SECONDS}: {given!r}; a number of seconds is needed") from None
 
 
-def by_torchrun(s: FitSettings) -> bool:
-    """Whether ``torchrun`` has started the processes of this training. ``devices=1`` is one of them by itself."""
-    return bool(dist.is_torchelastic_launched()) and not (s.devices == 1 and s.num_nodes == 1)
+def place_of(s: FitSettings) -> Place | None:
+    """Return this process's place among those that a launcher has started for a training; None where there is none.
+
+    A process group that is there counts more than variables: Ray Train, say, has made one. ``devices=1`` is one of the
+    processes by itself. With ``num_nodes`` and ``NODE_RANK`` this process starts those of its machine.
+
+    :raises InputError: the variables disagree.
+    """
+    if s.devices == 1 and s.num_nodes == 1:
+        return None
+    if dist.is_available() and dist.is_initialized():
+        rank, size = dist.get_rank(), dist.get_world_size()
+        local = os.environ.get("LOCAL_RANK", "")
+        place = Place(
+            "the process group that is there", rank, size, int(local) if local.isdecimal() else None, None, "", 0
+        )
+        return None if size == 1 else place
+    if s.num_nodes > 1 and "NODE_RANK" in os.environ and "RANK" not in os.environ:
+        return None
+    return place_in(os.environ)
 
 
 def is_main_process(s: FitSettings) -> bool:
-    """Whether this process writes a training's files: the first of ``torchrun``'s, or that of the first machine."""
-    rank = "RANK" if by_torchrun(s) else "NODE_RANK"
-    return not (by_torchrun(s) or s.num_nodes > 1) or os.environ.get(rank, "0") == "0"
+    """Whether this process writes a training's files: the first of a launcher's, or that of the first machine."""
+    place = place_of(s)
+    if place is not None:
+        return place.rank == 0
+    return s.num_nodes == 1 or os.environ.get("NODE_RANK", "0") == "0"
 
 
 def starts_processes(s: FitSettings) -> bool:
     """Whether the training is one of several processes that nobody has started yet."""
-    return ((s.devices or 1) > 1 or s.num_nodes > 1) and not by_torchrun(s)
+    return ((s.devices or 1) > 1 or s.num_nodes > 1) and place_of(s) is None
 
 
-def make_fabric(s: FitSettings, processes: int = 1) -> Fabric:
-    """Return the device and the precision; with several processes on this machine, this one's place among them.
+def make_fabric(s: FitSettings, place: Place | None = None) -> Fabric:
+    """Return the device and the precision; where there are several processes, this one's place among them.
 
     :raises InputError: naming what cannot be had.
     """
     from lightning.fabric import Fabric
+    from lightning.fabric.plugins.environments import LightningEnvironment
 
     for lightning in ("lightning.fabric", "lightning.pytorch", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(lightning).setLevel(logging.WARNING)  # it would say what precision it uses and who has joined
     check_device(s.device)
-    one = processes == 1 and s.num_nodes == 1
     kind, _, index = s.device.partition(":")
+    gpu = int(index) if index and kind != "cpu" else None
+    if place is not None:
+        kind, gpu = own_device(kind, place)
     try:
         return Fabric(
             accelerator=kind,
-            strategy="auto" if one else summed(),
-            devices=[int(index)] if one and index and kind != "cpu" else processes,
-            num_nodes=s.num_nodes,
+            strategy="auto" if place is None else summed(),
+            devices=1 if gpu is None else [gpu],
+            num_nodes=1 if place is None else place.size,
             precision=s.precision,  # type: ignore[arg-type]
+            plugins=[LightningEnvironment() if place is None else environment_of(place)],  # it looks for no other
         )
     except Exception as error:
-        said = f"device {s.device!r}, precision {s.precision!r}" + ("" if one else f", devices {processes}")
+        said = f"device {s.device!r}, precision {s.precision!r}"
         raise InputError(f"{said}: {(str(error).splitlines() or [type(error).__name__])[0]}") from None
 
 
-def join(s: FitSettings) -> Fabric:
-    """Return Fabric for this process: alone, or, under ``torchrun`` and in a worker, in the group, once all are there.
+def own_device(kind: str, place: Place) -> tuple[str, int | None]:
+    """Return the kind of device, and of GPUs which one, that is this process's among those of its machine.
 
+    :raises InputError: there are fewer GPUs than processes.
+    """
+    if kind not in ("auto", "cuda", "gpu") or (kind == "auto" and not torch.cuda.is_available()):
+        return ("cpu" if kind == "auto" else kind), None
+    count = torch.cuda.device_count()
+    if place.local_rank is not None:
+        local = place.local_rank
+    else:
+        local = torch.cuda.current_device() if dist.is_initialized() else place.rank % count
+    if count == 1 and "CUDA_VISIBLE_DEVICES" in os.environ:  # each process is shown its own
+        return "cuda", 0
+    if local >= count:
+        there = ", ".join(f"cuda:{i}" for i in range(count))
+        raise InputError(f"devices: process {local + 1} of this machine has no GPU; those here are {there}")
+    return "cuda", local
+
+
+def join(s: FitSettings) -> Fabric:
+    """Return Fabric for this process: alone, or in the group of those that were started with it, once all are there.
+
+    :raises InputError: ``devices`` is another number than the launcher's; the group that is there cannot serve the
+        device.
     :raises WorkerLost: the others have not come.
     """
-    if WORKERS in os.environ:
-        processes = int(os.environ[WORKERS])
-    elif by_torchrun(s):
-        processes, world = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"])
-        if s.devices not in (None, processes):
-            raise InputError(f"devices: {s.devices}, but torchrun started {processes}; leave the option out")
-        s = FitSettings(device=s.device, precision=s.precision, num_nodes=world // processes)
-    else:
+    place = place_of(s)
+    if place is None:
         return make_fabric(s)
-    fabric = make_fabric(s, processes)
+    here = place.local_size or place.size
+    if s.devices is not None and s.devices not in (here, place.size / s.num_nodes):
+        raise InputError(f"devices: {s.devices}, but {place.launcher} started {here}; leave the option out; {ALONE}")
+    fabric = make_fabric(s, place)
+    if dist.is_initialized():
+        backends = dist.get_backend_config()
+        if fabric.device.type not in backends:
+            raise InputError(
+                f"device: {fabric.device.type!r}, but the process group that is there serves {backends}; {ALONE}"
+            )
+    elif place.address in ("127.0.0.1", "localhost") and sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # the machine's name may mean nothing
     try:
         fabric.launch()
     except (RuntimeError, ValueError) as error:
-        raise WorkerLost(f"the processes have not found each other ({str(error).splitlines()[0]})") from None
+        raise WorkerLost(
+            f"the {place.size} processes of {place.launcher} have not found each other at {place.address}:{place.port} "
+            f"({str(error).splitlines()[0]})"
+        ) from None
     return fabric
 
 

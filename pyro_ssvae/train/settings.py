@@ -53,7 +53,7 @@ class FitSettings:
     precision: str = "32-true"
     """Of the numbers, as Lightning Fabric names them: 32-true, 64-true, bf16-mixed or, on CUDA, 16-mixed."""
     devices: Annotated[int | None, option("INT")] = None
-    """Processes that share each batch: GPUs, or processes of the CPU; by default 1, under torchrun its number."""
+    """Processes that share each batch: GPUs, or processes of the CPU; by default 1, under a launcher its number."""
     num_nodes: Annotated[int, option(name="nodes")] = 1
     """Machines with as many processes each; NODE_RANK, MASTER_ADDR and MASTER_PORT say which is which."""
     compile: bool | None = None
@@ -132,16 +132,20 @@ def check_precision(s: FitSettings) -> None:
 
 
 def check_device(device: str) -> None:
-    """Raise :class:`InputError` where a GPU is named that is not there."""
+    """Raise :class:`InputError` where a device is named that is not there."""
     kind, _, index = device.partition(":")
-    if kind not in ("cuda", "gpu"):
+    if kind in ("auto", "cpu"):
         return
     count = torch.cuda.device_count()
-    if not count:
+    names = ", ".join(f"cuda:{i}" for i in range(count))
+    if kind in ("cuda", "gpu") and not count:
         raise InputError(f"device: {device!r}, but no CUDA GPU is seen here; the devices here are cpu and auto")
-    if index and (not index.isdecimal() or int(index) >= count):
-        names = ", ".join(f"cuda:{i}" for i in range(count))
+    if kind in ("cuda", "gpu") and index and (not index.isdecimal() or int(index) >= count):
         raise InputError(f"device: {device!r}; the GPUs here are {names} (CUDA_VISIBLE_DEVICES says which are seen)")
+    mps = torch.backends.mps.is_available()
+    if kind not in ("cuda", "gpu") and not (kind == "mps" and mps):
+        there = [*("cuda", names) * bool(count), *("mps",) * mps, "cpu and auto"]
+        raise InputError(f"device: {device!r} is not there; the devices here are {', '.join(there)}")
 
 
 def check_class_weights(weights: tuple[float, ...] | str) -> None:

@@ -67,7 +67,7 @@ class Training:
         self.job, self.x, self.y, self.fabric, self.callbacks = job, x, y, fabric, callbacks
         self.rank, self.size, self.device = fabric.global_rank, fabric.world_size, fabric.device
         self.objective = Step(job.pair, job.loss)
-        outside, self.free = find_outside(self.objective, unit_scale(x[:2]).to(self.device), y[:2])
+        outside, self.free = find_outside(self.objective, unit_scale(x[:2]).to(self.device), y[:2].long())
         self.trained = [*(p for p in job.pair.parameters() if p.requires_grad), *outside]
         if not self.trained:
             raise InputError("fit: the model has no parameters to train")
@@ -275,7 +275,7 @@ class Training:
     def attempt(self, gradients: Gradients, n: int) -> None:
         """Take the gradients of a batch of so many rows."""
         rows = torch.arange((n + self.job.plan.extra) // self.size) % self.job.plan.n
-        gradients(unit_scale(self.x[rows]).to(self.device), self.y[rows.to(self.y.device)])
+        gradients(unit_scale(self.x[rows]).to(self.device), self.y[rows.to(self.y.device)].long())
 
     def validate(self) -> float:
         """Return the validation's measure of the averages, what grows in training whole; the first process's counts."""

@@ -1,7 +1,7 @@
 """The processes of a training, started for the purpose, watched and stopped.
 
 They are fresh Pythons that get the pair by value: neither the script nor the notebook that called runs again, and
-classes defined there need no file. Under ``torchrun``, which has started them, this is not used.
+classes defined there need no file. Under a launcher, which has started them, this is not used.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .launch import WORKERS, WorkerLost, make_fabric
+from .launch import WorkerLost, make_fabric
+from .launchers import OTHERS, Place
 from .progress import Callbacks, Interrupted, Row
 from .settings import FitSettings
 
@@ -61,12 +62,11 @@ def run_workers(
             f"num_nodes: {s.num_nodes}; NODE_RANK, MASTER_ADDR and MASTER_PORT must say which machine this is and "
             "where the first one listens, as torchrun does"
         )
-    make_fabric(s, n)  # says what is wrong with the devices
+    make_fabric(s, Place("devices", 0, n, n - 1, n, "", 0))  # says what is wrong with the devices
     spawn = multiprocessing.get_context("spawn")
-    place = {WORKERS: str(n), "NODE_RANK": str(node)}
+    place = {"WORLD_SIZE": str(n * s.num_nodes), "LOCAL_WORLD_SIZE": str(n)}
     if s.num_nodes == 1:
         place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-        place |= {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
     workers: list[SpawnProcess] = []
     ends: list[Connection] = []
     with tempfile.TemporaryDirectory(prefix="pyro_ssvae-") as folder:
@@ -75,7 +75,7 @@ def run_workers(
         threads = max(1, torch.get_num_threads() // n)
         for rank in range(n):
             here, there = spawn.Pipe()
-            environment = {**place, "LOCAL_RANK": str(rank)}
+            environment = {**place, "RANK": str(node * n + rank), "LOCAL_RANK": str(rank)}
             worker = spawn.Process(target=worker_main, args=(environment, threads, there, job), daemon=True)
             # Without a main module, nothing is run again.
             with patch.dict(sys.modules, {"__main__": types.ModuleType("__main__")}):
@@ -178,6 +178,8 @@ def worst(errors: list[BaseException]) -> BaseException:
 def worker_main(environment: dict[str, str], threads: int, end: Connection, job: bytes) -> None:
     """Do a worker's work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it asks it to stop
+    for launcher in OTHERS:  # of whoever started it
+        os.environ.pop(launcher.size, None)
     os.environ.update(environment)
     torch.set_num_threads(threads)
     stop = threading.Event()

@@ -116,11 +116,14 @@ def trained(finished: tuple[Path, str]) -> Path:
     return Path(shutil.copytree(finished[0], "trained"))
 
 
+HELD = {"validation": 144, "validation_labelled": 144}
+
+
 def test_the_main_job(finished: tuple[Path, str]) -> None:
     out, said = finished
     assert {path.name for path in out.iterdir()} == FILES
     metrics = metrics_of(out)
-    assert metrics["data"] == {"name": "digits", "train": 1294, "labelled": 50, "test": 359}
+    assert metrics["data"] == {"name": "digits", "train": 1294, "labelled": 50, **HELD, "test": 359}
     assert metrics["train"].keys() == {"seconds", "examples_per_second", "epochs"}
     assert metrics["train"]["epochs"] == 3
     assert metrics["train"]["examples_per_second"] > 0
@@ -148,6 +151,8 @@ def test_the_main_job(finished: tuple[Path, str]) -> None:
             assert min(image.size) > 100
     for words in ("accuracy", "labels alone", "calibration error", "loss", "runs/digits-augmented-50/figures"):
         assert words in said, words
+    rows = "50 of 1294 points labelled; 144 more held out for validation, 144 of them labelled; 359 test points"
+    assert rows in " ".join(said.split())
     assert ("ELBO" if metrics["test"]["density"] else "bound with relaxed") in said
     model = load(out)
     assert model.predict(torch.rand(3, 1, 8, 8)).shape == (3,)  # type: ignore[operator]
@@ -489,8 +494,8 @@ def test_arguments_that_cannot_be_used(arguments: list[str], culprits: list[str]
         ("--model vae --label-inference enumerate", ["train: --label-inference: 'vae' has no such option", "m2"]),
         ("--model classifier --beta 2", ["--beta", "'classifier'"]),
         ("--model m2 --z-c-gradient 0.5", ["train: --z-c-gradient: 'm2' has no such option; revae has"]),
-        ("--model AugVAE", ["--model", "did you mean 'augmented'?"]),
-        ("--model ccvae", ["--model", "did you mean 'revae'?"]),
+        ("--model ssvae", ["--model", "did you mean 'm2'?"]),
+        ("--model m1+m3", ["--model", "did you mean 'm1+m2'?"]),
         ("--lr 0.1", ["train: there is no option --lr", "did you mean --learning-rate?"]),
         ("--batch 16", ["did you mean --batch-size?"]),
         ("--gpu 1", ["did you mean --device?"]),

@@ -60,7 +60,8 @@ def test_without_an_index_the_least_sure_points(capsys: pytest.CaptureFixture[st
     expected = ps.least_sure(ps.load(run), whole.x_test, n=4)
     rows = [line.split("│") for line in said.splitlines() if line.startswith("│")]
     assert [int(row[1]) for row in rows] == list(expected.index)
-    assert [row[2].strip() for row in rows] == list(expected["why"])
+    short = {"label": "H(y)", "reconstruction": "-log p(x)", "KL of z": "KL(z)"}
+    assert [row[2].strip() for row in rows] == [short[why] for why in expected["why"]]
     assert (run / "figures" / "least_sure.png").exists()
     command.run(Inspect(run, n=20, by="reconstruction", train=True))
     said = capsys.readouterr().out

@@ -125,7 +125,8 @@ def test_archives_are_read_as_carefully_as_by_load(tmp_path: Path, compression: 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory cannot be reset")
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """A file of 410 MB (of holes, on most discs) in less than 250 MB beside what is there already."""
+    """A file of 410 MB (of holes, on most discs) in less than 330 MB beside what is there already: two buffers of 33
+    MB, a sample of 20, 80 as numbers, and what the steps take."""
     torch.manual_seed(0)
     n = 25_000
     np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (n, 1, 128, 128)).flush()
@@ -139,4 +140,4 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         patched.setattr(streaming, "IN_MEMORY", 2**28)
         history = fit(small, tmp_path / "x.npy", **options)
     assert len(history["loss"]) == 1
-    assert peak_memory(torch.device("cpu")) - before < 250e6
+    assert peak_memory(torch.device("cpu")) - before < 330e6

@@ -55,7 +55,7 @@ def test_every_row_is_there_once_with_its_label_and_name() -> None:
     frame, data = people(), made()
     schema, table = schema_of(data), data.table
     assert schema.kinds == ("normal", "negative-binomial", "categorical:3", "bernoulli", "log-normal", "normal")
-    assert schema.missing
+    assert data.model_options()["missing"] is True
     assert table is not None
     assert table.ids is not None
     assert table.ids_test is not None

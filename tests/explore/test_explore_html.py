@@ -75,19 +75,44 @@ def test_a_line_goes_through_its_values() -> None:
     assert html.svg(torch.rand(3, 20)).count("<path") == 2  # between three channels
 
 
-@pytest.mark.parametrize("second", [None, [0.5, 0.1]])
-def test_bars_are_as_long_as_their_probabilities(second: list[float] | None) -> None:
-    piece = html.bars(["cat", "dog"], [0.25, 0.75], second, [1], "as edited")
+@pytest.mark.parametrize("edited", [False, True])
+def test_bars_are_as_long_as_their_probabilities(edited: bool) -> None:
+    shown = {"this point": [0.25, 0.75]}
+    if edited:
+        shown |= {"its reconstruction": [0.5, 0.5], "edited": [0.9, 0.1]}
+    piece = html.bars(["cat", "dog"], shown, [1])
     widths = [float(width) for width in re.findall(r"width:([\d.]+)%", piece)]
-    assert widths == ([25, 75] if second is None else [25, 50, 75, 10])
+    assert widths == ([25, 50, 90, 75, 50, 10] if edited else [25, 75])
     assert piece.count("★ dog") == 1
-    assert ("as edited" in piece) == (second is not None)
-    assert ("0.25 → 0.50" in piece) == (second is not None)
+    assert ("its reconstruction" in piece) == edited
+    assert ("0.25 → 0.50 → 0.90" in piece) == edited
+    for kind in ("zeroth", "second"):
+        assert (f'class="bar {kind}"' in piece) == edited
+
+
+def test_pictures_are_on_one_scale() -> None:
+    x = torch.tensor([[[-1.0, 0.0], [0.5, 3.0]]])
+    shown = pixels(html.png(x, least=2))
+    assert shown.tolist() == [[0, 0], [128, 255]]
+
+
+def test_a_line_has_no_gaps() -> None:
+    assert "nan" not in html.svg(torch.tensor([0.0, torch.nan, 1.0]), torch.tensor([torch.nan, 0.0, 0.0]))
+
+
+def test_cells_that_differ_are_bold() -> None:
+    piece = html.cells(["age", "job"], ["31", "cook"], ["35", "cook"], ("before", "edited"))
+    assert '<tr><th title="age">age</th><td>31</td><td><b>35</b></td></tr>' in piece
+    assert '<tr><th title="job">job</th><td>cook</td><td>cook</td></tr>' in piece
+    narrow = html.cells(["a_long_name_of_a_column"], ["1"], ["2"], ("before", "edited"), both=False)
+    assert '<tr><th title="a_long_name_of_a_column">a_long_na…lumn</th><td><b>2</b></td></tr>' in narrow
+    assert "before" not in narrow
+    assert "<th>before</th><th>edited</th>" in piece
 
 
 def test_of_many_labels_the_most_probable() -> None:
     names = [f"class {i}" for i in range(40)]
-    piece = html.bars(names, [i / 780 for i in range(40)], None, [], "")
+    piece = html.bars(names, {"this point": [i / 780 for i in range(40)]}, [])
     assert re.findall(r">(class \d+)<", piece) == names[22:]
     assert "the 18 most probable" in piece
 
@@ -121,7 +146,8 @@ def test_words_cannot_become_markup() -> None:
         html.quiet(HOSTILE),
         html.picture(x, HOSTILE, HOSTILE),
         html.small(x, HOSTILE),
-        html.bars([HOSTILE, "b"], [0.5, 0.5], None, [], HOSTILE),
+        html.bars([HOSTILE, "b"], {HOSTILE: [0.5, 0.5]}, []),
+        html.cells([HOSTILE], [HOSTILE], [HOSTILE], (HOSTILE, HOSTILE)),
         html.intervals([HOSTILE], [0.0], [1.0]),
         html.table(Grid(x.expand(1, 1, 1, 8, 8), [HOSTILE], [HOSTILE]), HOSTILE),
     ):

@@ -75,6 +75,33 @@ def test_vectors_and_series_are_drawn_as_lines(labels: Labels, shape: tuple[int,
     assert "no images" in str(explore_page.build(page).get_config_file())
 
 
+def test_what_is_edited_is_compared_with_the_reconstruction() -> None:
+    page = a_page("revae", LABELS, (7,))
+    visit, _, _, _, edited, bars, _, *values = page.pick(3, 4)
+    lines = re.findall(r'<polyline points="([^"]*)"', edited)
+    assert lines[0] == lines[1]  # nothing is edited yet: what lies behind is the reconstruction, not the point
+    assert visit.recon_probs == pytest.approx(page.model.predict_proba(visit.recon[None])[0].tolist())
+    assert "its reconstruction" in bars
+    moved, _ = page.slide(visit, values[0], page.sliders[1].high, values[2])
+    behind, line = re.findall(r'<polyline points="([^"]*)"', moved)
+    assert behind != line
+
+
+def test_a_table_is_shown_by_its_cells(tmp_path: Path) -> None:
+    rows = "\n".join(f"{i % 7},{'red' if i % 2 else 'blue'},{'ab'[i % 2]}" for i in range(30))
+    Path("t.csv").write_text(f"size,colour,kind\n{rows}\n,red,a\n")
+    assert main(["train", "--data", "t.csv", "--target", "kind", "--epochs", "1", "--no-baseline", "--no-figures",
+                 "--quiet", "--model", "m2", "--out", "run"]) == 0  # fmt: skip
+    model = load("run")
+    page = handlers.Handlers(model, run_data(Path("run"), model), "run")
+    _, _, fixed, *_ = page.pick(0, 1)
+    assert ">size</th>" in fixed
+    assert ">colour</th>" in fixed
+    assert re.search(r"<td>(red|blue)</td>", fixed)
+    assert not (Path("run") / "figures").exists()
+    assert "rows of a table" in str(explore_page.build(page).get_config_file())
+
+
 def test_a_slider_redraws_and_goes_back() -> None:
     page = a_page()
     visit, _, fixed, _, edited, bars, _, *values = page.pick(3, 4)

@@ -24,8 +24,8 @@ from pyro_ssvae.nn.likelihoods import (
     Poisson,
     StudentT,
     ZeroInflatedNegativeBinomial,
+    encoder_for,
     named_likelihood,
-    shapes,
 )
 
 COLUMNS = ("normal", "categorical:3", "poisson", "bernoulli", "student-t", "zero-inflated-negative-binomial", "normal")
@@ -328,7 +328,10 @@ def test_own_networks_are_checked_against_the_shapes() -> None:
     refused(lambda: VAE(encoder, wrong, latent_dim=2, columns=("normal", "categorical:3")), "decoder", "[5]", "[4]")
     refused(lambda: VAE(encoder, wrong, latent_dim=2, likelihood=Normal((3,))), "decoder", "[5]", "[3]")
     refused(lambda: VAE(encoder, nn.Linear(2, 3), latent_dim=2, missing=True), "encoder", "[B, 6]", "mask")
-    assert shapes("mixed", (3,), LikelihoodOptions(columns=("normal", "categorical:3", "normal"))) == ((5,), (5,))
+    encoder, out = encoder_for("mixed", (3,), LikelihoodOptions(columns=("normal", "categorical:3", "normal")))
+    seen = torch.randn(4, 5)
+    assert out == (5,)
+    assert torch.equal(encoder(seen)[:, 128:], seen)  # the cells themselves, beside two layers' features
 
 
 def test_the_options_are_saved_and_loaded(tmp_path: Any) -> None:

@@ -139,8 +139,11 @@ def test_walks() -> None:
     assert torch.equal(cells(figure.axes[1])[..., 1], torch.arange(4).expand(3, -1))
     nothing_is_cut_or_covered(figure)
     plane = plots.walk(MODEL, X[:4], "beard", "hat", steps=4)
-    assert len(plane.axes) == 4
-    for ax in plane.axes:
+    assert len(plane.axes) == 8
+    for i, ax in enumerate(plane.axes[::2]):  # the image and its reconstruction beside its walk
+        assert words(ax) == ["image", "reconstruction"]
+        assert torch.equal(cells(ax)[0, 0], blocks(X[i : i + 1])[0])
+    for ax in plane.axes[1::2]:
         assert (ax.get_xlabel(), ax.get_ylabel()) == ("beard:  0  →  1", "hat:  0  →  1")
         assert torch.equal(cells(ax)[..., 1], torch.arange(4).expand(4, -1))  # beard to the right
         assert torch.equal(cells(ax)[..., 0], 3 - torch.arange(4).unsqueeze(1).expand(-1, 4))  # hat upwards
@@ -169,6 +172,16 @@ def test_random_state_and_training_mode_are_left_alone() -> None:
     plots.walk(model, X[:2], "hat")
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training
+
+
+def test_a_title_says_what_is_to_be_seen() -> None:
+    for figure, said in (
+        (plots.walk(MODEL, X[:2], "beard", k=3.0), "walk along beard, from μ₀ - 3σ₀ to μ₁ + 3σ₁"),
+        (plots.swaps(MODEL, X[:2], X[2:3], "hat"), "the donor's hat in the receiver"),
+        (plots.intervention_table(MODEL, X[:2]), "each attribute set to 0 and to 1, the rest as it is"),
+    ):
+        assert figure.texts[0].get_text().replace("\n", " ") == said
+        nothing_is_cut_or_covered(figure)
 
 
 def test_bad_input() -> None:

@@ -14,6 +14,7 @@ from tiny import CASES, build, points
 
 import pyro_ssvae as ps
 from pyro_ssvae import plots
+from pyro_ssvae.evaluation.posterior import expected_draws
 from pyro_ssvae.nn.likelihoods import Bernoulli
 from pyro_ssvae.plots.posterior import latent_draws
 
@@ -53,11 +54,21 @@ def test_many_labels_are_cut_to_the_most_probable() -> None:
 
 
 def test_term_bars_leave_zeros_out_and_name_the_sum() -> None:
-    figure = plots.term_bars({"z": -2.0, "y": 0.0, "x": -10.5})
-    assert bars(figure) == [-2.0, -10.5]
+    figure = plots.term_bars({"z": -2.0, "y": 0.0, "x": -7.5})
+    assert bars(figure) == [-2.0, -7.5]
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == ["z", "x"]
-    assert figure.axes[0].get_title(loc="left") == "objective -12.5 nats, by site"
+    assert figure.axes[0].get_title(loc="left") == "objective -9.5 nats, by site"
     drawn(figure)
+
+
+def test_a_large_term_is_cut_so_that_the_others_are_seen() -> None:
+    figure = plots.term_bars({"z": -2.0, "x": -1000.0, "head": 1.0})
+    assert bars(figure) == [-2.0, -8.0, 1.0]
+    assert [text.get_text().strip() for text in figure.axes[0].texts] == ["-2", "-1000, cut", "1"]
+    z, x, _ = figure.axes[0].patches
+    assert (z.get_hatch(), x.get_hatch()) == (None, "//")
+    assert figure.axes[0].get_title(loc="left") == "objective -1001 nats, by site"
+    assert texts_apart(figure)
 
 
 def test_latent_intervals_show_the_narrowest() -> None:
@@ -125,4 +136,46 @@ def test_expected_points_are_on_the_scale_of_pixels() -> None:
     shown = np.asarray(figure.axes[0].get_images()[0].get_array())
     np.testing.assert_allclose(shown[:4, :4], x[0], rtol=1e-6)
     np.testing.assert_allclose(shown[:4, 5:9], draws.mean(0)[0], rtol=1e-6)
-    assert [tick.get_text() for tick in figure.axes[0].get_xticklabels()][:4] == ["point", "mean", "sd", "draw 1"]
+    most = float(draws.std(0).max())
+    np.testing.assert_allclose(shown[:4, 10:14], draws.std(0)[0] / most, rtol=1e-6)
+    words = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    assert words == ["point", "mean", f"sd, to {most:.2g}", "draw 1", "draw 2", "draw 3"]
+
+
+def test_an_inspection_shows_no_single_draws_of_noise() -> None:
+    model, x = (
+        ps.create_model("vae", input_shape=(1, 4, 4), latent_dim=2, likelihood="bernoulli"),
+        torch.rand(1, 1, 4, 4),
+    )
+    data = ps.posterior(model, x, num_samples=8)
+    words = [tick.get_text() for tick in plots.inspection(data, {"x": -1.0}, {}).axes[0].get_xticklabels()]
+    assert words[:2] == ["point", "mean"]
+    assert len(words) == 3
+    expected = expected_draws(model, x, num_samples=8)[:, 0]
+    figure = plots.inspection(data, {"x": -1.0}, {}, expected=expected)
+    shown = np.asarray(figure.axes[0].get_images()[0].get_array())
+    np.testing.assert_allclose(shown[:4, 15:19], expected[0, 0], rtol=1e-5)  # the fourth picture is the first draw
+
+
+def test_expected_draws_are_decoded_from_the_posterior() -> None:
+    model, x = (
+        ps.create_model("vae", input_shape=(1, 4, 4), latent_dim=2, likelihood="bernoulli"),
+        torch.rand(3, 1, 4, 4),
+    )
+    draws = expected_draws(model, x, num_samples=5, seed=1)
+    assert draws.shape == (5, *x.shape)
+    assert torch.equal(draws, expected_draws(model, x, num_samples=5, seed=1))
+    assert ((draws > 0) & (draws < 1)).all()  # means of a Bernoulli, no draws of it
+    assert len({float(draw.sum()) for draw in draws}) == 5  # z differs
+
+
+def test_vectors_and_series_have_a_band_of_two_deviations() -> None:
+    generator = torch.Generator().manual_seed(0)
+    draws = 3 * torch.randn(200, 2, 6, generator=generator)
+    ax = plots.expected_points(torch.zeros(2, 6), draws).axes[0]
+    (band,) = ax.collections
+    edge = np.unique(band.get_paths()[0].vertices[:, 1])
+    low, high = float((draws.mean(0) - 2 * draws.std(0)).min()), float((draws.mean(0) + 2 * draws.std(0)).max())
+    assert edge.min() == pytest.approx(-0.45, abs=1e-5)  # the band is what reaches furthest
+    assert edge.max() == pytest.approx(0.45, abs=1e-5)
+    assert f"from {low:.3g} to {high:.3g}" in ax.get_xlabel()

@@ -17,7 +17,8 @@ from texts import texts_apart
 
 from pyro_ssvae.studies import STUDIES
 from pyro_ssvae.studies.cells import Cell, Result
-from pyro_ssvae.studies.figure import figure, limits
+from pyro_ssvae.studies.figure import figure, possible
+from pyro_ssvae.studies.forest import Panel, forest, limits, near
 from pyro_ssvae.studies.intervals import (
     Interval,
     Where,
@@ -314,19 +315,43 @@ def test_a_csv_has_one_line_a_cell_with_all_its_figures() -> None:
     assert "confusion" not in first
 
 
-def test_a_picture_has_a_line_a_method_and_error_bars_of_the_interval() -> None:
+def test_a_picture_has_a_row_a_method_with_differences_to_the_baseline() -> None:
     data = results({("classifier", "50"): accuracy(0.9), ("m2", "50"): accuracy(0.95), ("m2", "all"): accuracy(0.99)})
     drawn = figure(SPARSE, data)
     assert isinstance(drawn, Figure)
     (panel,) = drawn.axes
-    assert [label.get_text() for label in panel.get_xticklabels()] == ["50", "all"]
-    assert len(panel.containers) == 2
-    line, _, (bars,) = panel.containers[1]
-    found = interval(data, "accuracy", Where("m2", "50"))
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["m2"]
+    assert panel.get_xlabel() == "less that of classifier, 0.9"
+    found = difference(data, "accuracy", Where("m2", "50"), Where("classifier", "50"))
     assert found is not None
-    assert line.get_ydata() == pytest.approx([0.95, 0.99])
-    assert bars.get_segments()[0][:, 1] == pytest.approx([found.low, found.high])
-    assert [text.get_text() for text in drawn.legends[0].get_texts()] == ["classifier", "m2"]
+    lines = [line.get_xdata() for line in panel.lines]
+    assert [found.low, found.high] == pytest.approx(lines[1])  # the first is the line at 0
+    assert lines[2] == pytest.approx([found.mean])
+    again = figure(STUDIES["transfer"], results({("m2", "50"): lambda s: {"transfer.accuracy": 0.9 + 0.01 * s}}))
+    assert again.axes[0].get_xlabel() == ""  # a study without a baseline shows what was measured
+
+
+def test_a_picture_tells_numbers_of_labels_by_shade_and_marker() -> None:
+    data = results({("m2", n): (lambda s, n=n: {"elbo": -80 + float(n)}) for n in ("50", "0", "100")})
+    drawn = figure(SPARSE, data)
+    legend = drawn.legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == ["0", "50", "100"]
+    lines = legend.get_lines()
+    assert len({line.get_color() for line in lines}) == len({line.get_marker() for line in lines}) == 3
+    assert "3 seeds" in drawn.get_suptitle()
+
+
+def test_intervals_end_at_what_can_be() -> None:
+    data = results({("m2", "50"): lambda s: {"transfer.accuracy": [0.9, 1.0, 0.99][s % 3]}})
+    (panel,) = figure(STUDIES["transfer"], data).axes
+    found = interval(data, "transfer.accuracy", Where("m2", "50"))
+    assert found is not None
+    assert found.high is not None
+    assert found.high > 1
+    assert max(float(max(line.get_xdata())) for line in panel.lines) == 1.0
+    assert possible("interventions.success.mean.value") == (0.0, 1.0)
+    assert possible("reconstruction_error") == (0.0, math.inf)
+    assert possible("elbo") == (-math.inf, math.inf)
 
 
 def test_a_picture_shows_chance_where_a_figure_has_one() -> None:
@@ -334,15 +359,14 @@ def test_a_picture_shows_chance_where_a_figure_has_one() -> None:
         {
             ("revae", "0.2"): lambda s: {"accuracy": 0.9, "majority_accuracy": 0.6},
             ("m2", "0.2"): lambda s: {"accuracy": 0.8, "majority_accuracy": 0.7},
-            ("m2", "all"): lambda s: {"accuracy": 0.8, "majority_accuracy": 0.7},
+            ("m2", "all"): lambda s: {"accuracy": 0.8, "majority_accuracy": 0.8},
         }
     )
     drawn = figure(STUDIES["label-characteristics"], data)
     (panel,) = drawn.axes
-    assert panel.containers[-1][0].get_ydata() == pytest.approx([0.65, 0.7])
-    words = [text.get_text() for text in drawn.legends[0].get_texts()]
-    assert words == ["revae", "m2", "chance (mean over methods)"]
-    assert panel.get_ylim()[0] < 0.65
+    dotted = [float(line.get_xdata()[0]) for line in panel.lines if line.get_linestyle() == ":"]
+    assert dotted == pytest.approx([0.6, 0.75])
+    assert "dotted: chance" in drawn.get_suptitle().replace("\n", " ")
 
 
 def test_a_picture_of_every_method_at_many_counts_can_be_read() -> None:
@@ -357,15 +381,26 @@ def test_a_picture_of_every_method_at_many_counts_can_be_read() -> None:
 
 
 def test_wide_intervals_do_not_squeeze_the_means() -> None:
-    low, high = limits([Interval(0.5, -5.0, 6.0, 2), Interval(0.7, 0.69, 0.71, 2)])
-    assert (low, high) == pytest.approx((0.5 - 0.11, 0.7 + 0.11))
-    low, high = limits([Interval(0.5, 0.49, 0.51, 2), Interval(0.7, 0.69, 0.71, 2)])
-    assert (low, high) == pytest.approx((0.49 - 0.01, 0.71 + 0.01))
-    low, high = limits([Interval(0.96, 0.92, 1.0, 3), Interval(0.95, 0.92, 0.98, 3)])
-    assert low < 0.92  # means that no interval parts do not look far apart
+    low, high = limits([Interval(0.5, -5.0, 6.0, 2), Interval(0.7, 0.69, 0.71, 2)], zero=False)
+    assert (low, high) == pytest.approx((0.3 - 0.036, 0.9 + 0.036))
+    low, high = limits([Interval(0.5, 0.49, 0.51, 2), Interval(0.7, 0.69, 0.71, 2)], zero=False)
+    assert (low, high) == pytest.approx((0.49 - 0.0132, 0.71 + 0.0132))
+    low, high = limits([Interval(0.96, 0.92, 1.0, 3), Interval(0.95, 0.92, 0.98, 3)], zero=False)
+    assert low <= 0.92  # means that no interval parts do not look far apart
     assert high > 0.98
     low, high = limits([Interval(0.0, None, None, 1)])
     assert low < 0 < high
+    assert limits([Interval(0.5, 0.4, 0.6, 3)])[0] < 0  # with a line at 0
+
+
+def test_a_mean_far_from_all_others_is_said_at_the_edge() -> None:
+    means = [0.01 * i for i in range(9)]
+    assert near([*means, 5.0, -0.03]) == [*means, -0.03]
+    assert near([0.0, 0.0, 1.0]) == [0.0, 0.0, 1.0]  # too few to say
+    values = {f"m{i}": {"": Interval(mean, mean - 0.01, mean + 0.01, 3)} for i, mean in enumerate([*means, 5.0])}
+    (panel,) = forest([Panel("accuracy", values)]).axes
+    assert panel.get_xlim()[1] < 0.2
+    assert [text.get_text().strip() for text in panel.texts] == ["5"]
 
 
 def test_every_study_names_methods_that_are_defined() -> None:
