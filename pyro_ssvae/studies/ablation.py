@@ -167,7 +167,7 @@ STUDY = Study(
     full=Plan(
         "", (), seeds=5, parts=(
             Part("digits", ("50",)),
-            Part("mnist", ("100",)),
+            Part("mnist", ("100",), "bernoulli"),  # as in the papers
             Part("fashion-mnist", ("100",)),
             Part("breast-cancer", ("20", "100")),
             Part("wine", ("30",)),

@@ -97,7 +97,7 @@ def test_the_tables_fit_80_columns() -> None:
 
 def test_a_device_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["benchmark", "--device", "tpu9"]) == 2
-    assert "device 'tpu9'" in capsys.readouterr().err
+    assert "'tpu9' is not there" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -167,4 +167,4 @@ def test_wrong_names_and_data_are_refused() -> None:
     refused(lambda: make_augmentation("afine", torch.rand(3, 1, 8, 8)), "'afine'", "did you mean 'affine'?")
     for name in ("affine", "affine+flip"):
         refused(lambda name=name: make_augmentation(name, torch.rand(3, 4)), name, "[N, C, H, W]", "[3, 4]", "noise")
-    assert set(AUGMENTATIONS) == {"auto", "none", "affine", "affine+flip", "noise", "binarize"}
+    assert set(AUGMENTATIONS) == {"auto", "none", "affine", "affine+flip", "noise", "hide", "binarize"}
