@@ -121,7 +121,10 @@ def make_fabric(s: FitSettings, place: Place | None = None) -> Fabric:
     """
     from lightning.fabric import Fabric
     from lightning.fabric.plugins.environments import LightningEnvironment
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
 
+    # Whose loggers write, whatever was trained here before.
+    rank_zero_only.rank = 0 if place is None else place.rank  # type: ignore[attr-defined]
     for lightning in ("lightning.fabric", "lightning.pytorch", "lightning.fabric.utilities.rank_zero"):
         logging.getLogger(lightning).setLevel(logging.WARNING)  # it would say what precision it uses and who has joined
     check_device(s.device)
