@@ -78,3 +78,10 @@ def test_numbers_are_those_of_the_ablation() -> None:
             assert abs(float(half) - true_half) <= 0.00051
         means = {method: float(str(value).split()[0]) for method, value in at.items() if value and method in others}
         assert means[methods[2]] == max(means.values())
+
+
+def test_mnist_is_that_of_its_table() -> None:
+    table = rows((ROOT / "results" / "ablation-mnist" / "table.md").read_text())
+    (measured,) = (row[3] for row in table if row[:2] == ["100", "augmented"])
+    for page in (README, (ROOT / "docs" / "results.md").read_text()):
+        assert measured in page
