@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -60,6 +61,39 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def opened_folder(folder: Path) -> Iterator[int | None]:
+    """Give a folder's descriptor; None where the system opens no folders."""
+    try:
+        place = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield None
+        return
+    try:
+        yield place
+    finally:
+        os.close(place)
+
+
+def lock(file: int, wait: bool = False) -> bool:
+    """Lock an open file for this process; return False where another one has, unless it is to be waited for.
+
+    The lock ends with the file's closing, and with the process, however it ends. Where the system or the file system
+    has no locks, nobody is kept out.
+    """
+    try:
+        import fcntl  # not on Windows
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
 
 
 def cannot_write(path: Path, error: OSError) -> CannotWrite:

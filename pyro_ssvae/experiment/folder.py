@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import InputError
-from ..files import write_atomically
+from ..files import lock, opened_folder, write_atomically
 from ..train.checkpoints import checkpoints
 
 CHECKPOINT = Path("checkpoint", "last.safetensors")
@@ -67,23 +67,10 @@ def locked(folder: Path) -> Iterator[None]:
 
     :raises InputError: another process holds it.
     """
-    try:
-        import fcntl  # not on Windows
-
-        place = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
+    with opened_folder(folder) as place:
+        if place is not None and not lock(place):
+            raise InputError(f"{folder}: another process is training this run; it must end first")
         yield
-        return
-    try:
-        try:
-            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"{folder}: another process is training this run; it must end first") from None
-        except OSError:  # a file system without locks
-            pass
-        yield
-    finally:
-        os.close(place)
 
 
 def write_history(path: Path, history: Mapping[str, Sequence[float]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pyro
 import torch
 from torch import Tensor, nn
@@ -63,15 +65,15 @@ class HeadTerms(nn.Module):
         self.register_buffer("epsilon", torch.tensor(smoothing or 0.0))
         self.register_buffer("warmup", torch.tensor(1.0), persistent=False)
 
-    def prepare(self, y: Tensor, error: float | None = None) -> None:
+    def prepare(self, y: Tensor, error: Callable[[], float | None] = lambda: None) -> None:
         """Take p(y), the shares among the rows without a label, and ε from the labels of the training.
 
-        :param error: what a head is expected to err at least, where that is known.
+        :param error: says what a head is expected to err at least, where that is known; asked where ε is not given.
         """
         self.label_prior.estimate(y)
         self.shares.prepare(self.label_prior, y)
         if self.smoothing is None:
-            self.epsilon.fill_(smoothing_for(self.labels, y, error))
+            self.epsilon.fill_(smoothing_for(self.labels, y, error()))
 
     def forward(self, logits: Tensor, y: Tensor) -> Tensor:
         """The terms of each row, ``[..., B]`` nats; in training the running mean of π follows."""

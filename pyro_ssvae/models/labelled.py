@@ -90,7 +90,7 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
 
     def prepare(self, x: Tensor, y: Tensor) -> None:
         super().prepare(x, y)
-        self.head_terms.prepare(y, self.expected_error(x, y))
+        self.head_terms.prepare(y, lambda: self.expected_error(x, y))
 
     def set_progress(self, progress: float) -> None:
         """β as :meth:`.GenerativeModel.set_progress` has it, and what reaches the head:

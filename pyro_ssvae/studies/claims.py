@@ -11,6 +11,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..files import lock, opened_folder
+
 ATTEMPTS = 2
 """How often a study tries a cell whose process is killed."""
 
@@ -27,7 +29,7 @@ def claimed(path: Path, run: str) -> Iterator[int | None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        if not locked(file) or not is_at(file, path):
+        if not lock(file) or not is_at(file, path):
             yield None
             return
         lost = os.read(file, 2**16).decode("ascii", "replace").split().count(run)
@@ -48,24 +50,9 @@ def is_claimed(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return not locked(file)
+        return not lock(file)
     finally:
         os.close(file)
-
-
-def locked(file: int) -> bool:
-    """Lock an open file for this process; return False where another one has."""
-    try:
-        import fcntl  # not on Windows
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
 
 
 def is_at(file: int, path: Path) -> bool:
@@ -79,16 +66,7 @@ def is_at(file: int, path: Path) -> bool:
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Wait until this process is the only one that holds the folder, where the system can."""
-    try:
-        import fcntl
-
-        place = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
+    with opened_folder(folder) as place:
+        if place is not None:
+            lock(place, wait=True)
         yield
-        return
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(place, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(place)
