@@ -16,6 +16,7 @@ from torch.func import functional_call
 
 from ..labels import MISSING, Labels
 from .batched import evaluation
+from .traces import drawn
 
 FLIPPED = 0.3  # of the attributes of a row
 
@@ -51,7 +52,7 @@ def intervention_consistency(vae: ReadsInterventions, z_c: Tensor, z_s: Tensor, 
     with torch.no_grad():
         now = torch.where(y == MISSING, vae.log_q_y(z_c).argmax(-1), y)
         wanted = flipped(now) if vae.multilabel else torch.randint_like(now, vae.labels.size)
-        z = vae.join(torch.where((wanted != now).unsqueeze(-1), vae.p_z_c(wanted).sample(), z_c), z_s)
+        z = vae.join(torch.where((wanted != now).unsqueeze(-1), drawn(vae.p_z_c(wanted)), z_c), z_s)
     x = vae.p_x(vae.decoder(z, None)).mean
     assert isinstance(vae, nn.Module)
     held = {name: t.detach() for name, t in chain(vae.named_parameters(), vae.named_buffers())}

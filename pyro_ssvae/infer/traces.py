@@ -36,6 +36,13 @@ def is_factor(site: Site) -> bool:
     return isinstance(plain(site["fn"]), dist.Unit)
 
 
+def drawn(fn: torch.distributions.Distribution) -> Tensor:
+    """Draw without a gradient; not by ``torch.normal`` where that is possible, which looks at the scales' numbers."""
+    with torch.no_grad():
+        value: Tensor = fn.rsample() if fn.has_rsample else fn.sample()
+    return value
+
+
 def plain(fn: Any) -> Any:
     """Return a distribution without what only masks it, expands it or counts dimensions as an event."""
     while hasattr(fn, "base_dist") and not isinstance(fn, torch.distributions.TransformedDistribution):

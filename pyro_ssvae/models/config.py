@@ -138,7 +138,7 @@ def wanted(kind: object) -> str:
     if get_origin(kind) is Literal:
         return f"one of {', '.join(get_args(kind))}"
     if get_origin(kind) is tuple:
-        return "probabilities" if get_args(kind)[0] is float else "a tuple of words"
+        return "probabilities" if get_args(kind)[0] is float else "a list of words"
     return {int: "a whole number", float: "a number", str: "a word", bool: "True or False"}.get(kind, "")  # type: ignore[call-overload]
 
 
@@ -152,7 +152,8 @@ def make_config(kind: type[Options], options: dict[str, Any]) -> Options:
         if name not in known:
             raise InputError(f"options: there is no {name!r}{nearest(name, known)}")
     own = isinstance(options.get("likelihood"), nn.Module)
-    return kind(**{name: value for name, value in options.items() if not (own and name == "likelihood")})
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    return kind(**{name: value for name, value in given.items() if not (own and name == "likelihood")})
 
 
 def option_names(config: type[Config]) -> list[str]:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..infer.batched import batched, checked, evaluating, evaluation
-from ..infer.locality import Erase, data_range, draw_sets, erased, touched
-from ..infer.traces import plain
+from ..infer.locality import data_range, draw_sets, erased, touched
+from ..infer.regions import Regions
+from ..infer.traces import drawn, plain
 from ..labels import MISSING, ClassLabels
 from .config import HeadConfig, Range
 from .interventions import Characteristics
@@ -30,8 +31,6 @@ class LocalityConfig(HeadConfig):
     """Share of a batch that trains under a guide that does not see what an attribute touches; 0: the paper's form."""
     locality_threshold: Annotated[float, Range(0, 1, inside=True)] = 0.2
     """What an attribute touches: entries that it changes by more than this share of the data's range."""
-    erase: Erase = "noise"
-    """What is erased there: all of it (noise), or of a change of colour the colour alone (color)."""
 
 
 class LocalGuide(Characteristics):
@@ -42,7 +41,8 @@ class LocalGuide(Characteristics):
     In training S is drawn for each row of a share of the batch, from a tenth of the training on; under plain ``SVI``
     from the start. In an intervention, a swap or a walk S is what was named. Bounds and predictions, in evaluation
     mode, are those of q(z | x). Of classes S is their one block. It costs one encode and two decodes without
-    gradients, a batch or an intervention.
+    gradients, a batch or an intervention. With S one attribute alone, regions that it had in other points are erased
+    too (:mod:`~pyro_ssvae.infer.regions`).
     """
 
     config: LocalityConfig
@@ -58,6 +58,8 @@ class LocalGuide(Characteristics):
             self.register_buffer("range_low", torch.full(units, low))
             self.register_buffer("range_high", torch.full(units, high))
             self.register_buffer("local", torch.tensor(True), persistent=False)
+            parts = self.labels.size if self.labels.event_shape else 1
+            self.regions = Regions(parts, (1, *self.input_shape[1:]) if len(units) == 3 else self.input_shape)
 
     def prepare(self, x: Tensor, y: Tensor) -> None:
         super().prepare(x, y)
@@ -105,8 +107,8 @@ class LocalGuide(Characteristics):
             sets = draw_sets(self.labels.size, k, x.device) if self.labels.event_shape else y == y
             now = torch.where(y == MISSING, self.log_q_y(c).argmax(-1), y)
             other = self.other_value(now, c)
-            flipped = torch.where(sets.unsqueeze(-1), self.p_z_c(other).sample(), c)
-            x = torch.where(self.local, self.without(x, self.join(c, s), self.join(flipped, s)), x)
+            flipped = torch.where(sets.unsqueeze(-1), drawn(self.p_z_c(other)), c)
+            x = torch.where(self.local, self.without(x, self.join(c, s), self.join(flipped, s), sets), x)
         rest_c, rest_s = (plain(q) for q in self.q_z_given(x))
 
         def mixed(moment: str) -> tuple[Tensor, Tensor]:
@@ -125,14 +127,22 @@ class LocalGuide(Characteristics):
             return (y + torch.randint_like(y, 1, max(2, self.labels.size))) % self.labels.size
         return self.log_q_y(z_c).scatter(-1, y.unsqueeze(-1), -torch.inf).argmax(-1)
 
-    def without(self, x: Tensor, z: Tensor, flipped: Tensor) -> Tensor:
-        """``x̃``: points without the entries in which the decoder's pictures of two latents ``[B, D]`` differ."""
+    def without(self, x: Tensor, z: Tensor, flipped: Tensor, sets: Tensor) -> Tensor:
+        """``x̃``: points without the entries in which the decoder's pictures of two latents ``[B, D]`` differ.
+
+        :param sets: S, bool ``[A, B]``; of classes ``[B]``.
+        """
         with evaluation(self.decoder):
             before, after = self.p_x(self.decoder(torch.cat([z, flipped]), None)).mean.chunk(2)
         region = touched(before, after, self.range_high - self.range_low, self.config.locality_threshold)
-        return erased(x, region, self.range_low, self.range_high, self.config.erase, random=self.training)
+        sets = sets.reshape(-1, len(x))
+        if self.training:
+            self.regions.remember(region, sets, self.local)
+        region = region | self.regions.others(sets)
+        return erased(x, region, self.range_low, self.range_high, random=self.training)
 
     def encode_for(self, x: ArrayLike, names: Iterable[str]) -> Tensor:
+        names = list(names)
         named = [self.place(name) for name in names]
         if not self.config.locality:
             return super().encode_for(x, names)
@@ -146,7 +156,10 @@ class LocalGuide(Characteristics):
             new, flipped = self.join(other, self.parts(z)["z_s"]), z.clone()
             for at in named:
                 flipped[:, at] = new[:, at]
-            rows = [self.without(*part) for part in zip(*(t.split(250) for t in (points, z, flipped)))]
+            chosen = [name in names for name in self.labels.names] if self.labels.event_shape else [True]
+            sets = torch.tensor(chosen, device=z.device).unsqueeze(-1).expand(-1, len(z))
+            parts = zip(*(t.split(250) for t in (points, z, flipped)), sets.split(250, -1))
+            rows = [self.without(*part) for part in parts]
         # Erased codes and counts need not be whole numbers, so that they are not checked as a person's data are.
         rest = batched(self, lambda x: self.joined(self.posterior_trace(x, None), "mean"), torch.cat(rows)).clone()
         for at in named:

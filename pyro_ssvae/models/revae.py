@@ -91,7 +91,7 @@ class ReVAE(LocalGuide, LabelMixin):
           share; with 0 the pixels shape z_s alone.
         - ``integral``: ``"quadrature"`` (attributes: one-dimensional, exact to 1e-3 nats) or ``"samples"`` (100 joint
           draws with the current z among them, as in the released code; always for classes).
-        - ``locality``, ``locality_threshold``, ``erase``: q_S(z | x) of :class:`~.local_guide.LocalGuide`; 0 is the
+        - ``locality``, ``locality_threshold``: q_S(z | x) of :class:`~.local_guide.LocalGuide`; 0 is the
           paper's.
         - ``one_sided``, ``equal_rates``: ``p(z_c^i | 0) = N(0, 0.3²)``, a spike, and ``p(z_c^i | 1)`` a slab, that
           begins at the unit scale; beside the bound, in training alone,

@@ -18,7 +18,7 @@ from pyro_ssvae.models.config import Config, option_names
 HEAD = {"label_inference", "label_prior", "alpha", "entropy_weight", "alignment_weight", "label_smoothing"}
 ALL = {"latent_dim", "likelihood", "networks", "columns", "categories", "missing", "library_size"}
 KL = {"beta", "kl_warmup"}
-LOCAL = {"locality", "locality_threshold", "erase", "one_sided", "equal_rates"}
+LOCAL = {"locality", "locality_threshold", "one_sided", "equal_rates"}
 OPTIONS = {
     "augmented": KL | HEAD,
     "m2": KL | HEAD,
