@@ -20,6 +20,7 @@ class Recorded:
     :param batch: tensors of the shapes to come.
     :param inputs: the further tensors, which keep their places.
     :param changed: those of them that the program may change.
+    :raises RuntimeError: the program waits for the GPU somewhere; all is then as it was.
     """
 
     def __init__(
@@ -29,21 +30,29 @@ class Recorded:
         inputs: Sequence[Tensor],
         changed: Sequence[Tensor],
     ) -> None:
+        self.run = run  # it holds constants, whose memory the graph reads
         self.batch = [t.clone() for t in batch]
         device = self.batch[0].device
         before, random = [t.clone() for t in changed], torch.cuda.get_rng_state(device)
-        stream = torch.cuda.Stream(device)
-        stream.wait_stream(torch.cuda.current_stream(device))
+        outside, stream = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+        stream.wait_stream(outside)
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
                 run(*self.batch, *inputs)
-        torch.cuda.current_stream(device).wait_stream(stream)
+        outside.wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.results = run(*self.batch, *inputs)
-        for t, value in zip(changed, before):
-            t.copy_(value)
-        torch.cuda.set_rng_state(random, device)
+        try:
+            with torch.cuda.graph(self.graph):
+                self.results = run(*self.batch, *inputs)
+        except RuntimeError:  # PyTorch leaves its stream and its generator as within a recording
+            torch.cuda.set_stream(outside)
+            generator = torch.cuda.default_generators[torch.cuda.current_device()]
+            generator.graphsafe_set_state(torch.Generator(device).graphsafe_get_state())
+            raise
+        finally:
+            for t, value in zip(changed, before):
+                t.copy_(value)
+            torch.cuda.set_rng_state(random, device)
 
     def __call__(self, *batch: Tensor) -> Sequence[Tensor]:
         """Return the results for this batch, which the next call overwrites."""
