@@ -10,7 +10,8 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -140,3 +141,43 @@ def checksum(tensors: dict[str, Tensor], metadata: dict[str, str]) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def installed(package: str = "pyro_ssvae") -> str:
+    """Return the version of a package, empty where it runs without being installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def differences(own: Mapping[str, Tensor], saved: Mapping[str, Tensor]) -> str:
+    """Return in what saved tensors differ from those of a model by name and shape, in words; empty where in nothing."""
+    lacking, unknown = [name for name in own if name not in saved], [name for name in saved if name not in own]
+    other = [name for name in own if name in saved and own[name].shape != saved[name].shape]
+    kinds = ((lacking, "is missing"), (unknown, "is unknown"))
+    words = [f"{names[0]} {what}{more(names)}" for names, what in kinds if names]
+    if other:
+        shapes = f"{list(saved[other[0]].shape)}, not {list(own[other[0]].shape)}"
+        words.append(f"{other[0]} has shape {shapes}{more(other)}")
+    return ", ".join(words)
+
+
+def more(names: list[str]) -> str:
+    """Return how many names there are beyond the first, in words."""
+    return f", and {len(names) - 1} more" if len(names) > 1 else ""
+
+
+def of_another_version(saved_by: object, what: str = "networks") -> str:
+    """Return what there is to do about a file that has other networks than this version makes, in words.
+
+    :param saved_by: the version that wrote it, None or empty where the file does not say.
+    :param what: is otherwise.
+    """
+    own = installed()
+    if not isinstance(saved_by, str) or not saved_by:
+        return f"saved by a version of pyro_ssvae with other {what}; train it anew, or install that version"
+    if saved_by == own:
+        return f"saved by another state of pyro_ssvae {own}, with other {what}, or changed since; train it anew"
+    here = f" (this is {own})" if own else ""
+    return f"saved by pyro_ssvae {saved_by}{here}, with other {what}; train it anew, or install that version"

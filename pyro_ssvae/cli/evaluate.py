@@ -68,7 +68,7 @@ def run(options: Evaluate) -> None:
     if options.json:
         print(json.dumps(metrics, indent=2))
         return
-    show_metrics(f"{options.run} on {words}", {"test": metrics})
+    show_metrics(f"{options.run} on {words}", {"test": metrics}, model.input_shape)
     if options.interventions:
         show_interventions(metrics["interventions"])
 

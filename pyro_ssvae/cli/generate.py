@@ -104,7 +104,7 @@ def generated_rows(model: Model, options: Generate) -> pa.Table:
     for y in asked:
         x = generated(model, options.n, y, options.seed)
         columns = {} if y is None else label_words(model, y.expand(options.n, *y.shape))
-        parts.append(as_table({**columns, **point_columns(x, model.schema, taken=columns)}))
+        parts.append(as_table({**columns, **point_columns(x, model, taken=columns)}))
     return pa.concat_tables(parts)
 
 

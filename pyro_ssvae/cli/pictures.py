@@ -86,7 +86,7 @@ def asked_image(
     import torch
 
     from ..data.augment import unit_scale
-    from ..data.images import decode
+    from ..data.images import decode, white_of
     from ..experiment.data import run_data
 
     if file is not None and index is None:
@@ -94,7 +94,8 @@ def asked_image(
             what = "it is a folder" if file.is_dir() else "no such file"
             raise InputError(f"{file_option} {file}: {what}; an image's file is needed")
         channels, height, width = model.input_shape
-        pixels = decode(file, grey=channels == 1, size=(height, width))
+        white = white_of([file], model.white_level)
+        pixels = decode(file, grey=channels == 1, size=(height, width), white=white)
         return unit_scale(torch.from_numpy(pixels.copy())).unsqueeze(0)
     if file is not None or index is None:
         raise InputError(f"{file_option}, {index_option}: one of the two is needed, an image's file or a test point")

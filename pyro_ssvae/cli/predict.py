@@ -27,7 +27,8 @@ class Predict:
     run: tyro.conf.Positional[Path]
     """The run's folder."""
     data: str
-    """The new points: an .npz file, a table, an image, a folder of images, or a data set's name (its test points)."""
+    """The new points: an .npz or .h5ad file, a table, an image, a folder of images, or a data set's name (its test
+    points)."""
     out: Path | None = None
     """The table's file (.csv, .tsv, .parquet or .feather), which must not exist; by default CSV on the screen."""
     coverage: float = 0.9
@@ -47,6 +48,7 @@ def parse(arguments: Sequence[str]) -> Predict:
 
 def run(options: Predict) -> None:
     """Write the table, and say on stderr what it holds."""
+    from ..experiment.config import experiment_of
     from ..experiment.new_points import read_new
     from ..experiment.predictions import Wanted, check_wanted, read_run, tables
 
@@ -58,7 +60,9 @@ def run(options: Predict) -> None:
     check_wanted(trained, wanted)
     points = read_new(options.data, trained.model, trained.config, options.run)
     write_tables(tables(trained, points, wanted), options.out)
-    lacks = [] if trained.calibration else ["no labels to calibrate by: no column 'set', probabilities as they are"]
+    calibrated = experiment_of(trained.config, options.run).calibration
+    why = "no labels to calibrate by" if calibrated else "trained with --no-calibration"
+    lacks = [] if trained.calibration else [f"{why}: no column 'set', probabilities as they are"]
     lacks += [] if trained.reference else ["no statistics of the training points: no column 'novelty'"]
     for line in lacks if trained.model.labels is not None else ():
         print(f"predict: {options.run}: {line}", file=sys.stderr)

@@ -103,7 +103,7 @@ def rows_beside(model: Model, x: Tensor, guesses: Sequence[str]) -> dict[str, li
         return {}
     own = () if model.labels is None else model.labels.names
     found = {"guess": list(guesses)}
-    for name, column in point_columns(x, model.schema, taken=["guess", "index", "label", "split", *own]).items():
+    for name, column in point_columns(x, model, taken=["guess", "index", "label", "split", *own]).items():
         cells = pd.Series(column).astype(object)
         name = f"{name}_" if name.lower() in ("label", "split") else name  # a label file reads these in any case
         found[name] = cells.where(cells.notna(), "").map(str).tolist()

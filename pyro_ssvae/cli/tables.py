@@ -33,11 +33,11 @@ METRICS = (
     ("mutual_information", "information of the latents on x (nats)", 2),
     ("reconstruction_error", "reconstruction error (mean square)", 5),
 )
-# Where the points lie outside the likelihood's support, such as grey pixels under a Bernoulli.
+# Where the points lie outside the likelihood's support, such as grey pixels under a Bernoulli, or shares in a table.
 NO_DENSITY = {
-    "elbo": "bound with relaxed pixels, no density (nats a point)",
+    "elbo": "bound with relaxed {values}, no density (nats a point)",
     "log_likelihood": "the same, importance-weighted (nats a point)",
-    "reconstruction": "reconstruction with relaxed pixels (nats a point)",
+    "reconstruction": "reconstruction with relaxed {values} (nats a point)",
 }
 INTERVENTIONS = (
     ("success", "success"),
@@ -51,16 +51,20 @@ INTERVENTIONS = (
 )
 
 
-def show_metrics(title: str, columns: Mapping[str, Metrics | None]) -> None:
-    """Print metrics side by side."""
+def show_metrics(title: str, columns: Mapping[str, Metrics | None], input_shape: Sequence[int] = ()) -> None:
+    """Print metrics side by side.
+
+    :param input_shape: of a point; that of an image has three sizes.
+    """
     filled = {name: metrics for name, metrics in columns.items() if metrics}
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for name in filled:
         table.add_column(name, justify="right", no_wrap=True)
     relaxed = any(metrics.get("density") is False for metrics in filled.values())
+    values = "pixels" if len(input_shape) == 3 else "values"
     for key, words, digits in METRICS:
-        words = NO_DENSITY.get(key, words) if relaxed else words
+        words = NO_DENSITY.get(key, words).format(values=values) if relaxed else words
         cells = [metrics.get(key) for metrics in filled.values()]
         if any(cell is not None for cell in cells):
             table.add_row(words, *("" if cell is None else f"{cell:.{digits}f}" for cell in cells))

@@ -142,7 +142,8 @@ def run(options: ExperimentConfig) -> None:
     rows = f"{counts['labelled']} of {counts['train']} points labelled"
     held = f"{counts['validation']} more held out for validation, {counts['validation_labelled']} of them labelled"
     tables = {"test": metrics["test"], "labels alone": metrics.get("baseline")}
-    show_metrics(f"{counts['name']}: {rows}; {held}; {counts['test']} test points", tables)
+    shape = read_config(folder)["signature"]["input_shape"]
+    show_metrics(f"{counts['name']}: {rows}; {held}; {counts['test']} test points", tables, shape)
     print(f"{took['epochs']} epochs in {took['seconds']:.1f} s, {took['examples_per_second']:.0f} points a second")
     print(f"run: {folder}")
     if options.figures and (folder / "figures").is_dir():

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..labels import MISSING, AttributeLabels, Labels
+from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
 from .checks import class_labels, encode_words, finite, reason, shown
 from .containers import Annotated, column_of, unpack
 from .dataset import Dataset
-from .frames import float_array
+from .frames import float_array, in_order
 from .label_values import is_gap, label_values
 from .notices import say
 from .splits import known_rows, split_rows
+from .streaming import Streamed
+
+TRAINED_ON = "the columns that the model was trained on"
+
+
+Points: TypeAlias = Tensor | Streamed
+
+
+def is_annotated(path: str | Path) -> bool:
+    """Whether a file's ending is that of an annotated matrix."""
+    return Path(path).suffix.lower() == ".h5ad"
 
 
 def load_h5ad(path: Path, target: Sequence[str] = ()) -> Dataset:
@@ -29,18 +41,64 @@ def load_h5ad(path: Path, target: Sequence[str] = ()) -> Dataset:
     :raises InputError: naming the file, the column, or the package that reads it.
     """
     matrix = read_h5ad(path)
-    given = unpack(matrix)
-    values = given.x if isinstance(given.x, (Tensor, np.ndarray)) else None
-    if values is None:
-        raise InputError(f"{path}: X is too large to be held as a dense matrix; a part of its columns is needed")
-    x = finite(float_array(np.asarray(values), f"{path}: X"), f"{path}: X", missing=True)
+    points = points_of(matrix, path)
+    x = points.read_all() if isinstance(points, Streamed) else points
     y, labels = targets(matrix, target, len(x), path)
     if len(x) < 2:
         raise InputError(f"{path}: 1 row; at least 2 are needed, since one is held out")
     rows, held = split_rows(y)
     labelled = int(known_rows(y[held]).sum())
     say(f"{path}: {len(held)} of {len(x)} rows are held out for the test, {labelled} of them with a label")
-    return Dataset(path.stem, x[rows], y[rows], x[held], y[held], labels)
+    return Dataset(path.stem, x[rows], y[rows], x[held], y[held], labels, columns=names_of_columns(matrix))
+
+
+def encode_h5ad(
+    path: Path, columns: Sequence[str] | None, labels: Labels | None, target: Sequence[str] = ()
+) -> tuple[Points, Tensor | None, list[str]]:
+    """Return all points of an annotated matrix as a model takes them, their labels by its numbers, and their names.
+
+    A matrix that is large once it is dense is made so some rows at a time.
+
+    :param columns: the names of the columns that the model was trained on; None where they had none, and count by
+        their place.
+    :param target: the column of ``obs`` with the classes, or the columns of the attributes; labels are missing where
+        the file has none.
+    :raises InputError: naming the file, a column that is missing or new, or a label that the model lacks.
+    """
+    matrix = read_h5ad(path)
+    points = points_of(matrix, path)
+    order = None if columns is None else in_order(names_of_columns(matrix), columns, f"{path}: X", TRAINED_ON)
+    if order is not None:
+        points = in_this_order(points, order)
+    return points, known_labels(matrix, labels, target, path), [str(name) for name in matrix.obs_names]
+
+
+def in_this_order(points: Points, order: list[int]) -> Points:
+    """Return points with their columns in another order."""
+    if isinstance(points, Streamed):
+        return points.changed(lambda x: x[:, order], (len(order),))
+    return points[:, order]
+
+
+def points_of(matrix: Annotated, path: Path) -> Points:
+    """Return ``X`` as float32, NaN where an entry is missing; a large sparse one is made dense when it is read.
+
+    :raises InputError: no ``X``, no row, or a value that is no number.
+    """
+    if matrix.X is None:
+        raise InputError(f"{path}: it has no X; a matrix of observations by variables is needed there")
+    found = unpack(matrix).x
+    if isinstance(found, Streamed):
+        return found
+    values = float_array(np.asarray(found), f"{path}: X")
+    if values.ndim != 2 or not values.size:
+        raise InputError(f"{path}: X is {shown(list(values.shape))}; at least one row and one column are needed")
+    return finite(values, f"{path}: X", missing=True)
+
+
+def names_of_columns(matrix: Annotated) -> tuple[str, ...]:
+    """Return the names of the variables."""
+    return tuple(str(name) for name in matrix.var_names)
 
 
 def read_h5ad(path: Path) -> Annotated:
@@ -48,7 +106,7 @@ def read_h5ad(path: Path) -> Annotated:
     try:
         from anndata import read_h5ad as read
     except ImportError:
-        raise InputError(f"{path}: pip install anndata, which reads it") from None
+        raise InputError(f"{path}: pip install 'pyro_ssvae[h5ad]', which reads it (anndata)") from None
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     try:
@@ -66,9 +124,37 @@ def targets(matrix: Annotated, target: Sequence[str], n: int, path: Path) -> tup
         return torch.full((n,), MISSING), class_labels([])
     columns = [column_of(matrix.obs, name, f"{path}: obs") for name in target]
     if len(target) == 1:
-        words = ["" if is_gap(cell) else str(cell) for cell in np.asarray(columns[0], dtype=object).tolist()]
-        (y,), found = encode_words([words], None, f"{path}: obs {shown(target[0])}", "rename it")
+        (y,), found = encode_words([words_of(columns[0])], None, f"{path}: obs {shown(target[0])}", "rename it")
         return y, class_labels(found)
     labels = AttributeLabels(target)
     values = np.stack([np.asarray(column, dtype=object) for column in columns], -1)
     return labels.check(label_values(values, labels, f"{path}: obs")), labels
+
+
+def known_labels(matrix: Annotated, labels: Labels | None, target: Sequence[str], path: Path) -> Tensor | None:
+    """Return the labels of new points by a model's numbers; None where ``obs`` has no column of them."""
+    there = {str(name) for name in matrix.obs.columns}
+    named = [name for name in target if name in there]
+    if labels is None or not named:
+        return None
+    columns = [column_of(matrix.obs, name, f"{path}: obs") for name in named]
+    if isinstance(labels, ClassLabels):
+        (y,), _ = encode_words([words_of(columns[0])], labels.names, f"{path}: obs {shown(named[0])}", "rename it")
+        return y
+    known = [name for name in named if name in labels.names]
+    values = np.stack([np.asarray(columns[named.index(name)], dtype=object) for name in known], -1)
+    y = labels.check(None, len(values))
+    own = AttributeLabels(known)
+    y[:, [list(labels.names).index(name) for name in known]] = own.check(label_values(values, own, f"{path}: obs"))
+    return y
+
+
+def words_of(column: object) -> list[str]:
+    """Return a column's cells as words, empty where one is missing; whole numbers without a decimal point."""
+
+    def word(cell: object) -> str:
+        if is_gap(cell):
+            return ""
+        return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+
+    return [word(cell) for cell in np.asarray(column, dtype=object).tolist()]

@@ -18,7 +18,7 @@ from .array_labels import read_labels
 from .array_names import by_usual_names, say_names
 from .checks import check_bytes, finite, first_row, reason, shown
 from .dataset import Dataset
-from .images import ImageSize, bits_for, height_width, resize
+from .images import ImageSize, bits_for, height_width, resize, trained_white
 from .layouts import channels_first, check_layout, layout_of
 from .notices import say
 from .splits import known_rows, split_rows
@@ -37,6 +37,7 @@ def load_npz(path: Path, *, image_size: ImageSize = None, layout: str | None = N
         - rank 2: vectors ``[N, D]``, their values taken as they are
         - images are uint8, whole numbers from 0 to 255, boolean, floats in [0, 1], or uint16, whose range is that of
           the fewest bits that hold them
+        - a NaN is an entry that is missing
     ``y``, and ``y_test`` alike
         - ``[N]``: classes, -1 or NaN for missing; or words, "" for missing
         - ``[N, A]``: attributes 0, 1 and -1 for missing
@@ -57,7 +58,7 @@ def load_npz(path: Path, *, image_size: ImageSize = None, layout: str | None = N
         raise InputError(f"{path}: no array 'x'{has}; x [N, ...] is needed, and y, x_test, y_test, names are optional")
     if "y_test" in arrays and "x_test" not in arrays:
         raise InputError(f"{path}: y_test without x_test; give both or neither")
-    x, x_test = _all_points(arrays, layout, path)
+    x, x_test, white = _all_points(arrays, layout, path)
     if image_size is not None and x.dim() != 4:
         raise InputError(f"--image-size: {path} has no images (x is {list(x.shape)}); leave the option out")
     y, y_test, labels = read_labels(arrays, len(x), 0 if x_test is None else len(x_test), path)
@@ -65,7 +66,7 @@ def load_npz(path: Path, *, image_size: ImageSize = None, layout: str | None = N
         x, y, x_test, y_test = _held_out(x, y, path)
     if x.dim() == 4 and height_width(image_size):
         x, x_test = resize(x, image_size), resize(x_test, image_size)
-    return Dataset(path.stem, x, y, x_test, y_test, labels)
+    return Dataset(path.stem, x, y, x_test, y_test, labels, white_level=white)
 
 
 def read_usual(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -89,8 +90,10 @@ def read_names(path: Path) -> list[str]:
         raise InputError(f"{path}: not an npz file, or a damaged one ({reason(error)}); np.savez writes one") from None
 
 
-def _all_points(arrays: dict[str, np.ndarray], layout: str | None, path: Path) -> tuple[Tensor, Tensor | None]:
-    """Return x and x_test, read alike."""
+def _all_points(
+    arrays: dict[str, np.ndarray], layout: str | None, path: Path
+) -> tuple[Tensor, Tensor | None, int | None]:
+    """Return x and x_test, read alike, and the number that is white, where it is not 255."""
     points, found = {}, layout
     for name in ("x", "x_test"):
         if name in arrays:
@@ -103,13 +106,13 @@ def _all_points(arrays: dict[str, np.ndarray], layout: str | None, path: Path) -
             f"{list(arrays['x'].shape)}; points need one shape and one dtype"
         )
     pixels = [arrays[name] for name in points] if x.dim() == 4 else []
-    scale, line = pixel_scale(pixels)
+    white, line = white_level(pixels)
     if line is not None:
         say(f"{path}: {line}")
-    if scale is not None:
-        x = (x.float() * scale).clamp(0, 1)
-        x_test = None if x_test is None else (x_test.float() * scale).clamp(0, 1)
-    return x, x_test
+    if white is not None:
+        x = (x.float() * (1 / white)).clamp(0, 1)
+        x_test = None if x_test is None else (x_test.float() * (1 / white)).clamp(0, 1)
+    return x, x_test, white
 
 
 def _held_out(x: Tensor, y: Tensor, path: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -206,14 +209,14 @@ def _pixels(array: np.ndarray, where: str) -> Tensor:
     if array.dtype == np.bool_:
         return torch.from_numpy(array.astype(np.uint8) * 255)
     if array.dtype.kind == "f":
-        pixels, most = finite(array, where), "floats in [0, 1]: divide by 255, or save uint8"
+        pixels, most = finite(array, where, missing=True), "floats in [0, 1]: divide by 255, or save uint8"
         wrong = ((pixels < -1e-6) | (pixels > 1 + 1e-6)).numpy()
     else:
         most = "whole numbers from 0 to 255: save uint8"
         wrong = np.zeros(array.shape, bool) if array.dtype == np.uint16 else (array < 0) | (array > 255)
     row = first_row(wrong)
     if row is not None:
-        seen = f"{array.min():g} to {array.max():g} in all"
+        seen = f"{np.nanmin(array):g} to {np.nanmax(array):g} in all"
         raise InputError(f"{where}: pixel values out of range, first in row {row} ({seen}); images are {most}")
     if array.dtype.kind == "f":
         return pixels.clamp(0, 1)
@@ -221,20 +224,24 @@ def _pixels(array: np.ndarray, where: str) -> Tensor:
     return torch.from_numpy(np.array(array, dtype=kind, order="C"))
 
 
-def pixel_scale(arrays: Sequence[np.ndarray]) -> tuple[float | None, str | None]:
-    """Return what whole numbers as pixels are to be multiplied with, None for 8 bits, and a line on how they are read.
+def white_level(arrays: Sequence[np.ndarray], known: int | None = None) -> tuple[int | None, str | None]:
+    """Return which of whole numbers as pixels is white, None for 255 of 8 bits, and a line on how they are read.
 
     Numbers of 16 bits have the range of the fewest bits that hold them, such as 1,023 of 10. 0 and 1 alone are black
     and white.
+
+    :param known: the number that is white in the images that a model was trained on, and so in these too, where it can.
     """
     if not arrays or any(array.dtype.kind not in "iu" for array in arrays):
         return None, None
-    most = max(int(array.max()) for array in arrays)
+    most, deep = max(int(array.max()) for array in arrays), arrays[0].dtype == np.uint16
+    if known is not None and ((known == 1 and most <= 1) or (known > 1 and deep)):
+        return known, None if most <= known else f"pixels of 16 bits go to {most}; {trained_white(known)}"
     if most == 1:
-        return 1.0, "pixels are 0 and 1 alone: read as black and white"
-    if arrays[0].dtype == np.uint16:
+        return 1, "pixels are 0 and 1 alone: read as black and white"
+    if deep:
         bits = bits_for(most)
-        return 1 / (2**bits - 1), f"pixels of 16 bits go to {most}: read as {bits} bits, {2**bits - 1} is white"
+        return 2**bits - 1, f"pixels of 16 bits go to {most}: read as {bits} bits, {2**bits - 1} is white"
     if 1 < most < 64:
         return None, f"pixels go to {most}, and 255 is white; where {most} is, save x / {most} as floats"
     return None, None

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError, nearest
+from .streaming import has_gaps
 
 AUGMENTATIONS = ("auto", "none", "affine", "affine+flip", "noise", "hide", "binarize")
 OF_DATA = ("binarize",)  # those that say what the data are, for every part of a model
@@ -74,7 +75,14 @@ def unchanged(x: Tensor) -> Tensor:
 
 
 def affine(
-    x: Tensor, *, shift: float = 2 / 28, angle: float = 0.2, scale: float = 0.1, shear: float = 0.1, flip: bool = False
+    x: Tensor,
+    *,
+    shift: float = 2 / 28,
+    angle: float = 0.2,
+    scale: float = 0.1,
+    shear: float = 0.1,
+    flip: bool = False,
+    gaps: bool = False,
 ) -> Tensor:
     """Map each image of ``x [B, C, H, W]`` by a random affine map of its own; beyond the border its edge goes on.
 
@@ -83,6 +91,8 @@ def affine(
     :param scale: largest logarithm of the stretch of either axis.
     :param shear: largest shear.
     :param flip: also mirror left and right, every second time.
+    :param gaps: entries may be missing (NaN): one between four is missing where most of their weight is, else it is
+        the mean of those that are there.
     """
     b = len(x)
 
@@ -96,7 +106,12 @@ def affine(
     cos, sin = turn.cos(), turn.sin()
     rows = [cos * sx, (cos * shears - sin) * sy, dx, sin * sx, (sin * shears + cos) * sy, dy]
     grid = F.affine_grid(torch.stack(rows, 1).reshape(b, 2, 3), list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    if not gaps:
+        return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+    there = ~x.isnan()
+    both = torch.cat([torch.where(there, x, 0.0), there.to(x)], 1)
+    values, weight = F.grid_sample(both, grid, padding_mode="border", align_corners=False).chunk(2, 1)
+    return torch.where(weight < 0.5, torch.nan, values / weight.clamp_min(0.5))
 
 
 def unit_scale(x: Tensor) -> Tensor:
@@ -146,4 +161,5 @@ def make_augmentation(name: str, x: Tensor) -> Callable[[Tensor], Tensor]:
         raise InputError(f"augment: {name!r} needs images [N, C, H, W], not {list(x.shape)}; 'noise' suits these")
     if name == "binarize":
         return binarized
-    return lambda batch: affine(batch, flip=name == "affine+flip")
+    flip, gaps = name == "affine+flip", has_gaps(x)
+    return lambda batch: affine(batch, flip=flip, gaps=gaps)

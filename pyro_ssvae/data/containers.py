@@ -33,6 +33,7 @@ class Given:
     :ivar labels: what ``y`` means, where the source says so.
     :ivar numbered: whether ``y`` are numbers in the source, and their names there beside the point for a pair whose
         classes have none.
+    :ivar white_level: what is white in images of 16 bits; None where there are none.
     """
 
     x: object
@@ -40,6 +41,7 @@ class Given:
     columns: tuple[str, ...] | None = None
     labels: Labels | None = None
     numbered: bool = False
+    white_level: int | None = None
 
 
 @runtime_checkable
@@ -65,6 +67,8 @@ class Annotated(Protocol):
     def X(self) -> object: ...  # noqa: N802
     @property
     def obs(self) -> Frame: ...
+    @property
+    def obs_names(self) -> Iterable[object]: ...
     @property
     def var_names(self) -> Iterable[object]: ...
 
@@ -109,7 +113,7 @@ def unpack(x: object, target: str | None = None) -> Given:
     elif isinstance(x, np.ndarray):
         given = structured(x) if x.dtype.names else Given(x)
     elif isinstance(x, Dataset):
-        given = Given(x.x, x.y, None, x.labels)
+        given = Given(x.x, x.y, x.columns, x.labels, white_level=x.white_level)
     elif isinstance(x, SparseMatrix):
         given = Given(dense(x))
     elif isinstance(x, Annotated):

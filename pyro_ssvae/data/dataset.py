@@ -45,6 +45,8 @@ class Dataset:
     :param y_test: their labels.
     :param labels: what ``y`` means.
     :param table: of a table: what its columns are.
+    :param columns: the names of the columns of x, of an annotated matrix.
+    :param white_level: of images that were read from whole numbers other than 0 to 255: the number that is white.
 
     ``dataclasses.replace(dataset, y=...)`` gives the same points with other labels.
     """
@@ -56,6 +58,8 @@ class Dataset:
     y_test: Tensor
     labels: Labels
     table: Table | None = None
+    columns: tuple[str, ...] | None = None
+    white_level: int | None = None
 
     def __post_init__(self) -> None:
         if self.x.dim() not in KINDS:

@@ -41,11 +41,13 @@ def load_folder(folder: Path, *, image_size: ImageSize = None) -> Dataset:
     size = height_width(image_size)
     table, paths = _listed(folder)
     train, test = _split(table.y, table.test, folder)
-    pixels = torch.from_numpy(_read(paths, size, str(folder)))
+    array, white = _read(paths, size, str(folder))
+    pixels, name = torch.from_numpy(array), folder.resolve().name
     if table.test is None or not bool(table.test.any()):
         labelled = int(known_rows(table.y[test]).sum())
         say(f"{folder}: {len(test)} of {len(paths)} images are held out for the test, {labelled} of them with a label")
-    return Dataset(folder.resolve().name, pixels[train], table.y[train], pixels[test], table.y[test], table.labels)
+    parts = (pixels[train], table.y[train], pixels[test], table.y[test])
+    return Dataset(name, *parts, table.labels, white_level=white)
 
 
 def _listed(folder: Path) -> tuple[Table, list[Path]]:
@@ -161,8 +163,11 @@ def _files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _read(paths: list[Path], size: tuple[int, int] | None, where: str) -> np.ndarray:
-    """Return the images as uint8 ``[N, C, *size]``: first all headers, then, within bounds, all pixels."""
+def _read(paths: list[Path], size: tuple[int, int] | None, where: str) -> tuple[np.ndarray, int | None]:
+    """Return the images as uint8 ``[N, C, *size]``, and what was white in those of 16 bits.
+
+    First all headers are read, then, within bounds, all pixels.
+    """
     _check_files(paths, where)
     headers = [inspect(path) for path in paths]
     grey = all(is_grey for is_grey, _ in headers)
@@ -175,7 +180,7 @@ def _read(paths: list[Path], size: tuple[int, int] | None, where: str) -> np.nda
     pixels = np.empty(shape, np.uint8)
     for i, path in enumerate(paths):
         pixels[i] = decode(path, grey=grey, size=size, white=white)
-    return pixels
+    return pixels, white
 
 
 def _check_files(paths: list[Path], where: str) -> None:

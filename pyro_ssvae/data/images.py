@@ -88,10 +88,14 @@ def inspect(path: Path) -> tuple[bool, int]:
         return image.mode in _GREY, min(image.size)
 
 
-def white_of(paths: Sequence[Path]) -> int:
-    """Return the value that is white in images of 16 bits: of the fewest bits that hold them all, which is said.
+def white_of(paths: Sequence[Path], known: int | None = None) -> int | None:
+    """Return the value that is white in images of 16 bits, None where there are none of these.
 
-    Cameras and scanners write 10, 12 or 14 bits into files of 16. Files are read only where some have 16 bits.
+    Cameras and scanners write 10, 12 or 14 bits into files of 16. White is that of the fewest bits that hold all of the
+    images, which is said. Files are read only where some have 16 bits.
+
+    :param known: what is white in the images that a model was trained on, and so in these too; None where it had none.
+        Brighter pixels are said to become white.
     """
     found: list[tuple[Path, int]] = []
     for path in paths:
@@ -101,21 +105,32 @@ def white_of(paths: Sequence[Path]) -> int:
                     found.append((path.parent, int(np.asarray(image).max())))
                 except Exception:  # cut short: decode says so
                     continue
-    most = max((value for _, value in found), default=2**16 - 1)
+    if not found:
+        return known
+    most = max(value for _, value in found)
+    where = f"{found[0][0]}: {len(found)} images of 16 bits"
+    if known is not None and known > 1:
+        if most > known:
+            say(f"{where}: their pixels go to {most}; {trained_white(known)}")
+        return known
     bits = bits_for(max(0, min(most, 2**16 - 1)))
     if bits < 16:
-        where = f"{found[0][0]}: {len(found)} images of 16 bits"
         say(f"{where}: their pixels go to {most}: read as {bits} bits, {2**bits - 1} is white")
     return int(2**bits - 1)
 
 
-def decode(path: Path, *, grey: bool, size: tuple[int, int], white: int = 2**16 - 1) -> np.ndarray:
+def trained_white(white: int) -> str:
+    """Return what becomes of pixels that are brighter than any could be in training, in words."""
+    return f"in those of the training {white} is white, and all beyond is read as white"
+
+
+def decode(path: Path, *, grey: bool, size: tuple[int, int], white: int | None = None) -> np.ndarray:
     """Return an image file as uint8 ``[1 or 3, *size]``.
 
     It is turned upright as its EXIF data says; transparent parts are laid on white; 16-bit grey becomes 8-bit; of
     several frames the first is taken. Cutting and scaling are those of :func:`resize`.
 
-    :param white: the value that is white where pixels have 16 bits.
+    :param white: the value that is white where pixels have 16 bits; the largest by default.
     :raises InputError: the file is cut short or damaged, or has floating-point pixels.
     """
     from PIL import Image, ImageOps
@@ -125,7 +140,9 @@ def decode(path: Path, *, grey: bool, size: tuple[int, int], white: int = 2**16 
             raise InputError(f"{path}: floating-point pixels; save it with 8 or 16 bits")
         try:
             image.load()
-            upright = _flat(ImageOps.exif_transpose(image), white).convert("L" if grey else "RGB")
+            upright = _flat(ImageOps.exif_transpose(image), 2**16 - 1 if white is None else white).convert(
+                "L" if grey else "RGB"
+            )
         except Exception as error:  # Pillow raises OSError, SyntaxError, ValueError, struct.error and others
             raise InputError(f"{path}: the image is cut short or damaged ({reason(error)})") from None
         top, left, bottom, right = _centre(upright.height, upright.width, size)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..labels import Labels, all_missing, labels_of
-from .annotated import read_h5ad
+from .annotated import is_annotated, read_h5ad
 from .checks import say_meaning, shown
 from .containers import Given, unpack
 from .frames import Frame, float_array, in_order, plain_array, same_rows
@@ -43,6 +43,13 @@ class HasPixelRange(Protocol):
     """A pair that knows the least and the largest value of the pictures that it was trained on."""
 
     pixel_range: tuple[float, float] | None
+
+
+@runtime_checkable
+class HasWhiteLevel(Protocol):
+    """A pair that knows the number that is white in the pictures of 16 bits that it was trained on."""
+
+    white_level: int | None
 
 
 @runtime_checkable
@@ -125,14 +132,18 @@ def read_data(
     """
     input_shape = tuple(pair.input_shape) if isinstance(pair, HasInputShape) else None
     meaning = labels_of(pair)
-    given = by_schema(pair, x, y) or received(x, y, input_shape)
+    given = by_schema(pair, x, y) or received(x, y, input_shape, pair)
     same_rows(x, y)
     labels = given_labels(given, y, meaning)
     points = given.x if isinstance(given.x, Streamed) else numbers(given.x, "x", given.columns)
+    if isinstance(points, Streamed) and not isinstance(pair, ChecksPoints):
+        points = points.without_gaps()
     points = laid(by_column(pair, points, given.columns), input_shape)
     check_points(points, input_shape, least)
     if learn and given.columns is not None and known_columns(pair) is None:
         pair.column_names = given.columns  # type: ignore[assignment]
+    if learn and isinstance(pair, HasWhiteLevel) and given.white_level is not None and pair.white_level is None:
+        pair.white_level = given.white_level
     pixels = points.dtype == torch.uint8 and points.dim() == 4
     if isinstance(pair, HasPixelRange) and points.dim() == 4 and isinstance(points, Tensor) and len(points):
         pair.pixel_range = same_scale(points, pair.pixel_range, learn)
@@ -186,16 +197,17 @@ def by_schema(pair: nn.Module, x: object, y: object) -> Given | None:
     return Given(points, labels)
 
 
-def received(x: object, y: object, input_shape: tuple[int, ...] | None) -> Given:
+def received(x: object, y: object, input_shape: tuple[int, ...] | None, pair: nn.Module) -> Given:
     """Return what a person handed over: a file opened, a container unpacked."""
-    if isinstance(x, (str, Path)) and Path(x).suffix.lower() == ".h5ad":
+    white_level = pair.white_level if isinstance(pair, HasWhiteLevel) else None
+    if isinstance(x, (str, Path)) and is_annotated(x):
         return unpack(read_h5ad(Path(x)), y if isinstance(y, str) else None)
     target = y if isinstance(y, str) else None
     if isinstance(x, (np.memmap, str, Path, ZarrArray)):
-        opened = open_points(x, input_shape, target)
+        opened = open_points(x, input_shape, target, white_level)
         if target is not None and opened.y is None:
             raise InputError(f"y: {shown(target)} names a column; {shown(str(x))} has no labels; some are needed")
-        return Given(opened.x, opened.y, opened.columns, opened.labels)
+        return Given(opened.x, opened.y, opened.columns, opened.labels, white_level=opened.white_level)
     return unpack(x, target)
 
 

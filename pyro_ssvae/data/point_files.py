@@ -34,18 +34,23 @@ class Opened(NamedTuple):
     :ivar y: labels; None where it has none.
     :ivar labels: what they mean, where the source has words for them.
     :ivar columns: the names of the columns of x.
+    :ivar white_level: what is white in images of 16 bits; None where there are none.
     """
 
     x: object
     y: object = None
     labels: Labels | None = None
     columns: tuple[str, ...] | None = None
+    white_level: int | None = None
 
 
-def open_points(x: object, input_shape: tuple[int, ...] | None, target: str | None = None) -> Opened:
+def open_points(
+    x: object, input_shape: tuple[int, ...] | None, target: str | None = None, white_level: int | None = None
+) -> Opened:
     """Return points by the path of their file or folder, in NumPy's memory map or in an array of Zarr.
 
     :param target: the name of the column that holds the labels, of Parquet.
+    :param white_level: what was white in the images of 16 bits of the training; None where it had none.
     :raises InputError: naming the path.
     """
     if isinstance(x, np.memmap):
@@ -58,7 +63,7 @@ def open_points(x: object, input_shape: tuple[int, ...] | None, target: str | No
         return Opened(small(points), y)
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in SHARDS) if path.is_dir() else []
     if path.is_dir() and (not files or (path / "labels.csv").exists()):
-        return of_images(path, input_shape)
+        return of_images(path, input_shape, white_level)
     suffix = path.suffix.lower()
     if files or suffix == ".parquet":
         return of_shards(files or [path], input_shape, target)
@@ -75,18 +80,18 @@ def small(points: Streamed) -> Tensor | Streamed:
     return points.read_all() if len(points) * points.row_bytes <= streaming.IN_MEMORY else points
 
 
-def of_images(path: Path, input_shape: tuple[int, ...] | None) -> Opened:
+def of_images(path: Path, input_shape: tuple[int, ...] | None, white_level: int | None) -> Opened:
     """Return the images of a folder, each of which is decoded when it is needed."""
     if input_shape is None or len(input_shape) != 3:
         raise InputError(f"{path}: a folder of images suits a model with input_shape (C, H, W)")
     files, y, meaning = training_images(path)
-    white = white_of(files)
+    white = white_of(files, white_level)
     grey, size = input_shape[0] == 1, (input_shape[1], input_shape[2])
 
     def read(rows: np.ndarray) -> np.ndarray:
         return np.stack([decode(files[row], grey=grey, size=size, white=white) for row in rows])
 
-    return Opened(Streamed(read, (len(files), *input_shape), np.uint8, str(path)), y, meaning)
+    return Opened(Streamed(read, (len(files), *input_shape), np.uint8, str(path)), y, meaning, None, white)
 
 
 def of_arrays(path: Path) -> Opened:

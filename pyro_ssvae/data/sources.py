@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError, nearest
 from ..labels import AttributeLabels
-from .annotated import load_h5ad
+from .annotated import is_annotated, load_h5ad
 from .arrays import load_npz
 from .avatar_labels import Factors
 from .avatars import avatar_factors, load_avatars
@@ -45,7 +45,7 @@ def load(
     """Return the data set of this name, or at this path.
 
     :param name: one of :data:`NAMES`, a table (:func:`~pyro_ssvae.data.read_table`), an ``.npz`` file
-        (:func:`~pyro_ssvae.data.load_npz`), or a folder of images with ``labels.csv``
+        (:func:`~pyro_ssvae.data.load_npz`), an ``.h5ad`` file, or a folder of images with ``labels.csv``
         (:func:`~pyro_ssvae.data.load_folder`). A name wins over a file of that name: ``./mnist``.
         ``avatars:500`` is the first 500 training faces of ``avatars``, and 100 test faces.
     :param root: the folder where named data sets lie; ``PYRO_SSVAE_DATA`` or ``data`` by default.
@@ -78,8 +78,10 @@ def load(
 
             check_rows_only(image_size, attributes)
             return read_table(name, target=target, id=id, columns=columns, quiet=quiet)
-        if Path(name).suffix.lower() == ".h5ad":
+        if is_annotated(name):
             check_rows_only(image_size, attributes)
+            if id is not None:
+                raise InputError(f"--id {shown(id)}: {name} has the names of its rows in obs; leave the option out")
             return load_h5ad(Path(name), target)
         for option, given in (("--target", target), ("--id", id)):
             if given:
@@ -152,8 +154,8 @@ def _own(path: Path, name: str, image_size: ImageSize, layout: str | None) -> Da
         return load_npz(path, image_size=image_size, layout=layout)
     if is_file:
         raise InputError(
-            f"{path}: neither a table (.csv, .tsv, .parquet, .feather), an .npz file nor a folder of images; one of "
-            "these, or a name, is needed"
+            f"{path}: neither a table (.csv, .tsv, .parquet, .feather), an .npz or .h5ad file nor a folder of "
+            "images; one of these, or a name, is needed"
         )
     if path.suffix or len(path.parts) > 1:
         raise InputError(f"{name[:300]}: no such file or folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from ..errors import InputError
 from ..labels import MANY
 from .blocks import Blocks, make_blocks
 from .checks import MAX_BYTES, reason, shown
+from .marked_rows import MarkedRows
 
 IN_MEMORY = 2**30  # bytes of an array, up to which it is read whole and lies on the device
 READERS = 2  # threads that read; files and decoders release Python's lock
@@ -36,7 +38,10 @@ class Streamed:
     :param name: of the file or folder.
     :param starts: where parts begin that can only be read whole, such as a file's row groups, and N; None where any
         row can be read.
+    :ivar gaps: whether a NaN may stand for an entry that is missing; else it is refused.
     """
+
+    gaps = True
 
     def __init__(
         self,
@@ -74,8 +79,17 @@ class Streamed:
         """Return itself: files stay where they are."""
         return self
 
-    def subset(self, rows: Tensor) -> Streamed:
+    def without_gaps(self) -> Streamed:
+        """Return the points for a pair that takes no missing entries."""
+        points = copy.copy(self)
+        points.gaps = False
+        return points
+
+    def subset(self, rows: Tensor | MarkedRows) -> Streamed:
         """Return the points of some rows, ascending, which stay in their files too."""
+        if isinstance(rows, MarkedRows):
+            starts = None if self.starts is None else np.unique(rows.ranks(self.starts))
+            return self.changed(_same, self.shape[1:], rows.rows, len(rows), starts)
         chosen = rows.cpu().numpy()
         chosen = chosen.astype(np.int32) if len(self) < 2**31 else chosen
         starts = None if self.starts is None else np.unique(np.searchsorted(chosen, self.starts))
@@ -98,15 +112,17 @@ class Streamed:
         if place is None:
             place, n, starts = _same, len(self), self.starts
         there = place
-        return Streamed(
+        points = Streamed(
             lambda rows: change(self.take(there(rows))), (n or 0, *shape), self.array_dtype, self.name, starts
         )
+        points.gaps = self.gaps
+        return points
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Return some points as they will be in memory.
 
         :raises InputError: the source has gone, or gives another number of rows, another shape or dtype; or naming the
-            first row that is not finite.
+            first row that has an infinite value or none at all, or, of points without :attr:`gaps`, a NaN.
         """
         try:
             given = np.asarray(self.read(rows))
@@ -126,9 +142,21 @@ class Streamed:
         with np.errstate(over="ignore"):
             points = given.astype(self.array_dtype, copy=False)
         if not pixels and not np.isfinite(points).all():
-            row = rows[np.flatnonzero(~np.isfinite(points).reshape(len(points), -1).all(1))[0]]
-            raise InputError(f"{self.name}: row {row} has a NaN or infinite value; every value must be finite")
+            self.check_values(points.reshape(len(points), -1), rows)
         return points
+
+    def check_values(self, points: np.ndarray, rows: np.ndarray) -> None:
+        """Raise :class:`InputError` naming the first of some rows ``[n, D]`` with a value that cannot be used."""
+        wrong = (np.isinf(points) if self.gaps else ~np.isfinite(points)).any(1)
+        if wrong.any():
+            value = "an infinite value" if self.gaps else "a NaN or infinite value"
+            missing = ", or NaN where it is missing" if self.gaps else ""
+            raise InputError(
+                f"{self.name}: row {rows[wrong.argmax()]} has {value}; every value must be finite{missing}"
+            )
+        empty = np.isnan(points).all(1)
+        if empty.any():
+            raise InputError(f"{self.name}: row {rows[empty.argmax()]} has no value at all, only NaN; leave it out")
 
     def read_all(self) -> Tensor:
         """Return all points; raise :class:`InputError` where they are too large for it."""
@@ -205,8 +233,8 @@ def stream(
         ps.fit(vae, x, y)
 
     :param read: function of an int64 array of rows, ascending and mostly one after another, that returns their points
-        ``[len(rows), ...]``, a tensor or an array, always the same of the same rows. It is called in threads; processes
-        get it by value.
+        ``[len(rows), ...]``, a tensor or an array, always the same of the same rows; NaN is an entry that is missing.
+        It is called in threads; processes get it by value.
     :param shape: of all points, ``(N, ...)``.
     :param dtype: ``"uint8"`` for pixels, which are scaled to [0, 1]; ``"float32"`` for any other numbers.
     :param block: rows that are best read together, such as those of a chunk; by default half a megabyte of them.
@@ -274,6 +302,13 @@ def some_of(x: Tensor | Streamed, numbers: int = 20_000_000) -> Tensor:
     if x.starts is not None or len(x) > MANY:
         return x[draw_rows(x, n, 0)]
     return x[np.sort(np.random.default_rng(0).choice(len(x), n, replace=False))]
+
+
+def has_gaps(x: Tensor | Streamed) -> bool:
+    """Whether an entry is missing (NaN); of a large file, in a random sample of its rows."""
+    if x.dtype == torch.uint8:
+        return False
+    return any(bool(part.isnan().any()) for part in some_of(x, 2_000_000).split(4096))
 
 
 def draw_rows(x: Tensor | Streamed, most: int, seed: int) -> Tensor:

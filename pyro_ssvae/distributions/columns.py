@@ -11,6 +11,21 @@ from torch import Tensor
 from torch.types import _size
 
 
+class RowsOfColumns(constraints.Constraint):
+    """Rows whose every group of columns lies in the support of its distribution."""
+
+    event_dim = 1
+
+    def __init__(self, parts: Sequence[dist.TorchDistribution], places: Sequence[Tensor]) -> None:
+        self.parts, self.places = parts, places
+
+    def check(self, value: Tensor) -> Tensor:
+        """Bool ``[...]`` of rows ``[..., D]``."""
+        supports = [part.support for part in self.parts]
+        pairs = [(support, place) for support, place in zip(supports, self.places) if support is not None]
+        return torch.stack([support.check(value[..., place]) for support, place in pairs]).all(0)
+
+
 class Columns(dist.TorchDistribution):
     """``log p(x) = Σ_g log p_g(x_g)``: groups of columns, independent given the latents.
 
@@ -21,12 +36,15 @@ class Columns(dist.TorchDistribution):
     """
 
     arg_constraints = {}  # noqa: RUF012
-    support = constraints.real_vector
 
     def __init__(self, parts: Sequence[dist.TorchDistribution], places: Sequence[Tensor]) -> None:
         self.parts, self.places = list(parts), list(places)
         size = sum(len(place) for place in places)
         super().__init__(self.parts[0].batch_shape, torch.Size([size]), validate_args=False)
+
+    @constraints.dependent_property(is_discrete=False, event_dim=1)
+    def support(self) -> constraints.Constraint:
+        return RowsOfColumns(self.parts, self.places)
 
     def expand(self, batch_shape: _size, _instance: object = None) -> Columns:
         return Columns([part.expand(torch.Size(batch_shape)) for part in self.parts], self.places)

@@ -61,7 +61,7 @@ class Calibration:
         return tempered(p, t, self.classes).to(probs)
 
     def predict_set(self, probs: Tensor, coverage: float = COVERAGE) -> Tensor:
-        """Return which labels are in each point's set.
+        """Return which labels are in each point's set, the most probable one always.
 
         :param probs: the model's own, ``[N, K]`` or ``[N, A]``.
         :return: bool ``[N, K]``, or ``[N, A, 2]`` for the values 0 and 1, each attribute with its own coverage.
@@ -74,7 +74,8 @@ class Calibration:
         """Return what the calibration comes to on other labelled points, -1 where missing.
 
         ``nll`` and ``calibration_error`` as in :func:`~.metrics.class_metrics`, at the temperature; ``coverage``, the
-        share of true labels in their sets; ``set_size``, the mean number of labels in a set; ``empty_sets``, a share.
+        share of true labels in their sets; ``set_size``, the mean number of labels in a set; ``single_sets``, the share
+        of sets of one label.
         """
         known, t = y != MISSING, self.predict_proba(probs.double())
         sets = self.predict_set(probs, coverage)
@@ -92,7 +93,7 @@ class Calibration:
             "calibration_error": error,
             "coverage": float(inside.mean()),
             "set_size": float(sizes.mean()),
-            "empty_sets": float((sizes == 0).double().mean()),
+            "single_sets": float((sizes == 1).double().mean()),
         }
 
     def as_json(self) -> Metrics:
@@ -140,7 +141,7 @@ def calibrate(model: PairLike, x: ArrayLike, y: ArrayLike) -> Calibration:
 
         calibration = ps.calibrate(vae, x_held, y_held)
         calibration.predict_proba(vae.predict_proba(x))  # at the temperature
-        calibration.predict_set(vae.predict_proba(x))  # bool [N, K]; the true label is in 90 of 100
+        calibration.predict_set(vae.predict_proba(x))  # bool [N, K]; the true label is in 90 of 100 or more
     """
     pair = as_pair(model)
     classifier = require(pair, Classifies)

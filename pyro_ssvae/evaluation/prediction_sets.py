@@ -3,14 +3,16 @@
 A label's score is its log-odds, ``s(x, y) = log p(y | x) - log(1 - p(y | x))``. With scores ``s_(1) ≤ … ≤ s_(n)`` of
 the true labels of n calibration points, which training did not learn from, the set of a new point is ::
 
-    C(x) = { y : s(x, y) ≥ t },    t = s_(r),    r = (n + 1)(1 - coverage)
+    C(x) = { y : s(x, y) ≥ t } ∪ { argmax_y p(y | x) },    t = s_(r),    r = (n + 1)(1 - coverage)
 
-Calibration points and the new point are exchangeable, so that ``P(s < s_(j)) = j / (n + 1)``: the set holds the true
-label with probability ``coverage``, averaged over points. Between two ranks the threshold is interpolated, and the
-coverage lies between theirs. Below rank 1 (90 % need 9 points) the set holds every label.
+Calibration points and the new point are exchangeable, so that ``P(s < s_(j)) = j / (n + 1)``: the labels of score t or
+more hold the true one with probability ``coverage``, averaged over points. Between two ranks the threshold is
+interpolated, and the coverage lies between theirs. Below rank 1 (90 % need 9 points) the set holds every label.
 
-A set may be empty: no label is as probable as the true one is in 90 of 100 points. Where the model is right in more
-than 90 of 100, sets of 90 % must be empty now and then; of all sets of their coverage these are the smallest.
+The most probable label is always in the set (choice): a person needs at least one answer. Without it a set is empty
+where no label is as probable as the true one is in 90 of 100 points, as must happen wherever the model is right in
+more than 90. A set that has one more label covers no less: ``P(y ∈ C(x)) ≥ coverage`` holds as before, and where the
+model is right in 97 of 100 points, sets of 90 % cover at least 97.
 
 Sources: Vovk, Gammerman, Shafer (2005); Sadinle, Lei, Wasserman (2019), arXiv:1609.00451, for this score; the
 interpolation is this library's choice.
@@ -27,6 +29,8 @@ from ..errors import InputError
 
 SMALLEST = 1e-45
 """Probabilities below this count as this: sparsemax gives zeros."""
+ROUNDING = 1e-9
+"""Scores that differ by less are of equal probabilities."""
 
 
 def log_odds(probs: Tensor, classes: bool) -> Tensor:
@@ -68,8 +72,12 @@ def threshold(scores: Tensor, coverage: float) -> float:
 
 
 def label_sets(scores: Tensor, thresholds: Tensor) -> Tensor:
-    """Return which labels are in each set, bool, shaped as ``scores``.
+    """Return which labels are in each set, bool, shaped as ``scores``; the most probable one always is.
 
+    Of labels that are equally probable but for rounding, all are in.
+
+    :param scores: ``[N, K]`` for classes, ``[N, A, 2]`` for attributes.
     :param thresholds: ``[]`` for classes, ``[A]`` for attributes.
     """
-    return scores >= (thresholds if scores.dim() == 2 else thresholds.unsqueeze(-1))
+    cut = thresholds if scores.dim() == 2 else thresholds.unsqueeze(-1)
+    return (scores >= cut) | (scores >= scores.amax(-1, keepdim=True) - ROUNDING)

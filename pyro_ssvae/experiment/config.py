@@ -11,10 +11,11 @@ from typing import Any, TypeAlias, TypeVar, Union, get_args, get_origin, get_typ
 from ..data.sources import NAMES
 from ..data.splits import BALANCED
 from ..errors import InputError, nearest
+from ..files import installed, of_another_version
 from ..models import MODELS, check_option
 from ..models.classifier import ClassifierConfig
 from ..models.config import Config, HeadConfig, make_config
-from ..models.saving import config_file
+from ..models.saving import config_file, saved_by
 from ..train.checkpoints import CheckpointSettings
 from ..train.settings import FitSettings
 
@@ -29,14 +30,15 @@ class DataConfig:
 
     data: str = "digits"
     """digits, imbalanced-digits, mnist, fashion-mnist, har, har-windows, breast-cancer, wine, counts, avatars, celeba,
-    or the path of a table (.csv, .tsv, .parquet, .feather), an .npz file or a folder."""
+    or the path of a table (.csv, .tsv, .parquet, .feather), an .npz or .h5ad file or a folder."""
     labels: str | None = None
     """How many known labels are kept: all, 0, a count, or a fraction; by default 50, of your own data all."""
     labels_by: str = "proportional"
     """How many labels of each class are kept: proportional (the classes' own shares, at least one each), or balanced
     (the same number; p(y) is then estimated from the rows without a label alone)."""
     target: tuple[str, ...] = ()
-    """Of a table: the column of labels (classes, by any words), or several (attributes, of two words each)."""
+    """Of a table, or an .h5ad file's obs: the column of labels (classes, by any words), or several (attributes, of two
+    words each)."""
     id: str | None = None
     """Of a table: the column that names the rows."""
     columns: tuple[str, ...] = ()
@@ -84,6 +86,9 @@ class ExperimentConfig:
     saving: CheckpointSettings = field(default_factory=CheckpointSettings)
     baseline: bool = True
     """Also train the same trunk on the kept labels alone."""
+    calibration: bool = True
+    """Calibrate the probabilities, and what prediction sets are cut at, on labels that training did not learn from;
+    with fewer than 20 of them by five further trainings."""
     figures: bool = True
     """Draw the run's figures."""
     logger: str | None = None
@@ -102,9 +107,8 @@ class ExperimentConfig:
     def recorded(self) -> Json:
         """Return what ``config.json`` says of the settings: all that is needed to repeat the run."""
         every = asdict(self)
-        return {
-            name: every[name] for name in ("source", "network", "training", "saving", "baseline", "figures", "logger")
-        }
+        parts = ("source", "network", "training", "saving", "baseline", "calibration", "figures", "logger")
+        return {name: every[name] for name in parts}
 
 
 def model_options(name: str, given: Mapping[str, object] | None = None) -> Config:
@@ -145,9 +149,10 @@ def experiment_of(config: Json, where: str | Path) -> ExperimentConfig:
     try:
         saved = config["settings"]
         network, baseline, logger = saved["network"], saved["baseline"], saved["logger"]
-        figures = saved.get("figures", True)
-        if not isinstance(baseline, bool) or not isinstance(figures, bool) or not isinstance(logger, (str, type(None))):
-            raise TypeError("baseline, figures or logger")
+        calibration, figures = saved.get("calibration", True), saved.get("figures", True)
+        switches = all(isinstance(each, bool) for each in (baseline, calibration, figures))
+        if not switches or not isinstance(logger, (str, type(None))):
+            raise TypeError("baseline, calibration, figures or logger")
         options = {name: as_setting(value) for name, value in network["options"].items()}
         return ExperimentConfig(
             source=read_settings(DataConfig, saved["source"]),
@@ -155,11 +160,14 @@ def experiment_of(config: Json, where: str | Path) -> ExperimentConfig:
             training=read_settings(FitSettings, saved["training"]),
             saving=read_settings(CheckpointSettings, saved["saving"]),
             baseline=baseline,
+            calibration=calibration,
             figures=figures,
             logger=logger,
         )
     except (KeyError, TypeError, AttributeError, OverflowError, InputError) as error:
-        raise InputError(f"{config_file(where)}: it is not a run's configuration ({str(error)[:300]})") from None
+        by = saved_by(config)
+        why = "" if by in (None, "", installed()) else f": {of_another_version(by, 'settings')}"
+        raise InputError(f"{config_file(where)}: it is not a run's configuration ({str(error)[:300]}){why}") from None
 
 
 def read_settings(kind: type[Settings], saved: object) -> Settings:

@@ -12,6 +12,7 @@ from .. import data as datasets
 from ..data import Dataset
 from ..data.layouts import counts_in
 from ..data.notices import say
+from ..data.streaming import has_gaps
 from ..errors import InputError
 from ..labels import MISSING, ClassLabels
 from ..models import Model
@@ -59,19 +60,25 @@ def say_parts(dataset: Dataset, split: Dataset, validation: Rows) -> None:
     n, held = len(split.x) + len(validation[0]), len(validation[0])
     known = int(datasets.known_rows(validation[1]).sum())
     say(f"{held} of {n} training rows are held out for validation, {known} of them with a label")
+    if dataset.table is None and has_gaps(dataset.x):
+        share = float(dataset.x.isnan().float().mean())
+        say(f"{dataset.name}: {share:.1%} of the values of x are NaN: taken as missing")
     counts = counts_in(dataset.x.numpy()) if dataset.x.dim() == 2 and dataset.table is None else None
     if counts is not None:
         say(f"{dataset.name}: x holds {counts}")
 
 
 def network_of_data(network: ModelConfig, source: DataConfig, dataset: Dataset) -> ModelConfig:
-    """Return the model's settings with what the data say: of a table the kind of each column, and that cells may lack.
+    """Return the model's settings with what the data say: of a table the kind of each column, and that cells may lack;
+    of other data that entries may, where some do.
 
     :raises InputError: a likelihood that does not suit a table's words.
     """
     options = network.options
     if dataset.table is None:
-        return replace(network, options=replace(options, columns=source.columns)) if source.columns else network
+        options = replace(options, columns=source.columns) if source.columns else options
+        options = replace(options, missing=True) if has_gaps(dataset.x) else options
+        return network if options is network.options else replace(network, options=options)
     schema = dataset.table.schema
     if options.likelihood not in (None, "mixed"):
         word = next((column.name for column in schema.columns if column.reads == "words"), None)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from .. import data as datasets
-from ..data.arrays import pixel_scale, read_npz
+from ..data.annotated import encode_h5ad, is_annotated
+from ..data.arrays import read_npz, white_level
 from ..data.checks import check_bytes, clean_word, hint, means_missing, shown
 from ..data.folder import CSV
 from ..data.images import SUFFIXES, decode, white_of
@@ -68,8 +69,8 @@ class NewPoints:
 def read_new(where: str, model: Model, config: Json, run: Path) -> NewPoints:
     """Return all points of new data, as a run's model takes them.
 
-    :param where: an ``.npz`` or ``.npy`` file, a table, an image's file, a folder of images, or a data set's name, of
-        which these are the test points.
+    :param where: an ``.npz``, ``.npy`` or ``.h5ad`` file, a table, an image's file, a folder of images, or a data set's
+        name, of which these are the test points.
     :param config: the run's ``config.json``.
     :raises InputError: naming the file and the row, or what does not fit the model.
     """
@@ -85,12 +86,16 @@ def read_new(where: str, model: Model, config: Json, run: Path) -> NewPoints:
     suffix = path.suffix.lower()
     if is_table(path):
         return of_table(path, model)
+    if is_annotated(path):
+        return of_annotated(path, model, experiment_of(config, run).source.target)
     if suffix in (".npz", ".npy"):
         return of_arrays(path, model)
     if suffix in SUFFIXES:
-        read = images([path], image_shape(model, f"--data {where}"))
+        read = images([path], image_shape(model, f"--data {where}"), model.white_level)
         return NewPoints(where, 1, read, None, [path.name], "file")
-    raise InputError(f"--data {where}: an .npz file, a table (.csv, .tsv, .parquet), an image or a folder is needed")
+    raise InputError(
+        f"--data {where}: an .npz or .h5ad file, a table (.csv, .tsv, .parquet), an image or a folder is needed"
+    )
 
 
 def of_name(where: str, model: Model, config: Json, run: Path) -> NewPoints:
@@ -121,6 +126,17 @@ def of_table(path: Path, model: Model) -> NewPoints:
     return NewPoints(str(path), len(x), lambda rows: x[rows], known, ids, schema.id or "id")
 
 
+def of_annotated(path: Path, model: Model, target: Sequence[str]) -> NewPoints:
+    """The observations of an annotated matrix by their names, its variables in the order that the run's data had."""
+    if model.schema is not None:
+        raise InputError(f"--data {path}: an annotated matrix, but the run was trained on a table; one is needed")
+    x, y, names = encode_h5ad(path, model.column_names, model.labels, target)
+    if tuple(x.shape[1:]) != model.input_shape:
+        shapes = f"{list(x.shape[1:])}; the model needs {list(model.input_shape)}"
+        raise InputError(f"--data {path}: its points have shape {shapes}")
+    return NewPoints(str(path), len(x), lambda rows: x[rows], y, names, "id")
+
+
 def of_arrays(path: Path, model: Model) -> NewPoints:
     """The points of all arrays of a file."""
     names = tuple(dict.fromkeys([*X_NAMES, *(name for y in Y_NAMES.values() for name in y), "names"]))
@@ -130,7 +146,7 @@ def of_arrays(path: Path, model: Model) -> NewPoints:
         raise InputError(f"--data {path}: no array 'x'; x [N, ...] is needed, or x_test")
     xs, ys = [], []
     for name in found if found[0] in Y_NAMES else found[:1]:
-        points = shaped(arrays[name], model.input_shape, f"--data {path}: {name}")
+        points = shaped(arrays[name], model.input_shape, f"--data {path}: {name}", model.white_level)
         label = next((y for y in Y_NAMES.get(name, Y_NAMES["x"]) if y in arrays), None)
         given = None
         if label is not None:
@@ -156,9 +172,10 @@ def read_npy(path: Path) -> np.ndarray:
         raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0][:200]}); np.save writes one") from None
 
 
-def shaped(array: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
+def shaped(array: np.ndarray, shape: tuple[int, ...], where: str, white: int | None = None) -> np.ndarray:
     """Return points ``[N, *shape]``; a point alone is one row, images may lack their one channel or have it last.
 
+    :param white: the number that was white in the images of the training; None for 255.
     :raises InputError: another shape, no row, or no numbers.
     """
     if array.dtype.kind not in "biuf":
@@ -178,15 +195,20 @@ def shaped(array: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
         raise InputError(f"{where}: its points have shape {list(array.shape[1:])}; the model needs {list(shape)}")
     if not len(array):
         raise InputError(f"{where}: no row; at least one is needed")
-    keep = array.dtype == np.uint8 and len(shape) == 3
-    if array.dtype.kind in "iu" and len(shape) == 3 and not keep and array.min() >= 0 and array.max() <= 255:
-        return array.astype(np.uint8)
-    if array.dtype == np.uint16 and len(shape) == 3:
-        scale, how = pixel_scale([array])
+    return in_range(array, where, white) if len(shape) == 3 and array.dtype.kind in "iu" else array.astype(np.float32)
+
+
+def in_range(array: np.ndarray, where: str, white: int | None) -> np.ndarray:
+    """Return images of whole numbers as the training read them: of 8 bits as they are, else floats in [0, 1]."""
+    if white == 1 or array.dtype == np.uint16:
+        found, how = white_level([array], white)
         if how is not None:
             say(f"{where}: {how}")
-        return array.astype(np.float32) * np.float32(1 if scale is None else scale)
-    return array if keep else array.astype(np.float32)
+        if found is not None:
+            return (array.astype(np.float32) / np.float32(found)).clip(0, 1)
+    if array.min() >= 0 and array.max() <= 255:
+        return array.astype(np.uint8)
+    return array.astype(np.float32)
 
 
 def array_labels(y: np.ndarray, names: np.ndarray | None, labels: Labels | None, where: str) -> Tensor | None:
@@ -239,10 +261,12 @@ def image_shape(model: Model, where: str) -> tuple[int, int, int]:
     return channels, height, width
 
 
-def images(paths: Sequence[Path], shape: tuple[int, int, int]) -> Callable[[slice], Tensor]:
-    """Return what decodes some of the files, uint8 ``[N, C, H, W]``."""
+def images(paths: Sequence[Path], shape: tuple[int, int, int], white_level: int | None) -> Callable[[slice], Tensor]:
+    """Return what decodes some of the files, uint8 ``[N, C, H, W]``.
 
-    white = white_of(paths)
+    :param white_level: what was white in the images of 16 bits of the training; None where it had none.
+    """
+    white = white_of(paths, white_level)
 
     def read(rows: slice) -> Tensor:
         some = paths[rows]
@@ -264,7 +288,7 @@ def of_folder(folder: Path, model: Model) -> NewPoints:
     y, test = folder_labels(folder, names, model.labels), None
     if (folder / CSV).is_file():
         y, test = listed_labels(folder / CSV, names, model.labels)
-    return NewPoints(str(folder), len(paths), images(paths, shape), y, names, "file", test=test)
+    return NewPoints(str(folder), len(paths), images(paths, shape, model.white_level), y, names, "file", test=test)
 
 
 def listed_labels(path: Path, names: Sequence[str], labels: Labels | None) -> tuple[Tensor | None, Tensor | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from ..data.tables import decode
 from ..errors import InputError
 from ..evaluation.calibration import COVERAGE, Calibration
 from ..evaluation.novelty import Reference, novelty
-from ..infer.batched import batched, checked, evaluating, once_per_input
+from ..infer.batched import batched, checked, counted_from, evaluating, once_per_input
 from ..infer.imputation import impute
 from ..infer.protocols import Classifies, Encodes, require
 from ..labels import ClassLabels, Labels
@@ -123,7 +122,7 @@ def columns(run: TrainedRun, points: NewPoints, rows: slice, wanted: Wanted) -> 
     try:
         x, _ = checked(run.model, points.read(rows))
     except InputError as error:  # it counts rows from those that it was given
-        words = re.sub(r"^x: row (\d+)", lambda found: f"x: row {int(found[1]) + rows.start}", str(error))
+        words = counted_from(rows.start, str(error))
         raise InputError(f"--data {points.name}: {words.removeprefix('x: ')}") from None
     found: dict[str, Cells] = {}
     put(found, points.id_name, np.array(points.ids[rows]))
@@ -141,7 +140,7 @@ def columns(run: TrainedRun, points: NewPoints, rows: slice, wanted: Wanted) -> 
                 put(found, f"z{i}", column)
     if wanted.impute:
         full = impute(run.model, x, num_samples=wanted.draws, seed=wanted.seed + rows.start).cpu()
-        for name, column in point_columns(full, run.model.schema).items():
+        for name, column in point_columns(full, run.model).items():
             put(found, f"imputed_{name}", column)
     return found
 
@@ -206,7 +205,7 @@ def attribute_columns(
 
 
 def set_words(sets: np.ndarray, names: Sequence[str], separator: str) -> np.ndarray:
-    """Return each set's labels as words: ``cat|dog``; an empty set is an empty word."""
+    """Return each set's labels as words: ``cat|dog``."""
     packed = np.packbits(sets, axis=1)
     codes, place = np.unique(packed, axis=0, return_inverse=True)
     members = np.unpackbits(codes, axis=1, count=len(names)).astype(bool)
@@ -214,14 +213,17 @@ def set_words(sets: np.ndarray, names: Sequence[str], separator: str) -> np.ndar
     return np.array(words, dtype=object)[place.reshape(-1)]
 
 
-def point_columns(x: Tensor, schema: Schema | None, taken: Collection[str] = ()) -> dict[str, Cells]:
+def point_columns(x: Tensor, model: Model, taken: Collection[str] = ()) -> dict[str, Cells]:
     """Return points as columns: in a table's own names and words, else numbered ``x0``, ``x1``, …
 
+    :param model: that was trained on such points, and knows the names of their columns.
     :param taken: names that other columns have; one of them gets a line below it.
     """
-    named: dict[str, Cells] = {f"x{i}": column for i, column in enumerate(rounded(x.flatten(1)).T)}
-    if schema is not None:
-        frame = decode(x, schema)
+    values = rounded(x.flatten(1)).T
+    names = model.column_names or [f"x{i}" for i in range(len(values))]
+    named: dict[str, Cells] = dict(zip(names, values))
+    if model.schema is not None:
+        frame = decode(x, model.schema)
         named = {str(name): tidy(frame[name]) for name in frame.columns}
     found: dict[str, Cells] = dict.fromkeys(taken, np.zeros(0))
     for name, column in named.items():

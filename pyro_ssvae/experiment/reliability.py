@@ -38,16 +38,22 @@ Trainer = Callable[[Dataset], Model]
 
 
 def note(
-    model: Model, split: Dataset, validation: tuple[Tensor, Tensor], train: Trainer | None, folder: Path
+    model: Model,
+    split: Dataset,
+    validation: tuple[Tensor, Tensor],
+    train: Trainer | None,
+    folder: Path,
+    calibrate: bool = True,
 ) -> Calibration | None:
     """Write the calibration and the statistics for novelty into a run's folder; return the calibration.
 
     :param split: the training part, labels hidden.
     :param validation: points that training did not learn from, and their labels.
     :param train: trains the model anew; None where that takes too long.
+    :param calibrate: False leaves the calibration out.
     """
     x_val, y_val = validation
-    calibration = calibration_of(model, split, x_val, y_val, train)
+    calibration = calibration_of(model, split, x_val, y_val, train) if calibrate else None
     if calibration is not None:
         calibration.save(folder / CALIBRATION)
     if isinstance(model, (HasFeatures, Encodes)):
@@ -84,7 +90,8 @@ def calibration_of(
     probs, truth, how = probabilities(model, x_val[held]), y[held], "held-out"
     if len(truth) < ENOUGH and train is not None and int(known_rows(split.y).sum()) >= FEWEST:
         few = f"{len(truth)} validation labels are too few to calibrate by"
-        print(f"train: {few}; {FOLDS} further trainings, each without a fifth of the labels", file=sys.stderr)
+        further = f"{FOLDS} further trainings, each without a fifth of the labels (--no-calibration does without)"
+        print(f"train: {few}; {further}", file=sys.stderr)
         other, labels_seen = cross_fitted(split, train)
         probs, truth, how = torch.cat([probs, other]), torch.cat([truth, labels_seen]), "cross-fitted"
     return from_probs(probs, truth, labels, how) if len(truth) else None

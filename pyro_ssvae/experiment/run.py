@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from io import StringIO
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from ..data.augment import make_augmentation
 from ..data.table_report import show_kinds
 from ..errors import InputError
 from ..evaluation.evaluate import evaluate
-from ..files import CannotWrite, cannot_write, write_atomically
+from ..files import CannotWrite, cannot_write, installed, write_atomically
 from ..labels import ClassLabels
 from ..models import Model, create_model
 from ..models.saving import read_config, save, save_config
@@ -131,9 +130,11 @@ def make_model(network: ModelConfig, split: Dataset, seed: int) -> Model:
     """Return the model of the settings, for data like ``split``."""
     pyro.set_rng_seed(seed)
     schema = None if split.table is None else split.table.schema
-    return create_model(
+    model = create_model(
         network.name, input_shape=split.input_shape, labels=split.labels, schema=schema, **asdict(network.options)
     )
+    model.column_names, model.white_level = split.columns, split.white_level
+    return model
 
 
 def metadata(settings: ExperimentConfig, dataset: Dataset, split: Dataset) -> Json:
@@ -152,14 +153,6 @@ def metadata(settings: ExperimentConfig, dataset: Dataset, split: Dataset) -> Js
         },
         "threads": torch.get_num_threads(),
     }
-
-
-def installed(package: str) -> str:
-    """Return the version of a package, empty where it runs without being installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
 
 
 def earlier_metadata(folder: Path, experiment: Experiment) -> Json:
@@ -227,7 +220,8 @@ def run(experiment: Experiment, folder: Path) -> None:
     save(model, folder, **experiment.metadata)
     write_history(folder / "history.csv", history)
     test = evaluate(model, dataset.x_test, dataset.y_test, **options)
-    calibration = reliability.note(model, split, experiment.validation, refitting(experiment, history), folder)
+    train, calibrate = refitting(experiment, history), settings.calibration
+    calibration = reliability.note(model, split, experiment.validation, train, folder, calibrate)
     if calibration is not None:
         test["calibrated"] = reliability.judged(calibration, model, dataset.x_test, dataset.y_test, options)
     metrics = {**counts(dataset, split, experiment.validation[1], history), "test": test}

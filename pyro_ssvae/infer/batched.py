@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol, runtime_checkable
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from ..data.inputs import ChecksPoints, Points, read_data, whole
 from ..data.streaming import Streamed
+from ..errors import InputError
 from .pairs import networks
 from .traces import enumerated, sampled
 
@@ -75,9 +77,22 @@ def batched(
         for i in range(0, len(x), rows):
             some = x[i : i + rows]
             if isinstance(x, Streamed):
-                some = in_units(pair.check_points(some) if isinstance(pair, ChecksPoints) else some, like(pair, some))
+                some = in_units(checked_part(pair, some, i), like(pair, some))
             parts.append(fn(some) if y is None else fn(some, y[i : i + rows]))
         return torch.cat(parts)
+
+
+def checked_part(pair: nn.Module, x: Tensor, start: int) -> Tensor:
+    """Return some rows of a large file as the pair takes them; an error counts rows from the file's first."""
+    try:
+        return pair.check_points(x) if isinstance(pair, ChecksPoints) else x
+    except InputError as error:
+        raise InputError(counted_from(start, str(error))) from None
+
+
+def counted_from(start: int, words: str) -> str:
+    """Return what is said of a row of a part, ``x: row 3 …``, with the row's number in the whole."""
+    return re.sub(r"^x: row (\d+)", lambda found: f"x: row {int(found[1]) + start}", words)
 
 
 def rows_at_a_time(pair: nn.Module, x: Tensor, y: Tensor | None, times: int = 1) -> int:

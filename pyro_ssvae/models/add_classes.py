@@ -70,7 +70,8 @@ def add_classes(model: Model, names: Sequence[str], *, seed: int = 0, **options:
         if weight in state and bool(state[weight][labels.size :].any()):
             state[bias][labels.size :] -= BELOW
     larger.load_state_dict(state)
-    larger.column_names = model.column_names
+    larger.column_names, larger.pixel_range = model.column_names, model.pixel_range
+    larger.white_level = model.white_level
     return larger.train(model.training)
 
 

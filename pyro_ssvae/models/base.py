@@ -45,6 +45,8 @@ class Model(nn.Module):
     :ivar column_names: of the table that it was trained on; None where its columns had none.
     :ivar schema: how tables become points, of a model made for a table: :func:`pyro_ssvae.data.read_table`.
     :ivar pixel_range: the least and the largest value of the pictures that it was trained on.
+    :ivar white_level: the number that is white in the pictures that it was trained on, where these were of 16 bits, or
+        black and white by 1 and 0; None for any others.
     :ivar recipe: how :func:`pyro_ssvae.create_model` made this model; None for one made from networks of one's own.
     """
 
@@ -61,6 +63,7 @@ class Model(nn.Module):
         self.recipe: Json | None = None
         self.column_names: tuple[str, ...] | None = None
         self.pixel_range: tuple[float, float] | None = None
+        self.white_level: int | None = None
         self.schema: Schema | None = None
         self._name = f"{type(self).__name__}{next(_numbers)}"
 

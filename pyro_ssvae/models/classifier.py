@@ -73,10 +73,15 @@ class Classifier(ClassifierMixin):
             self.head_terms = HeadTerms(labels, prior, 1.0, c.entropy_weight, c.alignment_weight, smoothing)
 
     def units(self, likelihood: str | nn.Module | None) -> Likelihood:
-        """The likelihood whose units the encoder sees; it has nothing to learn here."""
+        """The likelihood whose units the encoder sees; it has nothing to learn here: its parameters are constants."""
         if isinstance(likelihood, nn.Module):
             return likelihood  # type: ignore[return-value]
-        return named_likelihood(likelihood, self.input_shape, self.config.likelihood_options).requires_grad_(False)
+        made = named_likelihood(likelihood, self.input_shape, self.config.likelihood_options)
+        for part in made.modules():  # buffers, of the same names: Pyro warns of a parameter that has no gradient
+            for name, value in list(part.named_parameters(recurse=False)):
+                delattr(part, name)
+                part.register_buffer(name, value.detach())
+        return made
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> Classifier:

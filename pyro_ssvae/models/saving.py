@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, overload
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..data.schema import Schema, restore_schema
 from ..errors import InputError
-from ..files import load_tensors, save_tensors, write_atomically
+from ..files import differences, installed, load_tensors, of_another_version, save_tensors, write_atomically
 from ..infer.pairs import Pair, PairLike, as_pair
 from ..labels import AttributeLabels, ClassLabels, LabelDescription, describe, restore
 from . import Model, create_model
@@ -57,7 +57,9 @@ def save_config(model: nn.Module, folder: str | Path, **metadata: object) -> Pat
         "signature": signature(model),
         "column_names": column_names(model),
         "pixel_range": getattr(model, "pixel_range", None),
+        "white_level": model.white_level if isinstance(model, Model) else None,
         "schema": saved_schema(model),
+        "versions": {"pyro_ssvae": installed()},
         **metadata,
     }
     write_atomically(folder / "config.json", json.dumps(content, indent=2).encode())
@@ -118,6 +120,12 @@ def read_config(folder: str | Path) -> Json:
     return config
 
 
+def saved_by(config: Json) -> object:
+    """Return the version of this library that wrote a configuration; None where it does not say."""
+    versions = config.get("versions")
+    return versions.get("pyro_ssvae") if isinstance(versions, dict) else None
+
+
 def config_file(folder: str | Path) -> Path:
     """Return the configuration's file, of the folder that holds it or of its own name."""
     path = Path(folder)
@@ -132,7 +140,9 @@ def build(config: Json, where: str | Path) -> Model:
         options = {name: tuple(v) if isinstance(v, list) else v for name, v in made["options"].items()}
         return create_model(made["name"], input_shape=tuple(made["input_shape"]), labels=labels, schema=None, **options)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason, by = " ".join(str(error).split())[:200], saved_by(config)
+        if isinstance(error, InputError) and by not in (None, "", installed()):
+            raise InputError(f"{where}: {reason}: {of_another_version(by, 'options')}") from None
         raise InputError(f"{where}: its configuration is damaged ({type(error).__name__}: {reason})") from None
 
 
@@ -170,17 +180,29 @@ def load(folder: str | Path, *, into: PairLike | None = None, weights: str = WEI
     dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     if len(dtypes) == 1:
         model.to(dtypes.pop())
+    load_weights(model, tensors, path, None if into is not None else of_another_version(saved_by(config)))
+    restore_column_names(config, model, folder)
+    if isinstance(model, Model):
+        model.pixel_range, model.white_level = pixel_range(config, folder), white_level(config, folder)
+    if isinstance(model, Model) and config.get("schema") is not None:
+        model.schema = schema_of(config, folder)
+    return model.eval()
+
+
+def load_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path, why: str | None) -> None:
+    """Give a model its weights.
+
+    :param why: how weights of this file may be others, in words.
+    :raises InputError: weights that are missing, unknown or of another shape.
+    """
+    found = differences(model.state_dict(), tensors)
+    if found:
+        raise InputError(f"{path}: not the weights of this model ({found[:300]}){'' if why is None else f': {why}'}")
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(" ".join(str(error).splitlines()[1:2]).split())[:200]
         raise InputError(f"{path}: not the weights of this model ({reason})") from None
-    restore_column_names(config, model, folder)
-    if isinstance(model, Model):
-        model.pixel_range = pixel_range(config, folder)
-    if isinstance(model, Model) and config.get("schema") is not None:
-        model.schema = schema_of(config, folder)
-    return model.eval()
 
 
 def schema_of(config: Json, folder: Path) -> Schema:
@@ -199,6 +221,14 @@ def pixel_range(config: Json, folder: Path) -> tuple[float, float] | None:
     if not isinstance(saved, list) or len(saved) != 2 or not all(isinstance(value, (int, float)) for value in saved):
         raise InputError(f"{folder}: its configuration is damaged ('pixel_range' is not two numbers)")
     return float(saved[0]), float(saved[1])
+
+
+def white_level(config: Json, folder: Path) -> int | None:
+    """Return the number that is white in the pictures that a model was trained on; None where it is not said."""
+    saved = config.get("white_level")
+    if saved is None or (type(saved) is int and 0 < saved < 2**16):
+        return saved
+    raise InputError(f"{folder}: its configuration is damaged ('white_level' is no number from 1 to 65535)")
 
 
 def restore_column_names(config: Json, model: nn.Module, folder: Path) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from ..errors import InputError
-from ..files import CannotWrite
+from ..files import CannotWrite, differences, installed, of_another_version
 from .checkpoints import FORMAT, Json, load_newest, load_state, sibling, write_best, write_state
-from .state import NotFinite, TrainingState
+from .state import NotFinite, TrainingState, part
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class Checkpointer:
         """
         if self.path is None or not self.writes:
             return
-        state, about = self.state, {"about": self.plan.about}
+        state, about = self.state, {"about": self.plan.about, "version": installed()}
         try:
             tensors, numbers = state.snapshot()
         except NotFinite:  # which all processes of the training notice at the end of the epoch
@@ -115,6 +118,7 @@ class Checkpointer:
         about = numbers["about"]
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise InputError(f"{path}: made by another version of pyro_ssvae; train it anew")
+        self.check_networks(tensors, numbers, path)
         if not self.same_training(about) or numbers["history"].keys() != self.state.history.keys():
             raise InputError(f"{path}: it belongs to a training with other settings or data{self.other(numbers)}")
         going_on = self.how(about, numbers["done"], path)
@@ -133,6 +137,15 @@ class Checkpointer:
         except InputError:  # none was needed yet, or it is damaged
             pass
         return going_on
+
+    def check_networks(self, tensors: Mapping[str, Tensor], numbers: Json, path: Path) -> None:
+        """Raise :class:`InputError` where a checkpoint's networks are not those of the pair."""
+        found = differences(self.state.objective.module.state_dict(), part(tensors, "model."))
+        if found:
+            raise InputError(
+                f"{path}: it does not fit this model ({found[:300]}): of another model, or "
+                f"{of_another_version(numbers.get('version'))}"
+            )
 
     def same_training(self, about: Json) -> bool:
         """Whether a checkpoint is of this training, but for what may change."""

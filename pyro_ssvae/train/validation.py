@@ -15,12 +15,13 @@ from torch.utils import data
 from ..data.augment import unit_scale
 from ..data.dataset import Dataset
 from ..data.inputs import Points, read_data
+from ..data.marked_rows import mark_rows
 from ..data.splits import known_rows, split_rows
 from ..data.streaming import Streamed
 from ..errors import InputError
 from ..infer.batched import evaluating
 from ..infer.protocols import Classifies
-from ..labels import MISSING
+from ..labels import MANY, MISSING
 from .step import Step
 
 ROWS = 1000  # at a time
@@ -47,7 +48,8 @@ class Validation:
         """Return the measure, in evaluation mode; the same random numbers are drawn each time, and put back."""
         pair, total = objective.module, 0.0
         with evaluating(objective, seed):
-            for rows in torch.arange(len(self.x)).split(ROWS):
+            for start in range(0, len(self.x), ROWS):
+                rows = torch.arange(start, min(start + ROWS, len(self.x)))
                 x, y = unit_scale(self.x[rows]).to(device), self.y[rows]
                 if self.measure == "validation_accuracy":
                     assert isinstance(pair, Classifies)
@@ -78,6 +80,10 @@ def held_out(pair: nn.Module, x: Points, y: Tensor, share: float, seed: int) -> 
 
     :returns: points and labels that are left, and the validation on those held out.
     """
+    if isinstance(x, Streamed) and len(x) > MANY:  # of which no list is made
+        marked = mark_rows(y, share, seed)
+        left, own = marked.others(), marked.of(y).cpu()
+        return x.subset(left), left.of(y), Validation(x.subset(marked), own, measure_of(pair, own), share)
     rows, held = split_rows(y.cpu(), fraction=share, seed=seed)
     if len(rows) < 2:
         raise InputError(

@@ -89,6 +89,48 @@ def test_predict_and_evaluate_points(capsys: pytest.CaptureFixture[str]) -> None
     assert set(metrics["calibrated"]) >= {"temperature", "coverage", "nll", "set_size", "calibration_error"}
 
 
+def test_pixels_that_are_nan_are_filled(capsys: pytest.CaptureFixture[str]) -> None:
+    """Half the picture says which class it is, the other half what is missing: the class's own grey, not the mean."""
+    y = np.arange(80) % 2
+    full = np.zeros((80, 8, 8), np.float32)
+    full[y == 0, :4] = full[y == 1, 4:] = 0.9
+    x = np.where(np.random.default_rng(0).random(full.shape) < 0.2, np.nan, full)
+    np.savez("old.npz", x=x, y=y)
+    short = ["--latent-dim", "2", "--no-calibration", "--no-figures", "--no-baseline", "--quiet", "--epochs", "80"]
+    assert main(["train", "--data", "old.npz", "--layout", "nhw", *short, "--out", str(RUN)]) == 0
+    assert "of the values of x are NaN: taken as missing" in capsys.readouterr().err
+    assert load(RUN).likelihood.missing
+    predict.run(Predict(RUN, "old.npz", Path("new.csv"), impute=True))
+    rows = rows_of("new.csv")
+    found = np.array([[float(row[f"imputed_x{i}"]) for i in range(64)] for row in rows]).reshape(full.shape)
+    gaps = np.isnan(x)
+    np.testing.assert_allclose(found[~gaps], full[~gaps], atol=1e-6)
+    error, of_mean = (float(((values - full)[gaps] ** 2).mean()) for values in (found, np.full_like(full, full.mean())))
+    assert error < of_mean / 5
+    x[3, 2, 2] = np.inf
+    np.savez("new.npz", x=x)
+    refused(lambda: predict.run(Predict(RUN, "new.npz")), "new.npz", "row 3", "NaN where an entry is missing")
+
+
+def test_a_run_without_calibration_has_no_sets_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = some(40, 1)
+    np.savez("old.npz", x=x, y=y, names=NAMES)
+    trained("--data", "old.npz", "--latent-dim", "2", "--no-calibration", "--no-figures")
+    assert "further trainings" not in capsys.readouterr().err
+    assert not (RUN / "calibration.json").exists()
+    assert "calibrated" not in json.loads((RUN / "metrics.json").read_text())["test"]
+    predict.run(Predict(RUN, "old.npz", Path("new.csv")))
+    assert "run: trained with --no-calibration: no column 'set'" in capsys.readouterr().err
+    assert {"label", "p_owl", "novelty"} <= set(rows_of("new.csv")[0])
+    assert "set" not in rows_of("new.csv")[0]
+    config = json.loads((RUN / "config.json").read_text())
+    assert config["settings"]["calibration"] is False
+    del config["settings"]["calibration"]  # of a run before there was the option
+    (RUN / "config.json").write_text(json.dumps(config))
+    predict.run(Predict(RUN, "old.npz", Path("again.csv")))
+    assert "run: no labels to calibrate by: no column 'set'" in capsys.readouterr().err
+
+
 def predict_calibration() -> Calibration:
     calibration = read_run(RUN).calibration
     assert calibration is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,4 +105,8 @@ def test_without_a_table_the_network_is_as_it_was() -> None:
     from pyro_ssvae.experiment.config import ModelConfig
 
     source, network = DataConfig("wine"), ModelConfig()
-    assert network_of_data(network, source, load_data(source)) is network
+    wine = load_data(source)
+    assert network_of_data(network, source, wine) is network
+    x = wine.x.clone()
+    x[3, 1] = float("nan")
+    assert network_of_data(network, source, replace(wine, x=x)).options.missing

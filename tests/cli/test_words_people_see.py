@@ -114,7 +114,8 @@ def test_help_is_in_whole_sentences(capsys: pytest.CaptureFixture[str], monkeypa
         main(["train", "--help"])
     said = capsys.readouterr().out
     paragraph = " ".join(line.strip("│ ") for line in said.splitlines())
-    assert "celeba, or the path of a table (.csv, .tsv, .parquet, .feather), an .npz file or a folder." in paragraph
+    files = "(.csv, .tsv, .parquet, .feather), an .npz or .h5ad file or a folder."
+    assert f"celeba, or the path of a table {files}" in paragraph
     assert "1000 to 2000 steps" in paragraph
 
 

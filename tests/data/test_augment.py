@@ -168,3 +168,20 @@ def test_wrong_names_and_data_are_refused() -> None:
     for name in ("affine", "affine+flip"):
         refused(lambda name=name: make_augmentation(name, torch.rand(3, 4)), name, "[N, C, H, W]", "[3, 4]", "noise")
     assert set(AUGMENTATIONS) == {"auto", "none", "affine", "affine+flip", "noise", "hide", "binarize"}
+
+
+def test_a_missing_pixel_moves_and_does_not_spread() -> None:
+    """A whole turn of nothing leaves gaps where they are; a small map keeps their share, where each pixel is one."""
+    torch.manual_seed(0)
+    x = torch.rand(60, 2, 12, 12)
+    x[torch.rand_like(x) < 0.3] = torch.nan
+    still = affine(x, shift=0, angle=0, scale=0, shear=0, gaps=True)
+    torch.testing.assert_close(still, x, equal_nan=True, atol=1e-5, rtol=0)
+    moved = affine(x, gaps=True)
+    assert 0.15 < float(moved.isnan().float().mean()) < 0.35  # 0.3 of the entries; 1 - 0.7⁴ = 0.76 if they spread
+    there = moved[~moved.isnan()]
+    assert float(there.min()) >= 0
+    assert float(there.max()) <= 1 + 1e-6
+    grey = torch.where(x.isnan(), x, 0.4)
+    assert affine(grey, gaps=True).nan_to_num(nan=0.4).allclose(torch.tensor(0.4), atol=1e-5)  # no dark rims
+    assert make_augmentation("affine", x)(x).isnan().float().mean() < 0.35

@@ -88,3 +88,4 @@ def test_pixels_of_fewer_bits_than_their_file(
     assert seen[1] == most * 255 // (2**bits - 1)
     assert abs(2 * seen[0] - seen[1]) <= 2
     assert (f"read as {bits} bits" in capsys.readouterr().err) == (bits < 16)
+    assert data.white_level == 2**bits - 1

@@ -377,23 +377,36 @@ def test_arrays_by_other_names(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert torch.equal(both.x, torch.from_numpy(X).float())
 
 
+def test_pixels_that_are_nan_are_missing(tmp_path: Path) -> None:
+    x = (COLOUR / 255).astype(np.float32)
+    x[3, 2, 1] = np.nan
+    data = load(npz(tmp_path / "a.npz", x=x, x_test=x[:4]))
+    assert int(data.x.isnan().sum()) == int(np.isnan(x).sum()) > 0
+    assert int(data.x_test.isnan().sum()) == int(np.isnan(x[:4]).sum())
+    x[5] *= 255
+    refused(lambda: load(npz(tmp_path / "b.npz", x=x)), "b.npz: x", "row 5", "0 to ")
+    x[5] = np.nan
+    refused(lambda: load(npz(tmp_path / "c.npz", x=x)), "c.npz: x", "row 5 has no value at all")
+
+
 @pytest.mark.parametrize(
-    ("x", "most", "words"),
+    ("x", "most", "words", "white"),
     [
-        (GREY.astype(np.uint16) * 4, 4 * int(GREY.max()) / 1023, "read as 10 bits, 1023 is white"),
-        (GREY.astype(np.uint16) * 16, 16 * int(GREY.max()) / 4095, "read as 12 bits"),
-        (GREY.astype(np.uint16) * 257, 1.0, "read as 16 bits"),
-        (GREY // 128, 1.0, "black and white"),
-        (GREY // 16, 15, "255 is white"),
+        (GREY.astype(np.uint16) * 4, 4 * int(GREY.max()) / 1023, "read as 10 bits, 1023 is white", 1023),
+        (GREY.astype(np.uint16) * 16, 16 * int(GREY.max()) / 4095, "read as 12 bits", 4095),
+        (GREY.astype(np.uint16) * 257, 1.0, "read as 16 bits", 65535),
+        (GREY // 128, 1.0, "black and white", 1),
+        (GREY // 16, 15, "255 is white", None),
     ],
 )
 def test_pixels_of_other_ranges_are_said(
-    tmp_path: Path, x: np.ndarray, most: float, words: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, x: np.ndarray, most: float, words: str, white: int | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     x = x.copy()
     x.ravel()[0] = x.max() if words != "read as 16 bits" else 65535
     data = load(npz(tmp_path / "a.npz", x=x, x_test=x[:2]), layout="nhw")
     assert float(data.x.max()) == pytest.approx(most)
+    assert data.white_level == white
     assert words in capsys.readouterr().err
 
 

@@ -154,6 +154,8 @@ def test_parquet_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytes
     pq.write_table(pa.table({"x": pa.array([], pa.list_(pa.float32()))}), tmp_path / "0.parquet")
     refused(lambda: trained(tmp_path / "0.parquet"), "0.parquet", "no rows")
     gaps = columns(tmp_path, f3=np.where(np.arange(N) == 77, np.nan, 1.0))
+    trained(gaps, Y)  # an entry that is missing
+    gaps = columns(tmp_path, f3=np.where(np.arange(N) == 77, np.inf, 1.0))
     refused(lambda: trained(gaps, Y), "columns.parquet", "row 77", "finite")
     monkeypatch.setattr(row_groups, "LARGEST", 4 * D * 10)
     refused(lambda: trained(columns(tmp_path, 11), Y), "row group 0 has 11 rows", "row_group_size=5")

@@ -16,9 +16,10 @@ from PIL import Image
 from test_fit import same
 from torch import Tensor, nn
 
-from pyro_ssvae import VAE, ClassLabels, InputError, create_model, data, fit
+from pyro_ssvae import VAE, ClassLabels, InputError, create_model, data, fit, impute
 from pyro_ssvae.benchmark.steps import peak_memory, reset_peak_memory
 from pyro_ssvae.data import streaming
+from pyro_ssvae.infer.batched import batched, opened
 
 N, SHAPE = 120, (1, 6, 6)
 
@@ -87,9 +88,14 @@ def test_a_folder_of_images_is_decoded_as_it_is_needed(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("never_in_memory")
 def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     x, y = images(np.float32)
-    x[77, 0, 1, 1] = np.nan
+    x[77, 0, 1, 1] = np.inf
     np.save(tmp_path / "nan.npy", x)
-    refused(lambda: trained(tmp_path / "nan.npy", y), "nan.npy", "row 77")
+    refused(
+        lambda: trained(tmp_path / "nan.npy", y), "nan.npy", "row 77 has an infinite value", "NaN where it is missing"
+    )
+    x[77] = np.nan
+    np.save(tmp_path / "empty.npy", x)
+    refused(lambda: trained(tmp_path / "empty.npy", y), "empty.npy", "row 77 has no value at all")
     refused(lambda: trained(tmp_path / "none.npy", y), "none.npy", "no such file")
     refused(lambda: trained(tmp_path / "x.txt", y), "x.txt")
     (tmp_path / "short.npy").write_bytes((tmp_path / "nan.npy").read_bytes()[:-90])
@@ -100,6 +106,47 @@ def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     refused(lambda: trained(tmp_path / "objects.npy", None), "objects.npy")
     with pytest.raises(InputError, match="one after another"):
         trained(np.load(tmp_path / "nan.npy", mmap_mode="r")[:, :, ::2], y)
+
+
+@pytest.mark.usefixtures("never_in_memory")
+def test_missing_entries_in_a_file_are_those_of_the_array(tmp_path: Path) -> None:
+    x, y = images(np.float32)
+    x[np.random.default_rng(1).random(x.shape) < 0.2] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x=x)
+    whole: Any = trained(x, y)
+    sources = [tmp_path / "x.npy", tmp_path / "x.npz", np.load(tmp_path / "x.npy", mmap_mode="r")]
+    sources.append(streaming.stream(lambda rows: x[rows], shape=x.shape))
+    sources.append(streaming.stream(lambda rows: x[rows, 0], shape=(N, *SHAPE[1:])))  # its axes are put in order
+    for source in sources:
+        assert same(trained(source, y, validation=None), whole)
+        torch.testing.assert_close(whole.predict_proba(source), whole.predict_proba(x))
+        torch.testing.assert_close(
+            impute(whole, source, num_samples=3, seed=0), impute(whole, x, num_samples=3, seed=0)
+        )
+    trained(tmp_path / "x.npy", y, validation=0.2)
+    assert not impute(whole, tmp_path / "x.npy", num_samples=3).isnan().any()
+
+    class Own(nn.Module):
+        """A pair that says nothing of missing entries."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.mean = nn.Parameter(torch.zeros(()))
+
+        def model(self, x: Tensor, y: Tensor | None = None) -> None:
+            pyro.module("own", self)
+            with pyro.plate("data", len(x)):
+                pyro.sample("x", pyro.distributions.Normal(self.mean, 1.0).expand(x.shape[1:]).to_event(3), obs=x)
+
+        def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+            pass
+
+    refused(lambda: fit(Own(), tmp_path / "x.npy", progress=False), "x.npy", "row 0 has a NaN or infinite value")
+    grey: Any = create_model("augmented", input_shape=SHAPE, labels=ClassLabels(3), likelihood="bernoulli")
+    x[77, 0, 1, 1] = 2.0  # outside of the support, in the eighth part that is read
+    np.save(tmp_path / "wrong.npy", x)
+    refused(lambda: batched(grey, grey.predict, opened(grey, tmp_path / "wrong.npy")[0], rows=11), "row 77")
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])

@@ -157,3 +157,12 @@ def test_columns_add_up_and_come_in_their_own_order() -> None:
     torch.testing.assert_close(fn.log_prob(x), torch.stack([first, normal.log_prob(x[1, 2]) + codes[1]]))
     torch.testing.assert_close(fn.mean, torch.tensor([[5.0, 1.0, 0.0]] * 2).double())
     assert fn.sample((7,)).shape == (7, 2, 3)
+
+
+def test_columns_say_which_rows_they_have_a_probability_for() -> None:
+    parts = [dist.Normal(torch.zeros(2), 1.0).to_event(1), dist.Bernoulli(logits=torch.zeros(1)).to_event(1)]
+    support = Columns(parts, [torch.tensor([0, 2]), torch.tensor([1])]).support
+    x = torch.tensor([[0.3, 1.0, -9.0], [0.3, 0.4, 1.0], [0.0, 0.0, 0.5]])
+    assert support.check(x).tolist() == [True, False, True]
+    assert support.event_dim == 1
+    assert not support.is_discrete

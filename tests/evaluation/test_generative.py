@@ -9,7 +9,7 @@ import torch
 from scipy.stats import binomtest
 from tiny import make, points
 
-from pyro_ssvae import AttributeLabels, evaluate
+from pyro_ssvae import AttributeLabels, create_model, evaluate
 from pyro_ssvae.cli.tables import show_metrics
 from pyro_ssvae.evaluation.bootstrap import wilson
 from pyro_ssvae.evaluation.generative import described, reconstruction_error
@@ -43,10 +43,12 @@ def test_grey_pixels_under_a_bernoulli_have_no_density(capsys: pytest.CaptureFix
     found = evaluate(model, grey)
     assert found["density"] is False
     assert "elbo_per_dimension" not in found
-    show_metrics("test", {"vae": found})
-    out = " ".join(capsys.readouterr().out.split())
-    assert "bound with relaxed pixels, no density" in out
-    assert "ELBO" not in out
+    for shape, values in (((1, 3, 3), "pixels"), ((9,), "values"), ((3, 3), "values")):
+        show_metrics("test", {"vae": found}, shape)
+        out = " ".join(capsys.readouterr().out.split())
+        assert f"bound with relaxed {values}, no density" in out
+        assert f"reconstruction with relaxed {values}" in out
+        assert "ELBO" not in out
     black = evaluate(model, grey.round())
     assert black["density"] is True
     assert black["elbo_per_dimension"] == pytest.approx(black["elbo"] / 9)
@@ -54,6 +56,16 @@ def test_grey_pixels_under_a_bernoulli_have_no_density(capsys: pytest.CaptureFix
     assert "ELBO (nats a point)" in capsys.readouterr().out
     model.likelihood.binarize = True
     assert evaluate(model, grey)["density"] is True
+
+
+def test_shares_under_a_bernoulli_column_have_no_density() -> None:
+    x = torch.rand(20, 3, generator=torch.Generator().manual_seed(0))
+    x[:, 2] = x[:, 2].round()
+    x[4, 0] = torch.nan
+    for columns, density in ((("normal", "bernoulli", "bernoulli"), False), (("normal", "normal", "bernoulli"), True)):
+        model = create_model("vae", input_shape=(3,), columns=columns, missing=True, latent_dim=2)
+        model.prepare(x, torch.full((20,), -1))
+        assert evaluate(model.eval(), x, num_samples=2)["density"] is density
 
 
 def test_bits_are_of_bytes_and_of_densities() -> None:

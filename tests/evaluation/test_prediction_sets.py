@@ -58,9 +58,32 @@ def test_sets_cover_what_they_say(n: int, coverage: float) -> None:
     new, found = log_odds(p_new, True), []
     for p_part, y_part in zip(p.split(n), y.split(n)):
         scores = log_odds(p_part, True).gather(-1, y_part[:, None]).squeeze(1)
-        sets = label_sets(new, torch.tensor(threshold(scores, coverage)))
-        found.append(sets.gather(-1, y_new[:, None]).double().mean())
+        cut = threshold(scores, coverage)
+        bare, sets = new >= cut, label_sets(new, torch.tensor(cut))
+        assert sets.equal(bare | torch.nn.functional.one_hot(new.argmax(-1), 4).bool())
+        found.append(bare.gather(-1, y_new[:, None]).double().mean())
     assert abs(float(torch.stack(found).mean()) - coverage) < 0.015  # 3 standard errors at n = 14: 0.012
+
+
+def test_a_set_has_the_most_probable_label_always() -> None:
+    p, y = drawn(2000, 5, sharpness=20.0)  # right in 95 of 100: sets of 90 % would be empty
+    right = float((p.argmax(-1) == y).double().mean())
+    assert right > 0.93
+    made = from_probs(p[:1000], y[:1000], ClassLabels(4))
+    for coverage in (0.5, 0.9):
+        sets = made.predict_set(p, coverage)
+        assert bool(sets.gather(-1, p.argmax(-1, keepdim=True)).all())
+        assert bool(
+            (log_odds(made.predict_proba(p), True) < threshold(torch.tensor(made.scores[0]), coverage)).all(-1).any()
+        )
+    metrics = made.metrics(p[1000:], y[1000:])
+    assert metrics["coverage"] >= float((p[1000:].argmax(-1) == y[1000:]).double().mean())
+    assert metrics["set_size"] >= 1
+    ties = torch.tensor([[1 / 3, 1 / 3, 1 / 3], [0.4, 0.4, 0.2]], dtype=torch.double)
+    assert label_sets(log_odds(ties, True), torch.tensor(9.0)).tolist() == [[True] * 3, [True, True, False]]
+    attributes = torch.tensor([[0.3, 0.5]], dtype=torch.double)
+    sets = label_sets(log_odds(attributes, False), torch.tensor([9.0, 9.0]))
+    assert sets.tolist() == [[[True, False], [True, True]]]
 
 
 def test_calibration_of_attributes_is_one_by_one() -> None:

@@ -60,8 +60,11 @@ def test_what_is_typed_is_what_python_takes_and_what_json_gives_back(name: str) 
 def test_settings_without_an_option_are_the_defaults() -> None:
     assert command.parse([]) == ExperimentConfig()
     assert through_json(ExperimentConfig()) == ExperimentConfig()
-    given = ExperimentConfig(baseline=False, logger="tensorboard", quiet=True, out=Path("a"))
-    assert command.parse(["--no-baseline", "--logger", "tensorboard", "--quiet", "--out", "a"]) == given
+    given = ExperimentConfig(baseline=False, calibration=False, logger="tensorboard", quiet=True, out=Path("a"))
+    assert (
+        command.parse(["--no-baseline", "--no-calibration", "--logger", "tensorboard", "--quiet", "--out", "a"])
+        == given
+    )
     assert through_json(given) == replace(given, quiet=False, out=None), "what repeats a run, and no more"
 
 

@@ -64,6 +64,26 @@ def test_more_epochs(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     load(run)
 
 
+def test_networks_of_another_version_are_refused(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from pyro_ssvae.train.checkpoints import load_state, write_state
+
+    for file in run.glob("checkpoint/last*.safetensors"):
+        if file.stem != "last-best":
+            tensors, state = load_state(file)
+            first = next(name for name in tensors if name.startswith("model."))
+            write_state(file, ({k: v for k, v in tensors.items() if k != first}, {**state, "version": "0.0.7"}))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    line = said(capfd, "--resume", "run", "--epochs", "4")
+    assert f"last.safetensors: it does not fit this model ({first[6:]} is missing)" in line
+    assert "saved by pyro_ssvae 0.0.7" in line
+    assert "train it anew, or install that version" in line
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    config = json.loads((run / "config.json").read_text())
+    config["versions"]["pyro_ssvae"], config["settings"]["training"]["momentum"] = "0.0.7", 0.9
+    (run / "config.json").write_text(json.dumps(config))
+    assert "no setting 'momentum'): saved by pyro_ssvae 0.0.7" in said(capfd, "--resume", "run", "--epochs", "4")
+
+
 def test_one_that_is_stopped_on_the_way_goes_on_with_its_new_settings(run: Path, monkeypatch: Any) -> None:
     import os
     import signal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pyro
@@ -9,9 +10,10 @@ import pytest
 import torch
 from pair_suite import points, some_labels
 from pyro import poutine
+from pyro.infer import SVI
 from tiny import ATTRIBUTES, CLASSES
 
-from pyro_ssvae import ClassLabels, create_model, fit
+from pyro_ssvae import ClassLabels, create_model, fit, load, save
 from pyro_ssvae.infer.auxiliary import supervised
 from pyro_ssvae.labels import Labels
 
@@ -93,3 +95,21 @@ def test_rows_without_a_label_move_the_border_between_the_classes() -> None:
         accuracy[name] = float((model.predict(x) == y).double().mean())
     assert accuracy["all rows"] > 0.98
     assert accuracy["labels"] < 0.9
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"columns": ("normal", "categorical:3", "poisson")}, {"likelihood": "laplace"}]
+)
+@pytest.mark.filterwarnings("error")
+def test_what_is_not_learnt_is_no_parameter(options: dict[str, Any], tmp_path: Path) -> None:
+    """Pyro warns of a parameter without a gradient, at every step."""
+    x = torch.cat([torch.randn(40, 1), torch.randint(0, 3, (40, 2)).float()], 1)
+    model: Any = create_model("classifier", input_shape=(3,), labels=ClassLabels(3), **options)
+    assert not list(model.likelihood.parameters())
+    fit(model, x, x[:, 1].long(), epochs=2, progress=False)
+    SVI(model.model, model.guide, pyro.optim.Adam({"lr": 1e-3}), loss=model.objective()).step(x, x[:, 1].long())
+    save(model, tmp_path)
+    other: Any = load(tmp_path)
+    assert other.state_dict().keys() == model.state_dict().keys()
+    assert other.predict_proba(x).equal(model.eval().predict_proba(x))
+    assert model.double().predict_proba(x.double()).dtype == torch.float64

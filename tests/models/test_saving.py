@@ -4,6 +4,7 @@ import json
 import pickle
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tiny import CASES, CLASSES, augmented, points, randomize, some_labels
 from torch import nn
 
 from pyro_ssvae import VAE, AttributeLabels, AugmentedVAE, ClassLabels, Model, create_model, load, save
+from pyro_ssvae.files import installed, load_tensors, save_tensors
 from pyro_ssvae.infer.protocols import Classifies, Encodes, require
 from pyro_ssvae.models import GenerativeModel
 from pyro_ssvae.nn.likelihoods import Normal
@@ -105,7 +107,12 @@ def test_networks_of_ones_own_need_a_model_to_go_into(tmp_path: Path) -> None:
         p.data.zero_()
     assert load(tmp_path, into=other) is other
     same(model, other, points(4))
-    refused(lambda: load(tmp_path, into=augmented(latent_dim=3)), "model.safetensors", "size mismatch")
+    refused(
+        lambda: load(tmp_path, into=augmented(latent_dim=3)),
+        "model.safetensors",
+        "has shape [7, 2], not [7, 3]",
+        "more)",
+    )
     refused(lambda: load(tmp_path, into=VAE(nn.Linear(5, 4), nn.Linear(2, 5), latent_dim=2)), "model.safetensors")
 
 
@@ -168,6 +175,42 @@ def test_a_configuration_of_another_model_is_noticed(tmp_path: Path) -> None:
     refused(lambda: load(tmp_path), "model.safetensors", "not the weights of this model")
     damage(tmp_path, lambda c: c["model"].update(name="classifier", options={}))
     refused(lambda: load(tmp_path), "model.safetensors")
+
+
+def other_networks(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> str:
+    """Change saved weights as another version's are; return what is said of them."""
+    tensors, _ = load_tensors(folder / "model.safetensors", "")
+    change(tensors)
+    save_tensors(folder / "model.safetensors", tensors)
+    return refused(lambda: load(folder), str(folder / "model.safetensors"), "not the weights of this model")
+
+
+def test_networks_of_another_version_are_said_to_be_that(tmp_path: Path) -> None:
+    save(create_model("vae", input_shape=(5,), latent_dim=2), tmp_path)
+    content = (tmp_path / "model.safetensors").read_bytes()
+    name = next(key for key in load_file(tmp_path / "model.safetensors") if key.startswith("encoder"))
+    own = json.loads((tmp_path / "config.json").read_text())["versions"]["pyro_ssvae"]
+    assert own == installed() == version("pyro_ssvae")
+    said = other_networks(tmp_path, lambda tensors: tensors.pop(name))
+    assert f"({name} is missing): saved by another state of pyro_ssvae {own}" in said
+    assert said.endswith("train it anew")
+    damage(tmp_path, lambda c: c["versions"].update(pyro_ssvae="0.0.7"))
+    (tmp_path / "model.safetensors").write_bytes(content)
+    said = other_networks(tmp_path, lambda tensors: tensors.update(new=torch.zeros(1), newer=torch.zeros(1)))
+    assert "(new is unknown, and 1 more)" in said
+    assert f"saved by pyro_ssvae 0.0.7 (this is {own})" in said
+    assert said.endswith("train it anew, or install that version")
+    damage(tmp_path, lambda c: c.pop("versions"))
+    (tmp_path / "model.safetensors").write_bytes(content)
+    said = other_networks(tmp_path, lambda tensors: tensors.update({name: torch.zeros(3, 9)}))
+    assert f"({name} has shape [3, 9], not [" in said
+    assert "saved by a version of pyro_ssvae with other networks" in said
+
+
+def test_options_of_another_version_are_said_to_be_that(tmp_path: Path) -> None:
+    save(create_model("vae", input_shape=(5,), latent_dim=2), tmp_path, versions={"pyro_ssvae": "9.1"})
+    damage(tmp_path, lambda c: c["model"]["options"].update(wider=True))
+    refused(lambda: load(tmp_path), "config.json", "wider", "saved by pyro_ssvae 9.1", "or install that version")
 
 
 def test_absent_files_are_named(tmp_path: Path) -> None:

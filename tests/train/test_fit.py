@@ -532,7 +532,12 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     refused(lambda: resume(x=data["x"][:40], y=data["y"][:40]), str(file), "other settings or data", "rows 50, not 40")
     refused(lambda: resume(x=data["x"].flip(0)), str(file), "other settings or data", "data")
     refused(lambda: resume(validation=None), str(file))
-    refused(lambda: resume(augmented(input_shape=(1, 4, 4))), str(file), "does not fit this model")
+    refused(lambda: resume(augmented(input_shape=(1, 4, 4))), str(file), "does not fit this model", "is missing")
+    name = next(key for key in tensors if key.startswith("model."))
+    for version, *words in (("0.0.7", "saved by pyro_ssvae 0.0.7"), (None, "saved by a version of pyro_ssvae")):
+        write_state(file, ({k: v for k, v in tensors.items() if k != name}, {**state, "version": version}))
+        refused(resume, str(file), f"({name[6:]} is missing)", *words, "train it anew, or install that version")
+    file.write_bytes(content)
     sibling(file, "good").unlink()
     file.write_bytes(content[: len(content) // 2])
     refused(resume, str(file))
