@@ -109,9 +109,11 @@ def arrays_in(path: Path) -> tuple[np.ndarray | None, np.ndarray | Tensor | None
         whole = path.suffix.lower() == ".npy"
         array = np.load(path, mmap_mode="r", allow_pickle=False) if whole else mapped(path, used.get("x", "x"))
         return array, *labels_in(path, used)
+    except InputError:
+        raise
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{path}: not a file of arrays, or a damaged one ({str(error).splitlines()[0][:200]})"
         ) from None

@@ -24,14 +24,10 @@ from ..labels import MISSING, ClassLabels, Labels
 from .bootstrap import Metrics
 from .metrics import SMALLEST, calibration_error
 from .prediction_sets import label_sets, log_odds, threshold, true_scores
+from .temperature import likelihood, temperature, tempered
 
 COVERAGE = 0.9
 """Of prediction sets, where nothing else is said."""
-FOLDS = 5
-FEWEST = 20
-"""Labels that a temperature is fitted to, at least."""
-PRIOR = 0.5
-"""Standard deviation of log T."""
 MOST_SCORES = 2000
 """Scores that are kept, at most; evenly spaced ones of more."""
 
@@ -42,6 +38,8 @@ class Calibration:
 
     :ivar classes: whether labels are classes; else attributes.
     :ivar temperature: T, ``[1]`` for classes, ``[A]`` for attributes; 1 where it does not help.
+    :ivar shift: b, ``[A]`` for attributes, 0 where it does not help; without it, what cannot be known would tend to 1/2
+        and not to its share. Nothing for classes.
     :ivar scores: log-odds of the true labels, in order, one list for the classes, or one an attribute.
     :ivar rows: how many labels there were (of attributes, rows with at least one).
     :ivar how: ``held-out`` labels, or ``cross-fitted``: of models that were trained without them.
@@ -52,13 +50,15 @@ class Calibration:
     scores: tuple[tuple[float, ...], ...]
     rows: int
     how: str = "held-out"
+    shift: tuple[float, ...] = ()
 
     def predict_proba(self, probs: Tensor) -> Tensor:
-        """Return probabilities at the temperature: ``softmax(log p / T)``, or ``sigmoid(logit p / T)``, as given."""
-        p, t = probs.double(), torch.tensor(self.temperature, dtype=torch.double, device=probs.device)
-        if bool((t == 1).all()):
+        """Return probabilities at the temperature, as given (:func:`~.temperature.tempered`)."""
+        p = probs.double()
+        t, b = (torch.tensor(each, dtype=torch.double, device=p.device) for each in (self.temperature, self.shift))
+        if bool((t == 1).all()) and not bool(b.any()):
             return probs
-        return tempered(p, t, self.classes).to(probs)
+        return tempered(p, t, b if len(b) else 0.0, self.classes).to(probs)
 
     def predict_set(self, probs: Tensor, coverage: float = COVERAGE) -> Tensor:
         """Return which labels are in each point's set, the most probable one always.
@@ -88,6 +88,7 @@ class Calibration:
             error = sum(parts) / max(1, len(parts))
         return {
             "temperature": self.temperature[0] if self.classes else list(self.temperature),
+            **({} if self.classes else {"shift": list(self.shift)}),
             "calibration_labels": self.rows,
             "nll": float(-likelihood(t, y, self.classes)[known].clamp_min(SMALLEST).log().mean()),
             "calibration_error": error,
@@ -101,6 +102,7 @@ class Calibration:
         return {
             "labels": "classes" if self.classes else "attributes",
             "temperature": list(self.temperature),
+            "shift": list(self.shift),
             "rows": self.rows,
             "how": self.how,
             "scores": [list(scores) for scores in self.scores],
@@ -121,10 +123,12 @@ class Calibration:
         try:
             saved = json.loads(path.read_text("utf-8"))
             t, scores = tuple(map(float, saved["temperature"])), [tuple(map(float, s)) for s in saved["scores"]]
+            b = tuple(map(float, saved.get("shift", ())))  # earlier versions had none
             right = saved["labels"] == ("classes" if classes else "attributes") and len(t) == len(scores) == width
+            right = right and len(b) in (0, 0 if classes else width) and all(map(math.isfinite, b))
             if not right or not all(0 < value < math.inf for value in t):
                 raise ValueError("other labels")
-            return cls(classes, t, tuple(scores), int(saved["rows"]), str(saved["how"]))
+            return cls(classes, t, tuple(scores), int(saved["rows"]), str(saved["how"]), b)
         except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
             reason = " ".join(str(error).split())[:100]
             raise InputError(f"{path}: it is not the calibration of this run ({reason}); train the run anew") from None
@@ -161,12 +165,12 @@ def from_probs(probs: Tensor, y: Tensor, labels: Labels, how: str = "held-out") 
     rows = int(known.any(-1).sum())
     if not rows:
         raise InputError("y: no known label; a calibration needs some that training did not learn from")
-    t: tuple[float, ...]
     if classes:
-        t = (temperature(probs[known[:, 0]], y[known[:, 0]], classes),)
+        fitted = [temperature(probs[known[:, 0]], y[known[:, 0]], classes)]
     else:
-        t = tuple(temperature(p[k][:, None], v[k][:, None], classes) for p, v, k in zip(probs.T, y.T, known.T))
-    made = Calibration(classes, t, (), rows, how)
+        fitted = [temperature(p[k][:, None], v[k][:, None], classes) for p, v, k in zip(probs.T, y.T, known.T)]
+    t, b = zip(*fitted)
+    made = Calibration(classes, t, (), rows, how, () if classes else b)
     scores = true_scores(log_odds(made.predict_proba(probs.double()), classes), y).reshape(len(y), -1)
     return replace(made, scores=tuple(kept(s[~s.isnan()]) for s in scores.T))
 
@@ -177,58 +181,3 @@ def kept(scores: Tensor) -> tuple[float, ...]:
     if len(ordered) > MOST_SCORES:
         ordered = ordered[torch.linspace(0, len(ordered) - 1, MOST_SCORES).round().long()]
     return tuple(float(score) for score in ordered)
-
-
-def tempered(p: Tensor, t: Tensor, classes: bool) -> Tensor:
-    """``softmax(log p / T)`` of ``[N, K]``, or ``sigmoid(logit p / T)`` of ``[N, A]``; of probabilities in float64."""
-    smallest = torch.finfo(torch.float32).tiny
-    if classes:
-        return (p.clamp_min(smallest).log() / t).softmax(-1)
-    eps = torch.finfo(torch.float32).eps
-    inner = p.clamp(smallest, 1 - eps / 2)  # the largest float32 below 1
-    return ((inner.log() - (-inner).log1p()) / t).sigmoid()
-
-
-def likelihood(p: Tensor, y: Tensor, classes: bool) -> Tensor:
-    """The probability of each label: ``[N]`` or ``[N, A]``."""
-    if classes:
-        return p.gather(-1, y.clamp_min(0).unsqueeze(-1)).squeeze(-1)
-    return torch.where(y == 1, p, 1 - p)
-
-
-def temperature(probs: Tensor, y: Tensor, classes: bool) -> float:
-    """Return the T that makes known labels most probable; 1 where that does not help, or labels are too few.
-
-    It helps where T fitted to four fifths of the labels makes the last fifth more probable, in the mean over fifths.
-
-    Source: Guo, Pleiss, Sun, Weinberger (2017), arXiv:1706.04599. The test and the prior are this library's choice.
-    """
-    p, n = probs.double(), len(y)
-    if n < FEWEST:
-        return 1.0
-    fold = torch.randperm(n, generator=torch.Generator().manual_seed(0)) % FOLDS
-    gain = 0.0
-    for k in range(FOLDS):
-        fitted = best_temperature(p[fold != k], y[fold != k], classes)
-        gain += loss(p[fold == k], y[fold == k], 1.0, classes) - loss(p[fold == k], y[fold == k], fitted, classes)
-    return best_temperature(p, y, classes) if gain > 0 else 1.0
-
-
-def best_temperature(p: Tensor, y: Tensor, classes: bool) -> float:
-    """Return the T of the least negative log-likelihood, under a prior on it: ``log T ~ N(0, 0.5²)``.
-
-    Without a prior, labels that are all predicted rightly would have T = 0.
-    """
-    from scipy.optimize import minimize_scalar
-
-    def objective(log_t: float) -> float:
-        return loss(p, y, math.exp(log_t), classes) + 0.5 * (log_t / PRIOR) ** 2
-
-    return float(math.exp(minimize_scalar(objective, bounds=(-3, 3), method="bounded").x))
-
-
-def loss(p: Tensor, y: Tensor, t: float, classes: bool) -> float:
-    """The negative log-likelihood of the labels at a temperature, nats, summed."""
-    scaled = tempered(p, torch.tensor(t, dtype=torch.double), classes)
-    value = likelihood(scaled, y, classes).clamp_min(SMALLEST).log().sum()
-    return -float(value)

@@ -57,6 +57,6 @@ class Regions(nn.Module):
         if self.training:
             picks = torch.randint(KEPT, (n, JOINED), device=at.device)
             chosen = chosen & (torch.rand(n, device=at.device) < SHARE)
-        usual = self.kept.float().mean(1) > USUAL
+        usual = self.kept.sum(1) > USUAL * KEPT
         elsewhere = usual.sum(0) - usual[at].int() > 0
         return self.kept[at.unsqueeze(1), picks].any(1) & ~elsewhere & chosen.reshape(-1, *units)

@@ -35,6 +35,11 @@ def test_what_the_fuzzer_found(tmp_path: Path) -> None:
     words.view(np.uint32)[1] = 0x110000  # beyond Unicode: Python's str holds it, and its split raises SystemError
     own = npz(tmp_path / "own.npz", x=np.zeros((3, 2)), y=words)
     refused(lambda: load_npz(own), str(own), "Unicode")
+    later = npz(tmp_path / "later.npz", x=np.zeros((3, 2)))
+    content = bytearray(later.read_bytes())
+    content[content.rindex(b"PK\1\2") + 6] = 123  # its directory asks for version 12.3 of ZIP
+    later.write_bytes(content)
+    refused(lambda: load_npz(later), str(later), "version 12.3")
     good: dict[str, Any] = {"source": {"data": "digits"}, "network": {"name": "vae", "options": {}}, "training": {}}
     good |= {"saving": {}, "baseline": True, "logger": None}
 

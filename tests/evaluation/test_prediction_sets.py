@@ -13,8 +13,9 @@ from torch import Tensor
 
 import pyro_ssvae as ps
 from pyro_ssvae import AttributeLabels, ClassLabels
-from pyro_ssvae.evaluation.calibration import Calibration, from_probs, temperature
+from pyro_ssvae.evaluation.calibration import Calibration, from_probs
 from pyro_ssvae.evaluation.prediction_sets import label_sets, log_odds, threshold
+from pyro_ssvae.evaluation.temperature import temperature
 from pyro_ssvae.infer.protocols import Classifies
 
 
@@ -119,11 +120,42 @@ def test_the_temperature_is_found(t: float) -> None:
     assert after["calibration_error"] < 0.03 < before["calibration_error"]
 
 
+def test_the_shift_of_an_attribute_is_found_and_read_from_files_that_have_none(tmp_path: Path) -> None:
+    """logit p = 2 (logit q - 1) for the true q: T = 2, b = 1."""
+    generator = torch.Generator().manual_seed(1)
+    q = torch.rand(4000, 1, generator=generator, dtype=torch.double)
+    y, p = torch.bernoulli(q, generator=generator).long(), (2 * (q.logit() - 1)).sigmoid()
+    made = from_probs(p, y, AttributeLabels(["a"]))
+    assert made.temperature[0] == pytest.approx(2.0, rel=0.1)
+    assert made.shift[0] == pytest.approx(1.0, abs=0.1)
+    expected = (p.logit() / made.temperature[0] + made.shift[0]).sigmoid()
+    torch.testing.assert_close(made.predict_proba(p), expected)
+    made.save(tmp_path / "calibration.json")
+    assert Calibration.load(tmp_path / "calibration.json", AttributeLabels(["a"])) == made
+    saved = json.loads((tmp_path / "calibration.json").read_text())
+    del saved["shift"]
+    (tmp_path / "earlier.json").write_text(json.dumps(saved))
+    earlier = Calibration.load(tmp_path / "earlier.json", AttributeLabels(["a"]))
+    torch.testing.assert_close(earlier.predict_proba(p), (p.logit() / made.temperature[0]).sigmoid())
+    (tmp_path / "two.json").write_text(json.dumps({**saved, "shift": [0.1, 0.2]}))
+    refused(lambda: Calibration.load(tmp_path / "two.json", AttributeLabels(["a"])), "two.json")
+
+
+def test_what_cannot_be_known_has_its_share() -> None:
+    """Predictions, sure and at random, of a coin that falls on 1 in 0.2 of the rows."""
+    generator = torch.Generator().manual_seed(2)
+    p = (8 * torch.randn(4000, 1, generator=generator, dtype=torch.double)).sigmoid()
+    y = (torch.rand(4000, 1, generator=generator) < 0.2).long()
+    made = from_probs(p[:2000], y[:2000], AttributeLabels(["coin"]))
+    assert made.metrics(p[2000:], y[2000:])["calibration_error"] < 0.06  # 0.3 without b; the prior keeps T finite
+    assert float(made.predict_proba(p).mean()) == pytest.approx(0.2, abs=0.03)
+
+
 def test_the_temperature_stays_where_it_does_not_help() -> None:
     p, y = drawn(19, 4)
-    assert temperature((5 * p.log()).softmax(-1), y, True) == 1.0  # too few
+    assert temperature((5 * p.log()).softmax(-1), y, True) == (1.0, 0.0)  # too few
     right = torch.tensor([[0.99, 0.01]], dtype=torch.double).expand(40, 2)
-    assert 0.2 < temperature(right, torch.zeros(40, dtype=torch.long), True) < 1.0  # not 0, though all are right
+    assert 0.2 < temperature(right, torch.zeros(40, dtype=torch.long), True)[0] < 1.0  # not 0, though all are right
 
 
 def test_predict_proba_of_the_model_stays(tmp_path: Path) -> None:
