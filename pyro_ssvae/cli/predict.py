@@ -60,9 +60,11 @@ def run(options: Predict) -> None:
     check_wanted(trained, wanted)
     points = read_new(options.data, trained.model, trained.config, options.run)
     write_tables(tables(trained, points, wanted), options.out)
-    calibrated = experiment_of(trained.config, options.run).calibration
-    why = "no labels to calibrate by" if calibrated else "trained with --no-calibration"
-    lacks = [] if trained.calibration else [f"{why}: no column 'set', probabilities as they are"]
+    lacks = []
+    if trained.calibration is None:
+        calibrated = experiment_of(trained.config, options.run).calibration
+        why = "no labels to calibrate by" if calibrated else "trained with --no-calibration"
+        lacks += [f"{why}: no column 'set', probabilities as they are"]
     lacks += [] if trained.reference else ["no statistics of the training points: no column 'novelty'"]
     for line in lacks if trained.model.labels is not None else ():
         print(f"predict: {options.run}: {line}", file=sys.stderr)

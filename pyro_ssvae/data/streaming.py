@@ -38,10 +38,8 @@ class Streamed:
     :param name: of the file or folder.
     :param starts: where parts begin that can only be read whole, such as a file's row groups, and N; None where any
         row can be read.
-    :ivar gaps: whether a NaN may stand for an entry that is missing; else it is refused.
+    :param gaps: whether a NaN may stand for an entry that is missing; else it is refused.
     """
-
-    gaps = True
 
     def __init__(
         self,
@@ -50,8 +48,9 @@ class Streamed:
         dtype: DTypeLike,
         name: str,
         starts: np.ndarray | None = None,
+        gaps: bool = True,
     ) -> None:
-        self.read, self.shape, self.name, self.starts = read, torch.Size(shape), name, starts
+        self.read, self.shape, self.name, self.starts, self.gaps = read, torch.Size(shape), name, starts, gaps
         own = torch.get_default_dtype()
         self.dtype = torch.uint8 if np.dtype(dtype) == np.uint8 else own if own == torch.float64 else torch.float32
 
@@ -112,11 +111,14 @@ class Streamed:
         if place is None:
             place, n, starts = _same, len(self), self.starts
         there = place
-        points = Streamed(
-            lambda rows: change(self.take(there(rows))), (n or 0, *shape), self.array_dtype, self.name, starts
+        return Streamed(
+            lambda rows: change(self.take(there(rows))),
+            (n or 0, *shape),
+            self.array_dtype,
+            self.name,
+            starts,
+            self.gaps,
         )
-        points.gaps = self.gaps
-        return points
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Return some points as they will be in memory.

@@ -11,11 +11,10 @@ from typing import Any, TypeAlias, TypeVar, Union, get_args, get_origin, get_typ
 from ..data.sources import NAMES
 from ..data.splits import BALANCED
 from ..errors import InputError, nearest
-from ..files import installed, of_another_version
 from ..models import MODELS, check_option
 from ..models.classifier import ClassifierConfig
 from ..models.config import Config, HeadConfig, make_config
-from ..models.saving import config_file, saved_by
+from ..models.saving import config_file, other_version
 from ..train.checkpoints import CheckpointSettings
 from ..train.settings import FitSettings
 
@@ -165,8 +164,7 @@ def experiment_of(config: Json, where: str | Path) -> ExperimentConfig:
             logger=logger,
         )
     except (KeyError, TypeError, AttributeError, OverflowError, InputError) as error:
-        by = saved_by(config)
-        why = "" if by in (None, "", installed()) else f": {of_another_version(by, 'settings')}"
+        why = other_version(config, "settings")
         raise InputError(f"{config_file(where)}: it is not a run's configuration ({str(error)[:300]}){why}") from None
 
 

@@ -47,11 +47,9 @@ def add_classes(model: Model, names: Sequence[str], *, seed: int = 0, **options:
     twice = [name for i, name in enumerate(further) if name in [*labels.names, *further[:i]]]
     if twice:
         raise InputError(f"add_classes: {twice[0]!r} is a class already; another name is needed")
-    given = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in model.recipe["options"].items()
-    }
-    given |= widths(model, given) | options
-    if isinstance(given.get("label_prior"), tuple) and "label_prior" not in options:
+    given = model.recipe["options"]
+    given = given | widths(model, given) | options
+    if isinstance(given.get("label_prior"), (tuple, list)) and "label_prior" not in options:
         raise InputError(f"label_prior: {labels.size} probabilities; label_prior={labels.size + len(further)} of them, "
                          "or a word, is needed beside the names")  # fmt: skip
     with torch.random.fork_rng():

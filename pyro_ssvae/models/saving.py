@@ -126,6 +126,15 @@ def saved_by(config: Json) -> object:
     return versions.get("pyro_ssvae") if isinstance(versions, dict) else None
 
 
+def other_version(config: Json, what: str) -> str:
+    """Return ``: saved by pyro_ssvae …`` for a line's end; empty where no other version says that it wrote this.
+
+    :param what: may be otherwise there.
+    """
+    by = saved_by(config)
+    return "" if by in (None, "", installed()) else f": {of_another_version(by, what)}"
+
+
 def config_file(folder: str | Path) -> Path:
     """Return the configuration's file, of the folder that holds it or of its own name."""
     path = Path(folder)
@@ -137,12 +146,12 @@ def build(config: Json, where: str | Path) -> Model:
     try:
         labels = None if config["labels"] is None else restore(config["labels"])
         made = config["model"]
-        options = {name: tuple(v) if isinstance(v, list) else v for name, v in made["options"].items()}
-        return create_model(made["name"], input_shape=tuple(made["input_shape"]), labels=labels, schema=None, **options)
+        shape, options = tuple(made["input_shape"]), made["options"]
+        return create_model(made["name"], input_shape=shape, labels=labels, schema=None, **options)
     except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
-        reason, by = " ".join(str(error).split())[:200], saved_by(config)
-        if isinstance(error, InputError) and by not in (None, "", installed()):
-            raise InputError(f"{where}: {reason}: {of_another_version(by, 'options')}") from None
+        reason = " ".join(str(error).split())[:200]
+        if isinstance(error, InputError) and (why := other_version(config, "options")):
+            raise InputError(f"{where}: {reason}{why}") from None
         raise InputError(f"{where}: its configuration is damaged ({type(error).__name__}: {reason})") from None
 
 

@@ -8,7 +8,6 @@ import signal
 import time
 import traceback
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +19,7 @@ from ..data import Dataset, fingerprint
 from ..data.notices import silent
 from ..errors import InputError
 from ..experiment.data import load_data
-from ..files import write_atomically
+from ..files import installed, write_atomically
 from .cells import Cell, Result, read, write
 from .claims import ATTEMPTS, claimed
 from .plan import Study, source
@@ -133,16 +132,12 @@ def finite(value: object) -> object:
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
-    try:
-        own = version("pyro_ssvae")
-    except PackageNotFoundError:  # run from a checkout
-        own = "unknown"
     return {
-        "pyro_ssvae": own,
+        "pyro_ssvae": installed() or "unknown",  # run from a checkout
         "python": platform.python_version(),
         "torch": torch.__version__,
         "pyro": pyro.__version__,
-        "scikit-learn": version("scikit-learn"),
+        "scikit-learn": installed("scikit-learn"),
     }
 
 
