@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import pyro_ssvae as ps
 from pyro_ssvae.models import MODELS
 
@@ -15,6 +17,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 
 
+@pytest.mark.slow
 def test_sphinx_builds_without_a_warning(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "dummy", str(DOCS), str(tmp_path)]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}

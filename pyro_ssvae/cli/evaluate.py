@@ -36,6 +36,8 @@ class Evaluate:
     """Other data, as for predict: all its rows are used, or those that it sets apart for the test (x_test, split)."""
     interventions: bool = False
     """Also evaluate interventions and swaps, as an oracle, a classifier trained apart for it, reads them."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda or mps."""
     json: bool = False
     """Print all metrics as JSON."""
 
@@ -54,7 +56,7 @@ def run(options: Evaluate) -> None:
     from ..experiment.reliability import judged
     from ..infer.protocols import Intervenes
 
-    trained = read_run(options.run)
+    trained = read_run(options.run, options.device)
     model, told = trained.model, evaluation_options(trained.config, options.run)
     if options.interventions:
         able(options.run, model, Intervenes)

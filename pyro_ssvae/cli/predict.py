@@ -37,6 +37,8 @@ class Predict:
     """Also the means of the latents."""
     impute: bool = False
     """Also the points themselves, missing entries filled."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu, cuda or mps."""
     seed: int = 0
     """Of the draws that fill missing entries."""
 
@@ -55,7 +57,7 @@ def run(options: Predict) -> None:
     check_out(options.out)
     if not 0 <= options.seed <= 2**32 - 1:
         raise InputError(f"--seed: {options.seed}; a whole number from 0 to {2**32 - 1} is needed")
-    trained = read_run(options.run)
+    trained = read_run(options.run, options.device)
     wanted = Wanted(options.coverage, options.embeddings, options.impute, seed=options.seed)
     check_wanted(trained, wanted)
     points = read_new(options.data, trained.model, trained.config, options.run)

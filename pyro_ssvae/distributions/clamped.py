@@ -110,6 +110,44 @@ class RepeatKnown(Wrapped):
         return torch.where(self.y == MISSING, self.places, self.y)
 
 
+class SkipKnown(Wrapped):
+    """A clamped q(y | x) of classes under whose enumeration a known label stands once; -1 is at its other places.
+
+    These have probability zero, and no decoder need see them, as in
+    :class:`~pyro_ssvae.distributions.sparse.SparseCategorical`.
+
+    :param base: q(y | x).
+    :param y: int64 ``[...]``, -1 where missing.
+    """
+
+    has_enumerate_support = True
+
+    def __init__(self, base: Any, y: Tensor) -> None:
+        self.y = y
+        super().__init__(base)
+
+    @property
+    def mean(self) -> Tensor:
+        """That of the base."""
+        mean: Tensor = self.base.mean
+        return mean
+
+    def expand(self, batch_shape: _size, _instance: object = None) -> SkipKnown:
+        return SkipKnown(self.base.expand(torch.Size(batch_shape)), self.y.expand(torch.Size(batch_shape)))
+
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:
+        drawn: Tensor = self.base.sample(sample_shape)
+        return drawn
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        log_q: Tensor = self.base.log_prob(value.clamp_min(0))
+        return log_q.masked_fill(value == MISSING, -torch.inf)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        values: Tensor = self.base.enumerate_support(expand=True)
+        return torch.where((self.y == MISSING) | (values == self.y), values, MISSING)
+
+
 def clamped_logits(logits: Tensor, y: Tensor) -> Tensor:
     """``logits [..., K]`` where ``y [...]`` is missing; 0 at the known value and -inf at the others elsewhere."""
     value = torch.arange(logits.shape[-1], device=y.device)

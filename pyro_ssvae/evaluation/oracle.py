@@ -30,6 +30,7 @@ from ..labels import MISSING, ClassLabels, Labels, describe, restore
 from ..nn.networks import default_encoder, features
 from ..train.progress import progress_bar
 from ..train.schedule import one_cycle
+from ..train.settings import torch_device
 
 VERSION = 2
 """Part of a kept oracle's key; to be raised whenever training gives another oracle."""
@@ -147,7 +148,7 @@ def train_oracle(
             raise InputError(
                 f"oracle: factor {name!r} has {len(value)} rows, x {len(points)}; both need the same number"
             )
-    where = torch.device("cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu"))
+    where = torch_device(device)
     with seeded(where, s.seed):
         oracle = Oracle(points.shape[1:], labels, factors.names if factors is not None else None).to(where).train()
         points = points if points.dtype == torch.uint8 else points.to(torch.get_default_dtype())

@@ -22,6 +22,7 @@ from ..labels import ClassLabels, Labels
 from ..models import Model
 from ..models.saving import load, read_config
 from ..nn.likelihoods import Likelihood
+from ..train.settings import torch_device
 from .config import Json
 from .new_points import NewPoints
 
@@ -50,13 +51,14 @@ class TrainedRun:
     reference: Reference | None
 
 
-def read_run(folder: Path) -> TrainedRun:
-    """Return a run.
+def read_run(folder: Path, device: str = "auto") -> TrainedRun:
+    """Return a run, its model on the device.
 
-    :raises InputError: naming the file that is absent or damaged.
+    :raises InputError: naming the file that is absent or damaged, or a device that is not there.
     """
+    where = torch_device(device)
     config = read_config(folder)
-    model = load(folder)
+    model = load(folder).to(where)
     calibration = None
     if (folder / CALIBRATION).exists() and model.labels is not None:
         calibration = Calibration.load(folder / CALIBRATION, model.labels)

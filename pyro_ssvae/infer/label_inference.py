@@ -9,13 +9,14 @@ import pyro.distributions as dist
 from pyro import poutine
 from torch import Tensor
 
-from ..distributions.clamped import RepeatKnown
+from ..distributions.clamped import RepeatKnown, SkipKnown
 from ..distributions.relaxed import AcceptRelaxed, PlugIn, StraightThrough
 from ..distributions.sparse import SparseCategorical, sparsemax
 from ..errors import InputError, nearest
 from ..labels import MISSING, ClassLabels, Labels
 
 How = Literal["enumerate", "sparse", "plug-in", "straight-through", "sample"]
+Known = Literal["own", "repeat", "skip"]
 MOST_VALUES = 1024  # of y that are enumerated in training
 MOST_SUMMED = 64  # of y that a bound sums over where each is a decode; more are drawn
 
@@ -48,11 +49,12 @@ class LabelInference:
             )
         self.labels, self.how, self.summed = labels, how, summed
 
-    def __call__(self, name: str, logits: Tensor, y: Tensor, *, repeat_known: bool = False) -> Tensor:
+    def __call__(self, name: str, logits: Tensor, y: Tensor, *, known: Known = "own") -> Tensor:
         """Sample the site: its value is an integer, or floating where it is relaxed.
 
-        :param repeat_known: enumerate a known label as itself at every place
-            (:class:`~pyro_ssvae.distributions.clamped.RepeatKnown`), for networks in which rows meet.
+        :param known: what an enumeration has at a row whose label is known: every value, with -inf at the others
+            (``"own"``); that label at every place (:class:`~pyro_ssvae.distributions.clamped.RepeatKnown`), for
+            networks in which rows meet; or that label once (:class:`~pyro_ssvae.distributions.clamped.SkipKnown`).
         """
         infer: Any = {"label_inference": self.summed}
         if self.relaxed:
@@ -60,8 +62,8 @@ class LabelInference:
         if self.how in ("enumerate", "sparse"):
             infer["enumerate"] = "parallel"
         fn = self.distribution(logits, y)
-        if repeat_known and self.how == "enumerate":
-            fn = RepeatKnown(fn, y)
+        if self.how == "enumerate" and known != "own":
+            fn = RepeatKnown(fn, y) if known == "repeat" else SkipKnown(fn, y)
         if isinstance(fn, PlugIn) and poutine.get_mask() is False:  # ``Predictive`` asks for labels; nothing is scored
             fn = fn.exact
         value: Tensor = pyro.sample(name, fn, infer=infer)

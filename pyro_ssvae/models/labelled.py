@@ -13,13 +13,15 @@ from torch import Tensor, nn
 
 from ..distributions.sparse import Scattered
 from ..infer.auxiliary import HeadTerms
-from ..infer.label_inference import MOST_SUMMED, AcceptLabels, How, LabelInference
+from ..infer.label_inference import MOST_SUMMED, AcceptLabels, How, Known, LabelInference
 from ..infer.label_prior import LabelPrior
-from ..labels import MISSING, Labels
+from ..labels import MISSING, Labels, value_counts
 from ..nn.likelihood_base import Likelihood
 from ..nn.networks import mixes_rows
 from .base import GenerativeModel, Model, given_labels
 from .config import HeadConfig, LabelConfig
+
+SMALL = 256  # numbers of a point, whose decode costs no more than to find those that need one
 
 
 class ClassifierMixin(Model):
@@ -115,8 +117,11 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
         """Guide sites ``head`` and ``y``: what trains the head, and q(y | x); return the site y's value."""
         gentle = self.scale_gradient(logits)
         self.head_terms.factor(logits, y, self.label_inference.divergence(gentle, y, self.label_prior.logits))
-        mixed = self.training and any(mixes_rows(network) for network in self.networks_of_label())
-        return self.label_inference("y", gentle, y, repeat_known=mixed)
+        return self.label_inference("y", gentle, y, known=self.known_places() if self.training else "own")
+
+    def known_places(self) -> Known:
+        """What an enumeration in training has at a row whose label is known."""
+        return "repeat" if any(mixes_rows(network) for network in self.networks_of_label()) else "own"
 
     def networks_of_label(self) -> tuple[nn.Module, ...]:
         """The networks that hear the label."""
@@ -142,10 +147,32 @@ class ConditionalDecoder(LabelMixin):
     probabilities under p(y).
 
     :ivar decodes: with ``label_inference="sparse"``, how many decodes a point the latest batch took.
+    :ivar mostly_known: whether more than half of the rows that :meth:`prepare` saw have a class, and a decode costs
+        more than to find them.
     """
 
     Config: ClassVar[type[LabelConfig]] = LabelConfig
     config: LabelConfig
+    mostly_known = False
+
+    def prepare(self, x: Tensor, y: Tensor) -> None:
+        super().prepare(x, y)
+        self.mostly_known = (
+            not self.labels.event_shape
+            and x[0].numel() > SMALL
+            and int(value_counts(y, self.labels.size).sum()) > len(y) / 2
+        )
+
+    def known_places(self) -> Known:
+        """With few labels missing, a known one is decoded once.
+
+        Not on a GPU, where the number of decodes would have to be asked for: that keeps a step from being a CUDA graph,
+        and costs more than the decodes.
+        """
+        known = super().known_places()
+        if known == "own" and self.mostly_known and self.device.type == "cpu":
+            return "skip"
+        return known
 
     def set_label(self, labels: Labels, how: How, *, summed: int = MOST_SUMMED, joint: bool = True) -> None:
         super().set_label(labels, how, summed=summed, joint=joint)
@@ -161,13 +188,16 @@ class ConditionalDecoder(LabelMixin):
         return (self.decoder,)
 
     def p_x_given(self, z: Tensor, y: Tensor, x: Tensor) -> dist.TorchDistribution:
-        """p(x | z, y). Places of a sparse enumeration that no class takes are not decoded."""
+        """p(x | z, y). Places of an enumeration that no class takes are not decoded."""
         c = self.class_input(y, x)
-        if self.label_inference.how != "sparse" or y.is_floating_point() or y.dim() < 2:
+        sparse = self.label_inference.how == "sparse"
+        gaps = sparse or (self.training and self.known_places() == "skip")
+        if not gaps or y.is_floating_point() or y.dim() < 2:
             return self.p_x(self.decoder(z, c))
         needed = y != MISSING
         place, row = needed.nonzero(as_tuple=True)
-        self.decodes.copy_(needed.sum() / len(x))
+        if sparse:
+            self.decodes.copy_(needed.sum() / len(x))
         torch._check(row.shape[0] >= len(x))  # what a captured program may rely on
         z = z[row] if z.dim() == 2 else z.expand(*needed.shape, -1)[place, row]
         return Scattered(self.p_x(self.decoder(z, c[place, row])), place, row, needed.shape)

@@ -148,6 +148,17 @@ def check_device(device: str) -> None:
         raise InputError(f"device: {device!r} is not there; the devices here are {', '.join(there)}")
 
 
+def torch_device(device: str) -> torch.device:
+    """Return the device that a word means, ``"auto"`` a GPU where there is one.
+
+    :raises InputError: it is not there.
+    """
+    check_device(device)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device.replace("gpu", "cuda"))
+
+
 def check_class_weights(weights: tuple[float, ...] | str) -> None:
     """Raise :class:`InputError` unless the weights are the word ``balanced``, or numbers of at least 0."""
     if not isinstance(weights, tuple):

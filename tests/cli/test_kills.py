@@ -90,6 +90,7 @@ def check(count: Count, kills: int) -> None:
     assert (count.lost, count.differing) == (0, 0), "\n".join(count.told)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_ten_times_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
     check(kill_many(Killer(tmp_path, epochs=4, options=("--no-baseline",)), 10), 10)
 

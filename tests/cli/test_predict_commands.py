@@ -131,6 +131,13 @@ def test_a_run_without_calibration_has_no_sets_and_says_so(capsys: pytest.Captur
     assert "run: no labels to calibrate by: no column 'set'" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("points")
+def test_a_device_that_is_not_there_is_refused_before_anything_is_read() -> None:
+    for run in (lambda: predict.run(Predict(RUN, "none.npz", device="toaster")),
+                lambda: evaluate.run(Evaluate(RUN, device="toaster"))):  # fmt: skip
+        refused(run, "device: 'toaster'", "cpu and auto")
+
+
 def predict_calibration() -> Calibration:
     calibration = read_run(RUN).calibration
     assert calibration is not None

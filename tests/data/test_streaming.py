@@ -170,6 +170,7 @@ def test_archives_are_read_as_carefully_as_by_load(tmp_path: Path, compression: 
     refused(lambda: trained(tmp_path / "named.npz", None), "the labels are a", "no class 'a'")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory cannot be reset")
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """A file of 410 MB (of holes, on most discs) in less than 330 MB beside what is there already: two buffers of 33

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyro.distributions as dist
 import torch
 
-from pyro_ssvae.distributions.clamped import ClampedBernoulli, RepeatKnown, clamped_logits
+from pyro_ssvae.distributions.clamped import ClampedBernoulli, RepeatKnown, SkipKnown, clamped_logits
 
 LOGITS = torch.tensor([[-1.0, 0.5, 2.0], [0.3, 0.3, -2.0]])
 Y = torch.tensor([[-1, 1, -1], [0, -1, 1]])
@@ -58,3 +58,15 @@ def test_a_known_label_is_repeated_and_counts_once() -> None:
         drawn = q.sample()
         assert torch.equal(q.log_prob(drawn), base.log_prob(drawn)), "a draw is scored as what it is"
         assert q.expand([3, 2]).enumerate_support().shape == (len(places), 3, 2, *q.event_shape)
+
+
+def test_a_known_label_is_skipped_at_all_places_but_its_own() -> None:
+    y = torch.tensor([-1, 2])
+    base = dist.Categorical(logits=clamped_logits(LOGITS, y))
+    q = SkipKnown(base, y)
+    values = q.enumerate_support()
+    assert values.tolist() == [[0, -1], [1, -1], [2, 2]]
+    assert torch.equal(q.log_prob(values), base.log_prob(base.enumerate_support()))
+    drawn = q.sample()
+    assert torch.equal(q.log_prob(drawn), base.log_prob(drawn))
+    assert q.expand([3, 2]).enumerate_support().shape == (3, 3, 2)

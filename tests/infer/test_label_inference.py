@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pyro
@@ -21,7 +22,7 @@ from pyro_ssvae.infer.label_inference import ExactLabels, LabelInference, values
 from pyro_ssvae.infer.traces import enumerated, sampled
 from pyro_ssvae.labels import Labels
 from pyro_ssvae.models import MODELS
-from pyro_ssvae.models.labelled import LabelMixin
+from pyro_ssvae.models.labelled import ConditionalDecoder, LabelMixin
 
 WORDS = ["enumerate", "sparse", "plug-in", "straight-through", "sample"]
 NAMES = [name for name, model in MODELS.items() if issubclass(model, LabelMixin)]
@@ -157,6 +158,35 @@ def test_one_decode_a_point_where_nothing_is_summed_over(name: str, how: str) ->
     counted = Counted(model.decoder)
     loss_at(model, x, y, eps)
     assert counted.rows["body"] == len(x)
+
+
+# --- known labels among many that are enumerated
+
+DECODERS = [name for name in NAMES if issubclass(MODELS[name], ConditionalDecoder)]
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_a_known_label_is_decoded_once_with_the_same_loss_and_gradient(name: str) -> None:
+    model, (x, y, eps) = made(name, "enumerate").train(), example(CLASSES)
+    whole = deepcopy(model)
+    model.mostly_known = True
+    counted = Counted(model.decoder)
+    loss, expected = loss_at(model, x, y, eps), loss_at(whole, x, y, eps)
+    assert counted.rows["body"] == int(torch.where(y >= 0, 1, 3).sum()) < 3 * len(x)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    same_gradients(gradients(loss, model), gradients(expected, whole))
+
+
+@pytest.mark.parametrize("name", DECODERS)
+def test_known_labels_are_decoded_once_where_that_is_less_work(name: str) -> None:
+    """Most rows have a class, decodes are large, and no row meets another in the decoder."""
+    few, most = torch.tensor([0, -1, 1, -1]), torch.tensor([0, 2, 1, -1])
+    for size, y, expected in ((5, most, "own"), (300, few, "own"), (300, most, "skip")):
+        model = make(name, CLASSES, (size,), label_inference="enumerate").train()
+        model.prepare(points(4, (size,)), y)
+        assert model.known_places() == expected
+    model.decoder.body = nn.Sequential(nn.BatchNorm1d(7), model.decoder.body)
+    assert model.known_places() == "repeat"
 
 
 # --- drawn labels

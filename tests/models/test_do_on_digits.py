@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 import pyro_ssvae as ps
 
 
-@pytest.mark.parametrize("name", ["augmented", "m2", "adgm"])
+@pytest.mark.parametrize("name", ["augmented", "m2", pytest.param("adgm", marks=pytest.mark.slow)])
 def test_an_intervention_on_the_label_is_drawn(name: str) -> None:
     """Decoders that hear y, after a short training with all labels: at least 95 % of 200 draws read as 3."""
     x, y = (torch.tensor(values) for values in load_digits(return_X_y=True))

@@ -40,6 +40,7 @@ from pyro_ssvae.train.progress import Interrupted
 
 TINY = ("--steps", "4", "--batch-size", "16", "--latent-dim", "4")
 SPARSE = STUDIES["sparse-labels"]
+LONG = {"anomaly", "sparse-labels", "transfer"}
 
 
 @pytest.fixture(autouse=True)
@@ -322,6 +323,7 @@ def test_a_signal_in_one_process_ends_with_what_is_done(own: Path, stop: signal.
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_several_processes_leaves_finished_cells_and_says_how_to_go_on(own: Path) -> None:
     options = ["--data", own, "--labels", "6", "--seeds", "40", "--models", "classifier", *TINY, "--jobs", "2"]
     process = started(*options, "--out", "out")
@@ -489,7 +491,7 @@ def test_transfer_trains_the_head_alone_where_it_says_so(own: Path, monkeypatch:
     assert found["scratch"]["weights_taken_over"] == 0
 
 
-@pytest.mark.parametrize("name", list(STUDIES))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in STUDIES])
 def test_the_quick_version_of_every_study_runs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     has = [m for m in STUDIES[name].methods if studied.METHODS[m].model in {None, *MODELS}]
     few = [m for m in has if m in ("augmented-probabilities", "classifier", "vae", "label-spreading")] or has[:1]

@@ -352,6 +352,7 @@ def layered_seeded() -> AugmentedVAE:
     return layered()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("captured")
 def test_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def run(name: str, *more: str) -> list[str]:

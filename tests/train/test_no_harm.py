@@ -269,6 +269,7 @@ def test_a_flow_compiled_by_inductor() -> None:
     assert histories[1] == pytest.approx(histories[0], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_flow_is_shared_by_processes() -> None:
     x, _, _ = blobs(96)
     model = flow("iaf")

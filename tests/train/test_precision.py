@@ -123,7 +123,7 @@ def no_shortcuts() -> Iterator[list[str]]:
         yield used
 
 
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("case", [case for case in CASES if case != "sparse"])
 def test_no_step_waits_for_a_number(case: str, compiled: bool, no_shortcuts: list[str]) -> None:
     """All but an epoch's first and last may be queued on a GPU. (sparse has shapes that depend on numbers.)"""

@@ -135,6 +135,7 @@ def classes() -> nn.Module:
     return create_model("augmented", input_shape=(5,), labels=ClassLabels(3), latent_dim=2)
 
 
+@pytest.mark.slow
 def test_a_training_of_two_processes_its_loss_and_its_return(tmp_path: Path) -> None:
     """As good as one process's; when one of the two is killed, what is written goes on to the very same end."""
     x, y, truth = blobs()
@@ -163,6 +164,7 @@ def test_a_training_of_two_processes_its_loss_and_its_return(tmp_path: Path) -> 
     assert resumed["loss"] == history["loss"]
 
 
+@pytest.mark.slow
 def test_a_pair_defined_here_and_a_request_to_stop(tmp_path: Path) -> None:
     """The class is no module's, so it travels by value; parameters outside of modules come back to the store."""
 
@@ -190,6 +192,7 @@ def test_a_pair_defined_here_and_a_request_to_stop(tmp_path: Path) -> None:
         torch.testing.assert_close(value, pyro.param(name).detach(), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_process_that_does_not_answer_is_not_waited_for_forever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
