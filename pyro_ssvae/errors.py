@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import operator
 import re
 from collections.abc import Iterable
+from typing import SupportsIndex
 
 PEOPLE_SAY = {
     # models
@@ -120,3 +122,17 @@ def nearest(word: str, known: Iterable[str], alike: float = 0.5) -> str:
 def plain(word: str) -> str:
     """Return a name in small letters, without the dashes before it, and with dashes for what else divides it."""
     return re.sub(r"[_ ]", "-", word.lower().lstrip("-"))
+
+
+def whole_number(name: str, value: object, least: int = 1) -> int:
+    """Return an option that counts something, also of NumPy's and PyTorch's numbers, as an int.
+
+    :raises InputError: it is none, or less than ``least``.
+    """
+    try:
+        number = operator.index(value) if isinstance(value, SupportsIndex) and not isinstance(value, bool) else None
+    except (TypeError, ValueError, RuntimeError):  # several numbers, or a tensor of others
+        number = None
+    if number is None or number < least:
+        raise InputError(f"{name}: {value!r}; a whole number of at least {least} is needed")
+    return number

@@ -34,3 +34,18 @@ class ObservedEntries(dist.Independent):
         log_p = self.base_dist.log_prob(torch.where(missing, self.fill, value))
         total: Tensor = sum_rightmost(torch.where(missing, 0.0, log_p), self.reinterpreted_batch_ndims)
         return total
+
+
+def entrywise(fn: dist.TorchDistribution) -> dist.TorchDistribution:
+    """Return independent entries as :class:`ObservedEntries`; any other distribution as it is.
+
+    What stands for an unobserved entry is its mean, of whole numbers its mode.
+    """
+    if not isinstance(fn, dist.Independent) or isinstance(fn, ObservedEntries):
+        return fn
+    base = fn.base_dist
+    try:
+        fill = base.mode if base.support.is_discrete else base.mean
+    except NotImplementedError:
+        fill = 0.0
+    return ObservedEntries(base, fn.reinterpreted_batch_ndims, fill)

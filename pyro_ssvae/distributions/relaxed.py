@@ -13,10 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.types import _size
 
-from .clamped import MISSING
+from ..errors import InputError
+from .clamped import MISSING, ClampedBernoulli
 from .wrapped import Wrapped
 
 TEMPERATURE = 0.5  # of the straight-through gradient
+SUMMED = "where some are missing, label_inference 'enumerate' or 'sample' is needed"
 
 
 class PlugIn(dist.TorchDistribution):
@@ -117,21 +119,55 @@ class AcceptRelaxed(Wrapped):
     def log_prob(self, value: Tensor) -> Tensor:
         if value.is_floating_point():
             return self.of_known(value)
-        value = value.clamp_min(0)
-        log_p: Tensor = self.base.log_prob(value.to(self.base.mean) if self.event_shape else value)
+        return self.of_labels(value.clamp_min(0))
+
+    def of_labels(self, value: Tensor) -> Tensor:
+        """``log p(y)`` of labels."""
+        log_p: Tensor = self.base.log_prob(value.to(numbers_of(self.base)) if self.event_shape else value.long())
         return log_p
 
     def of_known(self, value: Tensor) -> Tensor:
         """``log p(y)`` of relaxed labels ``[..., K]`` or ``[..., A]``, 0 where they are missing."""
         if self.known is None:
             return value.new_zeros(value.shape[:-1])
-        if self.event_shape:
+        if not self.event_shape:
+            return torch.where(self.known, self.of_labels(value.argmax(-1)), 0.0).to(value)
+        if factorizes(self.base):
             p = self.base.mean.to(value)
             p = torch.where(value > 0.5, p, 1 - p)
             return torch.where(self.known, p, 1.0).log().sum(-1)
-        p = self.probs.to(value).expand(value.shape).gather(-1, value.argmax(-1, keepdim=True)).squeeze(-1)
-        return torch.where(self.known, p, 1.0).log()
+        return torch.where(self.known.all(-1), self.of_labels(value.round()), 0.0)
+
+    def set_known(self, known: Tensor | None) -> None:
+        """Say which of the relaxed labels are known.
+
+        :raises InputError: attributes that may depend on one another, some of a row's known: the others would have to
+            be summed over.
+        """
+        self.known = known
+        if known is None or not self.event_shape or factorizes(self.base):
+            return
+        if bool((known.any(-1) & ~known.all(-1)).any()):
+            kind = type(self.base).__name__
+            raise InputError(f"p(y): {kind}, whose attributes may depend on one another; {SUMMED}")
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         values: Tensor = self.base.enumerate_support(expand)
         return values.long()
+
+
+def factorizes(p_y: Any) -> bool:
+    """Whether attributes are independent under p(y)."""
+    while isinstance(p_y, (dist.MaskedDistribution, dist.ExpandedDistribution)):
+        p_y = p_y.base_dist
+    bernoulli = isinstance(p_y, dist.Independent) and isinstance(p_y.base_dist, torch.distributions.Bernoulli)
+    return isinstance(p_y, ClampedBernoulli) or bernoulli
+
+
+def numbers_of(p_y: Any) -> torch.dtype:
+    """The dtype that a distribution of attributes takes its values in."""
+    try:
+        dtype: torch.dtype = p_y.mean.dtype
+    except NotImplementedError:
+        dtype = torch.get_default_dtype()
+    return dtype

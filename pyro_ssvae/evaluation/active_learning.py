@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, whole_number
 from ..infer.batched import batched, checked
 from ..infer.protocols import Classifies, Encodes, require
 from ..labels import MISSING, ClassLabels
@@ -62,7 +62,8 @@ def query(vae: nn.Module, x: ArrayLike, y: ArrayLike | None = None, *, n: int = 
     missing = torch.ones(len(points), dtype=torch.bool)
     if known is not None:
         missing = (known == MISSING).reshape(len(points), -1).all(1).cpu()
-    if not 1 <= n <= int(missing.sum()):
+    n = whole_number("n", n)
+    if n > int(missing.sum()):
         raise InputError(f"n: {n}; from 1 to {int(missing.sum())} points without a label are there")
     generator = torch.Generator().manual_seed(seed)
     open_rows, labelled = (some(rows.nonzero().squeeze(-1), n, generator) for rows in (missing, ~missing))

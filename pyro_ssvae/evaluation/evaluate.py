@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from ..data.dataset import Dataset
 from ..data.inputs import read_data, whole
-from ..errors import InputError
+from ..errors import InputError, whole_number
 from ..infer import bounds
+from ..infer.automatic import refuse_row_latents
 from ..infer.batched import batched, checked, evaluating, in_units, like
 from ..infer.pairs import PairLike, as_pair
 from ..infer.protocols import Classifies, Encodes
@@ -101,7 +102,11 @@ def evaluate(
     :param left_out: classes that training never saw. Their rows count in ``anomaly`` and nowhere else.
     :raises InputError: where x is empty, or y does not fit x or the model's labels.
     """
+    num_samples, batch_size = whole_number("num_samples", num_samples), whole_number("batch_size", batch_size)
+    if likelihood_rows is not None and likelihood_rows != "auto":
+        likelihood_rows = whole_number("likelihood_rows", likelihood_rows)
     held, pixel_bits = held_out(as_module(model), x, y, seed, batch_size)
+    refuse_row_latents(held.pair, held.x, None, "evaluate")
     for name, given in (("known_classes", known_classes), ("left_out", left_out)):
         wrong = [k for k in given or () if held.classes is None or not 0 <= k < held.classes]
         if wrong:

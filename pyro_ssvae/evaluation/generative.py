@@ -16,7 +16,7 @@ from ..infer.batched import batched, evaluating, rows_at_a_time
 from ..infer.latent_use import active_units, elbo_and_kl, mutual_information
 from ..infer.pairs import is_pair
 from ..infer.protocols import Reconstructs
-from ..infer.traces import has_bound, need_site, plain, reconstructed, traced
+from ..infer.traces import enumerated, has_bound, need_site, plain, reconstructed, traced
 from ..train.progress import progress_bar
 from .bootstrap import Metrics
 
@@ -45,12 +45,12 @@ def generative_metrics(
     ``density``              False where the points lie outside what the likelihood has a probability or a density for,
                              such as grey pixels under a Bernoulli: then the three above, and ``log_likelihood``, are
                              no bounds on log p(x), and compare with none
-    ``elbo_per_dimension``   ``elbo`` a value of x, nats; of a density alone
+    ``elbo_per_dimension``   ``elbo`` a value of x that is there (not NaN), nats; of a density alone
     ``bits_per_dimension``   of 8-bit pixels, also of a density alone: ``-elbo_per_dimension / log 2``, plus 8 where the
                              density is over [0, 1] and not over the 256 levels
     ``log_likelihood``       mean importance-weighted bound on log p(x) of ``num_samples`` draws, nats a point, over
                              ``likelihood_rows`` rows drawn at random by ``seed``; ``"auto"`` is 1,000, fewer where
-                             points are very wide
+                             points are very wide. A pair with a latent that all rows share has none
     ``active_units``         of the ``latent_units`` continuous latent dimensions, those whose posterior mean has a
                              variance above 0.01 over (at most 1,000 random) points
     ``mutual_information``   estimate of I_q(x; z), nats, over ``mutual_information_rows`` of the rows, at most 200; at
@@ -65,15 +65,24 @@ def generative_metrics(
     if bounded(pair, x):
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
         result |= bound_metrics(pair, x, seed, pixel_bits)
-        most = affordable(pair, x, num_samples) if likelihood_rows == "auto" else likelihood_rows
-        some = x if most is None or most >= len(x) else x[order[:most]]
-        result["log_likelihood"] = float(log_likelihood(pair, some, num_samples, seed).double().mean())
-        result["log_likelihood_samples"], result["log_likelihood_rows"] = num_samples, len(some)
+        if apart(pair, x, seed):
+            most = affordable(pair, x, num_samples) if likelihood_rows == "auto" else likelihood_rows
+            some = x if most is None or most >= len(x) else x[order[:most]]
+            result["log_likelihood"] = float(log_likelihood(pair, some, num_samples, seed).double().mean())
+            result["log_likelihood_samples"], result["log_likelihood_rows"] = num_samples, len(some)
         result |= latent_metrics(pair, x[order[:UNIT_ROWS]], seed)
     x_hat = reconstructions(pair, x, seed, batch_size)
     if x_hat is not None:
         result["reconstruction_error"] = reconstruction_error(x, x_hat)
     return result
+
+
+def apart(pair: nn.Module, x: Tensor, seed: int) -> bool:
+    """Whether rows have likelihoods of their own: every site is in the plate over them."""
+    few = x[:2]
+    with evaluating(pair, seed):
+        ((p, q),) = enumerated(pair, few, None)
+    return not bounds.Draw(p, q, len(few)).outside()
 
 
 def affordable(pair: nn.Module, x: Tensor, num_samples: int) -> int:
@@ -107,7 +116,8 @@ def bound_metrics(pair: nn.Module, x: Tensor, seed: int, pixel_bits: int | None)
     density, discrete = described(pair, x[: rows_at_a_time(pair, x, None)], seed)
     result["density"] = density
     if density:
-        result["elbo_per_dimension"] = elbo / math.prod(x.shape[1:])
+        values = (~x.isnan()).sum().item() / len(x)  # of a point that are there
+        result["elbo_per_dimension"] = elbo / values
         if pixel_bits is not None:
             bits = -result["elbo_per_dimension"] / math.log(2)
             result["bits_per_dimension"] = bits if discrete else bits + pixel_bits

@@ -32,6 +32,8 @@ from ..labels import ClassLabels
 
 ROWS = 20_000
 """Training points that the statistics are taken of, at most."""
+LEAST = 10
+"""Training points that the statistics are taken of, at least."""
 QUANTILE = 0.95
 
 
@@ -96,22 +98,27 @@ def reference_of(model: PairLike, x: ArrayLike, held: ArrayLike | None = None, *
     :param held: points of the same kind that it did not learn from, for q; without any, q is taken of a fifth of x, the
         other statistics of the rest.
     :param seed: of the choice of points.
+    :raises InputError: fewer than 10 points, points that do not fit, or a model without encoder.
     """
     pair = as_pair(model)
     points, _ = checked(pair, x)
+    features = features_of(pair)
+    if len(points) < LEAST:
+        raise InputError(f"reference: {len(points)} rows; at least {LEAST} of the points that the model was trained on "
+                         "are needed")  # fmt: skip
     order = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))[:ROWS].to(points.device)
-    if held is None and len(order) >= 10:
+    if held is None:
         order, rest = order[len(order) // 5 :], order[: len(order) // 5]
     else:
         rest = order[:0]
-    h, groups = batched(pair, features_of(pair), points[order]).double().cpu(), groups_of(pair, points[order])
+    h, groups = batched(pair, features, points[order]).double().cpu(), groups_of(pair, points[order])
     means, whiten = moments(h, groups)
     own = Reference(means, whiten, torch.tensor(1.0, dtype=torch.double))
     if held is not None:
         rows, _ = checked(pair, held)
     else:
-        rows = points[rest] if len(rest) else points[order]
-    distances = own.distance(batched(pair, features_of(pair), rows).cpu())
+        rows = points[rest]
+    distances = own.distance(batched(pair, features, rows).cpu())
     unit = torch.quantile(distances, QUANTILE).clamp_min(1e-12)
     return Reference(means, whiten, unit)
 
@@ -135,10 +142,18 @@ def groups_of(pair: nn.Module, x: Tensor) -> Tensor:
     return torch.zeros(len(x), dtype=torch.long)
 
 
+def varies(h: Tensor) -> bool:
+    """Whether differences from a mean are more than rounding."""
+    return float(h.abs().max()) > 1e-10
+
+
 def moments(h: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
     """Return the groups' means ``[K, H]`` and W ``[H, H]`` of the covariance within groups, shrunk (Ledoit-Wolf).
 
-    Directions in which no feature varies keep a ten-thousandth of the mean variance.
+    Directions in which no feature varies keep a ten-thousandth of the mean variance. Where nothing varies within
+    groups, as of one point each, all points are one group.
+
+    :raises InputError: nothing varies at all, or features that are not finite.
     """
     from sklearn.covariance import ledoit_wolf
 
@@ -146,6 +161,10 @@ def moments(h: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
         raise InputError("novelty: the encoder gives values that are not finite; the model has diverged")
     present, member = groups.unique(return_inverse=True)
     means = torch.stack([h[member == k].mean(0) for k in range(len(present))])
+    if not varies(h - means[member]):
+        if not varies(h - h.mean(0)):
+            raise InputError("reference: the points are all alike to the model; different ones are needed")
+        return moments(h, torch.zeros_like(groups))
     found, _ = ledoit_wolf((h - means[member]).numpy(), assume_centered=True)
     covariance = torch.from_numpy(found)
     floor = 1e-4 * covariance.diagonal().mean().clamp_min(1e-12)

@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike
 from pyro import distributions as dist
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, whole_number
 from ..infer.batched import checked, evaluating, once_per_input
 from ..infer.pairs import PairLike, as_pair
-from ..infer.traces import Site, Trace, expected_x, sampled, traced
+from ..infer.traces import Site, Trace, expected_x, row_frame, sampled, traced
 from ..labels import AttributeLabels, ClassLabels, Labels, labels_of
 from .site_terms import kind
 
@@ -72,10 +72,9 @@ def posterior(
     """
     pair = as_pair(vae)
     x, y = checked(pair, x, y)
-    if num_samples < 1:
-        raise InputError(f"num_samples: {num_samples}; at least 1 is needed")
+    num_samples = whole_number("num_samples", num_samples)
     chains = chains if chains is not None else 4 if num_samples % 4 == 0 else 1
-    if chains < 1 or num_samples % chains:
+    if not isinstance(chains, int) or chains < 1 or num_samples % chains:
         raise InputError(f"chains: {chains}; a number that divides num_samples, {num_samples}, is needed")
     names = list(range(len(x))) if points is None else list(points)
     if len(names) != len(x):
@@ -96,6 +95,7 @@ def expected_draws(
     """
     pair = as_pair(vae)
     points, labels = checked(pair, x, y)
+    num_samples = whole_number("num_samples", num_samples)
     drawn = []
     with evaluating(pair, seed), once_per_input(pair):
         for _ in range(num_samples):
@@ -135,7 +135,7 @@ def grouped(
             if group not in ("observed_data", "constant_data"):
                 value = torch.stack([draw[group][name].value for draw in draws]).unflatten(0, (chains, -1))
                 own = ["chain", "draw", *own]
-            arrays[name] = xr.DataArray(value.cpu().numpy(), dims=own, attrs={"kind": first.kind})
+            arrays[name] = xr.DataArray(value.detach().cpu().numpy(), dims=own, attrs={"kind": first.kind})
         if arrays:
             groups[group] = with_coordinates(xr.Dataset(arrays), coords)
     holder = "posterior" if "posterior" in groups else "observed_data"
@@ -204,8 +204,8 @@ def dims(name: str, found: Value, x: Tensor, labels: Labels | None, *, reduced: 
     value, site = found.value, found.site
     event, stack = tuple(site["fn"].event_shape), site["cond_indep_stack"]
     frames = {f.dim: f.name for f in stack if f.dim is not None}
-    points = [f for f in stack if f.dim is not None and f.size == len(x)]
-    over = next((f.dim for f in points if f.name == "data"), points[0].dim if points else None)
+    row = row_frame(site, len(x))
+    over = None if row is None else row.dim
     deepest = max((-d for d in frames), default=0)
     if len(event) >= value.dim() and deepest and not reduced:  # pyro.deterministic counts every dimension as the event
         event = event[deepest:]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..distributions.relaxed import PlugIn
 from ..errors import InputError
-from ..infer.traces import Site, Trace, is_factor, plain, sampled, unscaled
+from ..infer.traces import Site, Trace, is_factor, plain, row_frame, sampled, unscaled
 
 
 @runtime_checkable
@@ -124,10 +124,8 @@ class SiteTerms:
             log_prob = weights * torch.where(weights > 0, log_prob, 0.0)
             log_prob = log_prob.sum(list(range(log_prob.dim() - self.nest)))
         log_prob = log_prob.reshape(log_prob.shape[max(log_prob.dim() - self.nest, 0) :])
-        frames = [f for f in site["cond_indep_stack"] if f.dim is not None and -f.dim <= log_prob.dim()]
-        over = [f for f in frames if log_prob.shape[f.dim] == self.n]
-        frame = next((f for f in over if f.name == "data"), over[0] if over else None)
-        if frame is None:
+        frame = row_frame(site, self.n)
+        if frame is None or frame.dim is None or -frame.dim > log_prob.dim() or log_prob.shape[frame.dim] != self.n:
             return log_prob.sum().expand(self.n) / self.n
         return log_prob.movedim(frame.dim, 0).reshape(self.n, -1).sum(1)
 

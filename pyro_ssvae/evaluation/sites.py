@@ -15,12 +15,12 @@ from numpy.typing import ArrayLike
 from pyro.infer import ELBO, TraceEnum_ELBO
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import whole_number
 from ..infer.batched import checked, evaluating
 from ..infer.pairs import PairLike, Program, as_pair, programs
 from ..infer.protocols import HasObjective
 from ..infer.subsampled_elbo import Part
-from ..infer.traces import Site, Trace, plate_nesting, sampled, traced
+from ..infer.traces import Site, Trace, mark_rows, plate_nesting, row_plates, sampled, traced
 from .site_terms import SiteTerms
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ def sites(vae: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, num_sample
     """
     pair = as_pair(vae)
     points, labels = checked(pair, x, y)
-    if num_samples < 1:
-        raise InputError(f"num_samples: {num_samples}; at least 1 is needed")
+    num_samples = whole_number("num_samples", num_samples)
     with evaluating(pair, seed):
         elbo = objective_of(pair, points, labels)
         p, q = traced(pair, points, labels)  # nothing enumerated: each site as it is drawn
@@ -118,12 +117,21 @@ def drawn(pair: nn.Module, elbo: ELBO, x: Tensor, y: Tensor | None) -> Iterator[
     model, guide = programs(pair)
     whole: Part = ("", model, guide, (x, y))
     first, *further = elbo.parts(model, guide, x, y) if isinstance(elbo, HasParts) else [whole]
-    found = [SiteTerms(p, q, elbo, x, y) for p, q in traces_of(elbo, first)]
+    found = [SiteTerms(p, q, elbo, x, y) for p, q in marked(pair, traces_of(elbo, first), x, y)]
     for part in further:
-        more = (SiteTerms(p, q, elbo, x, y) for p, q in traces_of(elbo, part))
+        more = (SiteTerms(p, q, elbo, x, y) for p, q in marked(pair, traces_of(elbo, part), x, y))
         for draw, bound in zip(found, more):
             draw.terms[part[0]] = torch.stack(list(bound.terms.values())).sum(0)
     yield from found
+
+
+def marked(
+    pair: nn.Module, traces: Iterator[tuple[Trace, Trace]], x: Tensor, y: Tensor | None
+) -> Iterator[tuple[Trace, Trace]]:
+    """Yield the traces with the plates over rows noted."""
+    for p, q in traces:
+        mark_rows(row_plates(pair, x, y, p, q), p, q)
+        yield p, q
 
 
 def traces_of(elbo: ELBO, part: Part) -> Iterator[tuple[Trace, Trace]]:

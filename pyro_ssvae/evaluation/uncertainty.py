@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, whole_number
 from ..infer import bounds
 from ..infer.batched import checked, evaluating
 from ..infer.pairs import PairLike, as_pair
@@ -79,6 +79,7 @@ def uncertainty(
     import pandas as pd
 
     pair = as_pair(vae)
+    num_samples, batch_size = whole_number("num_samples", num_samples), whole_number("batch_size", batch_size)
     points, _ = checked(pair, x)
     parts = []
     for i, rows in enumerate(points.split(batch_size)):
@@ -121,7 +122,7 @@ def most_uncertain(
     :param by: one of these words, to rank by it alone.
     :returns: columns ``score``, ``why``, those of :func:`uncertainty` and, of class labels, the two most probable
         classes and their probabilities (``first``, ``p_first``, ``second``, ``p_second``); the index is the row of x.
-    :raises InputError: a word that is none of these, or that the model does not have.
+    :raises InputError: ``n`` below 1, a word that is none of these, or that the model does not have.
 
     Example::
 
@@ -131,6 +132,7 @@ def most_uncertain(
     import pandas as pd
 
     pair = as_pair(vae)
+    n = whole_number("n", n)
     points, _ = checked(pair, x)
     found = uncertainty(pair, points, num_samples=num_samples, seed=seed)
     reasons = {why: column for why, column in WHY.items() if column in found}

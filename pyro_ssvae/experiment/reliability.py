@@ -19,7 +19,7 @@ from torch import Tensor
 from ..data import Dataset, known_rows
 from ..evaluation.bootstrap import Metrics
 from ..evaluation.calibration import Calibration, from_probs
-from ..evaluation.novelty import reference_of
+from ..evaluation.novelty import LEAST, reference_of
 from ..infer.batched import batched, checked
 from ..infer.protocols import Classifies, Encodes, HasFeatures
 from ..labels import MISSING, ClassLabels, Labels
@@ -56,7 +56,7 @@ def note(
     calibration = calibration_of(model, split, x_val, y_val, train) if calibrate else None
     if calibration is not None:
         calibration.save(folder / CALIBRATION)
-    if isinstance(model, (HasFeatures, Encodes)):
+    if isinstance(model, (HasFeatures, Encodes)) and len(split.x) >= LEAST:
         reference_of(model, split.x, x_val if len(x_val) else None).save(folder / NOVELTY)
     return calibration
 

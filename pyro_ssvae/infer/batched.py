@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..data.inputs import ChecksPoints, Points, read_data, whole
 from ..data.streaming import Streamed
 from ..errors import InputError
+from .automatic import few_rows
 from .pairs import networks
 from .traces import enumerated, sampled
 
@@ -98,12 +99,17 @@ def counted_from(start: int, words: str) -> str:
 def rows_at_a_time(pair: nn.Module, x: Tensor, y: Tensor | None, times: int = 1) -> int:
     """Return how many rows keep :data:`NUMBERS` within memory, by the sites of two rows under all enumerated values.
 
+    All at once where an automatic guide has a latent of each row.
+
     :param times: how often the rows of ``x`` may be taken.
     """
     if len(x) * times <= 2:
         return 2
     with evaluating(pair), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-        ((p, q),) = enumerated(pair, x[:2], None if y is None else y[:2])
+        few, labels = few_rows(pair, x, y)
+        if len(few) > 2:
+            return len(x)
+        ((p, q),) = enumerated(pair, few, labels)
     sites = [*sampled(p).values(), *sampled(q).values()]
     numbers = (s["log_prob"].numel() * s["fn"].event_shape.numel() / min(2, len(x)) for s in sites)
     return max(1, min(ROWS, int(NUMBERS / max(numbers, default=1.0))))

@@ -22,10 +22,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, whole_number
 from .batched import batched, checked, rows_at_a_time
 from .pairs import PairLike, as_pair
-from .traces import Site, Trace, enumerated, is_factor, need_site, sampled, several_at_once, unscaled
+from .traces import Site, Trace, enumerated, is_factor, need_site, row_frame, sampled, several_at_once, unscaled
 
 FEW_ROWS = 250  # a run of fewer costs hardly less, as most of it is Python's
 
@@ -46,6 +46,7 @@ def elbo(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, num_sample
     :param num_samples: draws of the guide.
     :raises InputError: points or labels that do not fit, or a pair without latent sites.
     """
+    num_samples = whole_number("num_samples", num_samples)
 
     def rows(module: nn.Module, x: Tensor, y: Tensor | None, most: int) -> Tensor:
         if isinstance(module, HasBound):
@@ -60,6 +61,7 @@ def log_likelihood(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, 
 
     A missing label is summed over inside the logarithm. Arguments and errors as for :func:`elbo`.
     """
+    num_samples = whole_number("num_samples", num_samples)
 
     def rows(module: nn.Module, x: Tensor, y: Tensor | None, most: int) -> Tensor:
         return _draws(module, x, y, num_samples, most, Draw.log_weight).logsumexp(0) - math.log(num_samples)
@@ -94,8 +96,6 @@ def _in_batches(
     num_samples: int,
 ) -> Tensor:
     module = as_pair(pair)
-    if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
-        raise InputError(f"num_samples: {num_samples!r}; a whole number of at least 1 is needed")
     x, y = checked(module, x, y)
     most = rows_at_a_time(module, x, y, num_samples)
     return batched(module, lambda x, y=None: rows(module, x, y, most), x, y, rows=most)
@@ -144,13 +144,21 @@ class Draw:
 
     def log_weight(self) -> Tensor:
         """``log Σ_y w``, ``[B]``."""
-        outside = [site["name"] for site in [*self.p.values(), *self.q.values()] if self.row_dim(site) is None]
-        if outside:
+        if outside := self.outside():
             raise InputError(
                 f"log_likelihood: site {outside[0]!r} is in no plate over the rows, so that rows have no likelihood "
                 "of their own; elbo shares it out"
             )
         return self._total(self.weights(), self._log_sum)
+
+    def log_weight_of_rows(self) -> Tensor:
+        """``log Σ_y w`` of the sites in the plate over rows, given the others, ``[B]``."""
+        outside = set(self.outside())
+        return self._total([term for term in self.weights() if term.name not in outside], self._log_sum)
+
+    def outside(self) -> list[str]:
+        """The sites that are in no plate over rows."""
+        return [site["name"] for site in [*self.p.values(), *self.q.values()] if self.row_dim(site) is None]
 
     def divergence(self) -> Tensor:
         """``Σ_y q(y) [ log q(z, y) - log p(z, y) ]`` of all that is not observed, ``[B]``."""
@@ -161,6 +169,10 @@ class Draw:
     def expected(self, names: Iterable[str]) -> Tensor:
         """``Σ_y q(y) Σ log p`` of some sites of the model, ``[B]``."""
         return self._total([self.term(self.p[name]) for name in names], self._mean)
+
+    def mean(self, term: Term) -> Tensor:
+        """``Σ_y q(y)`` of one term, ``[B]``."""
+        return self._total([term], self._mean)
 
     def term(self, site: Site, sign: int = 1) -> Term:
         """A site as a term: its plates' dimensions in place, nothing summed yet."""
@@ -179,10 +191,9 @@ class Draw:
         return Term(site["name"], value, varies, inner)
 
     def row_dim(self, site: Site) -> int | None:
-        """The dimension of the plate over rows: ``data``, or the first of their number."""
-        frames = [f for f in site["cond_indep_stack"] if f.dim is not None and f.size == self.n]
-        frame = next((f for f in frames if f.name == "data"), frames[0] if frames else None)
-        return None if frame is None else int(frame.dim)
+        """The dimension of the plate over rows; None outside of it."""
+        frame = row_frame(site, self.n)
+        return None if frame is None or frame.dim is None else frame.dim
 
     def _total(self, terms: list[Term], reduce: Callable[[Tensor, Tensor, frozenset[int]], Tensor]) -> Tensor:
         """Sum terms that nothing enumerated joins; of those that are joined, ``reduce`` the sum over values."""

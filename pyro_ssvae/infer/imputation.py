@@ -23,12 +23,12 @@ from ..data.inputs import ChecksPoints, numbers
 from ..distributions.columns import Columns
 from ..distributions.counts import Codes, GivenSize
 from ..distributions.observed import ObservedEntries
-from ..errors import InputError
+from ..errors import InputError, whole_number
 from .batched import batched, checked
 from .bounds import Draw
 from .label_inference import ExactLabels
 from .pairs import PairLike, as_pair, programs
-from .traces import Site, Trace, need_site, sampled, trace_log_prob
+from .traces import Site, Trace, mark_rows, need_site, plain, row_plates, sampled, trace_log_prob
 
 
 def impute(
@@ -55,8 +55,7 @@ def impute(
         full = ps.impute(vae, x)  # as x, NaN replaced
     """
     module = as_pair(pair)
-    if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 1:
-        raise InputError(f"num_samples: {num_samples!r}; a whole number of at least 1 is needed")
+    num_samples = whole_number("num_samples", num_samples)
     points = numbers(x, "x") if isinstance(x, Tensor) or not isinstance(module, ChecksPoints) else x
     if isinstance(module, ChecksPoints):
         points, labels = checked(module, points, y)
@@ -85,7 +84,7 @@ class Filler:
         sums: list[Tensor] = []
         for s in range(self.num_samples):
             p, q = self.traces(x, missing, y)
-            log_w = Draw(p, q, len(x)).log_weight()
+            log_w = self.log_weight(Draw(p, q, len(x)))
             if log_w.isnan().any():
                 raise InputError("impute: the model's joint is no number where entries of x are missing")
             total = torch.logaddexp(total, log_w)
@@ -96,6 +95,17 @@ class Filler:
             values = [fn.sample()] if self.draws else averaged(fn)
             sums = [mixed(old, new, share) for old, new in zip(sums or values, values)]
         return torch.where(missing, sums[0] if self.draws else restored(fn, sums), x)
+
+    def log_weight(self, draw: Draw) -> Tensor:
+        """``log w`` of each row. What all rows share must be the same in all draws; then it weighs none of them."""
+        for name in draw.outside():
+            known = draw.p[name]["is_observed"] if name not in draw.q else is_point(draw.q[name])
+            if not known:
+                raise InputError(
+                    f"impute: site {name!r} is in no plate over the rows, and differs from draw to draw, so that rows "
+                    "have no weights of their own; a point mass of it in the guide is needed"
+                )
+        return draw.log_weight_of_rows()
 
     def traces(self, x: Tensor, missing: Tensor, y: Tensor | None) -> tuple[Trace, Trace]:
         """The model's and the guide's trace at one draw, with log-probabilities; missing labels are drawn."""
@@ -110,6 +120,7 @@ class Filler:
             for trace in (p, q):
                 for site in sampled(trace).values():
                     trace_log_prob(site)
+            mark_rows(row_plates(self.pair, seen, y, p, q), p, q)
         return p, q
 
     def p_x(self, p: Trace, x: Tensor) -> dist.TorchDistribution:
@@ -119,6 +130,11 @@ class Filler:
         if shape != x.shape:
             raise InputError(f"impute: site x has shape {list(shape)}, and the points {list(x.shape)}")
         return fn.at(x) if isinstance(fn, GivenSize) else fn
+
+
+def is_point(site: Site) -> bool:
+    """Whether a site of the guide is a point mass."""
+    return isinstance(plain(site["fn"]), dist.Delta)
 
 
 def averaged(fn: dist.TorchDistribution) -> list[Tensor]:

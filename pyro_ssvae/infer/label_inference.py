@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import pyro
 import pyro.distributions as dist
+import torch
 from pyro import poutine
 from torch import Tensor
 
 from ..distributions.clamped import RepeatKnown, SkipKnown
-from ..distributions.relaxed import AcceptRelaxed, PlugIn, StraightThrough
+from ..distributions.relaxed import SUMMED, AcceptRelaxed, PlugIn, StraightThrough, factorizes
 from ..distributions.sparse import SparseCategorical, sparsemax
 from ..errors import InputError, nearest
 from ..labels import MISSING, ClassLabels, Labels
@@ -87,11 +89,25 @@ class LabelInference:
             return PlugIn(exact, self.labels.impute(self.labels.probs(logits), y))
         return StraightThrough(exact, logits, y) if self.how == "straight-through" else exact
 
-    def divergence(self, logits: Tensor, y: Tensor, prior_logits: Tensor) -> Tensor | float:
-        """Return ``KL(q(y|x) || p(y))`` of the missing labels ``[B]`` where the site does not score it, else 0."""
+    def divergence(self, logits: Tensor, y: Tensor, p_y: Callable[[], dist.TorchDistribution]) -> Tensor | float:
+        """Return ``KL(q(y|x) || p(y))`` of the missing labels ``[B]`` where the site does not score it, else 0.
+
+        :param p_y: makes p(y).
+        :raises InputError: attributes that may depend on one another under p(y).
+        """
         if self.how != "straight-through":
             return 0.0
-        log_q, log_p = self.labels.log_probs(logits), self.labels.log_probs(prior_logits)
+        prior = p_y()
+        if not self.labels.event_shape:
+            log_p = prior.log_prob(self.labels.configurations(logits.device))
+        elif factorizes(prior):
+            p = prior.mean.to(logits)
+            log_p = torch.stack([1 - p, p], -1).log()
+        elif bool((y == MISSING).any()):
+            raise InputError(f"p(y): {type(prior).__name__}, whose attributes may depend on one another; {SUMMED}")
+        else:
+            return 0.0
+        log_q = self.labels.log_probs(logits)
         kl = (log_q.exp() * (log_q - log_p)).sum(-1) * (y == MISSING)
         return kl.sum(-1) if self.labels.event_shape else kl
 
@@ -141,7 +157,7 @@ class AcceptLabels(poutine.messenger.Messenger):
 
     def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
         if isinstance(msg["fn"], AcceptRelaxed):  # replayed, the site has the guide's ``infer``
-            msg["fn"].known = msg["infer"].get("known")
+            msg["fn"].set_known(msg["infer"].get("known"))
 
 
 def values_of(fn: dist.TorchDistribution) -> int:

@@ -13,11 +13,23 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .automatic import few_rows
 from .batched import batched, checked, evaluating, once_per_input, rows_at_a_time
 from .bounds import Draw
 from .label_inference import ExactLabels
 from .pairs import PairLike, as_pair, programs
-from .traces import Site, Trace, enumerated, parallel, plate_nesting, sampled, trace_log_prob, traced
+from .traces import (
+    Site,
+    Trace,
+    enumerated,
+    mark_rows,
+    parallel,
+    plate_nesting,
+    row_plates,
+    sampled,
+    trace_log_prob,
+    traced,
+)
 
 ACTIVE = 0.01
 """A unit is active where the variance over points of its posterior mean is above this (Burda et al. 2016)."""
@@ -98,9 +110,12 @@ def mutual_information(pair: PairLike, x: ArrayLike) -> float:
     module = as_pair(pair)
     x, _ = checked(module, x)
     n, guide = len(x), ExactLabels(enumerate_most=0)(programs(module)[1])
+    names: list[frozenset[str]] = []
 
     def run(values: dict[str, Tensor]) -> Draw:
         q = poutine.trace(poutine.condition(guide, values)).get_trace(x, None)
+        names.append(names[0] if names else row_plates(module, x, None, q))
+        mark_rows(names[0], q)
         return Draw(poutine.Trace(), with_log_probs(q), n)
 
     with evaluating(module), once_per_input(module), pyro.validation_enabled(False):
@@ -118,10 +133,12 @@ def mutual_information(pair: PairLike, x: ArrayLike) -> float:
 
 def guide_draws(pair: nn.Module, x: Tensor, y: Tensor | None, num_samples: int) -> Iterator[Draw]:
     """Yield draws of the guide alone, missing labels at every value."""
-    nest = plate_nesting(pair, x[:2], None if y is None else y[:2])
+    nest = plate_nesting(pair, *few_rows(pair, x, y))
     guide = poutine.enum(ExactLabels()(parallel(programs(pair)[1])), first_available_dim=-1 - nest)
     for _ in range(num_samples):
-        yield Draw(poutine.Trace(), with_log_probs(poutine.trace(guide).get_trace(x, y)), len(x))
+        q = with_log_probs(poutine.trace(guide).get_trace(x, y))
+        mark_rows(row_plates(pair, x, y, q), q)
+        yield Draw(poutine.Trace(), q, len(x))
 
 
 def with_log_probs(trace: Trace) -> Trace:

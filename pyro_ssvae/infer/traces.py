@@ -10,11 +10,13 @@ import pyro.distributions as dist
 import torch
 from pyro import poutine
 from pyro.distributions.util import scale_and_mask
+from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor, nn
 
 from ..distributions.counts import GivenSize
 from ..errors import InputError
+from .automatic import check_row_latents, few_rows, other_rows
 from .label_inference import ExactLabels
 from .pairs import Program, programs
 
@@ -56,10 +58,59 @@ def unscaled(site: Site) -> Tensor:
     return value
 
 
+def row_frame(site: Site, n: int) -> CondIndepStackFrame | None:
+    """Return the plate over n rows that a site is in: what :func:`mark_rows` found, else ``data``, or the first of
+    their number; None where it is in none."""
+    frames = [f for f in site["cond_indep_stack"] if f.dim is not None and f.size == n]
+    names = site.get("row_plates", {"data"})
+    found = next((f for f in frames if f.name in names), None)
+    return frames[0] if found is None and frames and "row_plates" not in site else found
+
+
+def row_plates(pair: nn.Module, x: Tensor, y: Tensor | None, *traces: Trace) -> frozenset[str]:
+    """Return the names of the plates over rows. Where other plates are of as many elements, these are the ones that a
+    run on another number of rows has of that number.
+
+    :param traces: runs on these rows.
+    :raises InputError: such a run is not possible.
+    """
+    sites = [site for trace in traces for site in sampled(trace).values()]
+    stacks = [{f.name for f in s["cond_indep_stack"] if f.dim is not None and f.size == len(x)} for s in sites]
+    found = frozenset[str]().union(*stacks)
+    if all("data" in names for names in stacks if names):
+        return found & {"data"}
+    if len(found) == 1:
+        return found
+    n = len(x) - 1 or 2
+    try:
+        with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []), poutine.block():
+            others = run(pair, *other_rows(x, y, n))
+    except Exception:  # of a program of one's own
+        raise InputError(f"plates {', '.join(sorted(found))}: each has {len(x)} elements, as x has rows; the plate "
+                         "over rows must be named 'data'") from None  # fmt: skip
+    frames = [f for trace in others for site in sampled(trace).values() for f in site["cond_indep_stack"]]
+    return found & {f.name for f in frames if f.size == n}
+
+
+def mark_rows(names: frozenset[str], *traces: Trace) -> None:
+    """Note at every site which plates are those over rows: :func:`row_plates`."""
+    for trace in traces:
+        for site in sampled(trace).values():
+            site["row_plates"] = names
+
+
+def run(pair: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Trace, Trace]:
+    """Return the model's trace, replayed against one draw of the guide, and the guide's."""
+    model, guide = programs(pair)
+    q = poutine.trace(guide).get_trace(x, y)
+    return poutine.trace(poutine.replay(model, q)).get_trace(x, y), q
+
+
 def plate_nesting(pair: nn.Module, x: Tensor, y: Tensor | None) -> int:
     """Return how many dimensions the pair's plates take, by a run on these rows."""
+    check_row_latents(pair, x, y)
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-        p, q = traced(pair, x, y)
+        p, q = run(pair, x, y)
     frames = (frame for trace in (p, q) for site in sampled(trace).values() for frame in site["cond_indep_stack"])
     return max((-frame.dim for frame in frames if frame.dim is not None), default=0)
 
@@ -69,10 +120,13 @@ def traced(pair: nn.Module, x: Tensor, y: Tensor | None, *, exact: bool = False)
 
     :param exact: draw missing labels from q(y | x), also where the pair relaxes them.
     """
+    check_row_latents(pair, x, y)
     model, guide = programs(pair)
     guide = ExactLabels(enumerate_most=0)(guide) if exact else guide
     q = poutine.trace(guide).get_trace(x, y)
-    return poutine.trace(poutine.replay(model, q)).get_trace(x, y), q
+    p = poutine.trace(poutine.replay(model, q)).get_trace(x, y)
+    mark_rows(row_plates(pair, x, y, p, q), p, q)
+    return p, q
 
 
 def enumerated(
@@ -99,17 +153,21 @@ def several_at_once(
 
     :param most_rows: of a run, where it is at several draws.
     """
-    nest = plate_nesting(pair, x[:2], None if y is None else y[:2])
+    least = few_rows(pair, x, y)
+    nest = plate_nesting(pair, *least)
     own_model, own_guide = programs(pair)
     guide = ExactLabels()(parallel(own_guide)) if exact else parallel(own_guide)
     guide, model = poutine.enum(guide, first_available_dim=-1 - nest), poutine.enum(parallel(own_model))
     p, q = _one(model, guide, x, y)
+    names = row_plates(pair, x, y, p, q)
+    mark_rows(names, p, q)
     yield p, q, 1
     summed = any("_enumerate_dim" in site["infer"] for trace in (p, q) for site in sampled(trace).values())
     if not summed:  # every handler costs time
         guide = ExactLabels()(own_guide) if exact else own_guide
     left, points, labels, times = num_samples - 1, x, y, 1
-    at_once = min(left, most_rows // len(x)) if left and rows_apart(p, q, len(x)) else 1
+    apart = left and len(least[0]) <= 2 and rows_apart(p, q, len(x), names)
+    at_once = min(left, most_rows // len(x)) if apart else 1
     seen = observations(p)
     model = poutine.condition(own_model, seen)
     with pyro.validation_enabled(False):  # of the first draw it is enough
@@ -119,21 +177,25 @@ def several_at_once(
                 points = x.repeat(times, *[1] * (x.dim() - 1))
                 labels = None if y is None else y.repeat(times, *[1] * (y.dim() - 1))
                 model = poutine.condition(own_model, repeated(p, seen, len(x), times))
-            yield *_one(poutine.enum(parallel(model)) if summed else model, guide, points, labels), times
+            further = _one(poutine.enum(parallel(model)) if summed else model, guide, points, labels)
+            mark_rows(names, *further)
+            yield *further, times
             left -= times
 
 
-def rows_apart(p: Trace, q: Trace, n: int) -> bool:
+def rows_apart(p: Trace, q: Trace, n: int, plates: frozenset[str]) -> bool:
     """Whether every site is in one plate over all n rows, so that several draws can be rows of one run.
 
     Not so of a latent that all rows share, nor of a plate that subsamples, whose size is not that of its rows.
+
+    :param plates: over rows, by name.
     """
     names = [
         {f.name for f in site["cond_indep_stack"] if f.dim is not None and f.size == n == (f.full_size or n)}
         for trace in (p, q)
         for site in sampled(trace).values()
     ]
-    return len(set.intersection(*names)) == 1
+    return len(set.intersection(*names) & plates) == 1
 
 
 def repeated(p: Trace, values: dict[str, Tensor], n: int, times: int) -> dict[str, Tensor]:
@@ -144,7 +206,8 @@ def repeated(p: Trace, values: dict[str, Tensor], n: int, times: int) -> dict[st
     found = {}
     for name, value in values.items():
         site = sampled(p)[name]
-        frame = next(f for f in site["cond_indep_stack"] if f.dim is not None and f.size == n)
+        frame = row_frame(site, n)
+        assert frame is not None
         dim = frame.dim - site["fn"].event_dim
         rows = -dim <= value.dim() and value.shape[dim] == n
         found[name] = torch.cat([value] * times, dim) if rows else value
@@ -193,7 +256,7 @@ def need_site(trace: Trace, name: str, verb: str) -> Site:
 
 def has_bound(pair: nn.Module, x: Tensor) -> bool:
     """Whether the pair has a site ``x`` and a latent site in the guide, by a run on two rows."""
-    p, q = traced(pair, x[:2], None)
+    p, q = run(pair, *few_rows(pair, x, None))
     return "x" in sampled(p) and any(not is_factor(site) for site in sampled(q).values())
 
 
@@ -223,7 +286,8 @@ class Means(poutine.messenger.Messenger):
         except (AttributeError, NotImplementedError):  # a flow: one draw stands for it
             return
         if torch.is_tensor(mean) and mean.is_floating_point() and not bool(mean.isnan().any()):
-            msg["value"], msg["done"] = mean, True
+            # A program that keeps a parameter itself as an attribute of its module would register it there.
+            msg["value"], msg["done"] = mean.view_as(mean) if isinstance(mean, nn.Parameter) else mean, True
 
 
 def expected_x(pair: nn.Module, x: Tensor, values: dict[str, Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from ..data.schema import Schema
 from ..errors import InputError
 from ..labels import ClassLabels
 from . import Model, create_model
+from .identity import edits
 
 HEADS = (("head.weight", "head.bias"), ("head_weight", "head_bias"))
 BELOW = 6.0
@@ -29,7 +30,7 @@ def add_classes(model: Model, names: Sequence[str], *, seed: int = 0, **options:
     :param names: of the new classes.
     :param seed: of the new classes' weights.
     :param options: of the model, where one depends on the number of classes, such as ``label_prior=(0.5, 0.3, 0.2)``.
-    :raises InputError: attributes, a name that is there already, or networks of one's own.
+    :raises InputError: attributes, a name that is there already, networks of one's own, or an edited model.
 
     Example::
 
@@ -41,6 +42,9 @@ def add_classes(model: Model, names: Sequence[str], *, seed: int = 0, **options:
         raise InputError(f"add_classes: a {type(model).__name__} without classes; a model of ClassLabels is needed")
     if model.recipe is None:
         raise InputError("add_classes: networks of one's own cannot be made larger; a model of create_model is needed")
+    if edited := edits(model):
+        raise InputError(f"add_classes: an edited model ({edited}); one as create_model makes it is needed, edited "
+                         "once it is larger")  # fmt: skip
     further = [names] if isinstance(names, str) else [str(name) for name in names]
     if not further:
         raise InputError("add_classes: no name; at least one is needed")

@@ -16,6 +16,7 @@ from ..infer.label_inference import default_how
 from ..labels import MISSING, Labels
 from ..nn.networks import AddClass, features, takes_class_input
 from .base import positive, standard_normal
+from .fixed_draws import fixed_draws
 from .labelled import ConditionalDecoder, gaussian_head, zero_head
 
 HIDDEN = 256  # units of the hidden layer of each Gaussian
@@ -112,10 +113,9 @@ class ADGM(ConditionalDecoder):
     def q_y(self, x: Tensor) -> Tensor:
         """``E_q(a|x)[ q(y | a, x) ]``, by 100 fixed draws."""
         h = self.encoder(self.likelihood.standardize(x))
-        q = self.q_a(h).base_dist
-        return self.label_inference.probs(self.logits(h, q.loc + q.scale * self.noise)).mean(0)
+        return self.label_inference.probs(self.logits(h, fixed_draws(self.q_a(h), self.noise))).mean(0)
 
     def point_labels(self, x: Tensor, y: Tensor | None) -> Tensor:
         """Missing labels as the most probable ones."""
         known = self.targets(y, x)
-        return torch.where(known == MISSING, self.labels.mode(self.q_y(x)), known)
+        return torch.where(known == MISSING, self.labels.mode(self.class_probs(x)), known)

@@ -109,4 +109,5 @@ class AugmentedVAE(ConditionalDecoder):
 
     def reconstruction_values(self, x: Tensor, y: Tensor | None, sites: dict[str, Any]) -> dict[str, Tensor]:
         """A missing label enters as its probabilities."""
-        return {**super().reconstruction_values(x, y, sites), "y": self.labels.impute(self.q_y(x), self.targets(y, x))}
+        c = self.labels.impute(self.class_probs(x), self.targets(y, x))
+        return {**super().reconstruction_values(x, y, sites), "y": c}

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from ..data.dataset import labels_in_words, times
 from ..data.label_values import label_values
 from ..data.schema import Schema
-from ..errors import InputError
+from ..distributions.observed import entrywise
+from ..errors import InputError, whole_number
 from ..infer import bounds
 from ..infer.batched import batched, evaluating, opened
 from ..infer.traces import Means, expected_x, sampled
@@ -234,9 +235,9 @@ class GenerativeModel(Model):
         check_encoder(self.encoder, self.likelihood)
 
     def p_x(self, out: Tensor) -> dist.TorchDistribution:
-        """The likelihood, of the decoder's output."""
+        """The likelihood, of the decoder's output; entries of x that are NaN do not count."""
         p_x: dist.TorchDistribution = self.likelihood(out)
-        return p_x
+        return entrywise(p_x)
 
     def elbo(self, x: ArrayLike, y: ArrayLike | None = None, *, num_samples: int = 1) -> Tensor:
         """Lower bound on log p(x), or on log p(x, y) for known labels: :func:`pyro_ssvae.elbo`."""
@@ -281,6 +282,8 @@ class GenerativeModel(Model):
         """E[x | z] of latents ``[..., D]``, as :meth:`encode` orders them: ``[..., *input_shape]``."""
         with evaluating(self):
             z = torch.as_tensor(z).to(next(self.parameters()))
+            if z.shape[-1:] != (self.config.latent_dim,):
+                raise InputError(f"z: shape {list(z.shape)}; this model needs [..., {self.config.latent_dim}]")
             rows = z.reshape(-1, z.shape[-1])
             n = len(rows)
             x = expected_x(self, self.stand_in(n), {**self.parts(rows), **self.label_values(n, y)})
@@ -309,6 +312,7 @@ class GenerativeModel(Model):
         :param y: None, one label for all (a number, a class name, or A values), or labels a row, -1 for missing ones,
             which are drawn.
         """
+        n = whole_number("n", n, 0)
         with evaluating(self):
             values = self.drawn_labels(n, y)
             return expected_x(self, self.stand_in(n), values)
@@ -321,8 +325,6 @@ class GenerativeModel(Model):
 
     def stand_in(self, n: int) -> Tensor:
         """``n`` points of zeros, for programs that need to know how many."""
-        if n < 0:
-            raise InputError(f"generate: {n}; at least 0 points are needed")
         return next(self.parameters()).new_zeros(n, *self.input_shape)
 
 

@@ -121,8 +121,7 @@ class Classifier(ClassifierMixin):
 
     def prepare(self, x: Tensor, y: Tensor) -> None:
         super().prepare(x, y)
-        if self.head_terms is not None:
-            self.head_terms.prepare(y, lambda: self.expected_error(x, y))
+        self.prepare_head(x, y, self.head_terms)
 
     def set_progress(self, progress: float) -> None:
         """:meth:`HeadTerms.set_progress <pyro_ssvae.infer.auxiliary.HeadTerms.set_progress>`."""

@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..infer.label_inference import MOST_VALUES, default_how
 from ..infer.protocols import Intervention
+from ..infer.traces import drawn
 from ..labels import MISSING, Labels
 from ..nn.networks import AddClass, features, takes_class_input
 from .base import positive, standard_normal
 from .config import LabelConfig, Size
-from .interventions import asked_labels, index, times
+from .fixed_draws import fixed_draws
+from .interventions import asked_labels, check_part, prior_of, times
 from .labelled import LabelMixin, gaussian_head
 
 
@@ -143,15 +145,15 @@ class DIVA(LabelMixin):
 
     def q_y(self, x: Tensor) -> Tensor:
         """``E_q(z_c|x)[ q(y | z_c) ]``, by 100 fixed draws."""
-        q = self.q_z(x)[0].base_dist
-        logits = self.head(q.loc + q.scale * self.noise)
+        logits = self.head(fixed_draws(self.q_z(x)[0], self.noise))
         return self.label_inference.probs(logits).mean(0)
 
     def parts(self, z: Tensor) -> dict[str, Tensor]:
         return {"z_c": z[:, : self.label_dim], "z_s": z[:, self.label_dim :]}
 
     def intervene(self, x: ArrayLike, values: Intervention, *, num_samples: int | None = None) -> Tensor:
-        """Encode ``x``, draw all of z_c from p(z_c | y), y as predicted but for the named values, keep z_s, decode.
+        """Encode ``x``, draw all of z_c from the model's p(z_c | y), y as predicted but for the named values, keep z_s,
+        decode.
 
         :param values: ``{"Smiling": 1}``; for class labels a class, by number or name.
         :param num_samples: S draws: ``[S, B, *input_shape]``; None for one without the first dimension.
@@ -159,17 +161,20 @@ class DIVA(LabelMixin):
         """
         asked = asked_labels(self.labels, values, self.device)
         z_s, y = self.encode(x).mean[:, self.label_dim :], self.predict(x)
-        with torch.no_grad():
-            p = self.p_z_c(self.class_input(torch.where(asked == MISSING, y, asked), z_s))
-        return times(lambda: self.decode(torch.cat([p.sample(), z_s], -1)), num_samples)
+        given = {"y": torch.where(asked == MISSING, y, asked), "z_s": z_s}
+
+        def draw() -> Tensor:
+            z_c = drawn(prior_of(self, "z_c", len(z_s), given)) if len(z_s) else z_s.new_zeros(0, self.label_dim)
+            return self.decode(torch.cat([z_c, z_s], -1))
+
+        return times(draw, num_samples)
 
     def swap(self, x: ArrayLike, donor: ArrayLike, name: str = "class") -> Tensor:
         """``x`` with the donor's z_c: ``[B, *input_shape]``. No attribute has a part of its own, so all of z_c moves.
 
         :param donor: as many points as ``x``, or one for all.
         """
-        if self.labels.event_shape:
-            index(self.labels, name)
+        check_part(self.labels, name)
         z, theirs, d = self.encode(x).mean.clone(), self.encode(donor).mean, self.label_dim
         if len(theirs) not in (1, len(z)):
             raise InputError(f"swap: {len(z)} points and {len(theirs)} donors; as many or one donor are needed")

@@ -42,7 +42,7 @@ class Probabilities(nn.Module):
         self.model = model
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model.q_y(self.model.inputs(x))
+        return self.model.class_probs(self.model.inputs(x))
 
 
 class Posterior(nn.Module):

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping
+from typing import SupportsIndex
 
+import numpy as np
+import pyro.distributions as dist
 import torch
 from numpy.typing import ArrayLike
+from pyro import poutine
+from pyro.poutine.runtime import NonlocalExit
 from torch import Tensor
 
 from ..errors import InputError, nearest
+from ..infer.batched import evaluating
 from ..infer.protocols import Intervention
+from ..infer.traces import Site, drawn
 from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
-from .base import GenerativeModel
+from .base import GenerativeModel, moment_of
 
 
 def asked(labels: Labels, values: Intervention) -> dict[str, int]:
@@ -19,27 +27,53 @@ def asked(labels: Labels, values: Intervention) -> dict[str, int]:
     if isinstance(labels, AttributeLabels):
         if not isinstance(values, Mapping):
             raise InputError(f"intervene: {values!r}; attributes and their values, such as {{'Smiling': 1}}, needed")
-        for name, value in values.items():
+        for name in values:
             index(labels, name)
-            check_value(name, value)
-        return {name: int(value) for name, value in values.items()}
+        return {name: attribute_value(name, value) for name, value in values.items()}
     if isinstance(values, str):
         if values not in labels.names:
             raise InputError(f"class: there is no {values!r}{nearest(values, labels.names)}")
-        values = list(labels.names).index(values)
-    if not isinstance(values, int) or not 0 <= values < labels.size:
-        raise InputError(f"intervene: {values!r}; a class of {', '.join(labels.names)} is needed")
-    return {"class": values}
+        return {"class": list(labels.names).index(values)}
+    k = whole(values)
+    if k is None or not 0 <= k < labels.size:
+        raise InputError(f"intervene: {in_a_line(values)}; a class of {', '.join(labels.names)} is needed")
+    return {"class": k}
 
 
-def check_value(name: str, value: int) -> None:
-    """Raise :class:`InputError` unless an attribute's value is 0 or 1."""
-    if isinstance(value, bool) or value not in (0, 1):
-        raise InputError(f"{name}: {value!r}; 0 or 1 is needed")
+def whole(value: object) -> int | None:
+    """Return a whole number of Python, NumPy or PyTorch, such as ``y[i]``, as an int; None for anything else."""
+    value = value.item() if isinstance(value, (Tensor, np.ndarray, np.generic)) and value.ndim == 0 else value
+    if isinstance(value, (bool, Tensor, np.ndarray)) or not isinstance(value, SupportsIndex):
+        return None
+    return operator.index(value)
+
+
+def in_a_line(value: object) -> str:
+    """A value as a message shows it."""
+    return " ".join(repr(value).split())[:80]
+
+
+def attribute_value(name: str, value: object) -> int:
+    """Return an attribute's value as an int; raise :class:`InputError` unless it is 0 or 1."""
+    value = value.item() if isinstance(value, (Tensor, np.ndarray, np.generic)) and value.ndim == 0 else value
+    k = int(value) if isinstance(value, float) and value in (0.0, 1.0) else whole(value)
+    if k not in (0, 1):
+        raise InputError(f"{name}: {in_a_line(value)}; 0 or 1 is needed")
+    return k
+
+
+def check_part(labels: Labels, name: str) -> None:
+    """Raise :class:`InputError` unless ``name`` is an attribute or, of class labels, ``"class"``."""
+    if not isinstance(labels, ClassLabels):
+        index(labels, name)
+    elif name != "class":
+        raise InputError(f"class labels have one characteristic, 'class', and no {in_a_line(name)}")
 
 
 def index(labels: Labels, name: str) -> int:
     """Return the number of an attribute."""
+    if not isinstance(name, str):
+        raise InputError(f"attribute: {in_a_line(name)}; one name of {', '.join(labels.names)[:200]} is needed")
     if name not in labels.names:
         raise InputError(f"attribute: there is no {name!r}{nearest(name, labels.names)}")
     return list(labels.names).index(name)
@@ -58,6 +92,7 @@ def asked_labels(labels: Labels, values: Intervention, device: torch.device) -> 
 
 def swapped_labels(labels: Labels, y: Tensor, donor: Tensor, name: str) -> Tensor:
     """Return labels ``y`` with the donors' value of the attribute ``name``, or with their class."""
+    check_part(labels, name)
     if len(donor) not in (1, len(y)):
         raise InputError(f"swap: {len(y)} points and {len(donor)} donors; as many or one donor are needed")
     if isinstance(labels, ClassLabels):
@@ -68,8 +103,35 @@ def swapped_labels(labels: Labels, y: Tensor, donor: Tensor, name: str) -> Tenso
 
 
 def times(draw: Callable[[], Tensor], num_samples: int | None) -> Tensor:
-    """One draw ``[B, ...]`` where ``num_samples`` is None, else ``[S, B, ...]``."""
-    return draw() if num_samples is None else torch.stack([draw() for _ in range(num_samples)])
+    """One draw ``[B, ...]`` where ``num_samples`` is None, else ``[S, B, ...]``.
+
+    :raises InputError: a number of draws below 1, or that is not whole.
+    """
+    if num_samples is None:
+        return draw()
+    n = whole(num_samples)
+    if n is None or n < 1:
+        raise InputError(f"num_samples: {in_a_line(num_samples)}; None or a whole number of at least 1 is needed")
+    return torch.stack([draw() for _ in range(n)])
+
+
+def prior_of(model: GenerativeModel, site: str, n: int, values: dict[str, Tensor]) -> dist.TorchDistribution:
+    """Return what the model, as it is, draws a site of ``n`` points from, given values of other sites.
+
+    The model's program runs until it comes to that site; what it draws before, and is not given, is drawn.
+
+    :raises InputError: a model without that site.
+    """
+    given = poutine.condition(poutine.uncondition(model.model), values)
+    until = poutine.escape(given, escape_fn=lambda msg: msg["name"] == site)
+    try:
+        with evaluating(model):
+            until(model.stand_in(n), None)
+    except NonlocalExit as found:
+        site_of: Site = found.site  # type: ignore[assignment]
+        fn: dist.TorchDistribution = site_of["fn"]
+        return fn
+    raise InputError(f"intervene: the model has no site {site!r} to draw from")
 
 
 class Characteristics(GenerativeModel):
@@ -78,12 +140,17 @@ class Characteristics(GenerativeModel):
     labels: Labels
     label_dim: int
 
-    def p_z_c(self, y: Tensor) -> torch.distributions.Distribution:
-        """p(z_c | y)."""
+    def join(self, z_c: Tensor, z_s: Tensor) -> Tensor:
+        """Sites z_c and z_s side by side, as :meth:`encode` has them."""
+        raise NotImplementedError
+
+    def log_q_y(self, z_c: Tensor) -> Tensor:
+        """log q(y | z_c) of each value."""
         raise NotImplementedError
 
     def place(self, name: str) -> slice:
-        """Where in z the characteristic of an attribute lies; a class model has one, of all classes."""
+        """Where in z the characteristic of an attribute lies; a class model has one, of all classes: ``"class"``."""
+        check_part(self.labels, name)
         if isinstance(self.labels, ClassLabels):
             return slice(0, self.label_dim)
         i = index(self.labels, name)
@@ -92,12 +159,14 @@ class Characteristics(GenerativeModel):
     def conditional(self, name: str, value: int) -> tuple[Tensor, Tensor]:
         """Mean and scale ``[d]`` of ``p(z_c^i | y_i = value)``, or of a class's ``p(z_c | y = value)``."""
         if isinstance(self.labels, ClassLabels):
-            p = self.p_z_c(torch.tensor([value], device=self.device))
-            return p.mean[0].detach(), p.stddev[0].detach()
-        i = index(self.labels, name)
-        check_value(name, value)
-        p = self.p_z_c(torch.full((len(self.labels.names), 1), int(value), device=self.device))
-        return p.mean[i, 0].detach(), p.stddev[i, 0].detach()
+            at: tuple[int, ...] = (0,)
+            y = torch.tensor([value], device=self.device)
+        else:
+            at = index(self.labels, name), 0
+            y = torch.full((self.labels.size, 1), attribute_value(name, value), device=self.device)
+        p = prior_of(self, "z_c", 1, {"y": y})
+        with torch.no_grad():
+            return moment_of(p, "mean")[at], moment_of(p, "stddev")[at]
 
     def encode_for(self, x: ArrayLike, names: Iterable[str]) -> Tensor:
         """Means of z ``[B, D]`` under the guide that an intervention on these attributes takes; here q(z | x).
@@ -112,19 +181,28 @@ class Characteristics(GenerativeModel):
     def intervene(self, x: ArrayLike, values: Intervention, *, num_samples: int | None = None) -> Tensor:
         """Encode ``x``, draw ``z_c^i ~ p(z_c^i | y_i = v)`` for each attribute named, keep the rest, decode.
 
+        The draw is from the site ``z_c`` of the model as it is; attributes that are not named have the value that is
+        read off the point.
+
         :param values: ``{"Smiling": 1}``; for class labels a class, by number or name.
         :param num_samples: S draws: ``[S, B, *input_shape]``; None for one without the first dimension.
         :raises InputError: an attribute or class that does not exist, or a value that is neither 0 nor 1.
         """
         chosen = asked(self.labels, values)
         z = self.encode_for(x, chosen) if chosen else self.encode(x).mean
+        sites = self.parts(z)
+        with torch.no_grad():
+            y = self.log_q_y(sites["z_c"]).argmax(-1)
+        for name, value in chosen.items():
+            y[... if isinstance(self.labels, ClassLabels) else index(self.labels, name)] = value
+        given = {name: value for name, value in sites.items() if name != "z_c"}
 
         def draw() -> Tensor:
             changed = z.clone()
-            for name, value in chosen.items():
-                at = self.place(name)
-                loc, scale = self.conditional(name, value)
-                changed[:, at] = loc + scale * torch.randn_like(changed[:, at])
+            if chosen and len(z):
+                new = self.join(drawn(prior_of(self, "z_c", len(z), {"y": y, **given})), sites["z_s"])
+                for at in map(self.place, chosen):
+                    changed[:, at] = new[:, at]
             return self.decode(changed)
 
         return times(draw, num_samples)
@@ -146,9 +224,13 @@ class Characteristics(GenerativeModel):
 
         :returns: ``[B, steps, *input_shape]``; with a second attribute ``[B, steps, steps, *input_shape]``, the
             second along the first of these dimensions.
+        :raises InputError: an attribute that does not exist, or a number of steps below 1.
         """
         if isinstance(self.labels, ClassLabels):
             raise InputError("walk: it goes along attributes; this model has class labels")
+        n = whole(steps)
+        if n is None or n < 1:
+            raise InputError(f"steps: {in_a_line(steps)}; a whole number of at least 1 is needed")
         z = self.encode_for(x, [first] if second is None else [first, second])
         along = self._path(first, steps, k)
         if second is None:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, ExitStack
+from functools import cache
 from typing import ClassVar
 
 import numpy as np
 import pyro.distributions as dist
 import torch
 from numpy.typing import ArrayLike
+from pyro import poutine
 from torch import Tensor, nn
 
 from ..distributions.sparse import Scattered
 from ..infer.auxiliary import HeadTerms
 from ..infer.label_inference import MOST_SUMMED, AcceptLabels, How, Known, LabelInference
 from ..infer.label_prior import LabelPrior
+from ..infer.traces import need_site
 from ..labels import MISSING, Labels, value_counts
 from ..nn.likelihood_base import Likelihood
-from ..nn.networks import mixes_rows
+from ..nn.networks import Beside, mixes_rows
 from .base import GenerativeModel, Model, given_labels
 from .config import HeadConfig, LabelConfig
+from .rewritten import completed, guided_probs, overridden_since
 
 SMALL = 256  # numbers of a point, whose decode costs no more than to find those that need one
 
@@ -45,9 +50,23 @@ class ClassifierMixin(Model):
         rows = rows_to_ask(y)
         return expected_error(self.likelihood.standardize(self.inputs(x[rows.to(x.device)])), y[rows.to(y.device)])
 
+    def prepare_head(self, x: Tensor, y: Tensor, terms: HeadTerms | None) -> None:
+        """Take from the training data what its labels say: p(y), ε, and how far the features of a table serve."""
+        error = cache(lambda: self.expected_error(x, y))
+        if terms is not None:
+            terms.prepare(y, error)
+        if isinstance(self.encoder, Beside):
+            values = 2 if self.labels.event_shape else self.labels.size
+            n = int(value_counts(y, values).sum()) / math.prod(self.labels.event_shape)
+            self.encoder.lean_on_input(error() or 0.0, 1 - 1 / values, n)
+
+    def class_probs(self, x: Tensor) -> Tensor:
+        """The probabilities of the guide's site y: :meth:`q_y`, unless a guide that was rewritten since has others."""
+        return self.q_y(x)
+
     def predict_proba(self, x: ArrayLike) -> Tensor:
         """q(y | x): ``[B, K]`` class or ``[B, A]`` attribute probabilities."""
-        return self.read(self.q_y, x)
+        return self.read(self.class_probs, x)
 
     def predict(self, x: ArrayLike) -> Tensor:
         """The most probable labels: int64 ``[B]`` or ``[B, A]``."""
@@ -92,7 +111,7 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
 
     def prepare(self, x: Tensor, y: Tensor) -> None:
         super().prepare(x, y)
-        self.head_terms.prepare(y, lambda: self.expected_error(x, y))
+        self.prepare_head(x, y, self.head_terms)
 
     def set_progress(self, progress: float) -> None:
         """β as :meth:`.GenerativeModel.set_progress` has it, and what reaches the head:
@@ -116,8 +135,11 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
     def infer_label(self, logits: Tensor, y: Tensor) -> Tensor:
         """Guide sites ``head`` and ``y``: what trains the head, and q(y | x); return the site y's value."""
         gentle = self.scale_gradient(logits)
-        self.head_terms.factor(logits, y, self.label_inference.divergence(gentle, y, self.label_prior.logits))
+        self.head_terms.factor(logits, y, self.label_inference.divergence(gentle, y, self.p_y))
         return self.label_inference("y", gentle, y, known=self.known_places() if self.training else "own")
+
+    def class_probs(self, x: Tensor) -> Tensor:
+        return guided_probs(self, x) if overridden_since(self, "guide", "q_y") else self.q_y(x)
 
     def known_places(self) -> Known:
         """What an enumeration in training has at a row whose label is known."""
@@ -136,8 +158,10 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
         if y is None:
             return {}
         known = given_labels(y, n, self.labels, self.device)
-        drawn = self.p_y().expand(torch.Size([n])).sample().long()
-        return {"y": torch.where(known == MISSING, drawn, known)}
+        if not n or not bool((known == MISSING).any()):
+            return {"y": known}
+        site = need_site(poutine.trace(self.model).get_trace(self.stand_in(n), None), "y", "generate")
+        return {"y": completed(site["fn"], site["value"], known, self.labels)}
 
 
 class ConditionalDecoder(LabelMixin):

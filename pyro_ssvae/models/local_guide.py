@@ -17,8 +17,9 @@ from ..infer.locality import data_range, draw_sets, erased, touched
 from ..infer.regions import Regions
 from ..infer.traces import drawn, plain
 from ..labels import MISSING, ClassLabels
+from .base import moment_of
 from .config import HeadConfig, Range
-from .interventions import Characteristics
+from .interventions import Characteristics, prior_of
 
 BEGINS = 0.1  # share of the training before, in which the decoder learns what an attribute touches
 
@@ -76,12 +77,8 @@ class LocalGuide(Characteristics):
         if self.config.locality:
             self.local.fill_(progress >= BEGINS)
 
-    def log_q_y(self, z_c: Tensor) -> Tensor:
-        """log q(y | z_c) of each value."""
-        raise NotImplementedError
-
-    def join(self, z_c: Tensor, z_s: Tensor) -> Tensor:
-        """Sites z_c and z_s as the decoder's input."""
+    def p_z_c(self, y: Tensor) -> dist.TorchDistribution:
+        """p(z_c | y)."""
         raise NotImplementedError
 
     def q_z_given(self, x: Tensor) -> tuple[dist.TorchDistribution, dist.TorchDistribution]:
@@ -151,9 +148,9 @@ class LocalGuide(Characteristics):
         points = checked(self, x)[0]
         z = self.encode(points).mean
         with evaluating(self):
-            c = self.parts(z)["z_c"]
-            other = self.p_z_c(self.other_value(self.log_q_y(c).argmax(-1), c)).mean
-            new, flipped = self.join(other, self.parts(z)["z_s"]), z.clone()
+            c, s = self.parts(z)["z_c"], self.parts(z)["z_s"]
+            other = {"y": self.other_value(self.log_q_y(c).argmax(-1), c), "z_s": s}
+            new, flipped = self.join(moment_of(prior_of(self, "z_c", len(z), other), "mean"), s), z.clone()
             for at in named:
                 flipped[:, at] = new[:, at]
             chosen = [name in names for name in self.labels.names] if self.labels.event_shape else [True]

@@ -22,6 +22,7 @@ from ..labels import Labels
 from ..nn.networks import mlp
 from .base import given_labels
 from .config import VAEConfig, Weight
+from .fixed_draws import mean_of
 from .labelled import ClassifierMixin, zero_head
 from .vae import VAE
 
@@ -81,8 +82,8 @@ class M1(VAE, ClassifierMixin):
                 pyro.sample("y", self.labels.clamped(logits.detach(), y), infer={"is_auxiliary": True})
 
     def q_y(self, x: Tensor) -> Tensor:
-        """q(y | z) at the posterior's mean."""
-        return self.labels.probs(self.head(self.q_z(x).mean))
+        """q(y | z) at the posterior's mean, of 100 draws where it knows none."""
+        return self.labels.probs(self.head(mean_of(self.q_z(x), x.device)))
 
     def set_class_weights(self, weights: Tensor) -> None:
         """:meth:`HeadTerms.set_class_weights <pyro_ssvae.infer.auxiliary.HeadTerms.set_class_weights>`."""

@@ -25,6 +25,7 @@ from ..nn.networks import (
 )
 from .base import positive, standard_normal
 from .config import LabelConfig
+from .fixed_draws import mean_of
 from .labelled import LabelMixin, gaussian_head, zero_head
 
 HIDDEN = 128  # units of the upper networks' layers
@@ -110,7 +111,7 @@ class M1M2(LabelMixin):
             with self.kl_scale():
                 z_1 = pyro.sample("z_1", q_1)
             h = self.upper_encoder(z_1.reshape(-1, z_1.shape[-1])).reshape(*z_1.shape[:-1], -1)
-            y = self.infer_label(self.head(self.class_encoder(q_1.mean)), y)
+            y = self.infer_label(self.head(self.class_encoder(mean_of(q_1, x.device))), y)
             with self.kl_scale():
                 pyro.sample("z", self.q_z(h, self.class_input(y, x)))
 
@@ -137,4 +138,4 @@ class M1M2(LabelMixin):
         return dist.Normal(self.loc(r), positive(self.log_scale(r))).to_event(1)
 
     def q_y(self, x: Tensor) -> Tensor:
-        return self.label_inference.probs(self.head(self.class_encoder(self.q_z_1(x).mean)))
+        return self.label_inference.probs(self.head(self.class_encoder(mean_of(self.q_z_1(x), x.device))))

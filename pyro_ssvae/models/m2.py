@@ -115,7 +115,7 @@ class M2(ConditionalDecoder):
     def point_labels(self, x: Tensor, y: Tensor | None) -> Tensor:
         """Missing labels as the most probable ones."""
         known = self.targets(y, x)
-        return torch.where(known == MISSING, self.labels.mode(self.q_y(x)), known)
+        return torch.where(known == MISSING, self.labels.mode(self.class_probs(x)), known)
 
     def intervene(self, x: ArrayLike, values: Intervention, *, num_samples: int | None = None) -> Tensor:
         """Encode ``x`` to the mean of q(z | x, y), set y, decode.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import signature
 from typing import Annotated, Any, ClassVar
 
 import pyro
@@ -17,6 +18,7 @@ from numpy.typing import ArrayLike
 from pyro import poutine
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..infer.batched import checked, evaluating
 from ..infer.protocols import Intervention
 from ..infer.subsampled_elbo import SubsampledELBO
@@ -25,6 +27,7 @@ from ..labels import MISSING, AttributeLabels, Labels
 from ..nn.networks import AddClass, features, mlp, takes_class_input
 from .base import GenerativeModel, given_labels, positive, scaled, standard_normal
 from .config import Range, VAEConfig, Weight
+from .fixed_draws import fixed_draws
 from .interventions import asked_labels, swapped_labels, times
 from .labelled import ClassifierMixin, gaussian_head, zero_head
 
@@ -97,7 +100,18 @@ class MVAE(ClassifierMixin, GenerativeModel):
         return cls(encoder, decoder, labels, **options)
 
     def objective(self) -> SubsampledELBO:
-        """The sum of the bounds of several subsets of the modalities."""
+        """The sum of the bounds of several subsets of the modalities.
+
+        :raises InputError: a ``model`` or ``guide`` of one's own that cannot be told where x is not there.
+        """
+        for name, program in (("model", self.model), ("guide", self.guide)):
+            try:
+                signature(program).bind(None, None, True)
+            except TypeError:
+                raise InputError(
+                    f"{name}: an MVAE's must be {name}(x, y=None, seen=True), as it is trained without x too; "
+                    "seen says of which rows x is there"
+                ) from None
         return SubsampledELBO(self)
 
     def model(self, x: Tensor, y: Tensor | None = None, seen: Tensor | bool = True) -> Tensor | None:
@@ -170,8 +184,8 @@ class MVAE(ClassifierMixin, GenerativeModel):
 
     def q_y(self, x: Tensor) -> Tensor:
         """``E_q(z|x)[ p(y | z) ]``, by 100 fixed draws."""
-        q = self.q_z(x, self.targets(None, x)).base_dist
-        return self.labels.probs(self.head(q.loc + q.scale * self.noise)).mean(0)
+        q = self.q_z(x, self.targets(None, x))
+        return self.labels.probs(self.head(fixed_draws(q, self.noise))).mean(0)
 
     def generate(self, n: int, y: ArrayLike | None = None) -> Tensor:
         """``n`` points E[x | z], z drawn from the prior or, where labels are given, from q(z | y_O).

@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..infer.protocols import Classifies
 from . import Model
 from .hub import check_client, failed, repository
+from .identity import edits
 from .saving import WEIGHTS, Json, load, read_config, save
 
 FILES = ("*.json", "*.safetensors", "history.csv", "figures/*.png")
@@ -75,6 +76,8 @@ def gather(run: Model | str | Path, staged: Path) -> None:
             raise InputError(
                 "hub: a model with networks of its own cannot be made again; one of create_model is needed"
             )
+        if edited := edits(run):
+            raise InputError(f"hub: an edited model ({edited}) cannot be made again; one as create_model makes it can")
         save(run, staged)
         return
     folder = Path(run)

@@ -15,6 +15,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from numpy.typing import ArrayLike
+from pyro import poutine
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,11 +24,12 @@ from ..distributions.logistic_normal import log_sigmoid_normal
 from ..errors import InputError, nearest
 from ..infer.ccvae_bound import WHOLE, CCVAEBound, Detach
 from ..infer.label_inference import MOST_VALUES
-from ..infer.traces import plain
+from ..infer.traces import need_site, plain
 from ..labels import MISSING, AttributeLabels, Labels, value_counts
 from ..nn.networks import AddClass, features, takes_class_input
 from .base import Model, given_labels, moment_of, standard_normal
 from .config import Range, Size, Weight
+from .fixed_draws import fixed_draws, fresh_draws, score_of
 from .labelled import LabelMixin
 from .local_guide import LocalGuide, LocalityConfig
 
@@ -316,8 +318,10 @@ class ReVAE(LocalGuide, LabelMixin):
             mean, spread = self.head_given_x(q.loc, q.scale)
             picked = log_sigmoid_normal(torch.where(y == 0, -mean, mean), spread)
             return torch.where(y == MISSING, 0.0, picked).sum(-2)
-        draws = torch.cat([z_c.unsqueeze(0), q_z_c.rsample(torch.Size([100]))])
-        return self.log_q_known_given_z(y.expand(draws.shape[:-1]), draws).logsumexp(0) - math.log(len(draws))
+        draws = torch.cat([z_c.unsqueeze(0), fresh_draws(q_z_c)])
+        score = score_of(q_z_c, draws)
+        log_q = self.log_q_known_given_z(y.expand(draws.shape[:-1]), draws)
+        return (log_q + (score.sum(-2) if self.multilabel else score)).logsumexp(0) - math.log(len(draws))
 
     def sum_known(self, y: Tensor, log_q: Tensor) -> Tensor:
         """Pick the known values out of ``log_q``, and sum them over the attributes."""
@@ -336,8 +340,9 @@ class ReVAE(LocalGuide, LabelMixin):
         if self.multilabel and isinstance(q, dist.Normal):
             mean, spread = self.head_given_x(q.loc, q.scale)
             return torch.stack([log_sigmoid_normal(-mean, spread), log_sigmoid_normal(mean, spread)], -1)
-        draws = q.loc + q.scale * self.noise if isinstance(q, dist.Normal) else q_z_c.rsample(torch.Size([100]))
-        return self.log_q_y(draws).logsumexp(0) - math.log(len(draws))
+        draws = fixed_draws(q_z_c, self.noise)
+        log_q = self.log_q_y(draws) + score_of(q_z_c, draws).unsqueeze(-1)
+        return log_q.logsumexp(0) - math.log(len(draws))
 
     def forward(self, x: Tensor) -> Tensor:
         """log q(y | x) of each value: ``[A, B, 2]`` or ``[B, K]``."""
@@ -362,5 +367,7 @@ class ReVAE(LocalGuide, LabelMixin):
             return {}
         known = given_labels(y, n, self.labels, self.device)
         known = known.t() if self.multilabel else known
-        drawn = self.p_y().expand(known.shape).sample()
-        return {"y": torch.where(known == MISSING, drawn, known)}
+        if not n or not bool((known == MISSING).any()):
+            return {"y": known}
+        site = need_site(poutine.trace(self.model).get_trace(self.stand_in(n), None), "y", "generate")
+        return {"y": torch.where(known == MISSING, site["value"], known)}

@@ -6,15 +6,18 @@ import json
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, overload
 
+import torch
 from torch import Tensor, nn
 
 from ..data.schema import Schema, restore_schema
 from ..errors import InputError
 from ..files import differences, installed, load_tensors, of_another_version, save_tensors, write_atomically
 from ..infer.pairs import Pair, PairLike, as_pair
+from ..infer.stored import KEY, may_use, stored_parameters
 from ..labels import AttributeLabels, ClassLabels, LabelDescription, describe, restore
 from . import Model, create_model
 from .hub import ADDRESS, download
+from .identity import difference, edits, kinds, signature
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object."""
@@ -30,7 +33,10 @@ MAX_CONFIG_BYTES = 64 * 2**20
 def save(pair: PairLike, folder: str | Path, **metadata: object) -> Path:
     """Write ``config.json`` and ``model.safetensors`` into ``folder``, which is made where it is absent.
 
-    :param pair: a model of the library, or a pair of one's own: its weights, to be loaded ``into=`` a like one.
+    What ``pyro.param`` keeps in Pyro's store for an edited model is written too.
+
+    :param pair: a model of the library, or a pair of one's own: its weights, to be loaded ``into=`` a like one. So it
+        is with a model of :func:`~pyro_ssvae.create_model` whose class, methods, networks or options were edited.
     :param metadata: further JSON-ready entries of ``config.json``.
     :raises InputError: where the folder cannot be written to, or where the weights cannot be seen.
     """
@@ -40,19 +46,38 @@ def save(pair: PairLike, folder: str | Path, **metadata: object) -> Path:
             "save: a function's parameters cannot be seen; one module with model(x, y) and guide(x, y) is needed "
             "(pyro.get_param_store().save writes those that the functions made by pyro.param)"
         )
-    if not model.state_dict():
+    tensors = {**model.state_dict(), **{KEY + name: p for name, p in kept_in_store(model).items()}}
+    if not tensors:
         raise InputError(f"save: a {type(model).__name__} without any parameter; there is nothing to save")
     folder = save_config(model, folder, **metadata)
-    save_tensors(folder / WEIGHTS, model.state_dict())
+    save_tensors(folder / WEIGHTS, tensors)
     return folder
+
+
+def kept_in_store(model: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters that Pyro's store holds for a model, unconstrained, by name.
+
+    :raises InputError: those that could not be put back.
+    """
+    found = stored_parameters(model)
+    lost = may_use(model) if found is None else [name for name in found if "$$$" in name]
+    if not lost:
+        return found or {}
+    network, inside, _ = lost[0].partition("$$$")
+    what = f"network {network!r} of pyro.module" if inside else f"{network!r} of pyro.param"
+    more = "" if inside or found is not None else "; or give it an input_shape, so that it can be run"
+    how = "make it an attribute" if inside else "make it an attribute, an nn.Parameter or a PyroParam"
+    raise InputError(f"save: {what} is in Pyro's store, and no part of the {type(model).__name__}; {how}{more}")
 
 
 def save_config(model: nn.Module, folder: str | Path, **metadata: object) -> Path:
     """Write ``config.json`` alone; arguments as for :func:`save`."""
     folder = Path(folder)
+    edited = edits(model) if isinstance(model, Model) else ""
     content = {
         "format": FORMAT,
-        "model": getattr(model, "recipe", None),
+        "model": None if edited else getattr(model, "recipe", None),
+        **({"edited": edited} if edited else {}),
         "labels": label_description(model),
         "signature": signature(model),
         "column_names": column_names(model),
@@ -81,15 +106,6 @@ def column_names(model: nn.Module) -> list[str] | None:
 def saved_schema(model: nn.Module) -> Json | None:
     """Return how tables become points as JSON has it; None for a model that was made for no table."""
     return model.schema.to_json() if isinstance(model, Model) and model.schema is not None else None
-
-
-def signature(model: nn.Module) -> Json:
-    """Return what weights of the same shapes may still differ in: the likelihood's name, and the shape of a point."""
-    likelihood, shape = getattr(model, "likelihood", None), getattr(model, "input_shape", None)
-    return {
-        "likelihood": type(likelihood).__name__ if isinstance(likelihood, nn.Module) else None,
-        "input_shape": list(shape) if isinstance(shape, (tuple, list)) else None,
-    }
 
 
 def read_config(folder: str | Path) -> Json:
@@ -171,25 +187,36 @@ def load(folder: str | Path, *, into: PairLike | None = None, weights: str = WEI
     """Return the model that :func:`save` wrote, on the CPU, in evaluation mode.
 
     :param folder: or the address of a model on the Hugging Face Hub: ``"hf://owner/name"``, also ``…@revision``.
-    :param into: the model or pair to load the weights into; needed for one with networks of one's own. Its labels, in
-        their order, its likelihood and its shape of a point must be those that were saved.
+    :param into: the model or pair to load the weights into; needed for one with networks of one's own, or edited. Its
+        labels, in their order, its likelihood, its shape of a point, its class, the methods replaced in it and the
+        kinds of its networks must be those that were saved.
     :param weights: their file in the folder; ``checkpoint/last-best.safetensors`` for those of a run's best epoch.
     :raises InputError: where a file is absent, damaged, or another model's.
     """
     folder = download(folder) if isinstance(folder, str) and folder.startswith(ADDRESS) else Path(folder)
     config = read_config(folder)
     if into is None and config["model"] is None:
-        raise InputError(f"{folder}: a model with networks of its own; make it and use load({str(folder)!r}, into=it)")
+        edited = config.get("edited")
+        what = f"a model that was edited ({edited})" if edited else "a model with networks of its own"
+        raise InputError(f"{folder}: {what}; make it and use load({str(folder)!r}, into=it)")
     model = build(config, folder / "config.json") if into is None else as_pair(into)
     path = folder / weights
     if not path.exists():
         raise InputError(f"{path}: no such file; the run may not have ended (train --resume {folder} goes on with it)")
     check_same(config, model, path)
     tensors, _ = load_tensors(path, "a model's weights")
+    stored = {name.removeprefix(KEY): tensors.pop(name) for name in list(tensors) if name.startswith(KEY)}
     dtypes = {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()}
     if len(dtypes) == 1:
         model.to(dtypes.pop())
-    load_weights(model, tensors, path, None if into is not None else of_another_version(saved_by(config)))
+    why = None if into is not None else of_another_version(saved_by(config))
+    check_weights(model, tensors, path, why)
+    check_networks(config, model, path)
+    kept = counterparts(model, stored, path)
+    load_weights(model, tensors, path)
+    with torch.no_grad():
+        for p, value in kept:
+            p.copy_(value)
     restore_column_names(config, model, folder)
     if isinstance(model, Model):
         model.pixel_range, model.white_level = pixel_range(config, folder), white_level(config, folder)
@@ -198,20 +225,37 @@ def load(folder: str | Path, *, into: PairLike | None = None, weights: str = WEI
     return model.eval()
 
 
-def load_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path, why: str | None) -> None:
-    """Give a model its weights.
+def check_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path, why: str | None) -> None:
+    """Raise :class:`InputError` where weights are missing, unknown or of another shape.
 
     :param why: how weights of this file may be others, in words.
-    :raises InputError: weights that are missing, unknown or of another shape.
     """
     found = differences(model.state_dict(), tensors)
     if found:
         raise InputError(f"{path}: not the weights of this model ({found[:300]}){'' if why is None else f': {why}'}")
+
+
+def load_weights(model: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Give a model its weights."""
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         reason = " ".join(" ".join(str(error).splitlines()[1:2]).split())[:200]
         raise InputError(f"{path}: not the weights of this model ({reason})") from None
+
+
+def counterparts(model: nn.Module, saved: dict[str, Tensor], path: Path) -> list[tuple[Tensor, Tensor]]:
+    """Return what the model has in Pyro's store and what was saved of it, in pairs; a run lets it come into being.
+
+    :raises InputError: other names or shapes.
+    """
+    if not saved:
+        return []
+    found = stored_parameters(model) or {}
+    if wrong := differences(found, saved):
+        raise InputError(f"{path}: saved with other parameters of pyro.param ({wrong[:300]}); the model as edited then "
+                         "is needed, as into=")  # fmt: skip
+    return [(p, saved[name]) for name, p in found.items()]
 
 
 def schema_of(config: Json, folder: Path) -> Schema:
@@ -251,19 +295,31 @@ def restore_column_names(config: Json, model: nn.Module, folder: Path) -> None:
 
 
 def check_same(config: Json, model: nn.Module, path: Path) -> None:
-    """Raise :class:`InputError` where weights were saved beside other labels, another likelihood or another shape."""
+    """Raise :class:`InputError` where weights were saved beside other labels, another likelihood or another shape, of
+    a model of another class, or with other methods replaced. What earlier versions did not write is not compared."""
     saved, own = config.get("signature"), signature(model)
-    if not isinstance(saved, dict) or saved.keys() != own.keys():
+    if not isinstance(saved, dict) or not {"likelihood", "input_shape"} <= saved.keys():
         raise InputError(f"{path.parent}: its configuration is damaged ('signature' is not that of a model)")
-    pairs = [(f"the {name.replace('_', ' ')}", saved[name], own[name]) for name in own]
+    named = {name: name.replace("_", " ") for name in own if name != "networks"} | {"replaced": "replaced methods"}
+    pairs = [(f"the {words}", saved[name], own[name]) for name, words in named.items() if name in saved]
     for what, before, after in [("labels", config["labels"], label_description(model)), *pairs]:
         if before != after:
             words = f"saved with {what} {in_words(before)}; the model to load it into has {in_words(after)}"
             raise InputError(f"{path}: {words}")
 
 
+def check_networks(config: Json, model: nn.Module, path: Path) -> None:
+    """Raise :class:`InputError` where weights of the same shapes are those of other kinds of networks."""
+    saved = config["signature"].get("networks")
+    if isinstance(saved, dict) and (found := difference(kinds(model), saved)):
+        words = f"not the weights of this model, of which the network {found} as it was saved"
+        raise InputError(f"{path}: {words}{other_version(config, 'networks')}")
+
+
 def in_words(value: object) -> str:
     """Return labels by their kind and names, anything else as it is."""
+    if isinstance(value, list) and all(isinstance(word, str) for word in value):
+        return ", ".join(value) or "none"
     if isinstance(value, dict) and isinstance(value.get("names"), list):
         return f"{', '.join(map(str, value['names']))} ({value.get('kind')})"[:300]
     return "none" if value is None else str(value)[:300]

@@ -26,7 +26,7 @@ observed, for each of them.
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import nn
@@ -117,7 +117,8 @@ def likelihood_for(
     out_shape = decoded_shape(decoder, latent_dim, class_dim)
     if isinstance(likelihood, nn.Module):
         if not isinstance(likelihood, Likelihood):
-            return cast(Likelihood, likelihood), out_shape
+            kind = type(likelihood).__name__
+            raise InputError(f"likelihood: a {kind}; a subclass of Likelihood, whose forward(out) is p(x), is needed")
         made = likelihood
     else:
         made = named_likelihood(likelihood, point_shape(likelihood, out_shape, options), options)

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 
+FEW = 50  # labels, of which an error rate is half believed
+
 
 class Encoder(nn.Sequential):
     """``nn.Sequential`` that knows the width of its output."""
@@ -27,19 +29,33 @@ class Encoder(nn.Sequential):
 
 
 class Beside(nn.Module):
-    """``[body(x), x]``: a network's features beside its input, of which a head may be linear.
+    """``[dropout(body(x)), x]``: a network's features beside its input, of which a head may be linear.
 
     :param body: maps ``[B, D]`` to ``[B, H]``.
     :ivar out_features: H + D.
     """
 
-    def __init__(self, body: Encoder, in_features: int) -> None:
+    def __init__(self, body: Encoder, in_features: int, dropout: float = 0.5) -> None:
         super().__init__()
         self.body = body
+        self.dropout = nn.Dropout(dropout)
         self.out_features = body.out_features + in_features
+        self.most_kept = 1 - dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.body(x), x], -1)
+        return torch.cat([self.dropout(self.body(x)), x], -1)
+
+    def lean_on_input(self, error: float, chance: float, labels: float) -> None:
+        """Keep ``(1 - dropout) max(0.1, g²)`` of the features in training, ``g = max(0, 1 - 2 e / e_0 n / (n + 50))``.
+
+        Where classes overlap, features learn the labels by heart (choice; docs/recipe.md).
+
+        :param error: e, how often simple methods miss labels that they have not seen.
+        :param chance: e_0, how often a guess does.
+        :param labels: n, of which e is known.
+        """
+        g = max(0.0, 1 - 2 * error / chance * labels / (labels + FEW))
+        self.dropout.p = 1 - self.most_kept * max(0.1, g * g)
 
 
 class Decoder(nn.Module):
@@ -142,13 +158,13 @@ def default_encoder(input_shape: tuple[int, ...], deep: bool = False) -> Encoder
 
 
 def table_encoder(flat: int, deep: bool = False) -> Beside:
-    """Two layers of 128, half of their output dropped, beside the cells themselves: tables are often all but linear.
+    """Two layers of 128, at least half of their output dropped, beside the cells: tables are often all but linear.
 
     :param flat: numbers that the encoder sees of a row.
     :param deep: a third layer.
     """
     layers = mlp([flat, *(128,) * (3 if deep else 2)])
-    return Beside(Encoder(*layers, nn.Dropout(0.5), out_features=128), flat)
+    return Beside(Encoder(*layers, out_features=128), flat)
 
 
 def conv_encoder(input_shape: tuple[int, ...], deep: bool = False) -> Encoder:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..infer.stored import KEY, stored_name
+
 Place = tuple[dict[str, Tensor], str]  # where a module holds a parameter or a buffer, and under which name
 
 
@@ -71,10 +73,12 @@ class Average:
                     p.copy_(own)
 
     def state_dict(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return a module's ``state_dict`` with averages by name, :meth:`tensors`, in the place of its own values."""
+        """Return a module's ``state_dict`` with averages by name, :meth:`tensors`, in the place of its own values, and
+        those of parameters that Pyro's store holds, by the names that :func:`pyro_ssvae.save` gives them."""
         names = {id(value): name for name, value in zip(self.names, self.current())}
         own = module.state_dict(keep_vars=True)
-        return {key: tensors[names[id(value)]] if id(value) in names else value for key, value in own.items()}
+        found = {key: tensors[names[id(value)]] if id(value) in names else value for key, value in own.items()}
+        return found | {KEY + stored_name(p): tensors[names[id(p)]] for p in self.free}
 
 
 def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], int], None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import pyro
 import torch
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ..errors import InputError
+from ..infer.automatic import refuse_row_latents
 from ..infer.batched import evaluation
+from ..infer.stored import note_stored, outside_of
 from .step import Step, check_factors
 
 
@@ -30,8 +32,9 @@ def find_outside(objective: Step, x: Tensor, y: Tensor) -> Outside:
     Networks of ``pyro.module`` that the pair does not hold become parts of the objective: they then have its mode,
     device and precision, and their buffers are followed. The run is in evaluation mode; random numbers are put back.
 
-    :raises InputError: nothing can be trained.
+    :raises InputError: nothing can be trained, or an automatic guide has a latent for each row.
     """
+    refuse_row_latents(objective.module, x, y, "fit")
     rng = torch.get_rng_state()
     with networks_called(objective, x.device) as called, poutine.trace(param_only=True) as capture:
         try:
@@ -46,10 +49,9 @@ def find_outside(objective: Step, x: Tensor, y: Tensor) -> Outside:
                 raise InputError("fit: the model has no parameters to train") from None
             raise
     torch.set_rng_state(rng)
-    values = [cast(Tensor, site["value"]) for site in capture.trace.nodes.values() if site["type"] == "param"]
-    own = {id(p) for p in objective.module.parameters()}
-    unconstrained: list[Tensor] = [value.unconstrained() for value in values]  # type: ignore[attr-defined]
-    used = {id(p): p for p in unconstrained if id(p) not in own and p.requires_grad}
+    found = outside_of(objective.module, capture.trace)
+    note_stored(objective.module, found)
+    used = {id(p): p for p in found.values()}
     objective.outside.extend(n for n in called if any(id(p) in used for p in n.parameters()))
     held = {id(p) for p in objective.outside.parameters()}
     return Outside(list(used.values()), [p for p in used.values() if id(p) not in held])

@@ -29,7 +29,7 @@ def prepare(job: Job, x: Points, y: Tensor) -> None:
     """Let the pair take from the data what is not trained, and its class weights."""
     pyro.set_rng_seed(job.settings.seed)
     pair, weights = job.pair, job.settings.class_weights
-    if isinstance(pair, Prepares) and not job.resume:
+    if isinstance(pair, Prepares):  # of a run that goes on too: what it keeps in Python is in no checkpoint
         pair.prepare(some_of(x).to(y.device), y)
     if weights is not None:
         set_class_weights(pair, weights, y)

@@ -387,3 +387,9 @@ def test_what_cannot_be_judged_is_said() -> None:
         evaluate(Table(AttributeLabels(["a"])), torch.rand(2, 1), [[0], [1]], known_classes=[1])
     with pytest.raises(InputError, match="no labels"):
         evaluate(nn.Identity(), torch.eye(3), [0, 1, 2])
+    for option in ("num_samples", "batch_size", "likelihood_rows"):
+        for number in (0, -1, 2.5, "many", True):
+            with pytest.raises(InputError, match=f"{option}: {number!r}; a whole number of at least 1"):
+                evaluate(table, torch.eye(3), [0, 1, 2], **{option: number})  # type: ignore[arg-type]
+    size: Any = np.int64(2)
+    assert evaluate(table, torch.eye(3), [0, 1, 2], batch_size=size)["n"] == 3

@@ -80,6 +80,26 @@ def test_bits_are_of_bytes_and_of_densities() -> None:
     assert described(bernoulli, pixels / 255, seed=0) == (False, True)
 
 
+@pytest.mark.parametrize("shape", [(5,), SHAPE])
+def test_missing_values_are_no_dimensions(shape: tuple[int, ...]) -> None:
+    """With x_j = N(0, 1) whatever z, a value is worth ``-(ln 2π + x²) / 2``, however many are missing."""
+    vae = make("vae", input_shape=shape, likelihood="normal").double().eval()
+
+    def nothing(z: torch.Tensor, *more: object) -> torch.Tensor:
+        return z.new_zeros(*z.shape[:-1], *shape)
+
+    vae.decoder.forward = nothing
+    x = torch.randn(300, *shape, dtype=torch.double)
+    missing = torch.rand(x.shape) < 0.5
+    missing.flatten(1)[:, 0] = False
+    gaps = x.masked_fill(missing, math.nan)
+    found = evaluate(vae, gaps)
+    values = (~missing).sum().item() / len(x)
+    assert found["elbo_per_dimension"] == pytest.approx(found["elbo"] / values, rel=1e-9)
+    exact = float(vae.likelihood(nothing(torch.zeros(1, 1).double())).base_dist.log_prob(x)[~missing].mean())
+    assert found["reconstruction"] / values == pytest.approx(exact, rel=1e-6)
+
+
 def test_the_parts_of_the_bound_add_up() -> None:
     found = evaluate(make("m2").float().eval(), points(40))
     assert found["elbo"] == pytest.approx(found["reconstruction"] - found["kl"], rel=1e-6)

@@ -91,6 +91,19 @@ def test_constant_features_do_no_harm() -> None:
     assert scores.max() < 10
 
 
+def test_too_few_points_or_all_alike_are_no_reference() -> None:
+    x = torch.randn(20, 3, dtype=torch.double)
+    refused(lambda: ps.novelty(Identity(), x, reference=x[:1]), "reference: 1 rows", "at least 10")
+    refused(lambda: ps.novelty(Identity(), x, reference=x[:9]), "reference: 9 rows", "at least 10")
+    refused(lambda: ps.novelty(Identity(), x, reference=x[:1].expand(20, 3)), "reference: the points are all alike")
+
+
+def test_one_point_a_class_is_one_group() -> None:
+    h = torch.randn(12, 3, dtype=torch.double)
+    alone, together = moments(h, torch.arange(12)), moments(h, torch.zeros(12, dtype=torch.long))
+    assert all(map(torch.equal, alone, together))
+
+
 def test_a_model_without_features_is_refused() -> None:
     class Bare(nn.Module):
         def model(self, x: Tensor, y: Tensor | None = None) -> None: ...

@@ -5,12 +5,17 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import revae_toys
 import torch
 from data_makers import refused
 from pairs import GuidedMixture
+from pyro.infer.autoguide import AutoDelta
+from pyro.infer.autoguide.initialization import init_to_value
 from tiny import ATTRIBUTES, CASES, CLASSES, build, make, points, some_labels
+from torch import Tensor
 
 import pyro_ssvae as ps
 from pyro_ssvae.labels import Labels
@@ -168,6 +173,34 @@ def test_a_pair_of_one_s_own() -> None:
     assert data["posterior"]["shift"].attrs["kind"] == "latent"
 
 
+def test_estimates_that_are_trained_are_values_too() -> None:
+    """A point mass at a parameter, an automatic one, and a weight that the model hands out."""
+    x = torch.randn(6, 3)
+
+    def model(x: Tensor, y: Tensor | None = None) -> None:
+        m = pyro.sample("m", dist.Normal(torch.zeros(3), 5.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(m, 1.0).to_event(1), obs=x)
+
+    def guide(x: Tensor, y: Tensor | None = None) -> None:
+        pyro.sample("m", dist.Delta(pyro.param("m_loc", torch.tensor([1.0, 2.0, 3.0]))).to_event(1))
+
+    automatic = AutoDelta(model, init_loc_fn=init_to_value(values={"m": torch.tensor([1.0, 2.0, 3.0])}))
+    for own in (guide, automatic):
+        data = ps.posterior((model, own), x, num_samples=4)
+        found = data["constant_data"]["m"].to_numpy()
+        assert np.allclose(found, [1.0, 2.0, 3.0])
+
+    class HandsOut(ps.VAE):
+        def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+            pyro.deterministic("weight", self.loc.weight)
+            return super().model(x, y)
+
+    vae = HandsOut.default((3,), None, latent_dim=2)
+    drawn = ps.posterior(vae, x, num_samples=4)["posterior"]["weight"].to_numpy()
+    assert np.array_equal(drawn[0, 0], vae.get_parameter("loc.weight").detach().numpy())
+
+
 def test_chains_points_and_seed() -> None:
     model, x = build("enumerate"), points(3)
     a, b, c = (ps.posterior(model, x, num_samples=6, seed=seed)["posterior"]["z"] for seed in (1, 1, 2))
@@ -176,7 +209,9 @@ def test_chains_points_and_seed() -> None:
     assert a.equals(b)
     assert not a.equals(c)
     refused(lambda: ps.posterior(model, x, num_samples=6, chains=4), "chains: 4", "divides num_samples, 6")
-    refused(lambda: ps.posterior(model, x, num_samples=0), "num_samples: 0")
+    for number in (0, 2.0, True):
+        refused(lambda number=number: ps.posterior(model, x, num_samples=number), f"num_samples: {number}")
+    refused(lambda: ps.posterior(model, x, chains=2.0), "chains: 2.0", "divides num_samples")  # type: ignore[arg-type]
     refused(lambda: ps.posterior(model, x, points=[1, 2]), "points: 2 names", "3 points")
     refused(lambda: ps.posterior(model, torch.zeros(3, 4)), "x: shape [3, 4]")
 

@@ -131,3 +131,7 @@ def test_rank_by_label() -> None:
     assert list(found["second"]) == [CLASSES.names[k] for k in best.indices[:, 1].tolist()]
     refused(lambda: ps.least_sure(model, x, by="lable"), "by: 'lable'", "'label'", "'KL of z'")
     refused(lambda: ps.least_sure(build("vae"), x, by="label"), "by: 'label'", "'reconstruction'")
+    for n in (-1, 0, 1.5):
+        refused(lambda n=n: ps.least_sure(model, x, n=n), f"n: {n}; a whole number of at least 1")
+    refused(lambda: ps.least_sure(model, x, num_samples=0), "num_samples: 0")
+    assert len(ps.least_sure(model, x, n=100)) == 30

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tiny import ATTRIBUTES, CLASSES, loss_at, make, points, some_labels, tiny_d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import pyro_ssvae as ps
 from pyro_ssvae import MVAE, AttributeLabels
 from pyro_ssvae.labels import Labels
 
@@ -228,3 +230,31 @@ def test_generated_latents_follow_the_experts_of_the_labels() -> None:
     loc, scale = product(model, torch.zeros(5).double(), torch.tensor([1, -1, 0]), False)
     torch.testing.assert_close(z.mean(0), loc.detach(), rtol=0, atol=4.5 / 4000**0.5)
     torch.testing.assert_close(z.std(0), scale.detach(), rtol=0.06, atol=0)
+
+
+def test_a_model_or_guide_that_cannot_do_without_x_is_refused() -> None:
+    """The other models' signature ``(x, y)`` says nothing of rows without x; bounds of all modalities need none."""
+
+    class OwnModel(MVAE):
+        def model(self, x: Tensor, y: Tensor | None = None) -> Tensor | None:  # type: ignore[override]
+            return super().model(x, y)
+
+    class OwnGuide(MVAE):
+        def guide(self, x: Tensor, y: Tensor | None = None) -> None:  # type: ignore[override]
+            super().guide(x, y)
+
+    class Wrapped(MVAE):
+        def model(self, *args: Any, **kwargs: Any) -> Tensor | None:
+            return super().model(*args, **kwargs)
+
+    x, y = points(6), torch.tensor([0, 1, 2, -1, 0, 1])
+    for kind, name in ((OwnModel, "model"), (OwnGuide, "guide"), (Wrapped, "")):
+        model = mvae().float()
+        model.__class__ = kind
+        fit = partial(ps.fit, model, x, y, epochs=1, batch_size=3, augment="none", progress=False)
+        for verb in (fit, partial(ps.sites, model, x, y)):
+            if name:
+                refused(verb, f"{name}(x, y=None, seen=True)")
+            else:
+                verb()
+        assert ps.elbo(model, x, y).shape == (6,)

@@ -5,6 +5,7 @@ import torch
 from data_makers import refused
 from torch import Tensor, nn
 
+from pyro_ssvae import ClassLabels, create_model
 from pyro_ssvae.nn.networks import (
     AddClass,
     Decoder,
@@ -12,6 +13,7 @@ from pyro_ssvae.nn.networks import (
     default_encoder,
     features,
     mixes_rows,
+    table_encoder,
     takes_class_input,
 )
 
@@ -101,3 +103,28 @@ def test_whether_rows_meet_in_a_network() -> None:
     assert mixes_rows(default_decoder((1, 40, 40), 4, 3))
     assert not mixes_rows(nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3)))
     assert not mixes_rows(default_decoder((6,), 4, 3))
+
+
+def test_features_of_a_table_are_dropped_where_simple_methods_err() -> None:
+    """Few labels say little of how often; at half of chance by many labels hardly any feature is left."""
+    encoder = table_encoder(4)
+    for error, labels, dropped in ((0.0, 1000, 0.5), (0.25, 50, 0.875), (0.25, 1e6, 0.95), (0.5, 10, 0.7777778)):
+        encoder.lean_on_input(error, 0.5, labels)
+        assert encoder.dropout.p == pytest.approx(dropped)
+    x = torch.randn(8, 4)
+    assert torch.equal(encoder(x)[:, -4:], x)
+    assert torch.equal(encoder.eval()(x)[:, :-4], encoder.body(x))
+
+
+def test_a_training_asks_how_often_simple_methods_err() -> None:
+    """Of labels that nothing tells apart the features serve less than of labels that one column says."""
+    torch.manual_seed(0)
+    x = torch.randn(200, 3)
+    kept = []
+    for y in ((x[:, 0] > 0).long(), torch.randint(0, 2, (200,))):
+        for name in ("augmented", "classifier"):
+            vae = create_model(name, input_shape=3, labels=ClassLabels(2), columns=("normal",) * 3)
+            vae.prepare(x, y)
+            kept.append(1 - vae.encoder.dropout.p)
+    assert kept[0] == kept[1] > 0.4
+    assert kept[2] == kept[3] == pytest.approx(0.05)

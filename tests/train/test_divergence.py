@@ -93,6 +93,28 @@ def test_where_no_step_was_taken_no_smaller_step_helps(capfd: pytest.CaptureFixt
     assert capfd.readouterr().err == ""
 
 
+def test_the_first_step_on_data_of_any_scale_ends_in_one_line() -> None:
+    """Where the guide's mean is beyond float32 a distribution refuses it, before there is any loss."""
+    x, _, _ = blobs(64)
+
+    class Large(Plain):
+        def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+            super().guide(x * 1e38 if len(x) > 2 else x)  # two rows are tried before
+
+    refused(lambda: train(Large(), x), "epoch 1, step 1", "site 'z' of the guide", "smaller scale")
+
+    class Mistaken(Plain):
+        """Its own mistake, of finite numbers, is told by the distribution itself."""
+
+        def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+            with pyro.plate("data", len(x)):
+                scale = 0.5 - 1.0 * (len(x) > 2) * torch.ones(2)
+                pyro.sample("z", dist.Normal(x[:, :2], scale).to_event(1))
+
+    with pytest.raises(ValueError, match="constraint"):
+        train(Mistaken(), x, epochs=1)
+
+
 def test_weights_that_are_spoilt_at_the_very_end_are_noticed() -> None:
     class Spoilt(Plain):
         """The gradient is NaN in the last step, whose loss is a number."""

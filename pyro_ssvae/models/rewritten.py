@@ -1,0 +1,84 @@
+"""Programs that were rewritten: what verbs read off their site y."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro.distributions as dist
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+
+from ..distributions.relaxed import PlugIn, factorizes
+from ..distributions.wrapped import Wrapped
+from ..errors import InputError
+from ..infer.batched import seeded
+from ..infer.label_inference import MOST_VALUES
+from ..infer.pairs import programs
+from ..infer.traces import need_site
+from ..labels import MISSING, Labels
+
+DRAWS = 100  # of the guide, where y depends on what it draws before
+
+
+def overridden_since(part: object, name: str, other: str) -> bool:
+    """Whether a method was overridden by a class that is further down, or on the instance, than the other's."""
+    places = [vars(part), *map(vars, type(part).__mro__)]
+    first, second = (next(i for i, there in enumerate(places) if method in there) for method in (name, other))
+    return first < second
+
+
+def guided_probs(pair: nn.Module, x: Tensor) -> Tensor:
+    """Return the probabilities of the guide's site y, ``[B, K]`` or ``[B, A]``: of 100 draws, always the same ones,
+    where it depends on a latent.
+
+    :raises InputError: a guide without a site y, or whose y has no probabilities.
+    """
+
+    def probs() -> Tensor:
+        site = need_site(poutine.trace(programs(pair)[1]).get_trace(x, None), "y", "predict_proba")
+        return probs_of(site["fn"])
+
+    with seeded(x.device, 0):
+        found = [probs(), probs()]
+        if not torch.equal(*found):
+            found += [probs() for _ in range(DRAWS - len(found))]
+    return torch.stack(found).mean(0)
+
+
+def probs_of(fn: Any) -> Tensor:
+    """The probabilities of a distribution of labels; raise :class:`InputError` where it has none."""
+    fn = fn.exact if isinstance(fn, PlugIn) else fn
+    while isinstance(fn, (Wrapped, dist.Independent, dist.MaskedDistribution, dist.ExpandedDistribution)):
+        fn = fn.base if isinstance(fn, Wrapped) else fn.base_dist
+    try:
+        probs: Tensor = fn.probs
+    except AttributeError:
+        raise InputError(
+            f"predict_proba: the guide's y is a {type(fn).__name__}, without probs; override q_y"
+        ) from None
+    return probs
+
+
+def completed(fn: Any, drawn: Tensor, y: Tensor, labels: Labels) -> Tensor:
+    """Return labels whose missing ones are drawn from p(y), given the known ones of the same row.
+
+    :param fn: p(y).
+    :param drawn: a draw of it, ``[B]`` or ``[B, A]``.
+    :param y: int64, -1 where missing.
+    :raises InputError: too many attributes that may depend on one another.
+    """
+    fn = fn.base if isinstance(fn, Wrapped) else fn
+    partly = (y != MISSING).reshape(len(y), -1).any(1) & (y == MISSING).reshape(len(y), -1).any(1)
+    if labels.event_shape and bool(partly.any()) and not factorizes(fn):
+        if labels.num_configurations > MOST_VALUES:
+            raise InputError(
+                f"generate: given some of {labels.size} attributes that may depend on one another, the others have "
+                f"{labels.num_configurations} values; up to {MOST_VALUES} are taken in turn, so all are needed"
+            )
+        values = labels.configurations(y.device)
+        log_p: Tensor = fn.log_prob(values.unsqueeze(1).to(torch.get_default_dtype()).expand(-1, len(y), -1))
+        fits = ((y == MISSING) | (values.unsqueeze(1) == y)).all(-1)
+        chosen = dist.Categorical(logits=log_p.expand(fits.shape).masked_fill(~fits, -torch.inf).T).sample()
+        drawn = values[chosen]
+    return torch.where(y == MISSING, drawn.long(), y)

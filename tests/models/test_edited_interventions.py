@@ -1,0 +1,216 @@
+"""Interventions draw z_c from the model as it now is, and take labels in any form that a person has them in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from data_makers import refused
+from pyro.distributions import transforms as T
+from revae_toys import CLASSES, TWO, points, toy
+from tiny import make
+from torch import Tensor
+
+from pyro_ssvae import DIVA, ClassLabels, ReVAE
+from pyro_ssvae.labels import Labels
+from pyro_ssvae.models.interventions import whole
+
+EVERY_LABELS = pytest.mark.parametrize("labels", [TWO, CLASSES], ids=["attributes", "classes"])
+
+
+class Mixture(ReVAE):
+    """p(z_c | y): at 8 below and 8 above its mean."""
+
+    def p_z_c(self, y: Tensor) -> dist.TorchDistribution:
+        base = super().p_z_c(y).base_dist
+        loc = torch.stack([base.loc - 8, base.loc + 8], -2)
+        weights = dist.Categorical(loc.new_tensor([0.2, 0.8]).expand(loc.shape[:-1]))
+        return dist.MixtureSameFamily(weights, dist.Normal(loc, 0.1).to_event(1))
+
+
+class Flow(ReVAE):
+    """p(z_c | y) = exp of the Normal: it knows no mean of its own here."""
+
+    def p_z_c(self, y: Tensor) -> dist.TorchDistribution:
+        return dist.TransformedDistribution(super().p_z_c(y), [T.AffineTransform(0.0, 0.1), T.ExpTransform()])
+
+
+class Rewritten(ReVAE):
+    """The model's own p(z_c | y, z_s) = N(40 + 10 y + z_s, .1²), another than the method's."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.begin(x)
+        data = self.plate(x)
+        with data:
+            z_s = pyro.sample("z_s", self.p_z_s(x))
+        with self.label_plates(data):
+            y = pyro.sample("y", self.p_y())
+            mean = 40 + 10 * y.unsqueeze(-1) + z_s[:, :1].expand(*y.shape[-1:], self.label_dim)
+            z_c = pyro.sample("z_c", dist.Normal(mean.to(x), 0.1).to_event(1))
+        with data:
+            out = self.decoder(self.join(z_c, z_s), None)
+            return pyro.sample("x", self.p_x(out), obs=x)
+
+
+class RewrittenDIVA(DIVA):
+    """The model's own p(z_c | y) is at 40 + 10 y."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.begin(x)
+        with self.plate(x):
+            y = pyro.sample("y", self.p_y())
+            c = self.class_input(y, x) @ torch.arange(self.labels.size).to(x)
+            z_c = pyro.sample("z_c", dist.Normal(40 + 10 * c.unsqueeze(-1).expand(-1, self.label_dim), 0.1).to_event(1))
+            z_s = pyro.sample("z_s", self.p_z_s(x))
+            return pyro.sample("x", self.p_x(self.decoder(torch.cat([z_c, z_s], -1), None)), obs=x)
+
+
+def edited(kind: type[ReVAE], labels: Labels) -> ReVAE:
+    assert labels in (TWO, CLASSES)
+    model = toy(labels, 4, label_dim=1)  # type: ignore[arg-type]
+    model.__class__ = kind
+    return model
+
+
+def drawn_z(model: Any, intervene: Callable[[], Tensor]) -> Tensor:
+    """What the decoder gets."""
+    seen: list[Tensor] = []
+    hook = model.decoder.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    intervene()
+    hook.remove()
+    return seen[-1]
+
+
+def value_of(labels: Labels) -> Any:
+    return {"beard": 1} if labels is TWO else 1
+
+
+def part(model: ReVAE) -> slice:
+    return model.place("beard" if model.multilabel else "class")
+
+
+@EVERY_LABELS
+def test_a_mixture_is_drawn_from_not_its_moments(labels: Labels) -> None:
+    """All draws lie at a part, a fifth of them at the lower one."""
+    model, n = edited(Mixture, labels), 3000
+    x = points(1).expand(n, -1)
+    z = drawn_z(model, lambda: model.intervene(x, value_of(labels)))
+    mean = model.prior_loc[1, 1, 0] if labels is TWO else model.prior_loc[1, 0]
+    off = (z[:, part(model)] - mean.detach()).squeeze(-1)
+    assert ((off.abs() - 8).abs() < 0.6).all()
+    assert float((off < 0).double().mean()) == pytest.approx(0.2, abs=4.5 * 0.4 / n**0.5)
+    kept = torch.ones(4, dtype=torch.bool)
+    kept[part(model)] = False
+    assert torch.equal(z[:, kept], model.encode(x).mean[:, kept])
+
+
+@EVERY_LABELS
+def test_a_prior_without_a_mean_is_drawn_from_and_walked_along(labels: Labels) -> None:
+    model, x = edited(Flow, labels), points(500)
+    z = drawn_z(model, lambda: model.intervene(x, value_of(labels)))
+    assert bool((z[:, part(model)] > 0).all())
+    loc, scale = model.conditional("beard" if labels is TWO else "class", 1)
+    assert bool((loc > 0).all())
+    assert bool((scale > 0).all())
+    if labels is TWO:
+        assert model.walk(x[:2], "beard", steps=3).shape == (2, 3, 3)
+
+
+@EVERY_LABELS
+def test_a_rewritten_model_is_followed(labels: Labels) -> None:
+    """z_c hears y and z_s as the model has it; p_z_c says something else."""
+    model, x = edited(Rewritten, labels), points(6)
+    z = model.encode(x).mean
+    for value in (0, 1):
+        new = drawn_z(model, lambda value=value: model.intervene(x, {"beard": value} if labels is TWO else value))
+        wanted = 40 + 10 * value + z[:, model.z_c_dim]
+        assert ((new[:, part(model)].squeeze(-1) - wanted).abs() < 0.6).all()
+        loc, scale = model.conditional("beard" if labels is TWO else "class", value)
+        assert abs(float(loc) - 40 - 10 * value) < 4.5
+        assert float(scale) == pytest.approx(0.1)
+    several = model.intervene(x, value_of(labels), num_samples=2)
+    assert several.shape == (2, 6, 3)
+    assert not torch.equal(several[0], several[1])
+
+
+def test_a_rewritten_diva_is_followed() -> None:
+    model = make("diva", CLASSES, (5,), latent_dim=3, label_dim=1, likelihood="normal").double().eval()
+    model.__class__ = RewrittenDIVA
+    x = torch.randn(6, 5, dtype=torch.float64)
+    z = drawn_z(model, lambda: model.intervene(x, 2))
+    assert ((z[:, 0] - 60).abs() < 0.6).all()
+    assert torch.equal(z[:, 1:], model.encode(x).mean[:, 1:])
+
+
+def test_interventions_decode_once_a_draw() -> None:
+    model, x, calls = edited(Mixture, TWO), points(3), [0]
+    model.decoder.register_forward_hook(lambda module, args, out: calls.__setitem__(0, calls[0] + 1))
+    model.intervene(x, {"hat": 1, "beard": 0}, num_samples=3)
+    assert calls == [3]
+
+
+def test_a_model_without_z_c_is_refused() -> None:
+    class Without(ReVAE):
+        def model(self, x: Tensor, y: Tensor | None = None) -> None:  # type: ignore[override]
+            with self.plate(self.begin(x)):
+                pyro.sample("z_s", self.p_z_s(x))
+
+    refused(lambda: edited(Without, TWO).intervene(points(2), {"hat": 1}), "no site 'z_c'")
+
+
+# --- labels and names as people have them
+
+
+FORMS = [1, np.int64(1), np.uint8(1), torch.tensor(1), torch.tensor(1, dtype=torch.uint8), np.array(1)]
+
+
+@pytest.mark.parametrize("value", FORMS, ids=repr)
+def test_a_class_or_value_is_any_whole_number(value: Any) -> None:
+    assert whole(value) == 1
+    x = points(3)
+    for model, asked in ((edited(Mixture, CLASSES), value), (edited(Mixture, TWO), {"hat": value})):
+        pyro.set_rng_seed(0)
+        found = model.intervene(x, asked)
+        pyro.set_rng_seed(0)
+        torch.testing.assert_close(found, model.intervene(x, {"hat": 1} if isinstance(asked, dict) else 1))
+    for name in ("m2", "diva", "mvae"):
+        other = make(name, ClassLabels(3), (5,), latent_dim=4).eval()
+        assert other.intervene(torch.zeros(2, 5), value).shape == (2, 5)
+
+
+WRONG = [True, np.bool_(True), torch.tensor(True), 0.5, None, np.array([0, 1]), torch.tensor([[1]]), [1], "zzz"]
+
+
+@pytest.mark.parametrize("value", WRONG, ids=repr)
+def test_what_is_no_class_and_no_value_is_refused_in_a_line(value: Any) -> None:
+    x = points(3)
+    refused(lambda: edited(Mixture, CLASSES).intervene(x, value), "zzz" if isinstance(value, str) else "cat, dog, owl")
+    refused(lambda: edited(Mixture, TWO).intervene(x, {"hat": value}), "hat", "0 or 1")
+
+
+@pytest.mark.parametrize("name", ["revae", "m2", "diva", "mvae"])
+def test_draws_and_parts_that_cannot_be_are_refused(name: str) -> None:
+    x = torch.zeros(2, 5)
+    model: Any = make(name, CLASSES, (5,), latent_dim=6).eval()
+    for n in (0, -1, 1.5, True, "2"):
+        refused(lambda n=n: model.intervene(x, 1, num_samples=n), "num_samples", "at least 1")
+    assert model.intervene(x, 1, num_samples=np.int64(2)).shape == (2, 2, 5)
+    for wrong in ("nonsense", "owl", 0, None, ["class"]):
+        refused(lambda wrong=wrong: model.swap(x, x, wrong), "'class'")
+    assert model.swap(x, x).shape == x.shape
+    attributes: Any = make(name, TWO, (5,), latent_dim=6).eval()
+    for wrong in (0, None, ["hat"]):
+        refused(lambda wrong=wrong: attributes.swap(x, x, wrong), "attribute", "hat, beard")
+    refused(lambda: attributes.swap(x, x, "class"), "class")
+
+
+def test_walks_of_no_steps_are_refused() -> None:
+    model, x = edited(Mixture, TWO), points(2)
+    for steps in (0, -1, 2.5, True):
+        refused(lambda steps=steps: model.walk(x, "hat", steps=steps), "steps", "at least 1")
+    assert model.walk(x, "hat", steps=1).shape == (2, 1, 3)

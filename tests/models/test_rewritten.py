@@ -1,0 +1,226 @@
+"""What was rewritten is what verbs answer for: p(y), the guide's q(y | x), a model's own site y."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from data_makers import refused
+from formulas import NO_REGULARIZER
+from pair_suite import loss_of
+from tiny import ATTRIBUTES, CLASSES, make, points, tiny_decoder, tiny_encoder
+from torch import Tensor, nn
+
+import pyro_ssvae as ps
+from pyro_ssvae.models.rewritten import overridden_since, probs_of
+from pyro_ssvae.nn.likelihood_base import Likelihood
+
+P_Y = torch.tensor([0.9, 0.08, 0.02]).double()
+JOINT = torch.tensor([[0.49, 0.01], [0.01, 0.49]]).double()
+PAIR = ps.AttributeLabels(["hat", "beard"])
+
+
+class RareM2(ps.M2):
+    def p_y(self) -> dist.TorchDistribution:
+        return dist.Categorical(P_Y)
+
+
+class TwoAlike(dist.TorchDistribution):
+    """Two attributes that are mostly alike; it has no mean."""
+
+    arg_constraints: dict[str, Any] = {}  # noqa: RUF012
+    support = dist.constraints.independent(dist.constraints.boolean, 1)
+
+    def __init__(self, table: Tensor, batch_shape: torch.Size = torch.Size()) -> None:
+        self.table = table
+        super().__init__(batch_shape, torch.Size([2]), validate_args=False)
+
+    def expand(self, batch_shape: Any, _instance: object = None) -> TwoAlike:
+        return TwoAlike(self.table, torch.Size(batch_shape))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        log_p = self.table[value[..., 0].long(), value[..., 1].long()].log()
+        return log_p.expand(torch.broadcast_shapes(log_p.shape, self.batch_shape))
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        shape = torch.Size(sample_shape) + self.batch_shape
+        k = dist.Categorical(self.table.flatten()).sample(shape)
+        return torch.stack([k // 2, k % 2], -1)
+
+
+class AlikeAugmented(ps.AugmentedVAE):
+    def __init__(self, *parts: Any, **options: Any) -> None:
+        super().__init__(*parts, **options)
+        self.table = nn.Parameter(JOINT.log().flatten())
+
+    def p_y(self) -> dist.TorchDistribution:
+        return TwoAlike(self.table.softmax(0).reshape(2, 2))
+
+
+def alike(how: str) -> Any:
+    parts = tiny_encoder((5,)), tiny_decoder((5,), 2, 2), PAIR
+    return AlikeAugmented(*parts, latent_dim=2, label_inference=how, **NO_REGULARIZER).double()
+
+
+def test_a_relaxed_label_is_compared_with_p_y_as_it_was_rewritten() -> None:
+    """As with the same probabilities as ``label_prior``; not with the prior that is not p(y) any more."""
+    x = points(6).double()
+    losses = []
+    for kind, prior in ((RareM2, "uniform"), (ps.M2, tuple(P_Y.tolist()))):
+        torch.manual_seed(0)
+        parts = tiny_encoder((5,)), tiny_decoder((5,), 2, 3), CLASSES
+        model = kind(*parts, latent_dim=2, label_inference="straight-through", label_prior=prior, **NO_REGULARIZER)
+        torch.manual_seed(1)
+        losses.append(loss_of(model.double(), model.guide, x, None).item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("how", ["plug-in", "straight-through"])
+def test_attributes_that_depend_on_one_another_score_their_joint_probability(how: str) -> None:
+    """All known, the loss and the joint table's gradient are those of the sum; what cannot be scored is refused."""
+    x, y = points(4).double(), torch.tensor([[0, 0], [1, 1], [1, 1], [0, 1]])
+    found = []
+    for word in (how, "enumerate"):
+        torch.manual_seed(0)
+        model = alike(word)
+        torch.manual_seed(1)
+        loss = loss_of(model, model.guide, x, y)
+        loss.backward()
+        found.append((loss.item(), model.table.grad))
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-9)
+    torch.testing.assert_close(found[0][1], found[1][1])
+    assert float(found[0][1].abs().max()) > 0.9
+    y[0, 0] = -1
+    refused(lambda: loss_of(model_of(how), model_of(how).guide, x, y), "TwoAlike", "'enumerate' or 'sample'")
+
+
+def model_of(how: str) -> Any:
+    torch.manual_seed(0)
+    return alike(how)
+
+
+def test_a_missing_attribute_is_generated_given_the_known_one() -> None:
+    model, seen = alike("enumerate"), []
+    model.decoder.register_forward_hook(lambda module, inputs, out: seen.append(inputs[1]))
+    torch.manual_seed(0)
+    model.generate(4000, [1, -1])
+    c = seen[-1]
+    assert bool((c[:, 0] == 1).all())
+    assert float(c[:, 1].mean()) == pytest.approx(0.98, abs=4.5 * (0.98 * 0.02 / 4000) ** 0.5)
+    model.generate(4000, [-1, -1])
+    same = (seen[-1][:, 0] == seen[-1][:, 1]).double()
+    assert float(same.mean()) == pytest.approx(0.98, abs=4.5 * (0.98 * 0.02 / 4000) ** 0.5)
+
+
+class RareInModel(ps.M2):
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.begin(x)
+        with self.plate(x):
+            y = pyro.sample("y", dist.Categorical(P_Y.to(x)))
+            z = pyro.sample("z", self.p_z(x))
+            return pyro.sample("x", self.p_x_given(z, y, x), obs=self.likelihood.target(x))
+
+
+def test_a_missing_class_is_generated_as_the_model_has_it() -> None:
+    model = RareInModel(tiny_encoder((5,)), tiny_decoder((5,), 2, 3), CLASSES, latent_dim=2)
+    seen: list[Tensor] = []
+    model.decoder.register_forward_hook(lambda module, inputs, out: seen.append(inputs[1]))
+    torch.manual_seed(0)
+    model.generate(4000, -1)
+    assert float(seen[-1][:, 0].mean()) == pytest.approx(0.9, abs=4.5 * (0.09 / 4000) ** 0.5)
+
+
+class OwnHead(ps.AugmentedVAE):
+    """Another q(y | x), of the points themselves; ``noisy``: of z."""
+
+    noisy = False
+
+    def __init__(self, *parts: Any, **options: Any) -> None:
+        super().__init__(*parts, **options)
+        self.own = nn.Linear(5, self.labels.size)
+        self.of_z = nn.Linear(2, self.labels.size)
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        y = self.targets(y, x)
+        with self.plate(x):
+            z = pyro.sample("z", self.q_z(self.encoder(x)))
+            self.infer_label(self.of_z(z) if self.noisy else self.own(x), y)
+
+
+@pytest.mark.parametrize("how", ["enumerate", "sparse", "plug-in", "straight-through", "sample"])
+@pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES])
+def test_a_rewritten_guide_predicts(how: str, labels: Any) -> None:
+    if how == "sparse" and labels is ATTRIBUTES:
+        return
+    vae = OwnHead(tiny_encoder((5,)), tiny_decoder((5,), 2, 3), labels, latent_dim=2, label_inference=how).eval()
+    x = points(6)
+    expected = vae.label_inference.probs(vae.own(x)).detach()
+    torch.testing.assert_close(vae.predict_proba(x), expected)
+    y = labels.mode(expected)
+    assert ps.evaluate(vae, x, y, num_samples=2)["accuracy"] == 1
+    least = ps.least_sure(vae, x, n=6).sort_index()
+    if labels is CLASSES and how != "sparse":
+        entropy = -(expected * expected.log()).sum(-1)
+        torch.testing.assert_close(torch.tensor(least["label_entropy"].to_numpy()).float(), entropy)
+
+
+def test_a_guide_whose_y_depends_on_a_draw_predicts_the_mean_of_its_draws_always_the_same() -> None:
+    vae = OwnHead(tiny_encoder((5,)), tiny_decoder((5,), 2, 3), CLASSES, latent_dim=2, label_inference="enumerate")
+    vae.noisy, x = True, points(6)
+    vae.eval()
+    state = torch.random.get_rng_state()
+    found = vae.predict_proba(x)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(vae.predict_proba(x), found)
+    with torch.no_grad():
+        z = vae.q_z(vae.encoder(x)).sample((20_000,))
+        probs = vae.of_z(z).softmax(-1)
+    margin = 4.5 * probs.std(0) * (1 / 100 + 1 / 20_000) ** 0.5
+    assert bool(((found - probs.mean(0)).abs() <= margin).all())
+
+
+def test_which_method_was_overridden_last() -> None:
+    class Both(OwnHead):
+        def q_y(self, x: Tensor) -> Tensor:
+            return super().q_y(x)
+
+    assert overridden_since(OwnHead.__new__(OwnHead), "guide", "q_y")
+    assert not overridden_since(Both.__new__(Both), "guide", "q_y")
+    model = make("augmented")
+    assert not overridden_since(model, "guide", "q_y")
+    model.guide = model.guide
+    assert overridden_since(model, "guide", "q_y")
+    refused(lambda: probs_of(dist.Normal(0.0, 1.0)), "Normal", "override q_y")
+
+
+class Gumbels(Likelihood):
+    def forward(self, out: Tensor) -> dist.TorchDistribution:
+        return dist.Gumbel(out, 1.0).to_event(1)
+
+
+class Whole(Likelihood):
+    def forward(self, out: Tensor) -> dist.TorchDistribution:
+        return dist.Poisson(out.exp()).to_event(1)
+
+
+@pytest.mark.parametrize("kind", [Gumbels, Whole])
+def test_a_likelihood_of_which_only_the_distribution_is_stated_takes_gaps(kind: Any) -> None:
+    """The bound is that of the entries that are there, its gradient finite."""
+    vae = ps.VAE(tiny_encoder((5,)), tiny_decoder((5,), 2, 0), latent_dim=2, likelihood=kind((5,))).double().eval()
+    x = torch.randint(0, 4, (6, 5)).double()
+    x[0, 1] = torch.nan
+    z = torch.zeros(6, 2).double()
+    fn = vae.p_x(vae.decoder(z))
+    entries = kind((5,))(vae.decoder(z)).base_dist.log_prob(x.nan_to_num(1.0))
+    torch.testing.assert_close(fn.log_prob(x), torch.where(x.isnan(), 0.0, entries).sum(-1))
+    loss_of(vae, vae.guide, x, None).backward()
+    assert all(bool(p.grad.isfinite().all()) for p in vae.parameters() if p.grad is not None)
+    assert bool(ps.elbo(vae, x).isfinite().all())
+
+
+def test_a_likelihood_that_is_none_is_refused() -> None:
+    refused(lambda: make("vae", likelihood=nn.Identity()), "likelihood: a Identity", "Likelihood")
