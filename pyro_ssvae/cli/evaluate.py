@@ -61,7 +61,12 @@ def run(options: Evaluate) -> None:
     if options.interventions:
         able(options.run, model, Intervenes)
     x, y, words = test_points(trained, options.data)
-    metrics = evaluate(model, x, y, **told)
+    try:
+        metrics = evaluate(model, x, y, **told)
+    except InputError as error:
+        if options.data is None or not str(error).startswith(("x: ", "y: ")):
+            raise
+        raise InputError(f"--data {options.data}: {str(error)[3:]}") from None
     if trained.calibration is not None and y is not None:
         calibrated = judged(trained.calibration, model, x, y, told)
         metrics.update({"calibrated": calibrated} if calibrated else {})

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -72,7 +72,7 @@ def run(options: Suggest) -> None:
     guesses = [""] * len(names)
     if "first" in found:
         guesses = [f"{a} {p:.2f}, {b} {q:.2f}" for a, p, b, q in zip(*(found[c] for c in list(found)[1:5]))]
-    beside = rows_beside(model, split.x[chosen], guesses)
+    beside = rows_beside(model, split.x[chosen], guesses, names_beside(dataset, rows))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "x", encoding="utf-8") as file:
@@ -87,14 +87,30 @@ def run(options: Suggest) -> None:
         figure = plots.contact_sheet(split.x[chosen], titles, units=units, title=what)
         print(f"picture: {save_picture(figure, path.with_suffix('.png'), options.run, 'suggest')}")
     again = ["pyro-ssvae", "train", "--data", source.data, "--labels", source.keep]
+    again += ["--id", source.id] if source.id is not None else []
     again += ["--target", *source.target] * bool(source.target) + ["--columns", *source.columns] * bool(source.columns)
     again += ["--labels-by", source.labels_by] * (source.labels_by != PROPORTIONAL)
     again += [word for earlier in source.label_file for word in ("--label-file", earlier)]
     print(f"then: {shlex.join([*again, '--label-file', str(path)])}, and the run's other options")
 
 
-def rows_beside(model: Model, x: Tensor, guesses: Sequence[str]) -> dict[str, list[str]]:
-    """Return what stands beside the labels to be filled in: what the model guesses, and a table's own cells."""
+def names_beside(dataset: Dataset, rows: Sequence[int]) -> dict[str, list[str]]:
+    """Return which rows of a table's file points are: by the column that names them, or else by number, from 0."""
+    table = dataset.table
+    if table is None:
+        return {}
+    if table.ids is not None:
+        return {table.schema.id or "id": [table.ids[row] for row in rows]}
+    return {} if table.rows is None else {"row": [str(table.rows[row]) for row in rows]}
+
+
+def rows_beside(
+    model: Model, x: Tensor, guesses: Sequence[str], names: Mapping[str, list[str]]
+) -> dict[str, list[str]]:
+    """Return what stands beside the labels to be filled in: what the model guesses, and a table's own cells.
+
+    :param names: of the rows, in the column of a table's file.
+    """
     import pandas as pd
 
     from ..experiment.predictions import point_columns
@@ -103,7 +119,10 @@ def rows_beside(model: Model, x: Tensor, guesses: Sequence[str]) -> dict[str, li
         return {}
     own = () if model.labels is None else model.labels.names
     found = {"guess": list(guesses)}
-    for name, column in point_columns(x, model, taken=["guess", "index", "label", "split", *own]).items():
+    taken = ["guess", "index", "label", "split", *own]
+    for name, words in names.items():
+        found[f"{name}_" if name.lower() in ("label", "split") or name in taken else name] = words
+    for name, column in point_columns(x, model, taken=[*taken, *found]).items():
         cells = pd.Series(column).astype(object)
         name = f"{name}_" if name.lower() in ("label", "split") else name  # a label file reads these in any case
         found[name] = cells.where(cells.notna(), "").map(str).tolist()
@@ -125,11 +144,23 @@ def training_data(run: Path, model: Model) -> tuple[DataConfig, Dataset, Dataset
 
 
 def query(options: Suggest, model: Model, split: Dataset) -> pd.DataFrame:
-    """Return the points to label next; an error names the command's own option."""
-    from ..evaluation.active_learning import query as choose
+    """Return the points to label next; an error names the command's own option.
 
+    Where too few points are without any label, those count that lack some of theirs.
+    """
+    from ..data.notices import say
+    from ..evaluation.active_learning import query as choose
+    from ..labels import MISSING
+
+    gaps = (split.y == MISSING).reshape(len(split.y), -1)
+    if not bool(gaps.any()):
+        raise InputError(f"{options.run}: every training point has its label; none is left to suggest")
+    y = split.y
+    if int(gaps.all(1).sum()) < options.n and gaps.shape[1] > 1:
+        say(f"{options.run}: {int(gaps.all(1).sum())} points are without any label; those that lack some count too")
+        y = y.masked_fill(gaps.any(1, keepdim=True), MISSING)
     try:
-        return choose(model, split.x, split.y, n=options.n, seed=options.seed)
+        return choose(model, split.x, y, n=options.n, seed=options.seed)
     except InputError as error:
         words = f"-n: {str(error)[3:]}" if str(error).startswith("n:") else f"{options.run}: {error}"
         raise InputError(words) from None

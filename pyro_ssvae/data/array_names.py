@@ -10,7 +10,10 @@ from .notices import say
 
 ARRAYS = ("x", "y", "x_test", "y_test", "names")
 OTHER_NAMES = {
-    "x": ("X", "x_train", "X_train", "train_x", "train_X", "train_images", "train_data", "data", "features", "images"),
+    "x": (
+        *("X", "x_train", "X_train", "train_x", "train_X", "train_images", "train_data", "data", "features"),
+        *("inputs", "images"),
+    ),
     "y": ("Y", "y_train", "Y_train", "train_y", "train_Y", "train_labels", "labels", "label", "targets", "target"),
     "x_test": ("X_test", "test_x", "test_X", "test_images", "test_data"),
     "y_test": ("Y_test", "test_y", "test_Y", "test_labels", "labels_test"),

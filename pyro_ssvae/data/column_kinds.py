@@ -13,16 +13,14 @@ from ..nn.columns import KINDS as LIKELIHOODS
 from .cells import (
     MISSING_LABELS,
     cell,
-    date_format,
-    dates_of,
-    decimal_comma,
     factorized,
     first,
     numbers_of,
-    parse_number,
     word_of,
 )
 from .checks import hint, shown, sort_words
+from .date_cells import date_format, dates_of
+from .number_words import decimal_comma, parse_number
 from .schema import Column
 
 ANSWERS = (
@@ -53,10 +51,11 @@ def kind_word(word: str, where: str) -> str:
     return word
 
 
-def kind_of(cells: pd.Series, name: str, told: str | None = None) -> Column | str:
+def kind_of(cells: pd.Series, name: str, told: str | None = None, comma: bool | None = None) -> Column | str:
     """Return what a column is; or, in words, why it is left out.
 
     :param told: a word of :data:`WORDS` or a likelihood, where a person says what it is.
+    :param comma: whether the file has decimal commas; None where nothing tells.
     :raises InputError: cells that do not go together, naming the first row.
     """
     where = f"column {shown(name)}"
@@ -69,9 +68,9 @@ def kind_of(cells: pd.Series, name: str, told: str | None = None) -> Column | st
     elif told in ("category", "yes-no") or (told is None and pd.api.types.is_bool_dtype(cells.dtype)):
         column = word_column(cells, name, where, told)
     elif is_number(cells) or told is not None:
-        column = number_column(cells, name, where, told)
+        column = number_column(cells, name, where, told, comma)
     else:
-        column = guessed(cells, name, where)
+        column = guessed(cells, name, where, comma)
     return column
 
 
@@ -80,21 +79,21 @@ def is_number(cells: pd.Series) -> bool:
     return bool(pd.api.types.is_numeric_dtype(cells.dtype) or pd.api.types.is_timedelta64_dtype(cells.dtype))
 
 
-def guessed(cells: pd.Series, name: str, where: str) -> Column | str:
+def guessed(cells: pd.Series, name: str, where: str, file: bool | None = None) -> Column | str:
     """Return what a column of words is: numbers or dates in words, or categories."""
-    places, words = factorized(cells, where)
+    places, words = factorized(cells, where, None)
     if len(words) < 2:
         return "no value in any row" if not words else f"the same in every row ({shown(words[0])})"
-    comma = decimal_comma(words)
+    comma = decimal_comma(words, file)
     number = ~np.isnan([parse_number(word, comma) for word in words])
     gap = np.array([word.lower() in MISSING_LABELS for word in words])  # where the others are numbers or dates
     padded = any(len(word) > 1 and word[0] == "0" and word.isdecimal() for word in words)  # 007 is a code
     cells_of = np.bincount(places[places >= 0], minlength=len(words))
     if number.any() and (number | gap).all() and not padded:
-        return number_column(cells, name, where, None)
+        return number_column(cells, name, where, None, file)
     share = cells_of[number].sum() / max(cells_of[~gap].sum(), 1)
     if share >= 0.9 and number.sum() > 20 and not padded:
-        _, wrong = numbers_of(cells, where, comma)
+        _, wrong = numbers_of(cells, where, file)
         few = int(wrong.sum())
         raise InputError(
             f"{where}: numbers, but {few} cell{'s are' if few > 1 else ' is'} not, first row {first(wrong)}: "
@@ -107,7 +106,7 @@ def guessed(cells: pd.Series, name: str, where: str) -> Column | str:
 
 def word_column(cells: pd.Series, name: str, where: str, told: str | None) -> Column | str:
     """Return a column of categories, or of two words."""
-    places, words = factorized(cells, where)
+    places, words = factorized(cells, where, None)
     missing = float((places < 0).mean())
     n = int((places >= 0).sum())
     if len(words) < 2:
@@ -154,17 +153,15 @@ def date_column(cells: pd.Series, name: str, where: str) -> Column | str:
     start = np.floor(np.nanmin(since))
     if np.nanmax(since) == np.nanmin(since):
         return "the same date in every row"
-    day = (pd.Timestamp(0) + pd.Timedelta(days=float(start))).date().isoformat()
+    day = str(np.datetime64(int(start), "D"))
     whole = bool((since[np.isfinite(since)] % 1 == 0).all())
     return Column(name, "normal", "date", (), 0.0, whole, day, form, float(np.isnan(since).mean()))
 
 
-def number_column(cells: pd.Series, name: str, where: str, told: str | None) -> Column | str:
+def number_column(cells: pd.Series, name: str, where: str, told: str | None, file: bool | None = None) -> Column | str:
     """Return a column of numbers: two-valued, counts, or real, by their spread and tails."""
-    comma = False
-    if not is_number(cells):
-        comma = decimal_comma(factorized(cells, where)[1])
-    x, wrong = numbers_of(cells, where, comma)
+    comma = bool(file) if is_number(cells) else decimal_comma(factorized(cells, where)[1], file)
+    x, wrong = numbers_of(cells, where, file)
     if wrong.any():
         raise InputError(
             f"{where}: row {first(wrong)} is no number: {cell(cells, first(wrong))}; a number or nothing is needed"

@@ -25,12 +25,14 @@ class Table:
     :param ids: the names of the source's training rows, before any is held out; None where rows have numbers alone.
     :param ids_test: those of its test rows.
     :param ranges: what each column holds, in a few words.
+    :param rows: the rows of the table, from 0, that the training points are.
     """
 
     schema: Schema
     ids: tuple[str, ...] | None = None
     ids_test: tuple[str, ...] | None = None
     ranges: tuple[str, ...] = ()
+    rows: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)

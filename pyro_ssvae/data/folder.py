@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -15,7 +16,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..labels import Labels
 from .checks import check_bytes, reason, shown
-from .class_folders import by_folders, is_image
+from .class_folders import by_folders, hidden, is_image
 from .dataset import Dataset
 from .images import ImageSize, decode, height_width, inspect, white_of
 from .labels_csv import Table, read_labels_csv
@@ -50,12 +51,41 @@ def load_folder(folder: Path, *, image_size: ImageSize = None) -> Dataset:
     return Dataset(name, *parts, table.labels, white_level=white)
 
 
+def new_images(folder: Path) -> tuple[Table, list[Path], bool]:
+    """Return the table of a folder's images, as :func:`load_folder` reads it, the files, and whether it is listed.
+
+    An image that ``labels.csv`` does not list has no label.
+
+    :raises InputError: naming the file or the row.
+    """
+    files = _files(folder)
+    csv = _list_in(files)
+    if csv is None:
+        table = by_folders(folder, files)
+        return table, [files[name] for name in table.files], False
+    table = read_labels_csv(folder / csv)
+    names = _found(table.files, files, folder / csv)
+    listed = set(names)
+    more = [name for name, path in files.items() if name not in listed and is_image(path) and not hidden(name)]
+    y = torch.cat([table.y, table.labels.check(None, len(more))])
+    test = None if table.test is None else torch.cat([table.test, torch.zeros(len(more), dtype=torch.bool)])
+    names += more
+    order = sorted(range(len(names)), key=names.__getitem__)
+    table = Table([names[i] for i in order], y[order], table.labels, None if test is None else test[order])
+    return table, [files[name] for name in table.files], True
+
+
+def _list_in(files: Iterable[str]) -> str | None:
+    """Return the name of the list of labels among files; None where there is none."""
+    return next((name for name in files if name.lower() in (CSV, "labels.tsv")), None)
+
+
 def _listed(folder: Path) -> tuple[Table, list[Path]]:
     """Return the table of the images and the file of each row: of ``labels.csv``, or else by the images' folders."""
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder")
     files = _files(folder)
-    csv = next((name for name in files if name.lower() in (CSV, "labels.tsv")), None)
+    csv = _list_in(files)
     if csv is None:
         table = by_folders(folder, files)
         return table, [files[name] for name in table.files]

@@ -60,9 +60,9 @@ class Column(Protocol):
 
 
 def names_of(frame: Frame) -> tuple[str, ...] | None:
-    """Return the names of a table's columns; None where they are mere numbers, as of a table made of an array."""
+    """Return the names of a table's columns; None where they count from 0, as of a table made of an array."""
     columns = list(frame.columns)
-    if all(isinstance(name, (int, np.integer)) for name in columns):
+    if columns == list(range(len(columns))):
         return None
     return tuple(str(name) for name in columns)
 

@@ -232,13 +232,16 @@ def known_columns(pair: nn.Module) -> tuple[str, ...] | None:
 
 
 def by_column(pair: nn.Module, points: Points, columns: tuple[str, ...] | None) -> Points:
-    """Return points with their columns in the order that a pair was trained on.
+    """Return points with their columns in the order that a pair was trained on; numbered ones in their numbers'.
 
     :raises InputError: naming the columns that are missing or new.
     """
-    known = known_columns(pair)
-    if known is None or columns is None:
+    if columns is None:
         return points
+    known, numbers = known_columns(pair), tuple(map(str, range(len(columns))))
+    if known is None and set(columns) != set(numbers):
+        return points
+    known = numbers if known is None else known
     order = in_order(columns, known, "x", "the columns that the model was trained on")
     if order is None:
         return points

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, Labels
 from .checks import clean_word, hint, shown
+from .label_values import class_places
 from .labels_csv import file_key, read_attributes, read_rows
 
 
@@ -71,10 +72,11 @@ def add_labels(path: Path, y: Tensor, rows: Tensor, labels: Labels, files: Seque
             given = torch.tensor(read_attributes(cells, places, line, path))
             y[i] = torch.where(given == MISSING, y[i], given)
         elif (cell := cells[header.index("label")]).strip():
-            word, names = clean_word(cell, f"{path}: row {line}"), list(labels.names)
-            if word not in names:
-                raise InputError(f"{path}: row {line} has no known class: {shown(word)}{hint(word, names)}")
-            y[i] = names.index(word)
+            word = clean_word(cell, f"{path}: row {line}")
+            place = class_places([word], labels.names)[0]
+            if place is None:
+                raise InputError(f"{path}: row {line} has no known class: {shown(word)}{hint(word, labels.names)}")
+            y[i] = place
     return y
 
 

@@ -90,7 +90,7 @@ def attribute_columns(frame: Frame, labels: Labels | None, where: str) -> object
 def from_objects(array: np.ndarray, labels: Labels | None, where: str) -> Tensor:
     """Return objects, words and numbers among them, as numbers."""
     names = () if labels is None else tuple(labels.names)
-    known = {name: k for k, name in enumerate(names)}
+    known = places_of(names)
     attributes = isinstance(labels, AttributeLabels)
     gaps: Counter[str] = Counter()
     found: dict[object, float] = {}
@@ -111,8 +111,6 @@ def from_objects(array: np.ndarray, labels: Labels | None, where: str) -> Tensor
             return MISSING
         if attributes and word.lower() in VALUES:
             return VALUES[word.lower()]
-        if not attributes and word.endswith(".0") and word[:-2] in known:  # whole numbers beside gaps, by pandas
-            return known[word[:-2]]
         raise InputError(f"{where}: row {i // width} is {shown(word)}; {wanted(labels, word)}")
 
     numbers = np.empty(array.size)
@@ -151,6 +149,23 @@ def as_number(value: object, row: int, where: str) -> float:
         raise InputError(f"{where}: row {row} is {shown(value)}; a number or a word is needed") from None
 
 
+def places_of(names: Sequence[str]) -> dict[str, int]:
+    """Return the number of each class by its name, and by a whole number's other form: ``1.0`` for ``1``, ``1`` for
+    ``1.0``. Tables write ``1.0`` where a column has gaps, and ``1`` where it has none."""
+    known = {name: k for k, name in enumerate(names)}
+    for name, k in list(known.items()):
+        whole = name.removesuffix(".0")
+        if whole.removeprefix("-").isdecimal():
+            known.setdefault(whole if whole != name else f"{name}.0", k)
+    return known
+
+
+def class_places(words: Sequence[str], names: Sequence[str]) -> list[int | None]:
+    """Return the number of the class that each word means, None where it means none of them."""
+    known = places_of(names)
+    return [known.get(word) for word in words]
+
+
 def by_name(y: Tensor, own: Labels, labels: Labels, where: str) -> Tensor:
     """Return the labels of a source by the numbers that a model has for their names.
 
@@ -171,12 +186,13 @@ def by_name(y: Tensor, own: Labels, labels: Labels, where: str) -> Tensor:
     used = (value_counts(y, len(names))[0] > 0).nonzero().squeeze(1).tolist()
     if numbered(names) and max(used, default=0) < len(known):
         return y
+    places = class_places(names, known)
     for k in used:
-        if names[k] not in known:
+        if places[k] is None:
             have = f"the labels are {', '.join(names)[:200]}"
             raise InputError(f"{where}: {have}; the model has no class {shown(names[k])}{hint(names[k], known)}")
     dtype = torch.long if len(y) <= MANY else narrow_dtype(len(known))
-    numbers = torch.tensor([known.index(name) if name in known else MISSING for name in names], dtype=dtype)
+    numbers = torch.tensor([MISSING if place is None else place for place in places], dtype=dtype)
     parts = [torch.where(part == MISSING, MISSING, numbers[part.clamp_min(0).long()]) for part in y.split(CHUNK)]
     return torch.cat(parts).to(dtype)
 

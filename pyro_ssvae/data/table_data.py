@@ -13,18 +13,17 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import MISSING
-from .cells import MISSING_LABELS, factorized, first, word_of
+from .cells import MAYBE_WORDS, MISSING_LABELS, MISSING_WORDS, factorized, first, word_of
 from .checks import MAX_CLASSES, hint, shown, sort_words
 from .column_kinds import in_order, kind_of, kind_word
 from .dataset import Dataset, Table
 from .notices import say
+from .number_words import COMMA, frame_comma
+from .own_types import own_types
 from .schema import Column, Schema
 from .splits import split_rows
 from .table_files import check_names, read_file, release_memory
-from .tables import TableLike, column_values, target_values
-
-SPLIT = "split"
-"""The column that says ``train`` or ``test``."""
+from .tables import SPLIT, TableLike, column_values, target_values, test_of_words
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,9 @@ def opened(table: TableLike, wanted: Wanted, notes: list[str]) -> pd.DataFrame:
         check_names(names, "the table")
         if not len(table):
             raise InputError("the table has no row; a row a point is needed")
-        return table.set_axis(names, axis=1).reset_index(drop=True)
+        frame = own_types(table.set_axis(names, axis=1).reset_index(drop=True))
+        frame.attrs[COMMA] = frame_comma(frame, MISSING_LABELS)
+        return frame
     words = [column for column, kind in wanted.kinds.items() if kind in ("category", "yes-no", "date")]
     text = [*wanted.target, *([] if wanted.id is None else [wanted.id]), *words, SPLIT, SPLIT.capitalize()]
     return read_file(Path(table), text, notes.append)
@@ -153,23 +154,25 @@ def as_dataset(frame: pd.DataFrame, wanted: Wanted, notes: list[str], name: str)
         ids = None if ids is None else [word for word, stays in zip(ids, kept.tolist()) if stays]
     rows, held = test_rows(y, test, notes)
     of = [None if ids is None else tuple(ids[row] for row in part.tolist()) for part in (rows, held)]
-    described = Table(schema, of[0], of[1], tuple(ranges(x, column, i) for i, column in enumerate(columns)))
+    shown_ranges = tuple(ranges(x, column, i) for i, column in enumerate(columns))
+    described = Table(schema, of[0], of[1], shown_ranges, tuple(kept.nonzero().squeeze(1)[rows].tolist()))
     parts = x[rows], y[rows], x[held], y[held]
     return Dataset(name, *parts, schema.labels, described)
 
 
 def features(frame: pd.DataFrame, wanted: Wanted, notes: list[str]) -> tuple[list[Column], list[str], Tensor]:
     """Return the columns of x, the names of those that are left out, and x ``[N, D]``; columns leave the frame."""
-    columns, values, left_out = [], [], []
+    columns, values, left_out, comma = [], [], [], frame.attrs.get(COMMA)
     for name in list(frame.columns):
         cells = frame.pop(name)
-        column = kind_of(cells, name, wanted.kinds.get(name))
+        column = kind_of(cells, name, wanted.kinds.get(name), comma)
         if isinstance(column, str):
             notes.append(f"column {shown(name)} is left out: {column}")
             left_out.append(name)
             continue
         columns.append(column)
-        values.append(torch.from_numpy(column_values(cells, column, "the table").astype(np.float32)))
+        say_gaps(cells, column, notes)
+        values.append(torch.from_numpy(column_values(cells, column, "the table", comma).astype(np.float32)))
     if not columns:
         raise InputError("no column is left beside target and id; at least one that differs between rows is needed")
     x = torch.empty(len(values[0]), len(values))
@@ -178,18 +181,32 @@ def features(frame: pd.DataFrame, wanted: Wanted, notes: list[str]) -> tuple[lis
     return columns, left_out, x
 
 
+def say_gaps(cells: pd.Series, column: Column, notes: list[str]) -> None:
+    """Say which words among others were taken for a missing cell, and which were not that may mean one."""
+    if column.reads != "words":
+        return
+    where = f"column {shown(column.name)}"
+    words = factorized(cells, where, frozenset([""]))[1]
+    gaps = [word for word in words if word.lower() in MISSING_WORDS and word not in column.words]
+    kept = [word for word in column.words if word.lower() in MAYBE_WORDS]
+    if gaps:
+        notes.append(f"{where}: {', '.join(map(shown, sorted(gaps)[:5]))} means a missing cell; rename it to make a "
+                     "category of it")  # fmt: skip
+    if kept:
+        notes.append(f"{where}: {', '.join(map(shown, kept))} is taken for a category; where it means a missing cell, "
+                     "leave the cell empty")  # fmt: skip
+
+
 def split_of(frame: pd.DataFrame, notes: list[str]) -> Tensor | None:
     """Return which rows are the test's, bool ``[N]``, and take the column ``split`` out; None where there is none."""
     name = next((each for each in frame.columns if each.lower() == SPLIT), None)
     if name is None:
         return None
-    places, words = factorized(frame[name], f"column {shown(name)}")
-    low = [word.lower() for word in words]
-    if not set(low) <= {"train", "training", "test"}:
+    is_test = test_of_words(frame[name], f"column {shown(name)}")
+    if is_test is None:
         notes.append(f"column {shown(name)} is taken for a feature: it has other words than train and test")
         return None
     frame.pop(name)
-    is_test = np.array([word == "test" for word in low] + [False])[places]
     if is_test.all() or not is_test.any():
         raise InputError(f"column {shown(name)}: every row is of the {'test' if is_test.all() else 'training'}; "
                          "rows of both are needed, or no such column")  # fmt: skip
@@ -270,6 +287,6 @@ def ranges(x: Tensor, column: Column, i: int) -> str:
     values = x[:, i][~x[:, i].isnan()].double() + column.offset
     low, high = float(values.min()), float(values.max())
     if column.reads == "date":
-        start = pd.Timestamp(column.start)
-        return " … ".join((start + pd.Timedelta(days=day)).date().isoformat() for day in (low, high))
+        start = np.datetime64(column.start, "D")
+        return " … ".join(str(start + np.timedelta64(int(np.floor(day)), "D")) for day in (low, high))
     return f"{low:g} … {high:g}"

@@ -14,6 +14,9 @@ import pandas as pd
 from ..errors import InputError
 from .cells import MISSING_LABELS
 from .checks import MAX_BYTES, reason, shown
+from .codes import code_columns, has_codes
+from .number_words import COMMA, commas_of, frame_comma
+from .own_types import own_types
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 HEAD_BYTES = 2**20
@@ -25,11 +28,14 @@ _NULLS = sorted(
 )
 
 
-def read_file(path: Path, text: Collection[str] = (), note: Callable[[str], None] = lambda line: None) -> pd.DataFrame:
+def read_file(
+    path: Path, text: Collection[str] = (), note: Callable[[str], None] = lambda line: None, comma: bool = False
+) -> pd.DataFrame:
     """Return a table as a data frame, its columns' names as words, numbers as numbers.
 
     :param text: columns whose cells stay words, such as ``01``.
     :param note: told, in a line, what was taken for granted, such as semicolons between the columns.
+    :param comma: whether ``1,132`` has a decimal comma where the file itself does not tell.
     :raises InputError: naming the file, and the row where one cannot be read.
     """
     try:
@@ -41,12 +47,15 @@ def read_file(path: Path, text: Collection[str] = (), note: Callable[[str], None
         if size > MAX_BYTES:
             raise InputError(f"{path}: {size / 2**30:,.1f} GiB; at most {MAX_BYTES / 2**30:g} GiB can be loaded")
         readers = {".parquet": read_columns, ".feather": read_columns}
-        frame = readers.get(path.suffix.lower(), read_text)(path, text, note)
+        frame = readers.get(path.suffix.lower(), read_text)(path, text, note, comma)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({reason(error)})") from None
     names = [str(name) for name in frame.columns]
     check_names(names, str(path))
+    told = frame.attrs.get(COMMA)
     frame.columns = pd.Index(names)
+    frame = own_types(frame, lambda line: note(f"{path}: {line}"))
+    frame.attrs[COMMA] = frame_comma(frame, MISSING_LABELS) if told is None else told
     if not len(frame):
         raise InputError(f"{path}: no row below the header; a row a point is needed")
     return frame
@@ -61,8 +70,8 @@ def check_names(names: list[str], where: str) -> None:
         seen.add(name)
 
 
-def read_columns(path: Path, text: Collection[str], note: Callable[[str], None]) -> pd.DataFrame:
-    """Return the table of a Parquet or Feather file; an index that has a name is a column."""
+def read_columns(path: Path, text: Collection[str], note: Callable[[str], None], comma: bool) -> pd.DataFrame:
+    """Return the table of a Parquet or Feather file; the levels of an index that has names are columns."""
     import pyarrow as pa
 
     kind = path.suffix.lower()[1:].capitalize()
@@ -75,13 +84,17 @@ def read_columns(path: Path, text: Collection[str], note: Callable[[str], None])
             from pyarrow import feather
 
             table = feather.read_table(path, memory_map=False)
-        frame: pd.DataFrame = table.to_pandas(self_destruct=True)
+        frame: pd.DataFrame = table.to_pandas(self_destruct=True, date_as_object=False)
+        if any(name is not None for name in frame.index.names):
+            return frame.reset_index()
     except (pa.ArrowException, ValueError, OSError) as error:
         raise InputError(f"{path}: not a {kind} file, or a damaged one ({reason(error)})") from None
-    return frame.reset_index() if frame.index.name is not None else frame
+    if not isinstance(frame.index, pd.RangeIndex):
+        note(f"{path}: the rows' index has no name and is left out; with one it is a column")
+    return frame
 
 
-def read_text(path: Path, text: Collection[str], note: Callable[[str], None]) -> pd.DataFrame:
+def read_text(path: Path, text: Collection[str], note: Callable[[str], None], comma: bool) -> pd.DataFrame:
     """Return the table of a text file: a header, and cells between commas, semicolons, tabs or bars."""
     import pyarrow as pa
     from pyarrow import csv as reader
@@ -92,18 +105,22 @@ def read_text(path: Path, text: Collection[str], note: Callable[[str], None]) ->
     names = header(lines, separator, path)
     if separator != usual:
         note(f"{path}: read with {SEPARATORS[separator]} between the columns")
-    comma = separator == ";" and decimal_commas(lines)
+    told = decimal_commas(lines, separator, path, note, comma)
     words = {raw: pa.string() for raw, name in zip(rows_of(lines, separator)[0], names) if name in text}
     options = reader.ConvertOptions(
         null_values=_NULLS, strings_can_be_null=False, true_values=["\0true"], false_values=["\0false"],
         timestamp_parsers=["\0"], column_types=words,
-        auto_dict_encode=True, auto_dict_max_cardinality=2000, decimal_point="," if comma else ".",
+        auto_dict_encode=True, auto_dict_max_cardinality=2000, decimal_point="," if told else ".",
     )  # fmt: skip
     parse = reader.ParseOptions(delimiter=separator, newlines_in_values=any('"' in line for line in lines))
     failures: list[str] = []
     try:
         read = reader.ReadOptions(encoding=encoding, block_size=8 * 2**20)
-        table = reader.read_csv(path, read, parse, options).rename_columns(names)
+        table = reader.read_csv(path, read, parse, options)
+        if has_codes(path, separator, encoding):
+            for i, column in code_columns(table, path, read, parse, _NULLS).items():
+                table = table.set_column(i, table.schema.names[i], column)
+        table = table.rename_columns(names)
     except (pa.ArrowException, UnicodeError, OSError) as error:
         failures.append(reason(error))
     if failures:
@@ -112,6 +129,7 @@ def read_text(path: Path, text: Collection[str], note: Callable[[str], None]) ->
     if any(pa.types.is_binary(kind) for kind in kinds):  # what words are that are not in the encoding
         raise InputError(f"{path}: {failure(path, 'not in UTF-8', names, separator, encoding)}")
     frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True, date_as_object=False)
+    frame.attrs[COMMA] = told
     if parse.newlines_in_values:
         check_quotes(frame, separator, path)
     return frame
@@ -198,11 +216,19 @@ def header(lines: list[str], separator: str, path: Path) -> list[str]:
     return names
 
 
-def decimal_commas(lines: list[str]) -> bool:
-    """Whether numbers between semicolons are written ``3,14``."""
-    cells = [cell.strip() for row in rows_of(lines, ";")[1:] for cell in row]
-    commas = sum(bool(re.fullmatch(r"[+-]?\d+,\d+", cell)) for cell in cells)
-    return commas > 0 and not any(re.fullmatch(r"[+-]?\d+\.\d+", cell) for cell in cells)
+def decimal_commas(
+    lines: list[str], separator: str, path: Path, note: Callable[[str], None], usual: bool
+) -> bool | None:
+    """Return whether a file's numbers are written ``3,14``, None where nothing tells; say it where there are commas."""
+    rows = rows_of(lines, separator)
+    columns = list(zip(*(row for row in rows[1:] if len(row) == len(rows[0])))) if rows else []
+    found, example = commas_of(columns, usual or separator == ";", MISSING_LABELS)
+    if found:
+        note(f"{path}: read with decimal commas, such as {shown(example)}")
+    elif example:
+        note(f"{path}: commas in numbers, such as {shown(example)}, are read as those between thousands, unless the "
+             "column's others tell")  # fmt: skip
+    return found
 
 
 def failure(path: Path, said: str, names: list[str], separator: str, encoding: str) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,15 +16,21 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import MISSING
-from .cells import MISSING_LABELS, MISSING_WORDS, dates_of, factorized, first, numbers_of, word_of
+from .cells import MISSING_LABELS, MISSING_WORDS, factorized, first, numbers_of, word_of
 from .checks import hint, shown
 from .column_kinds import ANSWERS
+from .date_cells import date_words, dates_of, stamps, stamps_of
+from .label_values import places_of
 from .notices import say
+from .number_words import COMMA, decimal_comma, frame_comma, parse_number
+from .own_types import own_types
 from .schema import Column, Schema
 from .table_files import check_names, read_file
 
 TableLike: TypeAlias = pd.DataFrame | str | Path
 """A data frame, or the path of a table."""
+SPLIT = "split"
+"""The column that says ``train`` or ``test``."""
 
 
 def encode(frame: TableLike, schema: Schema) -> tuple[Tensor, Tensor | None, list[str] | None]:
@@ -41,24 +48,63 @@ def encode(frame: TableLike, schema: Schema) -> tuple[Tensor, Tensor | None, lis
         x, y, ids = encode("new.csv", schema)
     """
     where = "the table" if isinstance(frame, pd.DataFrame) else str(frame)
-    frame = as_frame(frame, schema.text)
+    return encode_frame(as_frame(frame, schema), schema, where)
+
+
+def encode_frame(frame: pd.DataFrame, schema: Schema, where: str) -> tuple[Tensor, Tensor | None, list[str] | None]:
+    """As :func:`encode`, of a data frame that :func:`as_frame` gave.
+
+    :param where: the table's file.
+    """
     check_columns(frame, schema, where)
     x = torch.empty(len(frame), len(schema.columns))
     for i, column in enumerate(schema.columns):
-        x[:, i] = torch.from_numpy(column_values(frame[column.name], column, where).astype(np.float32))
+        values = column_values(frame[column.name], column, where, frame.attrs.get(COMMA))
+        x[:, i] = torch.from_numpy(values.astype(np.float32))
     ids = None
     if schema.id is not None and schema.id in frame:
         ids = [word_of(word) for word in frame[schema.id]]
     return x, target_values(frame, schema, where), ids
 
 
-def as_frame(frame: TableLike, text: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Return a table as a data frame whose columns' names are words."""
+def as_frame(frame: TableLike, schema: Schema, note: Callable[[str], None] = say) -> pd.DataFrame:
+    """Return a table as a data frame whose columns' names are words, and whose decimals are told."""
+    comma = any(column.format == "," for column in schema.columns)
     if not isinstance(frame, pd.DataFrame):
-        return read_file(Path(frame), text, say)
+        return read_file(Path(frame), schema.text, note, comma)
     names = [str(name) for name in frame.columns]
     check_names(names, "the table")
-    return frame.set_axis(names, axis=1)
+    frame = own_types(frame.set_axis(names, axis=1))
+    frame.attrs[COMMA] = frame_comma(frame, MISSING_LABELS)
+    return frame
+
+
+def given_cells(path: Path, schema: Schema, x: Tensor) -> list[pd.Series]:
+    """Return a table's cells of the columns of x as its file has them: words, dates as they are written, and numbers.
+
+    :param x: ``[N, D]``, what :func:`encode` made of them. Where it is NaN the model sees no cell, and none is given.
+    :raises InputError: the file has changed.
+    """
+    frame = as_frame(path, schema, lambda line: None)
+    if len(frame) != len(x):
+        raise InputError(f"{path}: it has {len(frame)} rows now, and had {len(x)}; it has been changed meanwhile")
+    comma = frame.attrs.get(COMMA)
+    cells = (as_given(frame[column.name], column, str(path), comma) for column in schema.columns)
+    return [column.mask(gaps) for column, gaps in zip(cells, x.isnan().numpy().T)]
+
+
+def as_given(cells: pd.Series, column: Column, where: str, comma: bool | None) -> pd.Series:
+    """Return a column's cells: numbers as float64, or as whole numbers where the column is of such; else words."""
+    if column.reads == "number":
+        if column.whole and pd.api.types.is_integer_dtype(cells.dtype):
+            return cells.reset_index(drop=True).astype("Int64")
+        found = pd.Series(numbers_of(cells, where, comma if comma is not None else column.format == ",")[0])
+        exact = column.whole and bool((found.isna() | ((found == found.round()) & (found.abs() < 2**53))).all())
+        return found.astype("Int64") if exact else found
+    if pd.api.types.is_datetime64_any_dtype(cells.dtype):
+        return date_words(stamps(cells), column)
+    places, words = factorized(cells, where, frozenset())
+    return pd.Series(np.array([*words, None], dtype=object)[places], dtype=object)
 
 
 def check_columns(frame: pd.DataFrame, schema: Schema, where: str) -> None:
@@ -70,19 +116,20 @@ def check_columns(frame: pd.DataFrame, schema: Schema, where: str) -> None:
         raise InputError(f"{where}: no column {shown(absent[0])}{more}{hint(absent[0], names)}; the model needs it")
     targets = [target.name for target in schema.targets]
     known = {*schema.names, *targets, schema.id, *schema.left_out}
-    new = [name for name in names if name not in known]
+    new = [name for name in names if name not in known and name.lower() != SPLIT]
     if new:
         say(f"{where}: the model has no column {', '.join(map(shown, new[:5]))}{' …' * (len(new) > 5)}; left out")
 
 
-def column_values(cells: pd.Series, column: Column, where: str) -> np.ndarray:
+def column_values(cells: pd.Series, column: Column, where: str, comma: bool | None = None) -> np.ndarray:
     """Return a column's cells as the numbers of its kind, float ``[N]``, NaN where missing.
 
+    :param comma: whether the file has decimal commas; None where nothing tells.
     :raises InputError: a cell that is no number, or no date, naming the row.
     """
     where = f"{where}, column {shown(column.name)}"
     if column.reads == "words":
-        values, unseen = word_values(cells, column, where)
+        values, unseen = word_values(cells, column, where, comma=comma)
         if unseen:
             say(
                 f"{where}: {', '.join(map(shown, unseen[:5]))}{' …' * (len(unseen) > 5)} not in training; missing cells"
@@ -94,7 +141,7 @@ def column_values(cells: pd.Series, column: Column, where: str) -> np.ndarray:
         values = days - start
         what = "date"
     else:
-        values, wrong = numbers_of(cells, where, column.format == ",")
+        values, wrong = numbers_of(cells, where, column.format == "," if comma is None else comma)
         wrong = wrong | np.isinf(values)
         values = values - column.offset
         what = "number"
@@ -102,6 +149,11 @@ def column_values(cells: pd.Series, column: Column, where: str) -> np.ndarray:
         row = first(wrong)
         raise InputError(f"{where}: row {row} is no {what}: {shown(word_of(cells.iloc[row]))}; a {what} is needed, or "
                          "an empty cell")  # fmt: skip
+    large = np.abs(values) > np.finfo(np.float32).max
+    if large.any():
+        row = first(large)
+        is_what = shown(word_of(cells.iloc[row]))
+        raise InputError(f"{where}: row {row} is {is_what}; a number below 3.4e38 is needed, in a larger unit")
     outside = outside_support(values, column)
     if outside.any():
         row = first(outside)
@@ -118,25 +170,41 @@ def outside_support(values: np.ndarray, column: Column) -> np.ndarray:
 
 
 def word_values(
-    cells: pd.Series, column: Column, where: str, missing: frozenset[str] = MISSING_WORDS
+    cells: pd.Series,
+    column: Column,
+    where: str,
+    missing: frozenset[str] = MISSING_WORDS,
+    comma: bool | None = None,
 ) -> tuple[np.ndarray, list[str]]:
     """Return the places of a column's words, -1 where a cell is missing or its word unknown; and the unknown words.
 
-    Where the words are yes and no, another pair that means the same is taken too.
+    Where the words are yes and no, another pair that means the same is taken too; where they are numbers, another form
+    of the same number, such as ``0.50`` for ``0.5``.
     """
     missing = missing - {word.lower() for word in column.words}
     places, words = factorized(cells, where, missing)
     known = {word: k for k, word in enumerate(column.words)}
     low = {word.lower(): k for word, k in known.items()}
-    numbers = {f"{word}.0": k for word, k in known.items()}  # a whole number beside gaps, as pandas writes it
     answers = {}
     if tuple(word.lower() for word in column.words) in ANSWERS:
         answers = {word: k for pair in ANSWERS[:6] for k, word in enumerate(pair)}
-    ways = (known, low, numbers, answers)
+    ways = (known, low, places_of(column.words), answers)
     found = [next((way[key] for way, key in zip(ways, (word, word.lower(), word, word.lower())) if key in way), MISSING)
              for word in words]  # fmt: skip
+    if MISSING in found and (numbers := number_places(column.words)):
+        own = decimal_comma(words, comma)
+        found = [numbers.get(parse_number(word, own), MISSING) if k == MISSING else k for word, k in zip(words, found)]
     unseen = [word for word, k in zip(words, found) if k == MISSING]
     return np.array([*found, MISSING])[places], unseen
+
+
+def number_places(words: Sequence[str]) -> dict[float, int]:
+    """Return the place of each word by its number; nothing where some are no numbers, or codes such as ``007``."""
+    if any(len(word) > 1 and word[0] == "0" and word.isdecimal() for word in words):
+        return {}
+    own = decimal_comma(words)
+    places = {parse_number(word, own): k for k, word in enumerate(words)}
+    return {} if len(places) < len(words) or any(np.isnan(number) for number in places) else places
 
 
 def target_values(frame: pd.DataFrame, schema: Schema, where: str) -> Tensor | None:
@@ -149,7 +217,8 @@ def target_values(frame: pd.DataFrame, schema: Schema, where: str) -> Tensor | N
         if target not in there:
             continue
         column = f"{where}, column {shown(target.name)}"
-        codes, unseen = word_values(frame[target.name], target, column, MISSING_LABELS | {str(MISSING)})
+        missing = MISSING_LABELS | {str(MISSING)}
+        codes, unseen = word_values(frame[target.name], target, column, missing, frame.attrs.get(COMMA))
         if unseen:
             raise InputError(f"{column}: {shown(unseen[0])} is no class of the model{hint(unseen[0], target.words)}")
         y[:, a] = torch.from_numpy(codes)
@@ -171,6 +240,27 @@ def decode(x: Tensor | np.ndarray, schema: Schema) -> pd.DataFrame:
     return pd.DataFrame({column.name: cells_of(points[:, i], column) for i, column in enumerate(schema.columns)})
 
 
+def held_rows(frame: pd.DataFrame, schema: Schema) -> Tensor | None:
+    """Return the rows that a column ``split`` sets apart for the test; None where it has not both, or is a feature."""
+    known = {*schema.names, *(target.name for target in schema.targets), schema.id}
+    name = next((each for each in frame.columns if each.lower() == SPLIT and each not in known), None)
+    if name is None:
+        return None
+    test = test_of_words(frame[name], f"column {shown(name)}")
+    if test is None or test.all() or not test.any():
+        return None
+    return torch.from_numpy(np.flatnonzero(test))
+
+
+def test_of_words(cells: pd.Series, where: str) -> np.ndarray | None:
+    """Return which rows of a column ``split`` are the test's, bool ``[N]``; None where it has other words."""
+    places, words = factorized(cells, where)
+    low = [word.lower() for word in words]
+    if not set(low) <= {"train", "training", "test"}:
+        return None
+    return np.array([word == "test" for word in low] + [False])[places]
+
+
 def cells_of(values: np.ndarray, column: Column) -> pd.Series:
     """Return the cells of a column from its numbers."""
     missing = np.isnan(values)
@@ -179,9 +269,6 @@ def cells_of(values: np.ndarray, column: Column) -> pd.Series:
         words = np.array(column.words, dtype=object)[places]
         return pd.Series(np.where(missing, None, words), dtype=object)
     if column.reads == "date":
-        kept = np.where(missing, 0, np.round(values) if column.whole else values)
-        stamps = pd.Timestamp(column.start) + pd.Series(pd.to_timedelta(np.clip(kept, -1e5, 1e5), unit="D"))
-        form = column.format or ("%Y-%m-%d" if column.whole else "%Y-%m-%dT%H:%M:%S")
-        return stamps.dt.strftime(form).astype(object).mask(missing, None)
+        return date_words(stamps_of(values, column), column)
     values = values + column.offset
     return pd.Series(np.round(values)).astype("Int64") if column.whole else pd.Series(values)

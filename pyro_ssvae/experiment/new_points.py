@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -12,23 +14,22 @@ from torch import Tensor
 
 from .. import data as datasets
 from ..data.annotated import encode_h5ad, is_annotated
-from ..data.arrays import read_npz, white_level
-from ..data.checks import check_bytes, clean_word, hint, means_missing, shown
-from ..data.folder import CSV
+from ..data.checks import check_bytes, hint, shown
+from ..data.folder import new_images
 from ..data.images import SUFFIXES, decode, white_of
-from ..data.label_values import label_values
-from ..data.labels_csv import read_labels_csv
-from ..data.notices import say
 from ..data.schema import is_table
 from ..data.sources import NAMES
-from ..data.tables import encode
+from ..data.tables import as_frame, encode_frame, given_cells, held_rows
 from ..errors import InputError
-from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
 from ..models import Model
 from .config import Json, experiment_of
+from .new_arrays import as_points, shaped, usual_arrays
+from .new_labels import array_labels, folder_labels, renumbered
 
-X_NAMES = ("x", "x_test", "X", "data", "features", "inputs", "images")
-Y_NAMES = {"x": ("y", "labels", "label", "target"), "x_test": ("y_test",)}
+if TYPE_CHECKING:
+    import pandas as pd
+
+Given: TypeAlias = "Sequence[pd.Series]"
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,8 @@ class NewPoints:
     :param id_name: what ``ids`` are: ``id``, ``file`` or ``row``.
     :param about: which rows of the data these are, where not all.
     :param test: the rows that the file itself says are for the test; None where it says nothing.
+    :param given: the cells of some rows as the file has them, a column each, missing where the model sees none; None
+        where it has none but the points.
     """
 
     name: str
@@ -53,6 +56,7 @@ class NewPoints:
     id_name: str = "row"
     about: str = ""
     test: Tensor | None = None
+    given: Callable[[slice], Given] | None = None
 
     def judged(self) -> tuple[Tensor, Tensor | None, str]:
         """The points that a model is judged on, their labels, and which they are in words.
@@ -117,13 +121,18 @@ def of_table(path: Path, model: Model) -> NewPoints:
         raise InputError(
             f"--data {path}: a table, but the run was not trained on one; an .npz file or a folder is needed"
         )
-    x, y, ids = encode(path, schema)
+    frame = as_frame(path, schema)
+    x, y, ids = encode_frame(frame, schema, str(path))
     if not len(x):
         raise InputError(f"--data {path}: no row; at least one is needed")
     known = y if model.labels is not None and schema.targets else None
-    if ids is None:
-        return NewPoints(str(path), len(x), lambda rows: x[rows], known, range(len(x)))
-    return NewPoints(str(path), len(x), lambda rows: x[rows], known, ids, schema.id or "id")
+    test, cells = held_rows(frame, schema), cache(lambda: given_cells(path, schema, x))
+    names, called = (range(len(x)), "row") if ids is None else (ids, schema.id or "id")
+
+    def given(rows: slice) -> Given:
+        return [column[rows] for column in cells()]
+
+    return NewPoints(str(path), len(x), lambda rows: x[rows], known, names, called, test=test, given=given)
 
 
 def of_annotated(path: Path, model: Model, target: Sequence[str]) -> NewPoints:
@@ -138,119 +147,41 @@ def of_annotated(path: Path, model: Model, target: Sequence[str]) -> NewPoints:
 
 
 def of_arrays(path: Path, model: Model) -> NewPoints:
-    """The points of all arrays of a file."""
-    names = tuple(dict.fromkeys([*X_NAMES, *(name for y in Y_NAMES.values() for name in y), "names"]))
-    arrays = {"x": read_npy(path)} if path.suffix.lower() == ".npy" else read_npz(path, names)
-    found = [name for name in X_NAMES if name in arrays]
-    if not found:
-        raise InputError(f"--data {path}: no array 'x'; x [N, ...] is needed, or x_test")
-    xs, ys = [], []
-    for name in found if found[0] in Y_NAMES else found[:1]:
+    """The points of a file's arrays: those of ``x``, then those of ``x_test``."""
+    arrays = usual_arrays(path)
+    parts, ys = [], []
+    for name, label in (("x", "y"), ("x_test", "y_test")):
+        if name not in arrays:
+            continue
         points = shaped(arrays[name], model.input_shape, f"--data {path}: {name}", model.white_level)
-        label = next((y for y in Y_NAMES.get(name, Y_NAMES["x"]) if y in arrays), None)
         given = None
-        if label is not None:
-            given = array_labels(arrays[label], arrays.get("names"), model.labels, f"{path}: {label}")
-        if given is not None and len(given) != len(points):
-            rows = f"{label} has {len(given)} rows, but {name} has {len(points)}"
-            raise InputError(f"{path}: {rows}; both need the same number")
-        xs.append(torch.from_numpy(np.ascontiguousarray(points)))
+        if label in arrays:
+            given = array_labels(arrays[label], arrays.get("names"), model.labels, f"--data {path}: {label}")
+            if len(arrays[label]) != len(points):
+                rows = f"{label} has {len(arrays[label])} rows, but {name} has {len(points)}"
+                raise InputError(f"{path}: {rows}; both need the same number")
+        parts.append(points)
         ys.append(given)
-    x, known = torch.cat(xs), None
+    x, known = torch.cat([as_points(part) for part in parts]), None
     if model.labels is not None and any(y is not None for y in ys):
-        known = torch.cat([model.labels.check(None, len(part)) if y is None else y for part, y in zip(xs, ys)])
-    test = torch.arange(len(xs[0]), len(x)) if "x_test" in found and len(xs) > 1 else None
-    return NewPoints(str(path), len(x), lambda rows: x[rows], known, range(len(x)), test=test)
+        known = torch.cat([model.labels.check(None, len(part)) if y is None else y for part, y in zip(parts, ys)])
+    test = torch.arange(len(parts[0]), len(x)) if len(parts) > 1 else None
+    return NewPoints(str(path), len(x), lambda rows: x[rows], known, range(len(x)), test=test, given=of_file(parts))
 
 
-def read_npy(path: Path) -> np.ndarray:
-    """Return an array's file; raise :class:`InputError` where it is damaged, too large, or holds objects."""
-    check_bytes(path.stat().st_size, str(path))
-    try:
-        return np.asanyarray(np.load(path, allow_pickle=False))
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{path}: cannot be read ({str(error).splitlines()[0][:200]}); np.save writes one") from None
+def of_file(parts: Sequence[np.ndarray]) -> Callable[[slice], Given] | None:
+    """Return what gives the numbers of some rows as a file has them, a column each; None for pixels."""
+    import pandas as pd
 
-
-def shaped(array: np.ndarray, shape: tuple[int, ...], where: str, white: int | None = None) -> np.ndarray:
-    """Return points ``[N, *shape]``; a point alone is one row, images may lack their one channel or have it last.
-
-    :param white: the number that was white in the images of the training; None for 255.
-    :raises InputError: another shape, no row, or no numbers.
-    """
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{where}: {array.dtype}; numbers are needed")
-    if array.dtype == np.bool_ and len(shape) == 3:
-        array = array.astype(np.uint8) * 255
-    if array.shape == shape:
-        array = array[None]
-    if array.ndim == len(shape) and shape[0] == 1 and len(shape) > 1 and array.shape[1:] == shape[1:]:
-        array = array[:, None]
-    last = (*shape[1:], shape[0])
-    if len(shape) > 1 and array.ndim == len(shape) + 1 and array.shape[1:] == last and array.shape[1:] != shape:
-        array = np.moveaxis(array, -1, 1)
-    if len(shape) > 1 and array.shape == last and array.shape != shape:
-        array = np.moveaxis(array, -1, 0)[None]
-    if array.shape[1:] != shape:
-        raise InputError(f"{where}: its points have shape {list(array.shape[1:])}; the model needs {list(shape)}")
-    if not len(array):
-        raise InputError(f"{where}: no row; at least one is needed")
-    return in_range(array, where, white) if len(shape) == 3 and array.dtype.kind in "iu" else array.astype(np.float32)
-
-
-def in_range(array: np.ndarray, where: str, white: int | None) -> np.ndarray:
-    """Return images of whole numbers as the training read them: of 8 bits as they are, else floats in [0, 1]."""
-    if white == 1 or array.dtype == np.uint16:
-        found, how = white_level([array], white)
-        if how is not None:
-            say(f"{where}: {how}")
-        if found is not None:
-            return (array.astype(np.float32) / np.float32(found)).clip(0, 1)
-    if array.min() >= 0 and array.max() <= 255:
-        return array.astype(np.uint8)
-    return array.astype(np.float32)
-
-
-def array_labels(y: np.ndarray, names: np.ndarray | None, labels: Labels | None, where: str) -> Tensor | None:
-    """Return labels by the model's numbers: of words, or of numbers with or without the file's own ``names``.
-
-    :raises InputError: a class or attribute that the model lacks, or another shape.
-    """
-    if labels is None:
+    if any(part.dtype == np.uint8 for part in parts):
         return None
-    words = None if names is None else [clean_word(str(name), where) for name in names.tolist()]
-    if y.dtype.kind in "US" and isinstance(labels, ClassLabels) and y.ndim == 1:
-        return labels.check(label_values(y, labels, where), len(y))
-    if y.dtype.kind not in "biuf":
-        raise InputError(f"{where}: {y.dtype} {list(y.shape)}; labels as the model has them are needed")
-    whole = torch.from_numpy(np.nan_to_num(y, nan=MISSING) if y.dtype.kind == "f" else y.astype(np.int64))
-    if words is None:
-        return labels.check(whole, len(y))
-    own: Labels = ClassLabels(len(words), words) if y.ndim == 1 else AttributeLabels(words)
-    return renumbered(labels, own.check(whole, len(y)), own, where)
 
+    def columns(rows: slice) -> Given:
+        some = (parts[0] if len(parts) == 1 else np.concatenate(parts))[rows]
+        dtype = np.dtype(np.float32) if some.dtype == np.float16 else some.dtype.newbyteorder("=")
+        return [pd.Series(column) for column in some.reshape(len(some), -1).T.astype(dtype)]
 
-def renumbered(labels: Labels, y: Tensor, own: Labels, where: str) -> Tensor:
-    """Return labels of data by the numbers that a model has for their names.
-
-    :param own: what ``y`` means.
-    :raises InputError: a known label of a class, or an attribute, that the model lacks.
-    """
-    names, known = list(own.names), list(labels.names)
-    if isinstance(labels, ClassLabels) != isinstance(own, ClassLabels):
-        raise InputError(f"{where}: labels {', '.join(names)[:200]}; the model's differ")
-    if isinstance(labels, AttributeLabels):
-        for name in names:
-            if name not in known:
-                raise InputError(f"{where}: attribute {shown(name)} is none of the model's{hint(name, known)}")
-        result = labels.check(None, len(y))
-        result[:, [known.index(name) for name in names]] = y
-        return result
-    for k in y[y != MISSING].unique().tolist():
-        if names[k] not in known:
-            raise InputError(f"{where}: class {shown(names[k])} is none of the model's{hint(names[k], known)}")
-    numbers = [known.index(name) if name in known else MISSING for name in names]
-    return torch.where(y == MISSING, y, torch.tensor(numbers)[y.clamp_min(0)])
+    return columns
 
 
 def image_shape(model: Model, where: str) -> tuple[int, int, int]:
@@ -278,49 +209,14 @@ def images(paths: Sequence[Path], shape: tuple[int, int, int], white_level: int 
 
 
 def of_folder(folder: Path, model: Model) -> NewPoints:
-    """The images of a folder and below, with the labels of ``labels.csv`` or of folders that are named as classes."""
-    shape = image_shape(model, f"--data {folder}")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    paths = [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    if not paths:
-        raise InputError(f"--data {folder}: no image; files such as .png or .jpg are needed")
-    names = [path.relative_to(folder).as_posix() for path in paths]
-    y, test = folder_labels(folder, names, model.labels), None
-    if (folder / CSV).is_file():
-        y, test = listed_labels(folder / CSV, names, model.labels)
-    return NewPoints(str(folder), len(paths), images(paths, shape, model.white_level), y, names, "file", test=test)
+    """The images of a folder and below, with the labels of ``labels.csv`` or of folders that are named as classes.
 
-
-def listed_labels(path: Path, names: Sequence[str], labels: Labels | None) -> tuple[Tensor | None, Tensor | None]:
-    """Return the labels that ``labels.csv`` has for the images, and the test rows where it has both kinds.
-
-    An image that it does not list has no label.
+    They are read as for training, but an image that ``labels.csv`` does not list has no label.
     """
-    table = read_labels_csv(path)
-    place = {name: i for i, name in enumerate(names)}
-    absent = [name for name in table.files if name not in place]
-    if absent:
-        raise InputError(f"{path}: {shown(absent[0])} is not in the folder; take the row out")
-    rows = torch.tensor([place[name] for name in table.files])
+    shape = image_shape(model, f"--data {folder}")
+    table, paths, listed = new_images(folder)
+    y = folder_labels(folder, table, listed, model.labels)
     some = table.test is not None and bool(table.test.any()) and not bool(table.test.all())
-    test = rows[table.test] if some else None
-    if labels is None:
-        return None, test
-    y = labels.check(None, len(names))
-    y[rows] = renumbered(labels, table.y, table.labels, str(path))
-    return y, test
-
-
-def folder_labels(folder: Path, names: Sequence[str], labels: Labels | None) -> Tensor | None:
-    """Return the labels of images in folders that are named as classes; None where none is."""
-    if not isinstance(labels, ClassLabels) or (folder / CSV).is_file():
-        return None
-    parents = [Path(name).parent.name for name in names]
-    of_class = {name: k for k, name in enumerate(labels.names)}
-    y = torch.tensor([of_class.get(parent, MISSING) for parent in parents])
-    if not bool((y != MISSING).any()):
-        return None
-    for parent in sorted(set(parents) - of_class.keys() - {"", "train", "test"}):
-        if not means_missing(parent, labels.names):
-            raise InputError(f"{folder}: folder {shown(parent)} is no class of the model{hint(parent, labels.names)}")
-    return y
+    test = table.test.nonzero().squeeze(1) if some and table.test is not None else None
+    read = images(paths, shape, model.white_level)
+    return NewPoints(str(folder), len(paths), read, y, table.files, "file", test=test)

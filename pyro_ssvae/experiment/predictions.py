@@ -24,13 +24,14 @@ from ..models.saving import load, read_config
 from ..nn.likelihoods import Likelihood
 from ..train.settings import torch_device
 from .config import Json
-from .new_points import NewPoints
+from .new_points import Given, NewPoints
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 Cells: TypeAlias = "np.ndarray | pd.Series"
+Named: TypeAlias = "list[tuple[str, Cells]]"
 CALIBRATION, NOVELTY = "calibration.json", "novelty.safetensors"
 ROWS = 10_000  # of a part of the table
 PLACES = 6  # decimals
@@ -132,7 +133,7 @@ def columns(run: TrainedRun, points: NewPoints, rows: slice, wanted: Wanted) -> 
         if isinstance(run.model, Classifies):
             probs = batched(run.model, run.model.predict_proba, x).cpu()
             y = None if points.y is None else points.y[rows]
-            for name, column in label_columns(run, probs, y, wanted.coverage).items():
+            for name, column in label_columns(run, probs, y, wanted.coverage):
                 put(found, name, column)
         if run.reference is not None:
             put(found, "novelty", rounded(novelty(run.model, x, run.reference)))
@@ -142,7 +143,8 @@ def columns(run: TrainedRun, points: NewPoints, rows: slice, wanted: Wanted) -> 
                 put(found, f"z{i}", column)
     if wanted.impute:
         full = impute(run.model, x, num_samples=wanted.draws, seed=wanted.seed + rows.start).cpu()
-        for name, column in point_columns(full, run.model).items():
+        given = None if points.given is None else points.given(rows)
+        for name, column in filled_columns(full, run.model, given).items():
             put(found, f"imputed_{name}", column)
     return found
 
@@ -159,7 +161,7 @@ def rounded(values: Tensor) -> np.ndarray:
     return np.round(values.detach().cpu().double().numpy(), PLACES)
 
 
-def label_columns(run: TrainedRun, probs: Tensor, y: Tensor | None, coverage: float) -> dict[str, Cells]:
+def label_columns(run: TrainedRun, probs: Tensor, y: Tensor | None, coverage: float) -> Named:
     """Return what is predicted of the labels, in words, from the model's own probabilities."""
     labels = require(run.model, Classifies).labels
     own = run.calibration
@@ -170,16 +172,16 @@ def label_columns(run: TrainedRun, probs: Tensor, y: Tensor | None, coverage: fl
     return attribute_columns(labels, attribute_words(labels, run.model.schema), p, sets, y)
 
 
-def class_columns(labels: ClassLabels, p: Tensor, sets: np.ndarray | None, y: Tensor | None) -> dict[str, Cells]:
+def class_columns(labels: ClassLabels, p: Tensor, sets: np.ndarray | None, y: Tensor | None) -> Named:
     """``label``, ``probability``, ``p_CLASS`` of each class, ``set`` and, where labels are given, ``known``."""
     names = np.array([*labels.names, None], dtype=object)
     top, best = p.max(-1)
-    found = {"label": names[best.numpy()], "probability": rounded(top)}
-    found.update({f"p_{name}": column for name, column in zip(labels.names, rounded(p).T)})
+    found: Named = [("label", names[best.numpy()]), ("probability", rounded(top))]
+    found += [(f"p_{name}", column) for name, column in zip(labels.names, rounded(p).T)]
     if sets is not None:
-        found["set"] = set_words(sets, list(labels.names), "|")
+        found.append(("set", set_words(sets, list(labels.names), "|")))
     if y is not None:
-        found["known"] = names[y.numpy()]  # -1 is the last
+        found.append(("known", names[y.numpy()]))  # -1 is the last
     return found
 
 
@@ -192,17 +194,16 @@ def attribute_words(labels: Labels, schema: Schema | None) -> list[tuple[str, st
 
 def attribute_columns(
     labels: Labels, words: Sequence[tuple[str, str]], p: Tensor, sets: np.ndarray | None, y: Tensor | None
-) -> dict[str, Cells]:
+) -> Named:
     """Of each attribute its value, ``p_ATTRIBUTE`` (the probability of 1), ``set_ATTRIBUTE``, ``known_ATTRIBUTE``."""
-    found: dict[str, Cells] = {}
+    found: Named = []
     for a, (name, pair) in enumerate(zip(labels.names, words)):
         known = np.array([*pair, None], dtype=object)
-        found[name] = known[(p[:, a] > 0.5).long().numpy()]
-        found[f"p_{name}"] = rounded(p[:, a])
+        found += [(name, known[(p[:, a] > 0.5).long().numpy()]), (f"p_{name}", rounded(p[:, a]))]
         if sets is not None:
-            found[f"set_{name}"] = set_words(sets[:, a], pair, "|")
+            found.append((f"set_{name}", set_words(sets[:, a], pair, "|")))
         if y is not None:
-            found[f"known_{name}"] = known[y[:, a].numpy()]
+            found.append((f"known_{name}", known[y[:, a].numpy()]))
     return found
 
 
@@ -221,9 +222,11 @@ def point_columns(x: Tensor, model: Model, taken: Collection[str] = ()) -> dict[
     :param model: that was trained on such points, and knows the names of their columns.
     :param taken: names that other columns have; one of them gets a line below it.
     """
-    values = rounded(x.flatten(1)).T
+    import pandas as pd
+
+    values = x.detach().cpu().double().flatten(1).numpy().T
     names = model.column_names or [f"x{i}" for i in range(len(values))]
-    named: dict[str, Cells] = dict(zip(names, values))
+    named: dict[str, Cells] = {name: tidy(pd.Series(column)) for name, column in zip(names, values)}
     if model.schema is not None:
         frame = decode(x, model.schema)
         named = {str(name): tidy(frame[name]) for name in frame.columns}
@@ -233,6 +236,28 @@ def point_columns(x: Tensor, model: Model, taken: Collection[str] = ()) -> dict[
     return {name: column for name, column in found.items() if name not in taken}
 
 
+def filled_columns(x: Tensor, model: Model, given: Given | None) -> dict[str, Cells]:
+    """Return points whose gaps are filled as :func:`point_columns` does, each cell that was given as it stood."""
+    found = point_columns(x, model)
+    if given is None:
+        return found
+    return {name: filled(cells, column) for (name, column), cells in zip(found.items(), given)}
+
+
+def filled(cells: pd.Series, column: Cells) -> pd.Series:
+    """Return a column's own cells, and others where it has none."""
+    import pandas as pd
+
+    gaps = cells.isna().to_numpy()
+    if not gaps.any():
+        return cells
+    full, others = cells.reset_index(drop=True), pd.Series(column)
+    if full.dtype == "Int64":
+        others = others.astype("float64").round()
+    full[gaps] = others[gaps].astype(full.dtype)
+    return full
+
+
 def tidy(column: pd.Series) -> pd.Series:
     """Return numbers without the digits that float32 does not have; any other column as it is."""
     if column.dtype != np.float64:
@@ -240,7 +265,7 @@ def tidy(column: pd.Series) -> pd.Series:
     spread = float((column - column.median()).abs().max())
     if not spread > 0 or spread == np.inf:
         spread = max(1.0, float(column.abs().max()))
-    return column.round(max(0, 7 - int(np.floor(np.log10(spread)))))
+    return column.round(min(300, max(0, 7 - int(np.floor(np.log10(spread))))))
 
 
 def label_words(model: Model, y: Tensor) -> dict[str, Cells]:

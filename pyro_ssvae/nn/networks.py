@@ -14,6 +14,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..errors import InputError
 
@@ -32,18 +33,19 @@ class Beside(nn.Module):
     """``[dropout(body(x)), x]``: a network's features beside its input, of which a head may be linear.
 
     :param body: maps ``[B, D]`` to ``[B, H]``.
+    :ivar dropout: the share of features that is dropped in training.
     :ivar out_features: H + D.
     """
 
     def __init__(self, body: Encoder, in_features: int, dropout: float = 0.5) -> None:
         super().__init__()
         self.body = body
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
         self.out_features = body.out_features + in_features
         self.most_kept = 1 - dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.dropout(self.body(x)), x], -1)
+        return torch.cat([F.dropout(self.body(x), self.dropout, self.training), x], -1)
 
     def lean_on_input(self, error: float, chance: float, labels: float) -> None:
         """Keep ``(1 - dropout) max(0.1, g²)`` of the features in training, ``g = max(0, 1 - 2 e / e_0 n / (n + 50))``.
@@ -55,7 +57,7 @@ class Beside(nn.Module):
         :param labels: n, of which e is known.
         """
         g = max(0.0, 1 - 2 * error / chance * labels / (labels + FEW))
-        self.dropout.p = 1 - self.most_kept * max(0.1, g * g)
+        self.dropout = 1 - self.most_kept * max(0.1, g * g)
 
 
 class Decoder(nn.Module):

@@ -44,7 +44,8 @@ class FiniteGuard:
                 return self.gradients(x, y)
         except (ValueError, RuntimeError) as error:  # a distribution refuses its parameters, after some steps
             refused = "constraint" in str(error) or "probability tensor" in str(error)
-            if not (begun and refused):
+            values = str(error).partition("invalid values")[2]  # in the first step finite ones are the pair's mistake
+            if not refused or not (begun or "nan" in values or "inf" in values):
                 raise
             raise NotFinite(self.state.done, self.place()) from None
 

@@ -188,6 +188,7 @@ def test_wrong_input_is_refused_and_nothing_is_lost() -> None:
     ):
         refused(lambda data=data: predict.run(replace(right, data=data)), data, *words)
         assert not [path for path in Path().iterdir() if "out.csv" in path.name]  # no part of it either
+    refused(lambda: evaluate.run(Evaluate(RUN, data="nan.npz")), "--data nan.npz: row 0")
     Path("out.csv").write_text("mine")
     refused(lambda: predict.run(right), "--out out.csv", "there already")
     assert Path("out.csv").read_text() == "mine"
@@ -231,11 +232,13 @@ def test_a_table_in_its_own_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert [row["kind"] for row in rows_of("dogs.csv")] == ["dog"] * 3
     capsys.readouterr()
     suggest.run(Suggest(RUN, n=3))
-    assert "--target kind" in capsys.readouterr().out
+    assert "--id who --target kind" in capsys.readouterr().out
     asked = rows_of("run/suggest.csv")
-    assert list(asked[0]) == ["index", "label", "guess", "a", "b", "job"]
+    assert list(asked[0]) == ["index", "label", "guess", "who", "a", "b", "job"]
+    by_name = frame.set_index("who")
     for row in asked:
-        assert row["job"] == frame["job"][:100][int(row["index"])] or row["job"] in set(frame["job"])
+        assert row["job"] == by_name["job"][row["who"]]
+        assert float(row["a"]) == pytest.approx(by_name["a"][row["who"]], rel=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(5,), (2, 16)])

@@ -102,6 +102,36 @@ def test_a_folder_s_file_has_the_form_of_labels_csv() -> None:
     assert second == first + 3
 
 
+def test_rows_of_a_table_are_named_by_their_number() -> None:
+    rows = [f"{i / 4},{i % 5},{'ab'[i % 2] if i % 3 else ''}" for i in range(40)]
+    Path("t.csv").write_text("\n".join(["v,w,y", *rows, ""]))
+    command.run(Suggest(a_run("--data", "t.csv", "--target", "y"), n=4))
+    header, *chosen = csv.reader(Path("run/suggest.csv").read_text().splitlines())
+    assert header == ["index", "label", "guess", "row", "v", "w"]
+    for row in chosen:
+        v, w, y = rows[int(row[3])].split(",")
+        assert [float(v), float(w), y] == [float(row[4]), float(row[5]), ""]
+
+
+def test_attributes_of_which_each_point_has_some(capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, (40, 2))
+    y[:, 1] = np.where(np.arange(40) % 2, -1, y[:, 1])
+    np.savez("a.npz", x=rng.normal(size=(40, 3)), y=y, names=np.array(["hat", "scarf"]))
+    run = a_run("--data", "a.npz", "--labels", "all")
+    capsys.readouterr()
+    command.run(Suggest(run, n=3))
+    assert "0 points are without any label; those that lack some count too" in capsys.readouterr().err
+    settings = experiment_of(json.loads((run / "config.json").read_text()), run)
+    dataset, _, _ = prepare_data(settings.source, 0)
+    chosen = [int(row[0]) for row in list(csv.reader((run / "suggest.csv").read_text().splitlines()))[1:]]
+    assert len(chosen) == 3
+    assert dataset.y[chosen, 1].tolist() == [-1] * 3
+    np.savez("a.npz", x=rng.normal(size=(40, 3)), y=np.arange(40) % 2)
+    assert main(["train", "--data", "a.npz", "--labels", "all", *TINY, "--out", "whole"]) == 0
+    refused(lambda: command.run(Suggest(Path("whole"), n=3)), "whole", "every training point has its label")
+
+
 def test_wrong_words_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     run = a_run("--data", own(), "--labels", "9")
     right = Suggest(run, n=2)

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 from data_makers import refused
 
-from pyro_ssvae.data.cells import MISSING_WORDS, decimal_comma, numbers_of, parse_number, word_of
+from pyro_ssvae.data.cells import MISSING_WORDS, numbers_of, word_of
 from pyro_ssvae.data.column_kinds import kind_of, kind_word
+from pyro_ssvae.data.number_words import decimal_comma, parse_number
 from pyro_ssvae.data.schema import Column
 from pyro_ssvae.data.tables import column_values
 

@@ -14,7 +14,7 @@ from data_makers import refused
 
 import pyro_ssvae as ps
 from pyro_ssvae.data import Dataset, Schema, decode, encode, read_table
-from pyro_ssvae.data.schema import restore_schema
+from pyro_ssvae.data.schema import Column, restore_schema
 from pyro_ssvae.data.table_report import show_kinds
 
 N = 120
@@ -241,3 +241,96 @@ def test_a_model_takes_the_table_itself(tmp_path: Path) -> None:
     assert decode(vae.generate(5), schema_of(data)).notna().all().all()  # type: ignore[operator]
     refused(lambda: vae.predict(frame.drop(columns="age")), "'age'")
     refused(lambda: ps.create_model("vae", input_shape=3, schema=schema_of(data)), "schema", "6 columns")
+
+
+def test_words_that_may_mean_a_gap_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    n = 60
+    frame = pd.DataFrame(
+        {
+            "smoke": [["none", "light", "heavy", "?"][i % 4] for i in range(n)],
+            "test": ["+-"[i // 2 % 2] for i in range(n)],
+            "tooth": [["present", "missing"][i // 3 % 2] for i in range(n)],
+            "dose": [["none", "1.5", "2.5", "3", "-"][i % 5] for i in range(n)],
+            "old": [["-", "a", "b"][i % 3] for i in range(n)],
+            "y": ["ab"[i % 2] for i in range(n)],
+        }
+    )
+    data = read_table(frame, target="y")
+    said = capsys.readouterr().err
+    words = {column.name: column.words for column in schema_of(data).columns}
+    assert words == {
+        "smoke": ("heavy", "light", "none"),
+        "test": ("-", "+"),
+        "tooth": ("missing", "present"),
+        "dose": (),
+        "old": ("a", "b"),
+    }
+    missing = {column.name: column.missing for column in schema_of(data).columns}
+    assert missing == pytest.approx({"smoke": 0.25, "test": 0, "tooth": 0, "dose": 0.4, "old": 1 / 3})
+    for line in (
+        "column 'smoke': '?' means a missing cell",
+        "column 'smoke': 'none' is taken for a category",
+        "column 'tooth': 'missing' is taken for a category",
+        "column 'old': '-' means a missing cell",
+    ):
+        assert line in said
+    assert "column 'test'" not in said
+    assert "column 'dose'" not in said
+    x, _, _ = encode(frame, schema_of(data))
+    np.testing.assert_array_equal(x[:4, 0], [2, 1, 0, np.nan])
+    np.testing.assert_array_equal(x[:4, 1], [1, 1, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "suffix", "words"),
+    [
+        ("0.50", "1.00", ".csv", ("0.5", "1")),
+        ("1,50", "2,50", ".tsv", ("1.5", "2.5")),
+        ("5 %", "10 %", ".csv", ("5", "10")),
+        ("1", "2", ".csv", ("1", "2")),
+    ],
+)
+def test_two_numbers_are_the_same_when_read_again(
+    low: str, high: str, suffix: str, words: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mark = "\t" if suffix == ".tsv" else ","
+    path = tmp_path / f"dose{suffix}"
+    rows = [mark.join([(low, high)[i % 3 % 2], str(i % 7), "ab"[i % 2]]) for i in range(60)]
+    path.write_text("\n".join([mark.join(["dose", "v", "y"]), *rows, ""]))
+    schema = schema_of(read_table(path, target="y", quiet=True))
+    assert schema.columns[0].words == words
+    x, _, _ = encode(path, schema)
+    assert x[:, 0].tolist() == [i % 3 % 2 for i in range(60)]
+    assert "not in training" not in capsys.readouterr().err
+
+
+def test_whole_numbers_as_classes_with_and_without_their_point(tmp_path: Path) -> None:
+    """Where a column has gaps pandas writes 1.0, else 1."""
+    frame = pd.DataFrame({"v": np.arange(60) % 7, "grade": 1.0 + np.arange(60) % 2})
+    gaps, whole = tmp_path / "gaps.csv", tmp_path / "whole.csv"
+    frame.astype({"grade": int}).to_csv(whole, index=False)
+    frame.assign(grade=frame["grade"].mask(np.arange(60) % 3 == 0)).to_csv(gaps, index=False)
+    for old, new in ((gaps, whole), (whole, gaps), (gaps, gaps)):
+        schema = schema_of(read_table(old, target="grade", quiet=True))
+        _, y, _ = encode(new, schema)
+        assert y is not None
+        assert y[:6].tolist() == ([0, 1, 0, 1, 0, 1] if new == whole else [-1, 1, 0, -1, 0, 1])
+    codes = pd.DataFrame({"v": np.arange(60) % 7, "grade": ["007", "1"] * 30})
+    schema = schema_of(read_table(codes, target="grade", quiet=True))
+    refused(lambda: encode(pd.DataFrame({"v": [1], "grade": ["7"]}), schema), "'7' is no class")
+
+
+def test_dates_are_decoded_to_their_unit_in_every_year() -> None:
+    start = "1700-03-01"
+    for form, whole, days, word in (
+        ("", True, 116_000.2, "2017-10-05"),
+        ("%m/%d/%Y %H:%M", False, 100 + (8 * 60 + 29.6) / 1440, "06/09/1700 08:30"),
+        ("%d.%m.%Y", False, 99.7, "09.06.1700"),
+        ("", False, 10.5 - 0.4 / 86_400, "1700-03-11T12:00:00"),
+        ("", True, 1e9, "9999-12-31"),
+        ("", True, -1e9, "0001-01-01"),
+    ):
+        column = Column("t", "normal", "date", whole=whole, start=start, format=form)
+        cells = decode(np.array([[days], [np.nan]]), Schema((column,)))["t"]
+        assert cells[0] == word
+        assert cells.isna().tolist() == [False, True]

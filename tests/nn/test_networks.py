@@ -110,7 +110,7 @@ def test_features_of_a_table_are_dropped_where_simple_methods_err() -> None:
     encoder = table_encoder(4)
     for error, labels, dropped in ((0.0, 1000, 0.5), (0.25, 50, 0.875), (0.25, 1e6, 0.95), (0.5, 10, 0.7777778)):
         encoder.lean_on_input(error, 0.5, labels)
-        assert encoder.dropout.p == pytest.approx(dropped)
+        assert encoder.dropout == pytest.approx(dropped)
     x = torch.randn(8, 4)
     assert torch.equal(encoder(x)[:, -4:], x)
     assert torch.equal(encoder.eval()(x)[:, :-4], encoder.body(x))
@@ -125,6 +125,6 @@ def test_a_training_asks_how_often_simple_methods_err() -> None:
         for name in ("augmented", "classifier"):
             vae = create_model(name, input_shape=3, labels=ClassLabels(2), columns=("normal",) * 3)
             vae.prepare(x, y)
-            kept.append(1 - vae.encoder.dropout.p)
+            kept.append(1 - vae.encoder.dropout)
     assert kept[0] == kept[1] > 0.4
     assert kept[2] == kept[3] == pytest.approx(0.05)

@@ -1,0 +1,95 @@
+"""From the cells of a column of dates to days, and back."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from .cells import MISSING_LABELS, factorized
+from .schema import Column
+
+DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T]\d{1,2}:\d.*)?|\d{1,2}[ -]?[A-Za-z]{3,9}\.?,?[ -]?\d{2,4}")
+"""What may be a date."""
+FORMATS = (
+    *("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d.%m.%y", "%m/%d/%y", "%d/%m/%y"),
+    *("%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%d-%b-%y", "%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M"),
+)
+"""How dates may be written beside ISO 8601; where two suit, the first is taken."""
+DAY = 86_400e6
+"""Microseconds."""
+FIRST, LAST = np.datetime64("0001-01-01", "D"), np.datetime64("9999-12-31", "D")
+"""Days that can be written."""
+
+
+def dates_of(cells: pd.Series, where: str, form: str = "") -> tuple[np.ndarray, np.ndarray]:
+    """Return days since 1970, float64 ``[N]``, NaN where missing; and which cells are no date, bool ``[N]``.
+
+    :param form: how dates are written, for ``strptime``; empty for ISO 8601.
+    """
+    if pd.api.types.is_datetime64_any_dtype(cells.dtype):
+        return days(cells), np.zeros(len(cells), bool)
+    places, words = factorized(cells, where, MISSING_LABELS)
+    values = np.append(days(parse_dates(words, form)), np.nan)
+    found = values[places]
+    return found, np.isnan(found) & (places >= 0)
+
+
+def parse_dates(words: list[str], form: str) -> pd.Series:
+    """Return words as dates, NaT where they are none."""
+    likely = pd.Series([word if DATE.fullmatch(word) else None for word in words], dtype=object)  # "today" is a word
+    return pd.Series(pd.to_datetime(likely, format=form or "ISO8601", errors="coerce", utc=True))
+
+
+def days(dates: pd.Series) -> np.ndarray:
+    """Return dates as days since 1970, in UTC, NaN for NaT."""
+    found = stamps(dates)
+    since = found.astype(np.int64) / DAY
+    since[np.isnat(found)] = np.nan
+    return since
+
+
+def stamps(dates: pd.Series) -> np.ndarray:
+    """Return dates in microseconds, in which every year has its place, in UTC."""
+    if dates.dt.tz is not None:
+        dates = dates.dt.tz_convert(None)
+    return dates.to_numpy("datetime64[us]")
+
+
+def date_format(words: list[str]) -> tuple[str, int] | None:
+    """Return how most of the words are written as dates, and how many of them are; None where most are no dates."""
+    likely = [word for word in words if DATE.fullmatch(word)]
+    if not likely or len(likely) < 0.9 * len(words):
+        return None
+    best = max(("", *FORMATS), key=lambda form: int(parse_dates(likely, form).notna().sum()))
+    right = int(parse_dates(likely, best).notna().sum())
+    return (best, right) if right >= 0.9 * len(likely) else None
+
+
+def unit_of(column: Column) -> Literal["D", "m", "s"]:
+    """Return the unit in which dates are written: ``D``, ``m`` or ``s``."""
+    if column.whole or (column.format and "%H" not in column.format):
+        return "D"
+    return "m" if column.format and "%S" not in column.format else "s"
+
+
+def stamps_of(values: np.ndarray, column: Column) -> np.ndarray:
+    """Return the dates of days since a column's first one, to the unit in which they are written, NaT where NaN."""
+    start, unit = np.datetime64(column.start, "D"), unit_of(column)
+    low, high = ((day - start).astype(np.int64) for day in (FIRST, LAST))
+    kept = np.clip(np.where(np.isnan(values), 0, values), low, high)
+    steps = np.round(kept * {"D": 1, "m": 1440, "s": 86_400}[unit]).astype(np.int64)
+    dates = start.astype(f"datetime64[{unit}]") + steps.astype(f"timedelta64[{unit}]")
+    return np.where(np.isnan(values), np.datetime64("NaT"), dates)
+
+
+def date_words(dates: np.ndarray, column: Column) -> pd.Series:
+    """Return dates as the words that a column has, in its format or in ISO 8601; None for NaT."""
+    gaps = np.isnat(dates)
+    if column.format:
+        words = pd.Series(dates.astype("datetime64[s]")).dt.strftime(column.format).astype(object)
+    else:
+        words = pd.Series(np.datetime_as_string(dates.astype("datetime64[s]"), unit=unit_of(column)), dtype=object)
+    return words.mask(gaps, None)

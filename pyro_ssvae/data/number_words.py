@@ -1,0 +1,92 @@
+"""Numbers as people write them, and which sign their decimals have: told once for a file, from all its columns.
+
+``1,132`` and ``1.132`` may be either. ``0,132``, ``3,14`` and ``2.200,50`` have a decimal comma, whatever the file; a
+leading 0 is no thousand.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+COMMA = "pyro_ssvae decimal comma"
+"""What a data frame's ``attrs`` say of the file it was read from: True, False, or None where nothing tells."""
+SAMPLE = 1000
+"""Rows by which a data frame's decimals are told."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
+_POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d+)?")
+_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+
+
+def bare(word: str) -> str:
+    """Return a word without a currency's or percent's sign."""
+    return word.strip().strip("$€£%").strip().replace("−", "-")
+
+
+def parse_number(word: str, comma: bool = False) -> float:
+    """Return the number that a word says, NaN where it says none: ``1e-3``, ``1,200.50``, ``$5``, ``12 %``.
+
+    :param comma: take a comma for the decimal point, and points between thousands for nothing.
+    """
+    word = bare(word)
+    if not comma:
+        word = word.replace(",", "") if _THOUSANDS.fullmatch(word) else word
+    elif _POINTS.fullmatch(word):
+        word = word.replace(".", "").replace(",", ".")
+    elif _COMMA.fullmatch(word):
+        word = word.replace(",", ".")
+    return float(word) if _NUMBER.fullmatch(word) else np.nan
+
+
+def sign_of(word: str) -> str:
+    """Return which sign the decimals of a number have, ``,`` or ``.``; ``?`` where a comma may be either."""
+    word = bare(word)
+    if "," in word and "." in word:
+        return "," if _POINTS.fullmatch(word) else "." if _THOUSANDS.fullmatch(word) else ""
+    if _COMMA.fullmatch(word):
+        return "?" if _THOUSANDS.fullmatch(word) else ","
+    if "." in word and _NUMBER.fullmatch(word) and not _POINTS.fullmatch(word):
+        return "."
+    return "." if word.count(",") > 1 and _THOUSANDS.fullmatch(word) else ""
+
+
+def decimal_comma(words: Iterable[str], file: bool | None = None) -> bool:
+    """Whether a column's numbers are written ``3,14``: as its own words tell, or else as its file's others do."""
+    signs = set(map(sign_of, words))
+    return "," in signs or ("." not in signs and bool(file))
+
+
+def commas_of(columns: Iterable[Iterable[str]], usual: bool, missing: frozenset[str]) -> tuple[bool | None, str]:
+    """Return whether a file's numbers are written ``3,14``, None where nothing tells; and one with a comma.
+
+    :param columns: the words of each column; those of which some are no numbers tell nothing.
+    :param usual: whether commas are usual in such a file, since they do not separate its columns. That decides where
+        columns differ, and where each comma may be either.
+    :param missing: words for a missing cell.
+    """
+    signs, example = set[str](), ""
+    for words in columns:
+        known = [word for word in words if word.strip().lower() not in missing]
+        if any(np.isnan(parse_number(word)) and np.isnan(parse_number(word, comma=True)) for word in known):
+            continue
+        signs |= set(map(sign_of, known))
+        example = example or next((word for word in known if "," in word), "")
+    if "," in signs or "." in signs:
+        found = "," in signs and (usual or "." not in signs)
+        return found, example
+    return (True if usual else None) if "?" in signs else None, example
+
+
+def frame_comma(frame: pd.DataFrame, missing: frozenset[str]) -> bool | None:
+    """Return what :func:`commas_of` tells of a data frame's words."""
+    cells = [frame.iloc[:SAMPLE, i].dropna().unique() for i in range(frame.shape[1]) if is_words(frame.iloc[:, i])]
+    return commas_of([[str(word) for word in column] for column in cells], False, missing)[0]
+
+
+def is_words(cells: pd.Series) -> bool:
+    """Whether cells may be words by their type."""
+    return bool(cells.dtype == object or isinstance(cells.dtype, (pd.StringDtype, pd.CategoricalDtype)))

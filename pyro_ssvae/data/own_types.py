@@ -1,0 +1,56 @@
+"""Columns of dates, times and decimal numbers in types that a data frame has no columns of its own for."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+
+from .checks import shown
+
+EPOCH = datetime.date(1970, 1, 1).toordinal()
+
+
+def own_types(frame: pd.DataFrame, note: Callable[[str], None] = lambda line: None) -> pd.DataFrame:
+    """Return a data frame whose dates are dates, whose decimals are floats, and whose times are seconds of the day.
+
+    :param note: told, in a line, what became of times.
+    """
+    objects = [i for i, dtype in enumerate(frame.dtypes) if pd.api.types.is_object_dtype(dtype)]
+    found = {i: own_type(frame.iloc[:, i]) for i in objects}
+    if all(cells is None for cells in found.values()):
+        return frame
+    frame = frame.copy(deep=False)
+    for i, cells in found.items():
+        if cells is None:
+            continue
+        name = frame.columns[i]
+        if isinstance(frame.iloc[:, i].dropna().iloc[0], datetime.time):
+            note(f"column {shown(name)}: times of the day are read as seconds since midnight")
+        frame[name] = cells
+    return frame
+
+
+def own_type(cells: pd.Series) -> pd.Series | None:
+    """Return a column of objects in its own type; None where they are anything else, or of several types."""
+    known = cells.dropna()
+    if not len(known) or not isinstance(known.iloc[0], (datetime.date, datetime.time, Decimal)):
+        return None
+    kinds = set(map(type, known))
+    if kinds == {Decimal}:
+        return cells.astype(np.float64)
+    if kinds == {datetime.time}:
+        return cells.map(seconds, na_action="ignore").astype(np.float64)
+    if kinds == {datetime.date}:
+        days = cells.map(lambda day: day.toordinal(), na_action="ignore").astype(np.float64) - EPOCH
+        dates = np.where(days.isna(), 0, days).astype("datetime64[D]").astype("datetime64[s]")
+        return pd.Series(dates, index=cells.index).mask(days.isna())
+    return None
+
+
+def seconds(time: datetime.time) -> float:
+    """Return a time of the day in seconds."""
+    return time.hour * 3600 + time.minute * 60 + time.second + time.microsecond / 1e6

@@ -1,0 +1,106 @@
+"""Columns of codes, dates, decimals and times, each by what it holds, from text and from typed files."""
+
+from __future__ import annotations
+
+import datetime
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pyro_ssvae.data import Schema, encode, read_table
+from pyro_ssvae.data.table_files import read_file
+
+N = 48
+
+
+def schema_of(table: Path | pd.DataFrame, **options: object) -> Schema:
+    data = read_table(table, target="y", quiet=True, **options)  # type: ignore[arg-type]
+    assert data.table is not None
+    return data.table.schema
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_codes_keep_their_zeros(late: bool, tmp_path: Path) -> None:
+    codes = ["80331", "04109", "01069", "09111"]
+    lines = [f"{codes[0 if late and i < 2000 else i % 4]},{i * 1.5},{i % 7},{'ab'[i % 2]}" for i in range(2060)]
+    path = tmp_path / "zip.csv"
+    path.write_text("\n".join(["zip,v,n,y", *lines, ""]))
+    schema = schema_of(path)
+    assert schema.columns[0].words == tuple(sorted(codes))
+    assert [column.reads for column in schema.columns[1:]] == ["number", "number"]
+    places = encode(path, schema)[0][:, 0]
+    assert [schema.columns[0].words[int(place)] for place in places[-4:]] == [codes[i % 4] for i in range(2056, 2060)]
+    path.write_text("\n".join(["zip,v,y", *(f"{i % 4}.05,0.{i},{'ab'[i % 2]}" for i in range(N)), ""]))
+    assert [column.reads for column in schema_of(path).columns] == ["number", "number"]  # no codes: 0.5, 1.05
+
+
+def test_codes_in_utf16_and_between_semicolons(tmp_path: Path) -> None:
+    lines = [f"{i};{['007', '008', '010'][i % 3]};{'ab'[i % 2]}" for i in range(N)]
+    (tmp_path / "a.csv").write_text("\n".join(["v;code;y", *lines]), encoding="utf-16")
+    frame = read_file(tmp_path / "a.csv")
+    assert list(frame["code"][:3]) == ["007", "008", "010"]
+    assert frame["v"].tolist() == list(range(N))
+
+
+def test_dates_decimals_and_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = datetime.date(2020, 1, 1)
+    frame = pd.DataFrame(
+        {
+            "day": [first + datetime.timedelta(days=i * 5 % 28) for i in range(N)],
+            "price": [Decimal(i * 7 % 31) / 4 for i in range(N)],
+            "at": [datetime.time(i % 24, 30) for i in range(N)],
+            "y": list("ab") * (N // 2),
+        }
+    )
+    frame.loc[3, ["day", "price", "at"]] = None
+    frame.to_parquet(tmp_path / "t.parquet")
+    frame.to_feather(tmp_path / "t.feather")
+    wanted = {
+        "day": [float("nan") if i == 3 else i * 5 % 28 for i in range(N)],
+        "price": [float("nan") if i == 3 else (i * 7 % 31) / 4 for i in range(N)],
+        "at": [float("nan") if i == 3 else i % 24 * 3600 + 1800 for i in range(N)],
+    }
+    for table in (frame, tmp_path / "t.parquet", tmp_path / "t.feather"):
+        schema = schema_of(table)
+        assert [column.reads for column in schema.columns] == ["date", "number", "number"]
+        x, _, _ = encode(table, schema)
+        for i, column in enumerate(schema.columns):
+            np.testing.assert_allclose(x[:, i] + column.offset, wanted[column.name])
+    assert schema_of(frame, columns={"day": "date"}).columns[0].start == "2020-01-01"
+    capsys.readouterr()
+    (tmp_path / "t.csv").write_text("\n".join(["at,y", *(f"{i % 24:02d}:30:00,{'ab'[i % 2]}" for i in range(N))]))
+    data = read_table(tmp_path / "t.csv", target="y")
+    assert data.table is not None
+    assert "column 'at': times of the day are read as seconds" in capsys.readouterr().err
+    assert data.table.ranges == ("1800 … 84600",)
+
+
+def test_every_year_is_a_date(tmp_path: Path) -> None:
+    """A count of nanoseconds since 1970 in 64 bits begins in 1677."""
+    path = tmp_path / "old.csv"
+    path.write_text("\n".join(["t,y", *(f"{1500 + 7 * i}-01-05,{'ab'[i % 2]}" for i in range(N))]))
+    data = read_table(path, target="y", quiet=True)
+    assert data.table is not None
+    column = data.table.schema.columns[0]
+    assert (column.reads, column.start, column.whole) == ("date", "1500-01-05", True)
+    x, _, _ = encode(path, data.table.schema)
+    assert x[1, 0] == (datetime.date(1507, 1, 5) - datetime.date(1500, 1, 5)).days
+    assert data.table.ranges == ("1500-01-05 … 1829-01-05",)
+
+
+def test_the_levels_of_an_index_are_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.DataFrame({"v": np.arange(N) / 3.0, "y": list("ab") * (N // 2)})
+    sites, visits = np.repeat(["n", "s"], N // 2), np.tile(np.arange(N // 2), 2)
+    for names, found in (
+        (["site", "visit"], ["site", "visit", "v", "y"]),
+        (["site", None], ["site", "level_1", "v", "y"]),
+    ):
+        frame.set_index(pd.MultiIndex.from_arrays([sites, visits], names=names)).to_parquet(tmp_path / "t.parquet")
+        assert list(read_file(tmp_path / "t.parquet")) == found
+    frame.set_index(sites).to_parquet(tmp_path / "t.parquet")
+    said: list[str] = []
+    assert list(read_file(tmp_path / "t.parquet", note=said.append)) == ["v", "y"]
+    assert any("index has no name" in line for line in said)
