@@ -46,6 +46,6 @@ def entrywise(fn: dist.TorchDistribution) -> dist.TorchDistribution:
     base = fn.base_dist
     try:
         fill = base.mode if base.support.is_discrete else base.mean
-    except NotImplementedError:
+    except (AttributeError, NotImplementedError):
         fill = 0.0
     return ObservedEntries(base, fn.reinterpreted_batch_ndims, fill)

@@ -312,7 +312,7 @@ class GenerativeModel(Model):
         :param y: None, one label for all (a number, a class name, or A values), or labels a row, -1 for missing ones,
             which are drawn.
         """
-        n = whole_number("n", n, 0)
+        n = whole_number("generate", n, 0)
         with evaluating(self):
             values = self.drawn_labels(n, y)
             return expected_x(self, self.stand_in(n), values)

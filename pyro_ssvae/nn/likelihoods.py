@@ -26,10 +26,10 @@ observed, for each of them.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import InputError, nearest
 from .columns import Categorical, Mixed
@@ -90,6 +90,15 @@ def named_likelihood(
     return kind(input_shape, missing=missing)
 
 
+@runtime_checkable
+class OwnLikelihood(Protocol):
+    """What a model needs of a likelihood, beside the distribution that it returns when it is called."""
+
+    def fit(self, x: Tensor) -> None: ...
+    def standardize(self, x: Tensor) -> Tensor: ...
+    def target(self, x: Tensor) -> Tensor: ...
+
+
 def encoder_for(
     likelihood: str | nn.Module | None, input_shape: Shape, options: LikelihoodOptions, deep: bool = False
 ) -> tuple[nn.Module, Shape]:
@@ -116,9 +125,12 @@ def likelihood_for(
     """
     out_shape = decoded_shape(decoder, latent_dim, class_dim)
     if isinstance(likelihood, nn.Module):
-        if not isinstance(likelihood, Likelihood):
+        if not isinstance(likelihood, OwnLikelihood):
             kind = type(likelihood).__name__
-            raise InputError(f"likelihood: a {kind}; a subclass of Likelihood, whose forward(out) is p(x), is needed")
+            raise InputError(f"likelihood: a {kind}; a subclass of Likelihood, or its fit, standardize and target, are "
+                             "needed")  # fmt: skip
+        if not isinstance(likelihood, Likelihood):
+            return cast(Likelihood, likelihood), out_shape
         made = likelihood
     else:
         made = named_likelihood(likelihood, point_shape(likelihood, out_shape, options), options)

@@ -53,10 +53,10 @@ class Beside(nn.Module):
         Where classes overlap, features learn the labels by heart (choice; docs/recipe.md).
 
         :param error: e, how often simple methods miss labels that they have not seen.
-        :param chance: e_0, how often a guess does.
+        :param chance: e_0, how often a guess does; 0 of one class.
         :param labels: n, of which e is known.
         """
-        g = max(0.0, 1 - 2 * error / chance * labels / (labels + FEW))
+        g = max(0.0, 1 - 2 * error / chance * labels / (labels + FEW)) if chance else 1.0
         self.dropout = 1 - self.most_kept * max(0.1, g * g)
 
 

@@ -223,4 +223,4 @@ def test_a_likelihood_of_which_only_the_distribution_is_stated_takes_gaps(kind: 
 
 
 def test_a_likelihood_that_is_none_is_refused() -> None:
-    refused(lambda: make("vae", likelihood=nn.Identity()), "likelihood: a Identity", "Likelihood")
+    refused(lambda: make("vae", likelihood=nn.Identity()), "likelihood: a Identity", "fit, standardize and target")
