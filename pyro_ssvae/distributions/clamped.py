@@ -66,12 +66,8 @@ class ClampedBernoulli(dist.TorchDistribution):
         return values.expand((-1, *self.batch_shape, -1)) if expand else values
 
 
-class RepeatKnown(Wrapped):
-    """A clamped q(y | x) under whose enumeration a known label stands at every place; it counts at its own place alone.
-
-    What depends on y is computed at every place. At the labels that a row does not have it would be computed for
-    nothing, and batch normalisation would take these into its statistics. So each row is as much of a batch as any
-    other: a missing label at all its values, a known one as often. Shapes are those of any enumeration.
+class KnownPlaces(Wrapped):
+    """A clamped q(y | x) whose enumeration has something else at the places of values that a known label is not.
 
     :param base: q(y | x), whose enumeration has each label at a place of its own.
     :param y: int64 ``[..., *event_shape]``, -1 where missing.
@@ -81,7 +77,6 @@ class RepeatKnown(Wrapped):
 
     def __init__(self, base: Any, y: Tensor) -> None:
         self.y = y
-        self.places: Tensor | None = None  # the base's values, once it is enumerated
         super().__init__(base)
 
     @property
@@ -90,13 +85,26 @@ class RepeatKnown(Wrapped):
         mean: Tensor = self.base.mean
         return mean
 
-    def expand(self, batch_shape: _size, _instance: object = None) -> RepeatKnown:
+    def expand(self, batch_shape: _size, _instance: object = None) -> KnownPlaces:
         shape = torch.Size(batch_shape)
-        return RepeatKnown(self.base.expand(shape), self.y.expand(shape + self.event_shape))
+        return type(self)(self.base.expand(shape), self.y.expand(shape + self.event_shape))
 
     def sample(self, sample_shape: _size = torch.Size()) -> Tensor:
         drawn: Tensor = self.base.sample(sample_shape)
         return drawn
+
+
+class RepeatKnown(KnownPlaces):
+    """A known label stands at every place of the enumeration; it counts at its own place alone.
+
+    What depends on y is computed at every place. At the labels that a row does not have it would be computed for
+    nothing, and batch normalisation would take these into its statistics. So each row is as much of a batch as any
+    other: a missing label at all its values, a known one as often. Shapes are those of any enumeration.
+    """
+
+    def __init__(self, base: Any, y: Tensor) -> None:
+        self.places: Tensor | None = None  # the base's values, once it is enumerated
+        super().__init__(base, y)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Of a draw; of all values in turn, once :meth:`enumerate_support` gave them: -inf at a repetition."""
@@ -110,34 +118,12 @@ class RepeatKnown(Wrapped):
         return torch.where(self.y == MISSING, self.places, self.y)
 
 
-class SkipKnown(Wrapped):
-    """A clamped q(y | x) of classes under whose enumeration a known label stands once; -1 is at its other places.
+class SkipKnown(KnownPlaces):
+    """A known class stands once in the enumeration; -1 is at its other places.
 
     These have probability zero, and no decoder need see them, as in
     :class:`~pyro_ssvae.distributions.sparse.SparseCategorical`.
-
-    :param base: q(y | x).
-    :param y: int64 ``[...]``, -1 where missing.
     """
-
-    has_enumerate_support = True
-
-    def __init__(self, base: Any, y: Tensor) -> None:
-        self.y = y
-        super().__init__(base)
-
-    @property
-    def mean(self) -> Tensor:
-        """That of the base."""
-        mean: Tensor = self.base.mean
-        return mean
-
-    def expand(self, batch_shape: _size, _instance: object = None) -> SkipKnown:
-        return SkipKnown(self.base.expand(torch.Size(batch_shape)), self.y.expand(torch.Size(batch_shape)))
-
-    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:
-        drawn: Tensor = self.base.sample(sample_shape)
-        return drawn
 
     def log_prob(self, value: Tensor) -> Tensor:
         log_q: Tensor = self.base.log_prob(value.clamp_min(0))
