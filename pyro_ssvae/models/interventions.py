@@ -14,7 +14,7 @@ from pyro import poutine
 from pyro.poutine.runtime import NonlocalExit
 from torch import Tensor
 
-from ..errors import InputError, nearest
+from ..errors import InputError, nearest, whole_number
 from ..infer.batched import evaluating
 from ..infer.protocols import Intervention
 from ..infer.traces import Site, drawn
@@ -228,9 +228,7 @@ class Characteristics(GenerativeModel):
         """
         if isinstance(self.labels, ClassLabels):
             raise InputError("walk: it goes along attributes; this model has class labels")
-        n = whole(steps)
-        if n is None or n < 1:
-            raise InputError(f"steps: {in_a_line(steps)}; a whole number of at least 1 is needed")
+        steps = whole_number("steps", steps)
         z = self.encode_for(x, [first] if second is None else [first, second])
         along = self._path(first, steps, k)
         if second is None:
