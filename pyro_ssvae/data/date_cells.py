@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import re
 from typing import Literal
 
@@ -18,6 +20,8 @@ FORMATS = (
     *("%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%d-%b-%y", "%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M"),
 )
 """How dates may be written beside ISO 8601; where two suit, the first is taken."""
+FAR_YEAR = re.compile(r"\b(0\d{3}|1[0-5]\d{2}|16[0-7]\d|226[2-9]|22[7-9]\d|2[3-9]\d{2}|[3-9]\d{3})(?!\d)")
+"""A year whose nanoseconds since 1970 may not fit in 64 bits."""
 DAY = 86_400e6
 """Microseconds."""
 FIRST, LAST = np.datetime64("0001-01-01", "D"), np.datetime64("9999-12-31", "D")
@@ -32,20 +36,38 @@ def dates_of(cells: pd.Series, where: str, form: str = "") -> tuple[np.ndarray, 
     if pd.api.types.is_datetime64_any_dtype(cells.dtype):
         return days(cells), np.zeros(len(cells), bool)
     places, words = factorized(cells, where, MISSING_LABELS)
-    values = np.append(days(parse_dates(words, form)), np.nan)
+    values = np.append(since_1970(parse_dates(words, form)), np.nan)
     found = values[places]
     return found, np.isnan(found) & (places >= 0)
 
 
-def parse_dates(words: list[str], form: str) -> pd.Series:
-    """Return words as dates, NaT where they are none."""
+def parse_dates(words: list[str], form: str) -> np.ndarray:
+    """Return words as dates in microseconds, NaT where they are none."""
     likely = pd.Series([word if DATE.fullmatch(word) else None for word in words], dtype=object)  # "today" is a word
-    return pd.Series(pd.to_datetime(likely, format=form or "ISO8601", errors="coerce", utc=True))
+    found = stamps(pd.Series(pd.to_datetime(likely, format=form or "ISO8601", errors="coerce", utc=True)))
+    for place in np.flatnonzero(np.isnat(found)):
+        if likely[place] is not None and FAR_YEAR.search(words[place]):
+            with contextlib.suppress(ValueError):
+                found[place] = far_date(words[place], form)
+    return found
+
+
+def far_date(word: str, form: str) -> datetime.datetime:
+    """Return a date beyond the years 1678 to 2261, which pandas before 3 does not parse.
+
+    :raises ValueError: no date.
+    """
+    date = datetime.datetime.strptime(word, form) if form else datetime.datetime.fromisoformat(word)
+    return date.astimezone(datetime.timezone.utc).replace(tzinfo=None) if date.tzinfo else date
 
 
 def days(dates: pd.Series) -> np.ndarray:
     """Return dates as days since 1970, in UTC, NaN for NaT."""
-    found = stamps(dates)
+    return since_1970(stamps(dates))
+
+
+def since_1970(found: np.ndarray) -> np.ndarray:
+    """Return microseconds as days since 1970, NaN for NaT."""
     since = found.astype(np.int64) / DAY
     since[np.isnat(found)] = np.nan
     return since
@@ -63,8 +85,8 @@ def date_format(words: list[str]) -> tuple[str, int] | None:
     likely = [word for word in words if DATE.fullmatch(word)]
     if not likely or len(likely) < 0.9 * len(words):
         return None
-    best = max(("", *FORMATS), key=lambda form: int(parse_dates(likely, form).notna().sum()))
-    right = int(parse_dates(likely, best).notna().sum())
+    best = max(("", *FORMATS), key=lambda form: int((~np.isnat(parse_dates(likely, form))).sum()))
+    right = int((~np.isnat(parse_dates(likely, best))).sum())
     return (best, right) if right >= 0.9 * len(likely) else None
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from pyro_ssvae.data import Schema, encode, read_table
+from pyro_ssvae.data.date_cells import date_format, parse_dates
 from pyro_ssvae.data.table_files import read_file
 
 N = 48
@@ -89,6 +90,18 @@ def test_every_year_is_a_date(tmp_path: Path) -> None:
     x, _, _ = encode(path, data.table.schema)
     assert x[1, 0] == (datetime.date(1507, 1, 5) - datetime.date(1500, 1, 5)).days
     assert data.table.ranges == ("1500-01-05 … 1829-01-05",)
+
+
+def test_years_far_away_in_every_form() -> None:
+    """Whatever version of pandas reads them."""
+    words = ["1600-01-01 10:30:00+02:00", "9999-12-31", "1677-12-01", "today", "1500-13-01", "9999-W01-1"]
+    right = ["1600-01-01T08:30", "9999-12-31", "1677-12-01", "NaT", "NaT", "NaT"]
+    np.testing.assert_array_equal(parse_dates(words, ""), np.array(right, "datetime64[us]"))
+    words = ["05.01.1500", "25.12.9999", "01.01.2020"]
+    assert date_format(words) == ("%d.%m.%Y", 3)
+    np.testing.assert_array_equal(
+        parse_dates(words, "%d.%m.%Y"), np.array(["1500-01-05", "9999-12-25", "2020-01-01"], "datetime64[us]")
+    )
 
 
 def test_the_levels_of_an_index_are_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
