@@ -155,13 +155,17 @@ def peers(task: Task, seed: int) -> dict[str, np.ndarray]:
     }
 
 
-def ours(task: Task, seed: int) -> tuple[dict[str, np.ndarray], float]:
-    """Return the same of AugVAE and its trunk on the labels alone; and the imputation error of AugVAE."""
-    told = task.frame.assign(
+def told_rows(task: Task) -> pd.DataFrame:
+    """Return the rows as they are given to this library: the test's in ``split``, hidden labels missing."""
+    return task.frame.assign(
         split=np.where(task.test, "test", "train"),
         target=task.frame.target.where(task.labelled | task.test),
     )
-    data = ps.data.read_table(told, target="target", quiet=True)
+
+
+def ours(task: Task, seed: int) -> tuple[dict[str, np.ndarray], float]:
+    """Return the same of AugVAE and its trunk on the labels alone; and the imputation error of AugVAE."""
+    data = ps.data.read_table(told_rows(task), target="target", quiet=True)
     order = [list(map(str, data.labels.names)).index(str(name)) for name in sorted(task.full.target.unique())]
     found, known = {}, data.y != ps.MISSING
     options = {"augmented": {"label_prior": "unlabelled"}, "classifier": {}}
@@ -245,7 +249,7 @@ def report(runs: pd.DataFrame) -> str:
     told = runs[runs.accuracy.notna()]
     filled = runs[runs.imputation.notna()]
     mean = told.pivot_table(index=["table", "labels", "gaps"], columns="method", values="accuracy")[list(METHODS)]
-    ranks = mean.rank(axis=1, ascending=False)
+    ranks = mean.drop(columns="labels alone").rank(axis=1, ascending=False)  # AugVAE's own network is no other method
     many = told.groupby(["table", "labels", "gaps"]).rows.first() / (
         told.groupby(["table", "labels", "gaps"]).labels.first() * classes_of(mean)
     )
@@ -254,7 +258,7 @@ def report(runs: pd.DataFrame) -> str:
         "# Tables: AugVAE beside what one would otherwise pick", "",
         f"`python benchmarks/tables.py`: {told.seed.nunique()} seeds; labels a class, gaps as a share of the cells; "
         "test accuracy, mean over seeds.", "", mean.reset_index().to_markdown(index=False, floatfmt=".3f"), "",
-        "## Mean rank among the methods (1 is best)", "",
+        "## Mean rank among the six methods (1 is best; labels alone is AugVAE's own network)", "",
         pd.DataFrame({"all": ranks.mean(), "20 unlabelled rows a label or more": wide.mean()})
         .round(2).to_markdown(), "",
         "## Mean over the cells", "",

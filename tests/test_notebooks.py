@@ -1,6 +1,6 @@
 """Every notebook runs from its first cell to its last, and its saved outputs are fit to be read.
 
-By default three with few steps, put into a copy of their source; ``pytest -m slow`` runs each as it stands.
+By default two with few steps, put into a copy of their source; ``pytest -m slow`` runs each as it stands.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ FEWER = (
     (r"\bepochs=\d+( if .* else )\d+", r"epochs=2\g<1>2"),
     (r"\bepochs=\d+", "epochs=2"),
     (r"\bEPOCHS = \d+", "EPOCHS = 2"),
-    (r"\bnum_samples=\d{2,}", "num_samples=20"),
+    (r"\b(num_samples|draws)=\d{2,}", r"\g<1>=2"),
 )
-FEW = {"quickstart", "own_table", "edit_the_generative_model"}
+FEW = {"quickstart", "edit_the_generative_model"}
 MOST_SECONDS = 120  # on two cores
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from data_makers import refused
-from tiny import ATTRIBUTES, CLASSES, build, points, some_labels
+from tiny import ATTRIBUTES, CLASSES, build, mostly_slow, points, some_labels
 from torch import Tensor
 
 from pyro_ssvae import create_model, evaluate, fit
@@ -30,7 +30,7 @@ def resident() -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc on this system")
-@pytest.mark.parametrize("case", ["enumerate", "revae-attributes"])
+@pytest.mark.parametrize("case", mostly_slow(["enumerate", "revae-attributes"], "enumerate"))
 def test_memory_is_flat_over_ten_epochs(case: str) -> None:
     model, x = build(case), torch.ones(320, 5)
     seen: list[tuple[int, int]] = []
@@ -85,7 +85,7 @@ def is_finite(model: Any, x: Tensor, y: Tensor) -> None:
 
 
 @pytest.mark.parametrize("images", [False, True], ids=["vectors", "images"])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", mostly_slow(MODELS, "augmented", "revae"))
 def test_extreme_points_are_trained_on_or_refused(name: str, images: bool, capfd: pytest.CaptureFixture[str]) -> None:
     """Vectors by the default networks, images by tiny ones; of those, pixels outside of [0, 1] are refused."""
     options: dict[str, Any] = {"epochs": 1, "batch_size": 8, "progress": False}

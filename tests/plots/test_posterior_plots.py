@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from pairs import GuidedMixture
 from texts import texts_apart
-from tiny import CASES, build, points
+from tiny import CASES, build, mostly_slow, points
 
 import pyro_ssvae as ps
 from pyro_ssvae import plots
@@ -81,7 +81,7 @@ def test_latent_intervals_show_the_narrowest() -> None:
     drawn(figure)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", mostly_slow(CASES, "vae", "enumerate", "revae-attributes", "m1+m2", "diva"))
 def test_inspection_of_every_model(case: str) -> None:
     model, x = (
         build(case, (1, 4, 4) if case == "enumerate" else (5,)),

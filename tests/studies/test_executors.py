@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from pretended import cell_of, pretend, times
 from test_studies import corners
+from tiny import mostly_slow
 
 from pyro_ssvae import InputError
 from pyro_ssvae.cli.main import main
@@ -158,32 +159,22 @@ def lean(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 ALL = ["killed once", "killed", "fine", "fails"]
 
 
-@pytest.mark.parametrize(
-    ("name", "methods", "jobs"),
-    [
-        ("local", ALL, 2),
-        (ENGINES[1], ALL[::2], 1),
-        *(pytest.param(name, ALL, 2, marks=pytest.mark.slow) for name in ENGINES[1:]),
-    ],
-)
-def test_a_killed_worker_loses_only_its_cell(
-    name: str, methods: list[str], jobs: int, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("name", mostly_slow(["local", *ENGINES[1:]], "local"))
+def test_a_killed_worker_loses_only_its_cell(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is tried once more; killed again, it is named in one line. The others' results are there, computed once."""
     lean(folder, monkeypatch)
-    cells = {method: cell_of(method, folder) for method in methods}
-    with engine(name, Work(folder), jobs) as given:
+    cells = {method: cell_of(method, folder) for method in ALL}
+    with engine(name, Work(folder), 2) as given:
         found = {outcome.cell.method: outcome for outcome in until_all_ended(given, [*cells.values()], folder)}
-    assert found.keys() == set(methods)
+    assert found.keys() == set(ALL)
     wanted = {"killed once": 2, "killed": ATTEMPTS, "fine": 1, "fails": 1}
-    assert {method: times(cell) for method, cell in cells.items()} == {method: wanted[method] for method in methods}
+    assert {method: times(cell) for method, cell in cells.items()} == wanted
     assert {outcome.state for outcome in found.values()} == {"ended"}
     assert found["killed once"].error is found["fine"].error is None
-    if methods == ALL:
-        assert found["fails"].error == "RuntimeError: no memory"
-        said = str(found["killed"].error)
-        assert said.startswith("its process was lost 2 times; too little memory, or too little time? (")
-        assert "\n" not in said
+    assert found["fails"].error == "RuntimeError: no memory"
+    said = str(found["killed"].error)
+    assert said.startswith("its process was lost 2 times; too little memory, or too little time? (")
+    assert "\n" not in said
 
 
 SEEN: list[tuple[str, int]] = []

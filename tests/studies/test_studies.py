@@ -40,7 +40,7 @@ from pyro_ssvae.train.progress import Interrupted
 
 TINY = ("--steps", "4", "--batch-size", "16", "--latent-dim", "4")
 SPARSE = STUDIES["sparse-labels"]
-LONG = {"anomaly", "sparse-labels", "transfer"}
+LONG = {"anomaly", "label-characteristics", "sparse-labels", "transfer"}
 
 
 @pytest.fixture(autouse=True)
@@ -316,6 +316,7 @@ def test_a_signal_in_one_process_ends_with_what_is_done(own: Path, stop: signal.
             time.sleep(5)
         return {"accuracy": 1.0}
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Interrupted, match="stopped with 2 of 4 cells done, which are in out/cells"):
         run(replace(SPARSE, compute=stopped), cells, whole, Path("out"), progress=False)

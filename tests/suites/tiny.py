@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal
 
 import pyro
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -50,6 +51,14 @@ CASES: dict[str, tuple[str, Labels, dict[str, Any]]] = {
 }
 WIDTH = 8  # of the noise that serves any model's latents
 LabelNoise = Literal["inferred", "drawn", "left"]
+
+
+def mostly_slow(cases: Iterable[Any], *quick: Any) -> list[Any]:
+    """The cases, of which all but the named ones are left to ``pytest -m slow``."""
+    return [
+        case if case in quick else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
+        for case in cases
+    ]
 
 
 def tiny_encoder(input_shape: tuple[int, ...], width: int = 6) -> nn.Sequential:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from test_compile import Anneals, Assigned, Branches, Counts, Hooked, RollsDice, Transposed, Twice, layered, train
 from test_fit import OfPyro, Outside, Plain, Regression
+from test_gpu_ready import WAITING, replayed_operations
 from tiny import ATTRIBUTES, CASES, CLASSES, build, points, some_labels
 from torch import Tensor, nn
 
@@ -60,8 +61,11 @@ def replayed(steps: list[CapturedStep]) -> int:
 
 @pytest.mark.parametrize("case", [case for case in CASES if "sparse" not in case])
 def test_every_model_is_captured_to_the_bit(case: str, steps: list[CapturedStep]) -> None:
-    assert_same(lambda: build(case), points(48), some_labels(build(case).labels, 48))
+    with replayed_operations() as used:
+        assert_same(lambda: build(case), points(48), some_labels(build(case).labels, 48))
     assert replayed(steps) == 3 * 6 - captured.FIRST - 1
+    assert len(used) > 20
+    assert not WAITING & set(used)
 
 
 @pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES])

@@ -16,7 +16,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from test_fit import OfPyro, Outside, Plain, Regression
-from tiny import ATTRIBUTES, CASES, CLASSES, build, points, some_labels
+from tiny import ATTRIBUTES, CASES, CLASSES, build, mostly_slow, points, some_labels
 from torch import Tensor, nn
 
 from pyro_ssvae import AugmentedVAE, create_model, fit
@@ -70,7 +70,7 @@ def layered(how: How = "plug-in") -> AugmentedVAE:
     return AugmentedVAE(encoder, decoder, CLASSES, latent_dim=2, label_inference=how)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", mostly_slow(CASES, "enumerate", "sparse", "revae-attributes", "m2-straight-through"))
 @pytest.mark.usefixtures("captured")
 def test_captured_steps_are_pyros(case: str, capsys: pytest.CaptureFixture[str]) -> None:
     labels = build(case).labels
@@ -78,7 +78,7 @@ def test_captured_steps_are_pyros(case: str, capsys: pytest.CaptureFixture[str])
     assert REFUSED not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES])
+@pytest.mark.parametrize("labels", mostly_slow([CLASSES, ATTRIBUTES], ATTRIBUTES))
 @pytest.mark.usefixtures("captured")
 def test_the_revaes_too(labels: Any, capsys: pytest.CaptureFixture[str]) -> None:
     def make() -> nn.Module:
@@ -166,7 +166,7 @@ def test_double_precision() -> None:
     assert_same(lambda: build("enumerate"), points(48), some_labels(CLASSES, 48), rtol=1e-10, precision="64-true")
 
 
-@pytest.mark.parametrize("how", ["plug-in", "sparse"])
+@pytest.mark.parametrize("how", mostly_slow(["plug-in", "sparse"], "plug-in"))
 def test_compiled_by_inductor_with_running_means_and_dropout(how: How, capsys: pytest.CaptureFixture[str]) -> None:
     assert_same(lambda: layered(how), points(48), some_labels(CLASSES, 48))
     assert REFUSED not in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import signal
@@ -27,7 +28,7 @@ from pyro.infer import (
     TraceMeanField_ELBO,
 )
 from test_fit import Plain, blobs, layered, pictures, same, train
-from tiny import CASES, build, points, some_labels
+from tiny import CASES, build, mostly_slow, points, some_labels
 from torch import Tensor, nn
 
 from pyro_ssvae.train.compile import branchless
@@ -44,6 +45,8 @@ LOSSES: dict[str, Callable[[], ELBO]] = {
 }
 ALONE = ("RenyiELBO", "TraceGraph_ELBO")  # which have loss_and_grads alone
 REFUSED = "the step cannot be compiled"
+QUICK = [("Trace_ELBO", True), ("RenyiELBO", True)]
+QUICK += [(name, False) for name in ("TraceMeanField_ELBO", "TraceEnum_ELBO", "TraceGraph_ELBO")]
 
 
 def gradients_of_svi(model: Any, loss: Any, x: Tensor, y: Tensor) -> tuple[float, list[Tensor]]:
@@ -84,8 +87,7 @@ def test_a_mixed_batch_has_the_gradient_of_svi(case: str, loss: str) -> None:
     assert any(g.abs().max() > 1e-3 for g in found[0][1])
 
 
-@pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(("loss", "compiled"), mostly_slow(itertools.product(LOSSES, (False, True)), *QUICK))
 def test_each_trains_a_pair_of_ones_own(
     loss: str, compiled: bool, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +123,9 @@ class Unregistered(Plain):
             pyro.sample("k", dist.Categorical(logits=loc))
 
 
-@pytest.mark.parametrize("loss", [*LOSSES, "ReweightedWakeSleep"])
+@pytest.mark.parametrize(
+    "loss", mostly_slow([*LOSSES, "ReweightedWakeSleep"], "Trace_ELBO", "TraceEnum_ELBO", "ReweightedWakeSleep")
+)
 def test_parameters_need_not_be_registered(loss: str) -> None:
     if loss == "TraceMeanField_ELBO":
         pytest.skip("k is drawn")

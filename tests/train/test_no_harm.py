@@ -17,7 +17,7 @@ from pyro.distributions.transforms import Spline, affine_autoregressive, spline_
 from pyro.infer import SVI, Trace_ELBO
 from pyro.nn import PyroModule
 from test_fit import Plain, blobs, layered, pictures, same, train
-from tiny import CLASSES, augmented
+from tiny import CLASSES, augmented, mostly_slow
 from torch import Tensor, nn
 
 from pyro_ssvae import create_model, fit
@@ -52,7 +52,7 @@ def tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("error", [OwnError, KeyboardInterrupt, ZeroDivisionError])
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", mostly_slow([False, True], False))
 def test_an_error_of_on_epoch_leaves_averages_evaluation_mode_and_history(
     error: type[BaseException], compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +116,7 @@ def test_an_interruption_has_the_history_too(tmp_path: Path) -> None:
     assert not model.training
 
 
+@pytest.mark.slow
 def test_an_error_in_a_started_process_leaves_the_averages() -> None:
     """What on_epoch raises here stops the processes, which give what they have."""
     x, y, _ = blobs()
@@ -231,7 +232,7 @@ def flow(kind: str) -> Flow:
     return Flow(*FLOWS[kind])
 
 
-@pytest.mark.parametrize("kind", FLOWS)
+@pytest.mark.parametrize("kind", mostly_slow(FLOWS, "iaf", "prior"))
 def test_a_flow_is_trained_eager_captured_resumed_and_by_svi(
     kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +264,7 @@ def test_a_flow_is_trained_eager_captured_resumed_and_by_svi(
     assert sum(losses[-5:]) < sum(losses[:5])
 
 
+@pytest.mark.slow
 def test_a_flow_compiled_by_inductor() -> None:
     x, _, _ = blobs(48)
     histories = [train(flow("iaf"), x, compile=compiled)["loss"] for compiled in (False, True)]
@@ -353,6 +355,7 @@ def test_functions_and_their_networks(
         assert torch.equal(value, expected[name]), name
 
 
+@pytest.mark.slow
 def test_functions_in_processes() -> None:
     functions = Functions()
     before = [p.clone() for p in (*functions.encoder.parameters(), *functions.decoder.parameters())]

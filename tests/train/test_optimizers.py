@@ -14,6 +14,7 @@ import torch
 from data_makers import refused
 from pyro.distributions.transforms import affine_autoregressive
 from test_fit import Plain, blobs, layered, pictures, same, train
+from tiny import mostly_slow
 from torch import Tensor, nn
 
 from pyro_ssvae import AttributeLabels, create_model, fit
@@ -168,7 +169,7 @@ class Counting(torch.optim.Optimizer):
         Counting,
     ],
 )
-@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiled", mostly_slow([False, True], False))
 def test_a_stopped_training_goes_on_bit_for_bit(
     tmp_path: Path, optimizer: Any, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

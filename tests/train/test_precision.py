@@ -12,7 +12,7 @@ import pyro
 import pytest
 import torch
 from sklearn.datasets import load_digits
-from tiny import CASES, build, points, some_labels
+from tiny import CASES, build, mostly_slow, points, some_labels
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -124,7 +124,9 @@ def no_shortcuts() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("case", [case for case in CASES if case != "sparse"])
+@pytest.mark.parametrize(
+    "case", mostly_slow([case for case in CASES if case != "sparse"], "enumerate", "revae-attributes", "adgm")
+)
 def test_no_step_waits_for_a_number(case: str, compiled: bool, no_shortcuts: list[str]) -> None:
     """All but an epoch's first and last may be queued on a GPU. (sparse has shapes that depend on numbers.)"""
     model, looks, counts = build(case), Looks(), []

@@ -194,6 +194,7 @@ class Mean(nn.Module):
 
 
 @pytest.mark.usefixtures("small_blocks")
+@pytest.mark.slow
 def test_two_processes_train_on_a_file_as_one_does(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X)
     one, two = Mean(), Mean()
