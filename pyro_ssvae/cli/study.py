@@ -35,6 +35,12 @@ class StudyOptions:
     """sparse-labels, ablation, labels-and-bound, anomaly, semi-unsupervised, transfer or label-characteristics."""
     data: tuple[str, ...] = ()
     """As for train, for ablation several; by default the study's own."""
+    target: tuple[str, ...] = ()
+    """Of a table: its column of labels, or several, as for train."""
+    id: str | None = None
+    """Of a table: the column that names the rows."""
+    columns: tuple[str, ...] = ()
+    """Of a table: the kinds of columns that were inferred wrongly, such as age=count."""
     labels: tuple[str, ...] = ()
     """Numbers of labels: all, 0, counts or fractions; by default the study's own."""
     models: tuple[str, ...] = ()
@@ -89,8 +95,8 @@ class StudyOptions:
 
 
 PLANNED = (
-    "labels", "classes", "seeds", "first_seed", "epochs", "steps", "gain", "batch_size", "latent_dim",
-    "image_size", "draws", "points", "networks", "compile",
+    "target", "id", "columns", "labels", "classes", "seeds", "first_seed", "epochs", "steps", "gain", "batch_size",
+    "latent_dim", "image_size", "draws", "points", "networks", "compile",
 )  # fmt: skip
 """Options that take the place of the plan's own choices."""
 COUNTS = ("seeds", "epochs", "steps", "batch_size", "latent_dim", "draws", "points", "jobs")
@@ -125,7 +131,8 @@ def cells_of(study: Study, plan: Plan) -> tuple[Dataset, list[Cell]]:
     from ..experiment.data import load_data
     from ..studies.plan import grid
 
-    dataset = load_data(DataConfig(plan.data, image_size=plan.image_size))
+    told = DataConfig(plan.data, target=plan.target, id=plan.id, columns=plan.columns, image_size=plan.image_size)
+    dataset = load_data(told)
     return dataset, grid(study, plan, dataset)
 
 

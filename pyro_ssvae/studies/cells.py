@@ -13,6 +13,7 @@ from ..files import write_atomically
 
 Json: TypeAlias = dict[str, Any]
 """A JSON object."""
+OF_TABLES = ("target", "id", "columns")
 VERSION = 6
 """Part of a cell's identity; to be raised whenever the same settings would give another result."""
 
@@ -64,11 +65,22 @@ class Cell:
     the validation rows' bound; ``steps`` is the first length."""
     compile: bool = False
     """Whether the training steps are compiled: the same sums in another order."""
+    target: tuple[str, ...] = ()
+    """Of a table: its columns of labels."""
+    id: str | None = None
+    """Of a table: the column that names the rows."""
+    columns: tuple[str, ...] = ()
+    """Of a table: kinds of columns, as ``train`` takes them."""
+
+    @property
+    def settings(self) -> Json:
+        """All of these; what concerns tables only where it says something, as the files of other data have it."""
+        return {name: value for name, value in asdict(self).items() if name not in OF_TABLES or value}
 
     @property
     def key(self) -> str:
         """The beginning of a SHA-256 of all settings."""
-        return hashlib.sha256(json.dumps([VERSION, asdict(self)]).encode()).hexdigest()[:8]
+        return hashlib.sha256(json.dumps([VERSION, self.settings]).encode()).hexdigest()[:8]
 
     @property
     def name(self) -> str:
@@ -107,7 +119,7 @@ def write(folder: Path, result: Result, **metadata: object) -> None:
 
     :param metadata: what else a reader of the file may want: versions, device.
     """
-    content = {"cell": asdict(result.cell), **metadata, "seconds": result.seconds, "metrics": result.metrics}
+    content = {"cell": result.cell.settings, **metadata, "seconds": result.seconds, "metrics": result.metrics}
     text = json.dumps({**content, "sha256": checksum(content)}, indent=2, allow_nan=False)
     write_atomically(result.cell.path(folder), text.encode())
 
@@ -117,7 +129,7 @@ def read(folder: Path, cell: Cell) -> Result | None:
     try:
         content = json.loads(cell.path(folder).read_text("utf-8"))
         wanted = content.pop("sha256")
-        same = content["cell"] == json.loads(json.dumps(asdict(cell)))
+        same = content["cell"] == json.loads(json.dumps(cell.settings))
         if not same or wanted != checksum(content):
             return None
         return Result(cell, dict(content["metrics"]), float(content["seconds"]))

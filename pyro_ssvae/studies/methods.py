@@ -135,7 +135,7 @@ def make_model(cell: Cell, split: Dataset) -> Model:
         options["one_sided"] = one_sided_attributes(cell.data)
     if cell.networks == "mlp":
         return mlp_model(method.model, split, options)
-    return create_model(method.model, input_shape=split.input_shape, labels=split.labels, **options)
+    return create_model(method.model, **{**split.model_options(), **options})
 
 
 def one_sided_attributes(data: str) -> tuple[str, ...]:

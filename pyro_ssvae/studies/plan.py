@@ -67,6 +67,12 @@ class Plan:
     gain: float | None = None
     """Double the steps until that is worth less than so many nats of the validation rows' bound."""
     compile: bool = False
+    target: tuple[str, ...] = ()
+    """Of a table: its columns of labels."""
+    id: str | None = None
+    """Of a table: the column that names the rows."""
+    columns: tuple[str, ...] = ()
+    """Of a table: kinds of columns, as ``train`` takes them."""
     parts: tuple[Part, ...] = ()
     """Data sets of a study of several, in place of ``data`` and, where that is empty, of ``labels``."""
 
@@ -117,7 +123,7 @@ class Study:
     combinations: Callable[[Plan, Dataset], Iterator[tuple[str, str, tuple[str, ...]]]]
     prepare: Callable[[Plan, Dataset], None] | None = None
     augment: str | None = None
-    """Of all methods that have none of their own; by default affine for images, noise for the rest."""
+    """Of all methods that have none of their own; by default affine for images, hide for tables, noise for the rest."""
     baseline: str | None = None
     """The method that the picture compares with."""
     picture: Callable[[Sequence[Result]], Figure] | None = None
@@ -138,14 +144,19 @@ def plans(plan: Plan) -> list[Plan]:
 def grid(study: Study, plan: Plan, dataset: Dataset) -> list[Cell]:
     """Return the cells of a plan, one seed after another, so that each further seed narrows what is there already.
 
-    :raises InputError: numbers of labels, classes or steps that the data does not allow.
+    :raises InputError: numbers of labels, classes, steps or networks that the data does not allow.
     """
     names = dataset.labels.names if isinstance(dataset.labels, ClassLabels) else ()
     for name in plan.classes:
         if name not in names:
             known = ", ".join(names)[:200] or "the data has attributes"
             raise InputError(f"--classes: there is no class {name!r} (known: {known})")
-    augment = plan.augment or study.augment or ("affine" if dataset.kind == "images" else "noise")
+    if plan.networks != "default" and dataset.table is not None:
+        raise InputError(
+            f"--networks {plan.networks}: {plan.data} is a table, which default suits; leave the option out"
+        )
+    usual = "hide" if dataset.table is not None else "affine" if dataset.kind == "images" else "noise"
+    augment = plan.augment or study.augment or usual
     steps = budget(plan, dataset)
     mark = datasets.fingerprint(dataset)[:16]
     return [
@@ -153,6 +164,7 @@ def grid(study: Study, plan: Plan, dataset: Dataset) -> list[Cell]:
             study.name, plan.data, mark, method, labels, seed, steps, plan.batch_size, plan.latent_dim,
             METHODS[method].augment or augment, classes, plan.image_size, plan.draws, plan.points,
             plan.oracle_steps if study.prepare else 0, plan.likelihood, plan.networks, plan.gain, plan.compile,
+            plan.target, plan.id, plan.columns,
         )
         for seed in range(plan.first_seed, plan.first_seed + plan.seeds)
         for method, labels, classes in study.combinations(plan, dataset)
@@ -162,8 +174,9 @@ def grid(study: Study, plan: Plan, dataset: Dataset) -> list[Cell]:
 def source(cell: Cell, hide_classes: tuple[str, ...] = (), leave_out: str | None = None) -> DataConfig:
     """Return the cell's data as ``train`` would name it."""
     return DataConfig(
-        cell.data, cell.labels, hide_classes=hide_classes, leave_out=leave_out, image_size=cell.image_size
-    )
+        cell.data, cell.labels, target=cell.target, id=cell.id, columns=cell.columns, hide_classes=hide_classes,
+        leave_out=leave_out, image_size=cell.image_size,
+    )  # fmt: skip
 
 
 def budget(plan: Plan, dataset: Dataset) -> int:

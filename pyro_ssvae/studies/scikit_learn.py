@@ -20,6 +20,7 @@ from ..data import Dataset, known_rows
 from ..data.augment import unit_scale
 from ..errors import InputError
 from ..labels import ClassLabels
+from ..nn.columns import Mixed
 
 COMPONENTS = 50
 """Principal components that the semi-supervised methods work on."""
@@ -30,7 +31,8 @@ LABELLED_ALONE = ("logistic-regression", "gradient-boosting")
 def sklearn_proba(name: str, split: Dataset, x_test: Tensor, seed: int) -> Tensor:
     """Return class probabilities ``[n, K]`` of test points.
 
-    None sees an augmentation. Features other than pixels are standardised by all training rows.
+    None sees an augmentation. Features other than pixels are standardised by all training rows. Tables are as
+    :func:`without_gaps` returns them; trees see codes and gaps.
 
     - ``label-spreading`` has a graph of 10 nearest neighbours, which fits in memory whatever N is, and
       ``self-training`` adds confident predictions (above 0.75) of a logistic regression to its labels; both on 50
@@ -41,8 +43,11 @@ def sklearn_proba(name: str, split: Dataset, x_test: Tensor, seed: int) -> Tenso
     labels = split.labels
     if not isinstance(labels, ClassLabels):
         raise InputError(f"{name}: it needs class labels; --models without it would do")
-    x, x_new = (unit_scale(v).float().flatten(1).double().numpy() for v in (split.x, x_test))
-    if split.kind != "images":
+    both = unit_scale(split.x), unit_scale(x_test)
+    if split.table is not None and name != "gradient-boosting":
+        both = without_gaps(split, x_test)
+    x, x_new = (v.float().flatten(1).double().numpy() for v in both)
+    if split.kind != "images" and split.table is None:
         scaler = StandardScaler().fit(x)
         x, x_new = scaler.transform(x), scaler.transform(x_new)
     y = split.y.numpy()
@@ -62,6 +67,18 @@ def sklearn_proba(name: str, split: Dataset, x_test: Tensor, seed: int) -> Tenso
     unreached = ~np.isfinite(probs).all(1) | (probs.sum(1) == 0)  # a point to whose neighbours no label came
     probs[unreached] = np.isin(np.arange(labels.num_classes), model.classes_)
     return torch.from_numpy(probs / probs.sum(1, keepdims=True))
+
+
+def without_gaps(split: Dataset, x_test: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a table's training and test rows ``[n, D]``: numbers standardised, gaps their mean, words one-hot."""
+    assert split.table is not None
+    kinds = split.table.schema.kinds
+    columns = Mixed(split.input_shape, columns=kinds)
+    columns.fit(split.x)
+    words = torch.tensor([kind.startswith("categorical") for kind in kinds])  # of which a gap is none
+    mean = torch.where(words, torch.nan, split.x.nanmean(0))
+    train, test = (columns.standardize(torch.where(x.isnan(), mean, x)) for x in (split.x, x_test))
+    return train, test
 
 
 def sklearn_model(name: str, n: int, seed: int) -> ClassifierMixin:

@@ -6,7 +6,6 @@ import csv
 import io
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from ..errors import InputError
@@ -59,7 +58,7 @@ def runs_csv(results: Sequence[Result]) -> str:
     """Return one line a cell: its settings, its seconds, all its metrics."""
     lines = []
     for result in results:
-        settings = {**asdict(result.cell), "classes": " ".join(result.cell.classes)}
+        settings = {k: " ".join(v) if isinstance(v, tuple) else v for k, v in result.cell.settings.items()}
         lines.append({**settings, "seconds": round(result.seconds, 2), **flat(result.metrics)})
     columns = list(dict.fromkeys(key for line in lines for key in line))
     text = io.StringIO()
@@ -109,6 +108,7 @@ def seeds(results: Sequence[Result], columns: Sequence[Column], at: Where) -> in
 CHANGES = {
     "affine": "moved, turned and stretched at random",
     "noise": "with noise added",
+    "hide": "with three tenths of the cells hidden",
     "none": "as they are",
     "binarize": "black or white, drawn afresh for each batch",
 }
