@@ -48,8 +48,9 @@ def covered(task: Task, seed: int) -> dict[str, float]:
 
 def report(runs: pd.DataFrame) -> str:
     """Return the table of the runs, as Markdown."""
-    parts = runs.groupby("table")[["accuracy", "coverage", "set_size", "single_sets"]]
-    mean = parts.mean().assign(half_width=1.96 * parts.coverage.std() / parts.coverage.count() ** 0.5)
+    parts = runs.groupby("table")
+    mean = parts[["accuracy", "coverage", "set_size", "single_sets"]].mean()
+    mean["half_width"] = 1.96 * parts.coverage.std() / parts.coverage.count() ** 0.5
     return "\n".join(
         [
             "# Prediction sets of 90 %: how often they hold the true label", "",
