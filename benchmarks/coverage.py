@@ -53,11 +53,14 @@ def report(runs: pd.DataFrame) -> str:
     mean["half_width"] = 1.96 * parts.coverage.std() / parts.coverage.count() ** 0.5
     return "\n".join(
         [
-            "# Prediction sets of 90 %: how often they hold the true label", "",
+            "# Prediction sets of 90 %: how often they hold the true label",
+            "",
             f"`python benchmarks/coverage.py`: AugVAE, {runs.seed.nunique()} seeds, {LABELS} labels a class, "
-            f"{GAPS:.0%} gaps; test rows. `half_width`: of coverage's 95 % interval over seeds.", "",
-            mean.round(3).reset_index().to_markdown(index=False), "",
-        ]  # fmt: skip
+            f"{GAPS:.0%} gaps; test rows. `half_width`: of coverage's 95 % interval over seeds.",
+            "",
+            mean.round(3).reset_index().to_markdown(index=False),
+            "",
+        ]
     )
 
 
