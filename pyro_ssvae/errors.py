@@ -6,7 +6,7 @@ import difflib
 import operator
 import re
 from collections.abc import Iterable
-from typing import SupportsIndex
+from typing import Protocol, SupportsIndex, runtime_checkable
 
 PEOPLE_SAY = {
     # models
@@ -100,7 +100,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(re.split(r"\n\s*Trace Shapes:", str(message))[0])
+        super().__init__(re.sub(r"\s*\n\s*", " ", re.split(r"\n\s*Trace Shapes:", str(message))[0]))
 
 
 def nearest(word: str, known: Iterable[str], alike: float = 0.5) -> str:
@@ -122,6 +122,32 @@ def nearest(word: str, known: Iterable[str], alike: float = 0.5) -> str:
 def plain(word: str) -> str:
     """Return a name in small letters, without the dashes before it, and with dashes for what else divides it."""
     return re.sub(r"[_ ]", "-", word.lower().lstrip("-"))
+
+
+@runtime_checkable
+class Array(Protocol):
+    """A number or numbers of NumPy, PyTorch or pandas."""
+
+    @property
+    def dtype(self) -> object: ...
+    def tolist(self) -> object: ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """Numbers that have a name each, as pandas' Series."""
+
+    @property
+    def index(self) -> object: ...
+
+
+def plain_value(value: object) -> object:
+    """Return an option's value as Python has it: numbers of NumPy, PyTorch and pandas as its own, lists and arrays as
+    tuples; anything else as it is, also numbers whose names do not count from 0: their order may mean nothing."""
+    if isinstance(value, Array) and type(found := value.tolist()) is not type(value):
+        names = list(value.index) if isinstance(value, Named) and isinstance(value.index, Iterable) else []
+        value = found if names == list(range(len(names))) else value
+    return tuple(map(plain_value, value)) if isinstance(value, (list, tuple)) else value
 
 
 def whole_number(name: str, value: object, least: int = 1) -> int:

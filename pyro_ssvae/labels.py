@@ -6,7 +6,7 @@ One convention everywhere, scikit-learn's: integers, with ``-1`` (:data:`MISSING
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypedDict, runtime_checkable
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .distributions.clamped import MISSING, ClampedBernoulli, clamped_logits
-from .errors import InputError
+from .errors import InputError, plain_value
 
 MANY = 2**22
 """Labels above which a training keeps them in as few bytes as hold them, and looks at some at a time."""
@@ -43,6 +43,7 @@ class ClassLabels:
     names: Sequence[str] = ()
 
     def __init__(self, num_classes: int | Sequence[str], names: Sequence[str] = ()) -> None:
+        num_classes, names = plain_value(num_classes), plain_value(names)  # type: ignore[assignment]
         if isinstance(num_classes, str):
             raise InputError(f"ClassLabels: a number or a list of names is needed, not the word {num_classes!r}")
         if isinstance(num_classes, Sequence):
@@ -174,8 +175,8 @@ class AttributeLabels:
     names: Sequence[str]
 
     def __post_init__(self) -> None:
-        if isinstance(self.names, str):
-            raise InputError(f"AttributeLabels: a list of names is needed, not the word {self.names!r}")
+        if isinstance(self.names, str) or not isinstance(self.names, Iterable):
+            raise InputError(f"AttributeLabels: a list of names is needed, not {self.names!r}")
         names = tuple(str(name) for name in self.names)
         if not names or len(set(names)) != len(names):
             raise InputError(f"AttributeLabels: at least one name is needed and no name twice, not {names}")
@@ -325,9 +326,10 @@ def _whole_numbers(raw: Tensor, size: int, what: str, first: int = 0) -> Tensor:
         row = first + int((raw != raw.round()).reshape(len(raw), -1).any(1).nonzero()[0])
         raise InputError(f"y: row {row} is not a whole number; {what} are 0 to {size - 1}, and -1 for missing")
     checked = raw.long()
-    if checked.numel() and bool(((checked < MISSING) | (checked >= size)).any()):
-        row = int(((checked < MISSING) | (checked >= size)).reshape(len(checked), -1).any(1).nonzero()[0])
-        found = checked[row].tolist()
+    given = raw if raw.is_floating_point() else checked  # infinite ones have no whole number
+    if given.numel() and bool(((given < MISSING) | (given >= size)).any()):
+        row = int(((given < MISSING) | (given >= size)).reshape(len(given), -1).any(1).nonzero()[0])
+        found = given[row].tolist()
         raise InputError(f"y: row {first + row} is {found}; {what} are 0 to {size - 1}, and -1 for missing")
     return checked
 

@@ -22,7 +22,12 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .data.checks import NO_LABEL, means_missing
+from .data.foreign_types import SparseMatrix
+from .data.frames import float_array, unmasked
+from .data.inputs import numbers
+from .data.label_values import is_gap
 from .errors import InputError
+from .infer.batched import alone
 from .infer.protocols import Classifies, Encodes, require
 from .labels import MISSING, ClassLabels
 from .models import Model, create_model
@@ -58,7 +63,7 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     :ivar history_: of the training, one entry an epoch in each column.
     :ivar n_features_in_: the number of columns of ``X``; their names, where they have some, are ``feature_names_in_``.
 
-    One training at a time in a process: Pyro's store is global (``n_jobs`` starts processes, which are fine).
+    Threads take turns, since Pyro's store is a process's (``n_jobs`` starts processes).
 
     Example::
 
@@ -171,13 +176,19 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:  # noqa: N803
         """The accuracy on the rows whose label is known."""
         check_is_fitted(self)
-        given = label_column(y)
+        given, predicted = label_column(y), self.predict(X)
+        weights = None if sample_weight is None else np.asarray(sample_weight)
+        for name, column in (("y", given), ("sample_weight", weights)):
+            if column is not None and column.shape != predicted.shape:
+                rows = f"X has {len(predicted)} rows"
+                raise InputError(f"{name}: shape {list(column.shape)}, but {rows}; one value a row is needed")
         known = ~missing_rows(given, self.missing_label, set(self.classes_))
         if not known.any():
             raise InputError("y: no label is known; there is nothing to compare with")
-        hit = self.predict(X)[known] == given[known]
-        weights = None if sample_weight is None else np.asarray(sample_weight)[known]
-        return float(np.average(hit, weights=weights))
+        kinds = ["words" if are_words(label) else "numbers" for label in (given[known][0], self.classes_[0])]
+        if kinds[0] != kinds[1]:
+            raise InputError(f"y: labels are {kinds[0]}, but fit saw {kinds[1]}, such as {self.classes_[0]}")
+        return float(np.average(predicted[known] == given[known], weights=None if weights is None else weights[known]))
 
     def points(self, X: ArrayLike, reset: bool = False) -> torch.Tensor:  # noqa: N803
         """Return checked points ``[N, *input_shape]``; NaN is a missing cell.
@@ -185,7 +196,8 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         :param reset: note the features' number and names, else compare with them.
         """
         shape = checked_shape(self.input_shape)
-        pixels = len(shape) == 3 and isinstance(X, np.ndarray) and X.dtype == np.uint8
+        X = as_array(X)  # noqa: N806
+        pixels = len(shape) == 3 and has_bytes(X)
         checked: Any = validate_data(
             self,
             X,
@@ -217,15 +229,35 @@ def checked_shape(shape: tuple[int, ...] | None) -> tuple[int, ...]:
     return tuple(int(n) for n in shape)
 
 
+def as_array(x: ArrayLike) -> ArrayLike:
+    """Return tensors as arrays, and masked entries as NaN; anything else as it is."""
+    if isinstance(x, torch.Tensor):
+        x = numbers(x, "X").cpu()
+        return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    return float_array(x, "X") if isinstance(x, np.ma.MaskedArray) else x
+
+
+def has_bytes(x: object) -> bool:
+    """Whether an array, a sparse matrix or all columns of a table are uint8."""
+    if isinstance(x, pd.DataFrame):
+        return all(dtype == np.uint8 for dtype in x.dtypes)
+    return isinstance(x, (np.ndarray, SparseMatrix)) and x.dtype == np.uint8
+
+
 def label_column(y: ArrayLike) -> NDArray[Any]:
-    """Return labels ``[N]`` as an array.
+    """Return labels ``[N]`` as an array, objects where some may be missing among whole numbers.
 
     :raises InputError: y is no column.
     """
-    if isinstance(y, (pd.Series, pd.DataFrame)):
-        column = y.to_numpy()
+    column: NDArray[Any]
+    if isinstance(y, (pd.Series, pd.DataFrame, pd.api.extensions.ExtensionArray)):
+        dtypes = y.dtypes if isinstance(y, pd.DataFrame) else [y.dtype]
+        nullable = any(map(pd.api.types.is_extension_array_dtype, dtypes))  # whole numbers with gaps stay whole
+        column = np.asarray(y.astype(object) if nullable else y)
+    elif isinstance(y, np.ma.MaskedArray):
+        column = unmasked(y)
     else:
-        column = np.array(y, dtype=object) if isinstance(y, (list, tuple)) else np.asarray(y)
+        column = np.array(y, dtype=object) if isinstance(y, (list, tuple)) else np.asarray(as_array(y))
     if column.ndim == 2 and column.shape[1] == 1:
         warnings.warn(
             "A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples,).",
@@ -272,21 +304,28 @@ def missing_rows(y: NDArray[Any], missing_label: object, classes: set[object] | 
     """
     missing = np.asarray(pd.isna(y), dtype=bool)
     known = set(y[~missing].tolist())
-    if missing_label is None or not known:
+    if not known or is_gap(missing_label):
         return missing
     if not (isinstance(missing_label, str) and missing_label == "auto"):
         return missing | np.array([not gone and value == missing_label for value, gone in zip(y, missing)], dtype=bool)
     learnt = classes or set()
+    signs = classes is None and known in ({MISSING, 1}, {str(MISSING), "1"})
     words = {value for value in known - learnt if isinstance(value, str) and means_missing(value, ())}
-    numbers = {value for value in known - learnt if not isinstance(value, (str, bytes)) and value == MISSING}
+    values = {value for value in known - learnt if not are_words(value) and value == MISSING}
     if classes is None and words - NO_LABEL:
         told = ", ".join(map(repr, sorted(words - NO_LABEL)))
         say(f"y: {told} is taken as a missing label; missing_label=None makes a class of it")
-    if classes is None and known == {MISSING, 1}:
-        numbers = set()
-        say("y: -1 and 1 are all that it holds, so both are classes; missing_label=-1 makes -1 a missing label")
-    gone = words | numbers
+    gone = words | values
+    if signs:
+        (sign,) = gone
+        say(f"y: -1 and 1 are all that it holds, so both are classes; missing_label={sign!r} makes -1 a missing label")
+        gone = set()
     return missing | np.array([value in gone for value in y.tolist()], dtype=bool)
+
+
+def are_words(label: object) -> bool:
+    """Whether a label is a word, not a number."""
+    return isinstance(label, (str, bytes))
 
 
 def say(line: str) -> None:
@@ -311,14 +350,15 @@ def lines_as_warnings() -> Iterator[None]:
 
 @contextmanager
 def random_numbers_kept() -> Iterator[None]:
-    """The global random numbers of NumPy, Python and PyTorch are afterwards as they were."""
-    states = np.random.get_state(), random.getstate()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
-            yield
-    finally:
-        np.random.set_state(states[0])  # noqa: NPY002
-        random.setstate(states[1])
+    """The global random numbers of NumPy, Python and PyTorch are afterwards as they were; threads take turns."""
+    with alone():
+        states = np.random.get_state(), random.getstate()  # noqa: NPY002
+        try:
+            with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []):
+                yield
+        finally:
+            np.random.set_state(states[0])  # noqa: NPY002
+            random.setstate(states[1])
 
 
 __all__ = ["SSVAEClassifier"]

@@ -199,6 +199,7 @@ def test_names() -> None:
     refused(lambda: AttributeLabels("Smiling"), "Smiling", "list")
     refused(lambda: AttributeLabels(["a", "a"]), "no name twice")
     refused(lambda: AttributeLabels([]), "at least one name")
+    refused(lambda: AttributeLabels(3), "a list of names is needed, not 3")
 
 
 @pytest.mark.parametrize("labels", [C, A])

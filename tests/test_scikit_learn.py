@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -238,6 +239,8 @@ def test_pictures_are_rows_that_are_reshaped() -> None:
     bytes_ = small(epochs=2, input_shape=(1, 8, 8), likelihood="bernoulli").fit(eight, y)
     floats = bytes_.predict_proba(eight / 255)  # the same pixels
     np.testing.assert_allclose(bytes_.predict_proba(eight), floats, atol=1e-6)
+    for same in (pd.DataFrame(eight), csr_matrix(eight), torch.from_numpy(eight)):
+        np.testing.assert_array_equal(bytes_.predict_proba(same), bytes_.predict_proba(eight))
 
 
 def test_what_cannot_be_used_is_one_line(blobs: Any) -> None:
@@ -266,3 +269,74 @@ def test_the_search_of_the_documentation_runs() -> None:
     exec(code, found)
     assert len(found["study"].trials) == 2
     assert set(found["study"].best_params) == {"latent_dim", "lr"}
+
+
+MISSING_ROWS = np.arange(150) % 5 == 0
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda y: pd.Series(y, dtype="Int64").mask(MISSING_ROWS),
+        lambda y: pd.array(np.where(MISSING_ROWS, None, y), dtype="Int64"),
+        lambda y: np.ma.array(y, mask=MISSING_ROWS),
+    ],
+    ids=["Int64", "pd.array", "masked"],
+)
+def test_whole_numbers_with_gaps_stay_whole_and_gaps_are_missing(blobs: Any, kind: Any) -> None:
+    x, y = blobs
+    labels = kind(y + 2**60)  # beyond what floats tell apart
+    model = small().fit(x, labels)
+    assert model.classes_.tolist() == [2**60, 2**60 + 1, 2**60 + 2]
+    expected = small().fit(x, np.where(MISSING_ROWS, None, y)).predict_proba(x)
+    np.testing.assert_array_equal(model.predict_proba(x), expected)
+    assert model.score(x, labels) == np.mean((model.predict(x) == y + 2**60)[~MISSING_ROWS])
+
+
+def test_masked_cells_are_missing_and_tensors_are_arrays(blobs: Any) -> None:
+    x, y = blobs
+    hidden = x > 5
+    model = small().fit(np.ma.array(x, mask=hidden), y)
+    expected = small().fit(np.where(hidden, np.nan, x), y)
+    np.testing.assert_array_equal(
+        model.predict_proba(np.ma.array(x, mask=hidden)), expected.predict_proba(np.where(hidden, np.nan, x))
+    )
+    tensor = torch.from_numpy(x)
+    for same in (tensor.requires_grad_(), tensor.detach().to_sparse()):
+        np.testing.assert_array_equal(model.predict_proba(same), model.predict_proba(x))
+    rough = tensor.detach().bfloat16()
+    np.testing.assert_array_equal(model.predict_proba(rough), model.predict_proba(rough.double().numpy()))
+    np.testing.assert_array_equal(small().fit(x, torch.from_numpy(y)).classes_, [0, 1, 2])
+
+
+def test_minus_one_and_one_as_words_are_two_classes_too(blobs: Any) -> None:
+    x, y = blobs
+    with pytest.warns(UserWarning, match="missing_label='-1' makes"):
+        model = small().fit(x, np.where(y > 0, "1", "-1"))
+    assert model.classes_.tolist() == ["-1", "1"]
+    assert small(missing_label=pd.NA).fit(x, np.where(y > 0, 1, -1)).classes_.tolist() == [-1, 1]
+
+
+def test_a_score_compares_what_can_be_compared(blobs: Any) -> None:
+    x, y = blobs
+    model = small().fit(x, y)
+    refused(lambda: model.score(x, y[:5]), "y: shape [5]", "150 rows")
+    refused(lambda: model.score(x, y, sample_weight=np.ones(5)), "sample_weight: shape [5]")
+    refused(lambda: model.score(x, y.astype(str)), "labels are words", "fit saw numbers")
+    refused(lambda: small().fit(x, WORDS[y]).score(x, y), "labels are numbers", "fit saw words")
+    weights = np.arange(150)
+    assert model.score(x, y, weights) == pytest.approx(np.average(model.predict(x) == y, weights=weights))
+
+
+def test_a_search_over_numbers_of_numpy(blobs: Any) -> None:
+    x, y = blobs
+    grid = {"latent_dim": np.arange(2, 5, 2), "epochs": np.array([2]), "learning_rate": np.logspace(-3, -2, 1)}
+    search = GridSearchCV(small(), grid, cv=2, error_score="raise").fit(x, y)
+    assert search.best_params_["latent_dim"] in (2, 4)
+
+
+def test_threads_take_turns(blobs: Any) -> None:
+    x, y = blobs
+    expected = cross_val_score(small(), x, y, cv=3)
+    with joblib.parallel_backend("threading"):
+        np.testing.assert_array_equal(cross_val_score(small(), x, y, cv=3, n_jobs=3, error_score="raise"), expected)

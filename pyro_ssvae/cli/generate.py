@@ -129,5 +129,8 @@ def asked_label(model: Model, words: str) -> Tensor:
             raise InputError(f"--label: there is no attribute {name!r}{nearest(name, names)}")
         if value not in ("", "0", "1"):
             raise InputError(f"--label {word}: {name}=0 or {name}=1 is needed")
-        y[names.index(name)] = int(value or 1)
+        place, wanted = names.index(name), int(value or 1)
+        if y[place] not in (MISSING, wanted):
+            raise InputError(f"--label {word}: {name}={int(y[place])} is given too; one of the two is needed")
+        y[place] = wanted
     return y

@@ -76,6 +76,10 @@ def run(options: Inspect) -> None:
     from ..models.saving import load
 
     check(options, n=(1, 1000), draws=(2, 10_000))
+    if options.index is None and options.labelled:
+        raise InputError("--labelled: one point is seen with its label; --index says which")
+    if options.index is not None and options.by is not None:
+        raise InputError(f"--by {options.by}: many points are ranked, not one; leave it or --index out")
     model = load(options.run)
     dataset = run_data(options.run, model)
     x, y = (dataset.x, dataset.y) if options.train else (dataset.x_test, dataset.y_test)

@@ -161,6 +161,7 @@ def plan_of(options: StudyOptions) -> tuple[Study, Plan]:
     """
     from ..studies import STUDIES
     from ..studies.methods import check_networks, choose_methods
+    from ..studies.plan import SOME_TAKE
     from ..train.launch import make_fabric
     from ..train.settings import FitSettings
 
@@ -174,6 +175,10 @@ def plan_of(options: StudyOptions) -> tuple[Study, Plan]:
     if options.epochs is not None and options.steps is not None:
         raise InputError("--epochs, --steps: one of the two is needed, not both")
     study = STUDIES[options.name]
+    for name in SOME_TAKE:
+        if typed[name] not in (None, ()) and name not in study.takes:
+            others = ", ".join(other for other, each in STUDIES.items() if name in each.takes)
+            raise InputError(f"--{name}: study {study.name} has no use for it ({others} have); leave it out")
     methods = choose_methods(options.name, study.methods, options.models)
     given = {name: typed[name] for name in PLANNED if typed[name] not in (None, ())}
     plan = with_data(study, replace(study.quick if options.quick else study.full, methods=methods), options.data)

@@ -22,6 +22,7 @@ from ..experiment.config import (
     experiment_of,
     model_options,
 )
+from ..experiment.going_on import refuse_others
 from ..models import MODELS, check_option, model_name
 from ..models.config import option_names
 from ..models.saving import read_config
@@ -48,9 +49,19 @@ def parse(arguments: Sequence[str]) -> ExperimentConfig:
     written = given(arguments, "--model")
     model = named(written) if written else (Named.model if begun is None else begun.network.name)
     form = form_of(model)
-    refuse_others(model, unknown_option(option_words(form), arguments))
+    refuse_options_of_others(model, unknown_option(option_words(form), arguments))
     default = None if begun is None else as_form(form, begun, model)
-    return settings_of(parse_form("train", form, arguments, __doc__, default), model)
+    settings = settings_of(parse_form("train", form, arguments, __doc__, default), model)
+    if settings.resume is not None:
+        refuse_others(settings, settings.resume, names_typed(arguments))
+    return settings
+
+
+def names_typed(arguments: Sequence[str]) -> set[str]:
+    """Return the names of the settings whose options were typed."""
+    words = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+    names = {word.removeprefix("--").removeprefix("no-").replace("-", "_") for word in words}
+    return names | ({"num_nodes"} if "nodes" in names else set())
 
 
 def named(written: str) -> str:
@@ -61,7 +72,7 @@ def named(written: str) -> str:
         raise InputError(in_shell(error)) from None
 
 
-def refuse_others(model: str, unknown: str | None) -> None:
+def refuse_options_of_others(model: str, unknown: str | None) -> None:
     """Raise :class:`InputError` for an option that other models have."""
     option = (unknown or "").removeprefix("--").removeprefix("no-").replace("-", "_")
     if any(option in option_names(other.Config) for other in MODELS.values()):

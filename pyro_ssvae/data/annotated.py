@@ -13,8 +13,9 @@ from torch import Tensor
 from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
 from .checks import class_labels, encode_words, finite, reason, shown
-from .containers import Annotated, column_of, unpack
+from .containers import column_of, unpack
 from .dataset import Dataset
+from .foreign_types import Annotated
 from .frames import float_array, in_order
 from .label_values import is_gap, label_values
 from .notices import say

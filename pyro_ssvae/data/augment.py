@@ -143,7 +143,7 @@ def make_augmentation(name: str, x: Tensor) -> Callable[[Tensor], Tensor]:
         (Salakhutdinov, Murray 2008): the published figures' MNIST.
     """
     if name not in AUGMENTATIONS:
-        raise InputError(f"augment: there is no {name!r}{nearest(name, AUGMENTATIONS)}")
+        raise InputError(f"augment: there is no {name!r}{nearest(str(name), AUGMENTATIONS)}")
     images = x.dim() == 4
     if name == "auto":
         name = "affine" if images else "noise"

@@ -38,7 +38,7 @@ LIKE_NO_LABEL = frozenset(
 
 def shown(value: object) -> str:
     """Return ``value`` as it may stand in a message: quoted, on one line, cut to 100 characters."""
-    text = repr(value)
+    text = " ".join(line.strip() for line in repr(value).splitlines())
     return text if len(text) <= 100 else text[:97] + "..."
 
 

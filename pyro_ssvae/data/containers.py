@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import cast
 
 import numpy as np
 import torch
@@ -12,15 +12,29 @@ from torch import Tensor
 from torch.utils import data as torch_data
 
 from ..errors import InputError, nearest
-from ..labels import ClassLabels, Labels
+from ..labels import AttributeLabels, ClassLabels, Labels
+from .array_names import OTHER_NAMES
 from .checks import check_bytes, shown
 from .dataset import Dataset
+from .foreign_types import (
+    Annotated,
+    HasClasses,
+    HasNames,
+    HuggingFace,
+    MadeOf,
+    PartOf,
+    Picture,
+    SparseFile,
+    SparseMatrix,
+)
 from .frames import ArrowTable, Frame, names_of, plain_array
 from .streaming import IN_MEMORY, Streamed
 
 X_NAMES = ("x", "X", "data", "features", "inputs", "input", "image", "images", "img", "pixel_values")
 Y_NAMES = ("y", "Y", "label", "labels", "target", "targets", "class", "classes")
 """What points and labels are called in files and data sets, the first found counts."""
+LABEL_NAMES = ("names", *OTHER_NAMES["names"])
+"""What the names of classes or attributes are called beside them."""
 
 
 @dataclass(frozen=True)
@@ -44,64 +58,6 @@ class Given:
     white_level: int | None = None
 
 
-@runtime_checkable
-class SparseMatrix(Protocol):
-    """A sparse matrix or array of SciPy."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def nnz(self) -> int: ...
-    @property
-    def dtype(self) -> np.dtype: ...
-    def tocsr(self) -> SparseMatrix: ...
-    def toarray(self) -> np.ndarray: ...
-    def __getitem__(self, rows: np.ndarray) -> SparseMatrix: ...
-
-
-@runtime_checkable
-class Annotated(Protocol):
-    """An annotated matrix, as AnnData has it: observations by variables."""
-
-    @property
-    def X(self) -> object: ...  # noqa: N802
-    @property
-    def obs(self) -> Frame: ...
-    @property
-    def obs_names(self) -> Iterable[object]: ...
-    @property
-    def var_names(self) -> Iterable[object]: ...
-
-
-@runtime_checkable
-class HuggingFace(Protocol):
-    """A data set of Hugging Face's ``datasets``."""
-
-    @property
-    def features(self) -> Mapping[str, object]: ...
-    @property
-    def column_names(self) -> Sequence[str]: ...
-    def with_format(self, type: str) -> HuggingFace: ...
-    def __getitem__(self, rows: slice) -> Mapping[str, object]: ...
-    def __len__(self) -> int: ...
-
-
-@runtime_checkable
-class HasNames(Protocol):
-    """A feature of classes that have names, of Hugging Face."""
-
-    @property
-    def names(self) -> Sequence[str]: ...
-
-
-@runtime_checkable
-class HasClasses(Protocol):
-    """A data set that says what its classes are called, as torchvision's do."""
-
-    @property
-    def classes(self) -> Sequence[str]: ...
-
-
 def unpack(x: object, target: str | None = None) -> Given:
     """Return what a container holds; anything that is none stays as it is.
 
@@ -114,7 +70,7 @@ def unpack(x: object, target: str | None = None) -> Given:
         given = structured(x) if x.dtype.names else Given(x)
     elif isinstance(x, Dataset):
         given = Given(x.x, x.y, x.columns, x.labels, white_level=x.white_level)
-    elif isinstance(x, SparseMatrix):
+    elif isinstance(x, (SparseMatrix, SparseFile)):
         given = Given(dense(x))
     elif isinstance(x, Annotated):
         return annotated(x, target)
@@ -135,20 +91,24 @@ def unpack(x: object, target: str | None = None) -> Given:
     return given
 
 
-def dense(x: SparseMatrix) -> object:
+def dense(x: SparseMatrix | SparseFile) -> object:
     """Return a sparse matrix as an array; a large one row by row, as a file's rows are."""
     shape = tuple(x.shape)
     size = int(np.prod(shape, dtype=object)) * x.dtype.itemsize
     if size <= IN_MEMORY or len(shape) != 2:
         check_bytes(size, "x, as a dense array,")
-        return x.toarray()
-    rows = x.tocsr()
-    return Streamed(lambda some: rows[some].toarray(), shape, np.float32, "x")
+        return (x.to_memory() if isinstance(x, SparseFile) else x).toarray()
+    rows = x if isinstance(x, SparseFile) else x.tocsr()
+    return Streamed(lambda some: rows[some].toarray(), shape, x.dtype, "x")
 
 
 def structured(x: np.ndarray) -> Given:
     """Return a record array as a matrix with names of its columns."""
     names = x.dtype.names or ()
+    if wide := [name for name in names if x.dtype[name].shape]:
+        raise InputError(
+            f"x: field {shown(wide[0])} has {shown(list(x.dtype[wide[0]].shape))} values a row; one is needed"
+        )
     return Given(np.stack([plain_array(x[name], "x") for name in names], -1), columns=tuple(names))
 
 
@@ -209,21 +169,50 @@ def of_mapping(x: Mapping[str, object]) -> Given:
         raise InputError(f"x: a dict of {has}; one of {', '.join(X_NAMES[:4])} is needed")
     label = next((name for name in Y_NAMES if name in names and name != points), None)
     inner = unpack(x[points])
-    return Given(inner.x, inner.y if label is None else x[label], inner.columns, inner.labels)
+    if label is None:
+        return Given(inner.x, inner.y, inner.columns, inner.labels, inner.numbered)
+    return Given(inner.x, x[label], inner.columns, labels_called(x, label, names), numbered=True)
+
+
+def labels_called(x: Mapping[str, object], label: str, there: Sequence[str]) -> Labels | None:
+    """Return what labels mean where their names lie beside them, as in scikit-learn's data sets."""
+    own = next((name for name in LABEL_NAMES if name in there), None)
+    words = x[own] if own is not None else None
+    if not isinstance(words, (list, tuple, np.ndarray)) or np.ndim(words) != 1 or not len(words):
+        return None
+    names = [str(word) for word in words]
+    shape = np.shape(plain_array(x[label], "y"))
+    if len(set(names)) < len(names) or shape[:1] == (len(names),):  # names of rows
+        return None
+    if len(shape) == 1:
+        return ClassLabels(names)
+    return AttributeLabels(names) if shape[1:] == (len(names),) else None
 
 
 def of_items(x: torch_data.DataLoader[object] | torch_data.Dataset[object]) -> Given:
     """Return the points, and the labels where there are some, of a data set or a loader of PyTorch.
 
-    A loader's points come in the order of its data set where it takes each once, however it shuffles.
+    A loader's points come in the order of its data set where it takes each once, however it shuffles. PyTorch's global
+    random numbers, of which a loader takes one, are left as they were.
+
+    :raises InputError: no point, or a data set that does not say how many.
     """
+    if not isinstance(x, (torch_data.DataLoader, torch_data.IterableDataset, Sized)):
+        raise InputError(f"x: a {type(x).__name__} without __len__; it, or an IterableDataset, is needed")
+    with torch.random.fork_rng(devices=[]):
+        return read_items(x)
+
+
+def read_items(x: torch_data.DataLoader[object] | torch_data.Dataset[object]) -> Given:
+    """Return what a data set or a loader holds."""
     source = x.dataset if isinstance(x, torch_data.DataLoader) else x
     labels = class_names(source)
     if isinstance(x, torch_data.DataLoader):
         batches = [as_item(batch) for batch in in_own_order(x)]
         if not batches:
             raise InputError("x: a loader without any batch")
-        return Given(*joined(batches, together), labels=labels, numbered=True)
+        single = x.batch_size is None and any(map(is_single, batches))
+        return Given(*joined(batches, stacked if single else together), labels=labels, numbered=True)
     if isinstance(x, torch_data.TensorDataset):
         return Given(x.tensors[0], x.tensors[1] if len(x.tensors) > 1 else None)
     large = streamed(x)
@@ -236,7 +225,12 @@ def of_items(x: torch_data.DataLoader[object] | torch_data.Dataset[object]) -> G
 
 
 def class_names(source: object) -> Labels | None:
-    """Return the classes of a data set that names them."""
+    """Return the classes of a data set that names them; of a part of one, or of several that name the same."""
+    if isinstance(source, PartOf) and not isinstance(source, HasClasses):
+        return class_names(source.dataset)
+    if isinstance(source, MadeOf) and not isinstance(source, HasClasses):
+        found = [class_names(each) for each in source.datasets] if isinstance(source.datasets, (list, tuple)) else []
+        return found[0] if found and all(labels == found[0] for labels in found) else None
     names = source.classes if isinstance(source, HasClasses) else None
     if not isinstance(names, (list, tuple)) or len(set(map(str, names))) != len(names) or not names:
         return None
@@ -280,6 +274,12 @@ def streamed(source: torch_data.Dataset[object]) -> tuple[Streamed, object] | No
     return Streamed(read, (n, *first.shape), first.dtype, "x"), known
 
 
+def is_single(item: tuple[object, object]) -> bool:
+    """Whether an item of a loader is one point, not a batch of some."""
+    x, y = (np.ndim(cast(np.ndarray, part)) if part is not None else None for part in item)
+    return x == 1 or y == 0
+
+
 def as_item(item: object) -> tuple[object, object]:
     """Return the points and the labels of an item or a batch: a pair, a dict, or points alone."""
     if isinstance(item, Mapping):
@@ -290,22 +290,11 @@ def as_item(item: object) -> tuple[object, object]:
     return as_point(item), None
 
 
-@runtime_checkable
-class Picture(Protocol):
-    """An image of Pillow."""
-
-    @property
-    def mode(self) -> str: ...
-    @property
-    def size(self) -> tuple[int, int]: ...
-    def convert(self, mode: str) -> object: ...
-
-
 def as_point(point: object) -> object:
-    """Return a picture as an array ``[C, H, W]``, anything else as it is."""
+    """Return a picture as an array ``[C, H, W]``, anything else as it is; one of numbers beyond 8 bits has them."""
     if not isinstance(point, Picture):
         return point.detach().cpu() if isinstance(point, Tensor) else point
-    if point.mode not in ("L", "RGB"):
+    if point.mode not in ("L", "RGB", "I", "F") and not point.mode.startswith("I;16"):
         point = cast(Picture, point.convert("L" if point.mode in ("1", "LA") else "RGB"))
     pixels = np.asarray(point)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

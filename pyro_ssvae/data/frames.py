@@ -114,14 +114,25 @@ def plain_array(values: object, where: str) -> np.ndarray:
     """
     if isinstance(values, np.ndarray):
         return values
+    none = InputError(f"{where}: a {type(values).__name__}; a tensor, an array, a list or a table is needed")
     if isinstance(values, (set, frozenset, dict)) or values is None:
-        raise InputError(f"{where}: a {type(values).__name__}; a tensor, an array or a table is needed")
+        raise none
     try:
         array = values.to_numpy() if isinstance(values, Column) else np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         words = str(error).splitlines()[0][:200]
         raise InputError(f"{where}: not a tensor or an array of numbers ({words})") from None
-    return np.asarray(array)
+    array = np.asarray(array)
+    if array.dtype.kind in "OUS" and not array.ndim and not isinstance(values, np.ndarray):  # a thing, and no array
+        raise none
+    return array
+
+
+def unmasked(array: np.ma.MaskedArray) -> np.ndarray:
+    """Return a masked array as objects, None where an entry is masked."""
+    objects = np.array(array.data, dtype=object)
+    objects[np.ma.getmaskarray(array)] = None
+    return objects
 
 
 def float_array(array: np.ndarray, where: str, names: Sequence[str] | None = None) -> np.ndarray:
@@ -138,10 +149,10 @@ def float_array(array: np.ndarray, where: str, names: Sequence[str] | None = Non
             array = filled
         else:
             array = np.asarray(array.data)
-    if array.dtype.kind == "O":
-        array = from_cells(array, where, names)
+    if array.dtype.kind in "OUS":
+        array = from_cells(array.astype(object), where if array.dtype.kind == "O" else f"{where}: words", names)
     if array.dtype.kind not in "biuf":
-        what = {"U": "words", "S": "words", "M": "dates", "m": "durations", "c": "complex numbers"}
+        what = {"M": "dates", "m": "durations", "c": "complex numbers"}
         raise InputError(f"{where}: {what.get(array.dtype.kind, str(array.dtype))}; an array of numbers is needed")
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         array = array.astype(np.float32 if array.dtype.itemsize == 2 else np.float64)
@@ -153,7 +164,7 @@ def float_array(array: np.ndarray, where: str, names: Sequence[str] | None = Non
 
 
 def from_cells(array: np.ndarray, where: str, names: Sequence[str] | None) -> np.ndarray:
-    """Return objects as numbers, NaN for None and NA."""
+    """Return objects as numbers, words that are one too; NaN for None and NA."""
     try:
         return np.asarray(array.astype(np.float64))  # None becomes NaN
     except (TypeError, ValueError):
@@ -162,8 +173,6 @@ def from_cells(array: np.ndarray, where: str, names: Sequence[str] | None) -> np
     for i, cell in enumerate(array.ravel().tolist()):
         try:
             gap = cell is None or type(cell).__name__ in ("NAType", "NaTType")
-            if isinstance(cell, (str, bytes)):
-                raise ValueError
             found[i] = np.nan if gap else float(cell)
         except (TypeError, ValueError):
             row, *rest = (int(k) for k in np.unravel_index(i, array.shape))

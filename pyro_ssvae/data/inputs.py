@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -14,7 +16,8 @@ from ..labels import Labels, all_missing, labels_of
 from .annotated import is_annotated, read_h5ad
 from .checks import say_meaning, shown
 from .containers import Given, unpack
-from .frames import Frame, float_array, in_order, plain_array, same_rows
+from .foreign_types import Annotated
+from .frames import ArrowTable, Frame, float_array, in_order, plain_array, same_rows
 from .label_values import by_name, label_values, numbered
 from .point_files import open_points
 from .schema import Schema, is_table
@@ -36,6 +39,14 @@ class ChecksPoints(Protocol):
     """A pair that knows which values it takes, missing ones (NaN) among them."""
 
     def check_points(self, x: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class TakesPixels(Protocol):
+    """A pair that says whether uint8 values mean pixels in [0, 1]."""
+
+    @property
+    def takes_pixels(self) -> bool: ...
 
 
 @runtime_checkable
@@ -64,6 +75,10 @@ class HasSchema(Protocol):
     """A pair that was made for a table: how one becomes points; None where it was not."""
 
     schema: Schema | None
+
+
+LEARNT = ("column_names", "pixel_range", "white_level")
+"""What a pair remembers of the data that it was trained on."""
 
 
 class Read(NamedTuple):
@@ -109,6 +124,19 @@ def open_data(
     return read.x, read.y
 
 
+@contextmanager
+def unlearnt_where_refused(pair: nn.Module) -> Iterator[None]:
+    """Where data are refused, what the pair remembers of its training is as it was before them."""
+    before = {name: vars(pair)[name] for name in LEARNT if name in vars(pair)}
+    try:
+        yield
+    except InputError:
+        for name in LEARNT:
+            vars(pair).pop(name, None)
+        vars(pair).update(before)
+        raise
+
+
 def read_data(
     pair: nn.Module,
     x: object,
@@ -116,6 +144,7 @@ def read_data(
     least: int = 2,
     dtype: torch.dtype | None = None,
     learn: bool = False,
+    gaps: bool = False,
 ) -> Read:
     """Return points and labels as tensors, the points as :class:`~.streaming.Streamed` where they are a large file.
 
@@ -127,16 +156,18 @@ def read_data(
 
     Tensors are detached: no gradient passes to what they were computed by.
 
+    :param dtype: of points that are no uint8 pixels; None for the default one, or double where the pair is.
     :param learn: let the pair remember the names of the columns.
+    :param gaps: let a NaN be an entry that is missing, also for a pair that does not check its points.
     :raises InputError: naming the first row that cannot be used.
     """
     input_shape = tuple(pair.input_shape) if isinstance(pair, HasInputShape) else None
     meaning = labels_of(pair)
     given = by_schema(pair, x, y) or received(x, y, input_shape, pair)
-    same_rows(x, y)
+    same_rows(x.obs if isinstance(x, Annotated) else x, y)
     labels = given_labels(given, y, meaning)
     points = given.x if isinstance(given.x, Streamed) else numbers(given.x, "x", given.columns)
-    if isinstance(points, Streamed) and not isinstance(pair, ChecksPoints):
+    if isinstance(points, Streamed) and not isinstance(pair, ChecksPoints) and not gaps:
         points = points.without_gaps()
     points = laid(by_column(pair, points, given.columns), input_shape)
     check_points(points, input_shape, least)
@@ -145,12 +176,14 @@ def read_data(
     if learn and isinstance(pair, HasWhiteLevel) and given.white_level is not None and pair.white_level is None:
         pair.white_level = given.white_level
     pixels = points.dtype == torch.uint8 and points.dim() == 4
+    if points.dtype == torch.uint8 and isinstance(pair, TakesPixels) and not pair.takes_pixels:
+        points = points.as_numbers() if isinstance(points, Streamed) else points.to(torch.get_default_dtype())
     if isinstance(pair, HasPixelRange) and points.dim() == 4 and isinstance(points, Tensor) and len(points):
         pair.pixel_range = same_scale(points, pair.pixel_range, learn)
     if isinstance(points, Tensor):
-        points = points if points.dtype == torch.uint8 else points.to(dtype or torch.get_default_dtype())
+        points = points if points.dtype == torch.uint8 else points.to(dtype or precision(pair))
         if len(points):
-            points = pair.check_points(points) if isinstance(pair, ChecksPoints) else finite(points)
+            points = pair.check_points(points) if isinstance(pair, ChecksPoints) else finite(points, gaps=gaps)
     labelled = labels is not None
     if meaning is not None:
         checked = meaning.check(labels, len(points), narrow=learn)
@@ -162,6 +195,12 @@ def read_data(
         rows = len(labels) if labels.dim() else "no"
         raise InputError(f"y: {rows} rows, but x has {len(points)}; both need the same number")
     return Read(points, labels, labelled, pixels)
+
+
+def precision(pair: nn.Module) -> torch.dtype:
+    """Return the dtype of points: the default one, or double, where a pair computes in it."""
+    double = any(p.dtype == torch.float64 for p in pair.parameters())
+    return torch.float64 if double else torch.get_default_dtype()
 
 
 def same_scale(x: Tensor, before: tuple[float, float] | None, learn: bool) -> tuple[float, float] | None:
@@ -183,6 +222,7 @@ def same_scale(x: Tensor, before: tuple[float, float] | None, learn: bool) -> tu
 def by_schema(pair: nn.Module, x: object, y: object) -> Given | None:
     """Return what a table holds as a pair that was made for one reads it; None of anything else."""
     schema = pair.schema if isinstance(pair, HasSchema) else None
+    x = x.to_pandas() if isinstance(x, ArrowTable) else x
     if not isinstance(schema, Schema) or not (isinstance(x, Frame) or (isinstance(x, (str, Path)) and is_table(x))):
         return None
     import pandas as pd
@@ -203,7 +243,7 @@ def received(x: object, y: object, input_shape: tuple[int, ...] | None, pair: nn
     if isinstance(x, (str, Path)) and is_annotated(x):
         return unpack(read_h5ad(Path(x)), y if isinstance(y, str) else None)
     target = y if isinstance(y, str) else None
-    if isinstance(x, (np.memmap, str, Path, ZarrArray)):
+    if not isinstance(x, Tensor) and isinstance(x, (np.memmap, str, Path, ZarrArray)):
         opened = open_points(x, input_shape, target, white_level)
         if target is not None and opened.y is None:
             raise InputError(f"y: {shown(target)} names a column; {shown(str(x))} has no labels; some are needed")
@@ -277,13 +317,14 @@ def check_points(points: Points, input_shape: tuple[int, ...] | None, least: int
         raise InputError(f"x: shape {list(points.shape)}; this model needs [N, {needed}]")
 
 
-def finite(x: Tensor) -> Tensor:
-    """Return ``x``; raise :class:`InputError` naming the first row that is not finite."""
+def finite(x: Tensor, name: str = "x", gaps: bool = False) -> Tensor:
+    """Return ``x``; raise :class:`InputError` naming the first row that is not finite, but for ``gaps``, NaN."""
     if x.dtype == torch.uint8 or not x.numel():
         return x
-    bad = ~torch.isfinite(x).reshape(len(x), -1).all(1)
+    bad = (torch.isinf(x) if gaps else ~torch.isfinite(x)).reshape(len(x), -1).any(1)
     if bad.any():
-        raise InputError(f"x: row {int(bad.nonzero()[0])} has a NaN or infinite value; {int(bad.sum())} rows have")
+        what = "an infinite" if gaps else "a NaN or infinite"
+        raise InputError(f"{name}: row {int(bad.nonzero()[0])} has {what} value; {int(bad.sum())} rows have")
     return x
 
 
@@ -296,6 +337,9 @@ def numbers(values: object, name: str, columns: tuple[str, ...] | None = None) -
     """
     if isinstance(values, Tensor):
         tensor = values.detach()
+        if tensor.is_nested or tensor.is_meta:
+            raise InputError(f"{name}: a {'nested tensor' if tensor.is_nested else 'tensor without values'}; a tensor "
+                             "of numbers, [N, ...], is needed")  # fmt: skip
         tensor = tensor.to_dense() if tensor.layout != torch.strided else tensor
         if tensor.is_complex() or tensor.is_quantized:
             raise InputError(f"{name}: {tensor.dtype}; a tensor of plain numbers is needed")

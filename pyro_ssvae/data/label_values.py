@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 
 import numpy as np
 import torch
@@ -21,8 +22,9 @@ from ..labels import (
     narrow_dtype,
     value_counts,
 )
-from .checks import clean_word, hint, means_missing, say_missing, shown
-from .frames import Frame, in_order, names_of, plain_array
+from .checks import check_bytes, clean_word, hint, means_missing, say_missing, shown
+from .foreign_types import SparseMatrix
+from .frames import Frame, float_array, in_order, names_of, plain_array, unmasked
 
 VALUES = {
     **dict.fromkeys(["0", "0.0", "no", "n", "false", "f"], 0),
@@ -42,25 +44,35 @@ def label_values(y: object, labels: Labels | None, where: str = "y") -> Tensor:
     """
     if isinstance(y, Tensor):
         y = y.detach()
+        if y.is_nested or y.is_meta:
+            raise InputError(f"{where}: a tensor that is nested, or without values; one of [N] or [N, A] is needed")
         y = y.to_dense() if y.layout != torch.strided else y
         if y.is_complex():
             raise InputError(f"{where}: complex numbers; labels are whole numbers, or words")
+        if y.dtype == torch.bool and names_truth(labels):
+            return from_objects(y.cpu().numpy().astype(object), labels, where)
         y = without_nan(y)
         return y.clone() if y.is_inference() else y
+    if isinstance(y, SparseMatrix):
+        check_bytes(int(np.prod(y.shape, dtype=object)) * y.dtype.itemsize, f"{where}, as a dense array,")
+        y = y.toarray()
     if isinstance(y, Frame):
         y = attribute_columns(y, labels, where)
     array = plain_array(y, where)
     if isinstance(array, np.ma.MaskedArray):
-        array = np.ma.array(array, dtype=object).filled(None)
-    if array.dtype.kind in "OUS":
+        array = unmasked(array)
+    if array.dtype.kind in "OUS" or (array.dtype.kind == "b" and names_truth(labels)):
         return from_objects(array.astype(object), labels, where)
     if array.dtype.kind not in "biuf":
         raise InputError(f"{where}: {array.dtype}; labels are whole numbers, or words")
     if array.ndim and len(array) > MANY and array.dtype in (np.int8, np.int16, np.uint8):
         return torch.from_numpy(writable(array))
-    with np.errstate(invalid="ignore"):
-        wide = array.astype(np.int64) if array.dtype.kind == "u" else array
-    return without_nan(torch.from_numpy(np.array(wide, dtype=wide.dtype.newbyteorder("="), order="C")))
+    return without_nan(torch.from_numpy(np.array(float_array(array, where))))
+
+
+def names_truth(labels: Labels | None) -> bool:
+    """Whether classes are called by a boolean's words, which then say which one it is."""
+    return isinstance(labels, ClassLabels) and {"True", "False"} <= set(labels.names)
 
 
 def writable(y: np.ndarray) -> np.ndarray:
@@ -101,6 +113,8 @@ def from_objects(array: np.ndarray, labels: Labels | None, where: str) -> Tensor
             return MISSING
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
+        if isinstance(value, (bool, np.bool_)) and names_truth(labels):
+            value = str(value)
         if not isinstance(value, str):
             return as_number(value, i // width, where)
         word = clean_word(value, f"{where}: row {i // width}")
@@ -137,9 +151,8 @@ def wanted(labels: Labels | None, word: str) -> str:
 
 def is_gap(value: object) -> bool:
     """Whether a value is None, NaN, or another library's NA."""
-    return (
-        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
-    )
+    nan = isinstance(value, (float, np.floating, Decimal)) and value != value
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or nan
 
 
 def as_number(value: object, row: int, where: str) -> float:

@@ -84,6 +84,12 @@ class Streamed:
         points.gaps = False
         return points
 
+    def as_numbers(self) -> Streamed:
+        """Return uint8 values as numbers that are no pixels."""
+        return Streamed(
+            lambda rows: self.take(rows).astype(np.float32), self.shape, np.float32, self.name, self.starts, self.gaps
+        )
+
     def subset(self, rows: Tensor | MarkedRows) -> Streamed:
         """Return the points of some rows, ascending, which stay in their files too."""
         if isinstance(rows, MarkedRows):
@@ -121,11 +127,15 @@ class Streamed:
         )
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Return some points as they will be in memory.
+        """Return some points as they will be in memory; of rows in any order, which the source gets ascending.
 
         :raises InputError: the source has gone, or gives another number of rows, another shape or dtype; or naming the
             first row that has an infinite value or none at all, or, of points without :attr:`gaps`, a NaN.
         """
+        if (np.diff(rows) < 0).any():
+            order = np.argsort(rows, kind="stable")
+            points = self.take(rows[order])
+            return points[np.argsort(order, kind="stable")]
         try:
             given = np.asarray(self.read(rows))
         except OSError as error:
@@ -196,10 +206,10 @@ class Streamed:
             points[i:j] = self.take(rows[i:j])
 
         if self.starts is None:
-            size = int(make_blocks(len(self), self.row_bytes).starts[1])
-            cuts = np.arange(size, len(rows), size)
+            place = rows // int(make_blocks(len(self), self.row_bytes).starts[1])
         else:
-            cuts = np.flatnonzero(np.diff(np.searchsorted(self.starts, rows, "right"))) + 1
+            place = np.searchsorted(self.starts, rows, "right")
+        cuts = np.flatnonzero(np.diff(place)) + 1
         ends = [0, *cuts.tolist(), len(rows)]
         return torch.from_numpy(points), [pool.submit(fill, i, j) for i, j in pairwise(ends) if i < j]
 
@@ -239,7 +249,8 @@ def stream(
         It is called in threads; processes get it by value.
     :param shape: of all points, ``(N, ...)``.
     :param dtype: ``"uint8"`` for pixels, which are scaled to [0, 1]; ``"float32"`` for any other numbers.
-    :param block: rows that are best read together, such as those of a chunk; by default half a megabyte of them.
+    :param block: rows that are best read together, such as those of a chunk; by default a quarter of a megabyte of
+        them.
     :param name: what is said of it in messages.
     :raises InputError: a shape without rows, another dtype, a block below 1.
     """

@@ -69,6 +69,11 @@ def log_size(x: Tensor, size: Tensor, event_dim: int) -> Tensor:
     return torch.where(mean > 0, mean / size, 1.0).log()
 
 
+def sized_as(fn: dist.TorchDistribution, x: Tensor) -> dist.TorchDistribution:
+    """Return the distribution of rows as large as those of ``x``, where it is one given their size; else as it is."""
+    return fn.at(x) if isinstance(fn, GivenSize) else fn
+
+
 class Codes(dist.TorchDistribution):
     """Categories as the numbers 0 to C - 1, in floats: ``p(x = k) = softmax(logits)_k``.
 

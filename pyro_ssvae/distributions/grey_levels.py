@@ -10,6 +10,25 @@ from torch.nn import functional as F
 from torch.types import _size
 
 LEVELS = 255  # n of 8-bit pixels
+NEAR = 1e-3  # of a level, which single precision is off by at most
+
+
+class GreyLevels(constraints.Constraint):
+    """The numbers k / n, k = 0 … n.
+
+    :param levels: n, of each entry or of all.
+    """
+
+    is_discrete = True
+
+    def __init__(self, levels: Tensor | int) -> None:
+        self.levels = levels
+        super().__init__()
+
+    def check(self, value: Tensor) -> Tensor:
+        """Bool of the value's shape."""
+        k = value * self.levels
+        return (value >= 0) & (value <= 1) & ((k - k.round()).abs() < NEAR)
 
 
 class BinomialLevels(dist.TorchDistribution):
@@ -22,11 +41,14 @@ class BinomialLevels(dist.TorchDistribution):
     """
 
     arg_constraints = {"logits": constraints.real}  # noqa: RUF012
-    support = constraints.unit_interval
 
     def __init__(self, logits: Tensor, levels: Tensor) -> None:
         self.logits, self.levels = logits, levels
         super().__init__(logits.shape, validate_args=False)
+
+    @constraints.dependent_property(is_discrete=True, event_dim=0)
+    def support(self) -> constraints.Constraint:
+        return GreyLevels(self.levels)
 
     def expand(self, batch_shape: _size, _instance: object = None) -> BinomialLevels:
         return BinomialLevels(self.logits.expand(torch.Size(batch_shape)), self.levels)
@@ -68,7 +90,7 @@ class LogisticMixtureLevels(dist.TorchDistribution):
     """
 
     arg_constraints = {"logits": constraints.real_vector}  # noqa: RUF012
-    support = constraints.unit_interval
+    support = GreyLevels(LEVELS)
 
     def __init__(self, logits: Tensor, loc: Tensor, scale: Tensor) -> None:
         self.logits, self.loc, self.scale = torch.broadcast_tensors(logits, loc, scale)

@@ -37,15 +37,21 @@ class ObservedEntries(dist.Independent):
 
 
 def entrywise(fn: dist.TorchDistribution) -> dist.TorchDistribution:
-    """Return independent entries as :class:`ObservedEntries`; any other distribution as it is.
-
-    What stands for an unobserved entry is its mean, of whole numbers its mode.
-    """
+    """Return independent entries as :class:`ObservedEntries`; any other distribution as it is."""
     if not isinstance(fn, dist.Independent) or isinstance(fn, ObservedEntries):
         return fn
-    base = fn.base_dist
-    try:
-        fill = base.mode if base.support.is_discrete else base.mean
-    except (AttributeError, NotImplementedError):
-        fill = 0.0
-    return ObservedEntries(base, fn.reinterpreted_batch_ndims, fill)
+    return ObservedEntries(fn.base_dist, fn.reinterpreted_batch_ndims, stand_in(fn.base_dist))
+
+
+def stand_in(base: dist.TorchDistribution) -> Tensor | float:
+    """What stands for an unobserved entry: its mean, of whole numbers its mode. Where that is no number, such as the
+    mean of a Cauchy or the mode of a fair coin, the mode, or 0."""
+    value: Tensor | float = 0.0
+    whole_numbers = base.support is not None and base.support.is_discrete
+    for moment in ("mode",) if whole_numbers else ("mode", "mean"):
+        try:
+            found: Tensor = getattr(base, moment)
+        except (AttributeError, NotImplementedError):
+            continue
+        value = torch.where(found.isfinite(), found, value)
+    return value

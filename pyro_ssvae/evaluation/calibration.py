@@ -15,6 +15,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ..data.inputs import numbers
+from ..data.label_values import label_values
 from ..errors import InputError
 from ..files import write_atomically
 from ..infer.batched import batched, checked
@@ -40,7 +42,8 @@ class Calibration:
     :ivar temperature: T, ``[1]`` for classes, ``[A]`` for attributes; 1 where it does not help.
     :ivar shift: b, ``[A]`` for attributes, 0 where it does not help; without it, what cannot be known would tend to 1/2
         and not to its share. Nothing for classes.
-    :ivar scores: log-odds of the true labels, in order, one list for the classes, or one an attribute.
+    :ivar scores: log-odds of the true labels under the model's own probabilities, in order, one list for the classes,
+        or one an attribute. Temperature and shift come from the same labels, and would make sets of too few labels.
     :ivar rows: how many labels there were (of attributes, rows with at least one).
     :ivar how: ``held-out`` labels, or ``cross-fitted``: of models that were trained without them.
     """
@@ -51,32 +54,53 @@ class Calibration:
     rows: int
     how: str = "held-out"
     shift: tuple[float, ...] = ()
+    tempered: bool = False
+    """Whether the scores are of the probabilities at the temperature, as earlier versions wrote them."""
 
-    def predict_proba(self, probs: Tensor) -> Tensor:
+    def checked(self, probs: ArrayLike) -> Tensor:
+        """Return probabilities as a tensor.
+
+        :raises InputError: those of another kind of labels, or of another number of attributes.
+        """
+        found = numbers(probs, "probs")
+        if found.dim() != 2 or not (self.classes or found.shape[1] == len(self.temperature)):
+            needed = "[N, K] of classes" if self.classes else f"[N, {len(self.temperature)}] of attributes"
+            raise InputError(f"probs: shape {list(found.shape)}; {needed}, as predict_proba gives them, are needed")
+        return found
+
+    def predict_proba(self, probs: ArrayLike) -> Tensor:
         """Return probabilities at the temperature, as given (:func:`~.temperature.tempered`)."""
+        probs = self.checked(probs)
         p = probs.double()
         t, b = (torch.tensor(each, dtype=torch.double, device=p.device) for each in (self.temperature, self.shift))
         if bool((t == 1).all()) and not bool(b.any()):
             return probs
         return tempered(p, t, b if len(b) else 0.0, self.classes).to(probs)
 
-    def predict_set(self, probs: Tensor, coverage: float = COVERAGE) -> Tensor:
+    def predict_set(self, probs: ArrayLike, coverage: float = COVERAGE) -> Tensor:
         """Return which labels are in each point's set, the most probable one always.
 
         :param probs: the model's own, ``[N, K]`` or ``[N, A]``.
         :return: bool ``[N, K]``, or ``[N, A, 2]`` for the values 0 and 1, each attribute with its own coverage.
         """
-        scores = log_odds(self.predict_proba(probs.double()), self.classes)
+        p = self.checked(probs).double()
+        shown = log_odds(self.predict_proba(p), self.classes)
+        scores = shown if self.tempered else log_odds(p, self.classes)
         cut = torch.tensor([threshold(torch.tensor(s), coverage) for s in self.scores], dtype=torch.double)
-        return label_sets(scores, (cut[0] if self.classes else cut).to(scores.device))
+        return label_sets(scores, (cut[0] if self.classes else cut).to(scores.device), shown)
 
-    def metrics(self, probs: Tensor, y: Tensor, coverage: float = COVERAGE) -> Metrics:
+    def metrics(self, probs: ArrayLike, y: ArrayLike, coverage: float = COVERAGE) -> Metrics:
         """Return what the calibration comes to on other labelled points, -1 where missing.
 
         ``nll`` and ``calibration_error`` as in :func:`~.metrics.class_metrics`, at the temperature; ``coverage``, the
         share of true labels in their sets; ``set_size``, the mean number of labels in a set; ``single_sets``, the share
         of sets of one label.
+
+        :raises InputError: labels of another shape than the probabilities, or none that is known.
         """
+        probs, y = self.checked(probs), label_values(y, None).long()
+        if y.shape != (probs.shape[:1] if self.classes else probs.shape) or not bool((y != MISSING).any()):
+            raise InputError(f"y: shape {list(y.shape)}; known labels of probabilities {list(probs.shape)} are needed")
         known, t = y != MISSING, self.predict_proba(probs.double())
         sets = self.predict_set(probs, coverage)
         inside = sets.gather(-1, y.clamp_min(0).unsqueeze(-1)).squeeze(-1)[known].double()
@@ -105,6 +129,7 @@ class Calibration:
             "shift": list(self.shift),
             "rows": self.rows,
             "how": self.how,
+            "tempered": self.tempered,
             "scores": [list(scores) for scores in self.scores],
         }
 
@@ -128,17 +153,17 @@ class Calibration:
             right = right and len(b) in (0, 0 if classes else width) and all(map(math.isfinite, b))
             if not right or not all(0 < value < math.inf for value in t):
                 raise ValueError("other labels")
-            return cls(classes, t, tuple(scores), int(saved["rows"]), str(saved["how"]), b)
+            return cls(classes, t, tuple(scores), int(saved["rows"]), str(saved["how"]), b, saved.get("tempered", True))
         except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
             reason = " ".join(str(error).split())[:100]
             raise InputError(f"{path}: it is not the calibration of this run ({reason}); train the run anew") from None
 
 
-def calibrate(model: PairLike, x: ArrayLike, y: ArrayLike) -> Calibration:
+def calibrate(model: PairLike, x: ArrayLike, y: ArrayLike | None = None) -> Calibration:
     """Return the calibration of a model on labelled points that it did not learn from.
 
     :param x: points ``[N, *input_shape]``.
-    :param y: labels, -1 where missing.
+    :param y: labels, -1 where missing; None where x has labels of its own.
     :raises InputError: a model without labels, points or labels that do not fit, or no known label.
 
     Example::
@@ -149,8 +174,9 @@ def calibrate(model: PairLike, x: ArrayLike, y: ArrayLike) -> Calibration:
     """
     pair = as_pair(model)
     classifier = require(pair, Classifies)
-    points, known = checked(pair, x, y)
-    assert known is not None
+    points, known = checked(pair, x, y, own=True)
+    if known is None:
+        raise InputError("y: no labels; a calibration needs some that training did not learn from")
     probs = batched(pair, classifier.predict_proba, points).cpu()
     return from_probs(probs, known.cpu(), classifier.labels)
 
@@ -171,7 +197,7 @@ def from_probs(probs: Tensor, y: Tensor, labels: Labels, how: str = "held-out") 
         fitted = [temperature(p[k][:, None], v[k][:, None], classes) for p, v, k in zip(probs.T, y.T, known.T)]
     t, b = zip(*fitted)
     made = Calibration(classes, t, (), rows, how, () if classes else b)
-    scores = true_scores(log_odds(made.predict_proba(probs.double()), classes), y).reshape(len(y), -1)
+    scores = true_scores(log_odds(probs.double(), classes), y).reshape(len(y), -1)
     return replace(made, scores=tuple(kept(s[~s.isnan()]) for s in scores.T))
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..data.dataset import Dataset
 from ..data.inputs import read_data, whole
-from ..errors import InputError, whole_number
+from ..errors import InputError, plain_value, whole_number
 from ..infer import bounds
 from ..infer.automatic import refuse_row_latents
 from ..infer.batched import batched, checked, evaluating, in_units, like
@@ -100,17 +100,17 @@ def evaluate(
     :param known_classes: classes that had labels in training; None for all. ``[]`` says that training saw no label:
         then what the model predicts has no agreed meaning, and only matched accuracies are given.
     :param left_out: classes that training never saw. Their rows count in ``anomaly`` and nowhere else.
-    :raises InputError: where x is empty, or y does not fit x or the model's labels.
+    :raises InputError: where x is empty, y does not fit x or the model's labels, or a weight is no number.
     """
     num_samples, batch_size = whole_number("num_samples", num_samples), whole_number("batch_size", batch_size)
     if likelihood_rows is not None and likelihood_rows != "auto":
         likelihood_rows = whole_number("likelihood_rows", likelihood_rows)
-    held, pixel_bits = held_out(as_module(model), x, y, seed, batch_size)
+    pair = as_module(model)
+    need_numbers(pair)
+    held, pixel_bits = held_out(pair, x, y, seed, batch_size)
     refuse_row_latents(held.pair, held.x, None, "evaluate")
-    for name, given in (("known_classes", known_classes), ("left_out", left_out)):
-        wrong = [k for k in given or () if held.classes is None or not 0 <= k < held.classes]
-        if wrong:
-            raise InputError(f"{name}: {wrong[0]} is none of the model's {held.classes or 'no'} classes")
+    known_classes = class_numbers("known_classes", known_classes, held.classes)
+    left_out = class_numbers("left_out", left_out, held.classes)
     result: Metrics = {}
     if left_out:
         out = torch.isin(held.y, torch.tensor(list(left_out)))
@@ -125,6 +125,26 @@ def evaluate(
     plain = finite(result)
     assert isinstance(plain, dict)
     return plain
+
+
+def class_numbers(name: str, given: Sequence[int] | None, k: int | None) -> Sequence[int] | None:
+    """Return an option that lists classes by their numbers; raise :class:`InputError` naming it where it does not."""
+    numbers = plain_value(given)
+    if numbers is None:
+        return None
+    if not isinstance(numbers, tuple):
+        raise InputError(f"{name}: {given!r}; a list of classes by their numbers is needed")
+    for number in numbers:
+        if k is None or not isinstance(number, (int, float)) or number not in range(k):
+            raise InputError(f"{name}: {number!r} is none of the model's {k or 'no'} classes, by their numbers from 0")
+    return [int(number) for number in numbers]
+
+
+def need_numbers(pair: nn.Module) -> None:
+    """Raise :class:`InputError` where a weight of the model is NaN."""
+    for name, p in pair.named_parameters():
+        if bool(p.isnan().any()):
+            raise InputError(f"model: weight {name!r} is NaN, so the model has diverged; train it anew, more slowly")
 
 
 def as_module(model: PairLike) -> nn.Module:

@@ -16,7 +16,7 @@ from ..infer.batched import batched, evaluating, rows_at_a_time
 from ..infer.latent_use import active_units, elbo_and_kl, mutual_information
 from ..infer.pairs import is_pair
 from ..infer.protocols import Reconstructs
-from ..infer.traces import enumerated, has_bound, need_site, plain, reconstructed, traced
+from ..infer.traces import Site, enumerated, has_bound, need_site, plain, reconstructed, traced
 from ..train.progress import progress_bar
 from .bootstrap import Metrics
 
@@ -113,7 +113,7 @@ def bound_metrics(pair: nn.Module, x: Tensor, seed: int, pixel_bits: int | None)
         with evaluating(pair, seed):
             elbo = float(bounds.elbo(pair, x).double().mean())
     result: Metrics = {"elbo": elbo, "reconstruction": elbo + kl, "kl": kl}
-    density, discrete = described(pair, x[: rows_at_a_time(pair, x, None)], seed)
+    density, discrete = described(pair, x, seed)
     result["density"] = density
     if density:
         values = (~x.isnan()).sum().item() / len(x)  # of a point that are there
@@ -145,18 +145,26 @@ def described(pair: nn.Module, x: Tensor, seed: int) -> tuple[bool, bool]:
 
     A distribution that does not say what its support is counts as a density.
     """
+    found = []
     with evaluating(pair, seed):
-        site = need_site(traced(pair, x, None, exact=True)[0], "x", "evaluate")
+        for some in x.split(rows_at_a_time(pair, x, None)):
+            found.append(inside(need_site(traced(pair, some, None, exact=True)[0], "x", "evaluate")))
+    return all(there for there, _ in found), found[0][1]
+
+
+def inside(site: Site) -> tuple[bool, bool]:
+    """Whether a site's values are in its support, missing ones left out; whether that is of single values."""
+    value = site["value"]
     try:
         support = plain(site["fn"]).support
-        inside = support.check(site["value"])
-        if inside.shape != site["value"].shape:  # a support of whole points
-            inside = support.check(site["value"].nan_to_num(nan=0.0))
+        there = support.check(value)
+        if there.shape != value.shape:  # a support of whole points
+            there = support.check(value.nan_to_num(nan=0.0))
     except (AttributeError, NotImplementedError):
         return True, False
-    missing = site["value"].isnan()
-    inside = inside | missing if inside.shape == missing.shape else inside
-    return bool(inside.all()), bool(support.is_discrete)
+    missing = value.isnan()
+    there = there | missing if there.shape == missing.shape else there
+    return bool(there.all()), bool(support.is_discrete)
 
 
 def reconstructions(pair: nn.Module, x: Tensor, seed: int, batch_size: int) -> Tensor | None:

@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from pyro import distributions as dist
-from torch import Tensor
+from pyro import poutine
+from pyro.infer import infer_discrete
+from torch import Tensor, nn
 
+from ..distributions.counts import sized_as
 from ..errors import InputError, whole_number
 from ..infer.batched import checked, evaluating, once_per_input
-from ..infer.pairs import PairLike, as_pair
-from ..infer.traces import Site, Trace, expected_x, row_frame, sampled, traced
+from ..infer.pairs import PairLike, as_pair, programs
+from ..infer.traces import Site, Trace, expected_x, mark_rows, parallel, row_frame, sampled, traced
 from ..labels import AttributeLabels, ClassLabels, Labels, labels_of
 from .site_terms import kind
 
@@ -41,7 +44,8 @@ def posterior(
     ======================== =======================================================================================
     ``posterior``            the guide's draws of every latent site, and what the model computes of them
                              (``pyro.deterministic``)
-    ``posterior_predictive`` a draw of each observed site's distribution, at each of these
+    ``posterior_predictive`` a draw of each observed site's distribution, at each of these; of counts given how many a
+                             row holds, as many
     ``log_likelihood``       ``log p(x | z, ...)`` of each point at each of these, without the objective's scales
     ``observed_data``        the observed sites; NaN where a label is missing
     ``constant_data``        what the guide has as a point mass (a MAP estimate)
@@ -51,7 +55,8 @@ def posterior(
     ``channel``, ``row``, ``column`` (or ``step``, ``feature``) of x, ``<site>_dim`` of a latent, and every other
     plate under its own name. Each variable's attribute ``kind`` is that of :func:`~pyro_ssvae.sites`.
 
-    A missing label is drawn from q(y | x) as a label, also where the model is trained with a relaxed one.
+    A missing label is drawn from q(y | x) as a label, also where the model is trained with a relaxed one. A site k that
+    the model alone enumerates is drawn from its posterior given the guide's draws, ``p(k | x, z)``.
 
     These are draws of q(z, y | x), the approximation, not of p(z, y | x); they are independent of each other, and how
     they are dealt to chains means nothing. ``az.loo`` runs, but each point has latents of its own, so that leaving it
@@ -80,7 +85,7 @@ def posterior(
     if len(names) != len(x):
         raise InputError(f"points: {len(names)} names, but x has {len(x)} points; both need the same number")
     with evaluating(pair, seed), once_per_input(pair):
-        draws = [one_draw(*traced(pair, x, y, exact=True)) for _ in range(num_samples)]
+        draws = [one_draw(*run(pair, x, y)) for _ in range(num_samples)]
     about = {"model": type(pair).__name__, "num_samples": num_samples, "seed": seed, "library": "pyro_ssvae"}
     return container(grouped(draws, x, labels_of(pair), names, chains), about)
 
@@ -99,10 +104,23 @@ def expected_draws(
     drawn = []
     with evaluating(pair, seed), once_per_input(pair):
         for _ in range(num_samples):
-            p, _ = traced(pair, points, labels, exact=True)
+            p, _ = run(pair, points, labels)
             values = {name: site["value"] for name, site in sampled(p).items() if name != "x"}
             drawn.append(expected_x(pair, points, values))
     return torch.stack(drawn).cpu()
+
+
+def run(pair: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Trace, Trace]:
+    """The model's trace against one draw of the guide, and the guide's; sites that the model alone enumerates from
+    their posterior given all others."""
+    p, q = traced(pair, x, y, exact=True)
+    given, sites = sampled(q), sampled(p)
+    if any(site["infer"].get("enumerate") and name not in given for name, site in sites.items()):
+        dims = [f.dim for site in [*sites.values(), *given.values()] for f in site["cond_indep_stack"] if f.dim]
+        model = parallel(poutine.replay(programs(pair)[0], q))
+        p = poutine.trace(infer_discrete(model, first_available_dim=min(dims, default=0) - 1)).get_trace(x, y)
+        mark_rows(next(iter(sites.values()))["row_plates"], p)
+    return p, q
 
 
 @dataclass(frozen=True)
@@ -177,7 +195,7 @@ def one_draw(p: Trace, q: Trace) -> Draw:
             some = known.reshape(*log_prob.shape, -1).any(-1)
             found["observed_data"][name] = Value(site, what, value)
             found["log_likelihood"][name] = Value(site, what, log_prob.masked_fill(~some, torch.nan))
-            found["posterior_predictive"][name] = Value(site, what, site["fn"].sample())
+            found["posterior_predictive"][name] = Value(site, what, sized_as(site["fn"], site["value"]).sample())
     return found
 
 

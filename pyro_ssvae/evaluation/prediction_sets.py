@@ -60,7 +60,7 @@ def threshold(scores: Tensor, coverage: float) -> float:
 
     :raises InputError: a coverage that is not between 0 and 1.
     """
-    if not 0 < coverage < 1:
+    if not isinstance(coverage, (int, float)) or not 0 < coverage < 1:
         raise InputError(f"coverage: {coverage!r}; a share between 0 and 1, such as 0.9, is needed")
     ordered = scores.double().sort().values
     rank = (len(ordered) + 1) * (1 - coverage)
@@ -71,13 +71,15 @@ def threshold(scores: Tensor, coverage: float) -> float:
     return low if low == high else low + max(0.0, rank - below) * (high - low)
 
 
-def label_sets(scores: Tensor, thresholds: Tensor) -> Tensor:
+def label_sets(scores: Tensor, thresholds: Tensor, shown: Tensor | None = None) -> Tensor:
     """Return which labels are in each set, bool, shaped as ``scores``; the most probable one always is.
 
     Of labels that are equally probable but for rounding, all are in.
 
     :param scores: ``[N, K]`` for classes, ``[N, A, 2]`` for attributes.
     :param thresholds: ``[]`` for classes, ``[A]`` for attributes.
+    :param shown: scores by which a label is the most probable, of the probabilities that people see; by default these.
     """
+    shown = scores if shown is None else shown
     cut = thresholds if scores.dim() == 2 else thresholds.unsqueeze(-1)
-    return (scores >= cut) | (scores >= scores.amax(-1, keepdim=True) - ROUNDING)
+    return (scores >= cut) | (shown >= shown.amax(-1, keepdim=True) - ROUNDING)

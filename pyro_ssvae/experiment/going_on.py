@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +12,11 @@ from pathlib import Path
 from ..errors import InputError
 from ..files import write_atomically
 from ..models.saving import read_config
-from .config import ExperimentConfig, Json, experiment_of
+from .config import ExperimentConfig, Json, ModelConfig, experiment_of, model_options
 from .folder import CHECKPOINT
 
-MAY_CHANGE = ("epochs", "label_file", "devices")
-"""Settings of a run that may be others when it goes on."""
+MAY_CHANGE = ("epochs", "label_file", "devices", "logger")
+"""Settings of a run that may be others when it goes on; with ``devices`` also ``num_nodes``."""
 
 
 def going_on(given: ExperimentConfig, folder: Path) -> ExperimentConfig:
@@ -27,31 +27,57 @@ def going_on(given: ExperimentConfig, folder: Path) -> ExperimentConfig:
     :raises InputError: a run that has ended, where there is nothing more to do, or another setting.
     """
     begun = experiment_of(read_config(folder), folder)
-    refuse_others(given, begun, folder)
+    network = ModelConfig(given.network.name, model_options(given.network.name))
+    usual = {**every_setting(ExperimentConfig(network=network)), "model": ModelConfig.name}
+    refuse_others(given, folder, {name for name, value in every_setting(given).items() if value != usual[name]})
     epochs, files, devices = given.training.epochs, given.source.label_file, given.training.devices
     done = epochs_done(folder)
     if done is not None and epochs is None:
         raise InputError(f"--resume {folder}: this run has ended; --epochs N, more than its {done}, goes on with it")
     if done is not None and epochs is not None and epochs <= done:
         raise InputError(f"--resume {folder}: --epochs {epochs}, but {done} epochs are done; more are needed")
+    if done is not None and epochs == begun.training.epochs:
+        raise InputError(
+            f"--resume {folder}: of --epochs {epochs} early stopping left {done}; another number goes on with it"
+        )
     training = begun.training
     training = training if epochs is None else replace(training, epochs=epochs)
-    training = training if devices is None else replace(training, devices=devices)  # as many as there are now
+    if devices is not None:  # as many as there are now
+        training = replace(training, devices=devices, num_nodes=given.training.num_nodes)
     further = tuple(file for file in files if file not in begun.source.label_file)
     source = replace(begun.source, label_file=(*begun.source.label_file, *further))
     logger = given.logger or begun.logger
     return replace(begun, training=training, source=source, logger=logger, out=folder, resume=folder, quiet=given.quiet)
 
 
-def refuse_others(given: ExperimentConfig, begun: ExperimentConfig, folder: Path) -> None:
-    """Raise :class:`InputError` naming a setting that was given and is neither the run's own nor may be another."""
-    default = ExperimentConfig()
-    for part in ("source", "training", "saving"):
-        ours, theirs, usual = (vars(getattr(each, part)) for each in (given, begun, default))
-        for name, value in ours.items():
-            if name not in MAY_CHANGE and value not in (usual[name], theirs[name]):
-                option = name.replace("_", "-")
-                raise InputError(f"--resume {folder}: it goes on with its own settings; leave --{option} out")
+def refuse_others(given: ExperimentConfig, folder: Path, named: Collection[str]) -> None:
+    """Raise :class:`InputError` naming a setting that was given, and is neither the run's own nor may be another.
+
+    :param folder: the run's.
+    :param named: the settings that were given.
+    """
+    begun = replace(experiment_of(read_config(folder), folder), out=folder)
+    ours, theirs = every_setting(given), every_setting(begun)
+    may = (*MAY_CHANGE, "num_nodes") if given.training.devices is not None else MAY_CHANGE
+    for name in ours:
+        if name in named and name not in may and (name not in theirs or ours[name] != theirs[name]):
+            option = name.removeprefix("num_").replace("_", "-")
+            option = f"no-{option}" if ours[name] is False else option
+            raise InputError(f"--resume {folder}: it goes on with its own settings; leave --{option} out")
+
+
+def every_setting(settings: ExperimentConfig) -> dict[str, object]:
+    """Return all settings by the names of their options, but for each call's own ``resume`` and ``quiet``."""
+    switches = ("baseline", "calibration", "figures", "logger", "config")
+    return {
+        **vars(settings.network.options),
+        **vars(settings.source),  # whose columns are those of the data
+        **vars(settings.training),
+        **vars(settings.saving),
+        "model": settings.network.name,
+        **{name: getattr(settings, name) for name in switches},
+        "out": settings.out and settings.out.resolve(),
+    }
 
 
 def epochs_done(folder: Path) -> int | None:
@@ -91,10 +117,10 @@ def reopened(folder: Path, metadata: Json) -> Iterator[None]:
 
 
 def same_settings(begun: Json, now: Json) -> bool:
-    """Whether the settings of two configurations of a run are the same, but for the number of processes."""
+    """Whether the settings of two configurations of a run are the same, but for the processes."""
     one, other = (dict(json.loads(json.dumps(each["settings"]))) for each in (begun, now))
     for settings in (one, other):
-        settings["training"] = {k: v for k, v in settings["training"].items() if k != "devices"}
+        settings["training"] = {k: v for k, v in settings["training"].items() if k not in ("devices", "num_nodes")}
     return one == other
 
 

@@ -102,7 +102,10 @@ def resumed(settings: ExperimentConfig) -> ExperimentConfig:
 def check(settings: ExperimentConfig) -> None:
     """Raise :class:`InputError` naming the setting that cannot be used, before any data is read."""
     check_settings(settings.training)
-    check_checkpoints(*fit_options(settings.saving).values())
+    saving = settings.saving
+    check_checkpoints(
+        saving.checkpoint_minutes, saving.checkpoint_epochs, saving.keep_checkpoints, "checkpoint_minutes"
+    )
     if settings.logger is not None:
         loggers.check(settings.logger)
     # Under torchrun other processes may come once the folder is taken.

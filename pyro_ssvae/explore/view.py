@@ -6,7 +6,6 @@ Nothing here remembers anything: what a visitor has set comes in as an argument 
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date, timedelta
@@ -23,8 +22,6 @@ from ..labels import MISSING, ClassLabels, Labels
 from ..models import Model
 from .structure import structure
 
-_alone = threading.RLock()
-
 
 @contextmanager
 def alone(model: Model, seed: int = 0) -> Iterator[None]:
@@ -32,7 +29,7 @@ def alone(model: Model, seed: int = 0) -> Iterator[None]:
 
     Models draw from PyTorch's one generator: two visitors who seed it at once would get parts of each other's numbers.
     """
-    with _alone, evaluating(model, seed):
+    with evaluating(model, seed):
         yield
 
 

@@ -140,10 +140,11 @@ class HeadTerms(nn.Module):
         """
         self.warmup.fill_(min(1.0, max(0.0, (progress - 0.1) / 0.3)))
 
-    def set_class_weights(self, weights: Tensor) -> None:
-        """Set ω: ``[K]``, a weight of each class (attributes ``[A, 2]``, of each value)."""
-        self.class_weights.copy_(torch.as_tensor(weights).reshape(self.class_weights.shape))
-        self.weighted = True
+    def set_class_weights(self, weights: Tensor | None) -> None:
+        """Set ω: ``[K]``, a weight of each class (attributes ``[A, 2]``, of each value); None: all count alike."""
+        own = torch.ones_like(self.class_weights) if weights is None else torch.as_tensor(weights)
+        self.class_weights.copy_(own.reshape(self.class_weights.shape))
+        self.weighted = weights is not None
 
 
 def supervised(

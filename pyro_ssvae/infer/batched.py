@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol, runtime_checkable
@@ -20,26 +21,28 @@ from .traces import enumerated, sampled
 
 ROWS = 1000  # rows at a time, at most
 NUMBERS = 2**23  # of a site under all enumerated values, at a time
+_turn = threading.RLock()
 
 
 def checked(
-    pair: nn.Module, x: object, y: object = None, least: int = 1, *, own: bool = False
+    pair: nn.Module, x: object, y: object = None, least: int = 1, *, own: bool = False, gaps: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """Return points and labels as :func:`~pyro_ssvae.fit` takes them, as tensors where the pair is.
 
     :param own: take the labels that come with the points, of a data set, where ``y`` is None.
+    :param gaps: let a NaN be an entry that is missing, also for a pair that does not say that it takes it.
     :raises InputError: points or labels that do not fit the pair.
     """
-    points, labels = opened(pair, x, y, least, own=own)
+    points, labels = opened(pair, x, y, least, own=own, gaps=gaps)
     return points if isinstance(points, Tensor) else in_units(whole(points), like(pair, x)), labels
 
 
 def opened(
-    pair: nn.Module, x: object, y: object = None, least: int = 1, *, own: bool = False
+    pair: nn.Module, x: object, y: object = None, least: int = 1, *, own: bool = False, gaps: bool = False
 ) -> tuple[Points, Tensor | None]:
     """Return points, those of a large file still in it, and labels: see :func:`checked`."""
     p = like(pair, x)
-    read = read_data(pair, x, y, least, p.dtype)
+    read = read_data(pair, x, y, least, p.dtype, gaps=gaps)
     points = in_units(read.x, p) if isinstance(read.x, Tensor) else read.x
     return points, read.y.to(p.device) if read.labelled and (own or y is not None) else None
 
@@ -116,9 +119,20 @@ def rows_at_a_time(pair: nn.Module, x: Tensor, y: Tensor | None, times: int = 1)
 
 
 @contextmanager
+def alone() -> Iterator[None]:
+    """Let one thread after another in: Pyro's handlers and parameters, and a module's mode, are a process's."""
+    with _turn:
+        yield
+
+
+@contextmanager
 def evaluating(pair: nn.Module, seed: int | None = None) -> Iterator[None]:
-    """Evaluation mode, no gradients and, with a seed, random numbers from it; afterwards all is as it was."""
+    """Evaluation mode, no gradients and, with a seed, random numbers from it; afterwards all is as it was.
+
+    Threads take turns (:func:`alone`).
+    """
     with ExitStack() as stack:
+        stack.enter_context(alone())
         stack.enter_context(evaluation(pair))
         stack.enter_context(torch.no_grad())
         if seed is not None:

@@ -8,7 +8,8 @@ A pair states its joint once. At one draw of the guide, with missing labels and 
     importance-weighted bound = log 1/S Σ_s Σ_y w_s               Burda, Grosse, Salakhutdinov (2016), arXiv:1509.00519
 
 Scales (β, α) and factors of the guide, which train a class head, are no part of a joint and do not count; factors of
-the model do. An edited model, a further site, another prior or a flow in the guide need no further code.
+the model do. A latent of the model that the guide lacks, and that is not enumerated, is drawn from its prior, which
+cancels. An edited model, a further site, another prior or a flow in the guide need no further code.
 """
 
 from __future__ import annotations
@@ -136,7 +137,13 @@ class Draw:
     def weights(self) -> list[Term]:
         """Return what ``log w`` is the sum of."""
         latent = (site for name, site in self.q.items() if name not in self.dims.values())
-        return [*(self.term(site) for site in self.p.values()), *(self.term(site, -1) for site in latent)]
+        joint = (site for site in self.p.values() if not self.from_prior(site))
+        return [*map(self.term, joint), *(self.term(site, -1) for site in latent)]
+
+    def from_prior(self, site: Site) -> bool:
+        """Whether the model draws a site by itself, as the guide lacks it: p drew it, and log p - log q is 0."""
+        name = site["name"]
+        return not (site["is_observed"] or is_factor(site) or name in self.q or name in self.dims.values())
 
     def elbo(self) -> Tensor:
         """``Σ_y q(y) [ log w - log q(y) ]``, ``[B]``; values of y of the model alone are summed inside log w."""
@@ -162,13 +169,21 @@ class Draw:
 
     def divergence(self) -> Tensor:
         """``Σ_y q(y) [ log q(z, y) - log p(z, y) ]`` of all that is not observed, ``[B]``."""
-        prior = (self.term(site) for site in self.p.values() if not site["is_observed"])
+        prior = (self.term(site) for site in self.p.values() if not (site["is_observed"] or self.from_prior(site)))
         latent = (self.term(site, -1) for name, site in self.q.items() if name not in self.dims.values())
         return -self._total([*prior, *latent], self._expected_log)
 
     def expected(self, names: Iterable[str]) -> Tensor:
-        """``Σ_y q(y) Σ log p`` of some sites of the model, ``[B]``."""
-        return self._total([self.term(self.p[name]) for name in names], self._mean)
+        """``Σ_y q(y) log p`` of some sites of the model, given all others: ``[B]``.
+
+        What the model alone enumerates is summed inside the logarithm: ``log Σ_k p(k) p(x | k)``.
+        """
+        terms = [self.term(self.p[name]) for name in names]
+        if all(self.linked(term.enumerated) <= self.in_guide for term in terms):
+            return self._total(terms, self._mean)
+        every, chosen = self.weights(), {term.name for term in terms}
+        rest = [term for term in every if term.name not in chosen]
+        return self._total(every, self._expected_log) - self._total(rest, self._expected_log)
 
     def mean(self, term: Term) -> Tensor:
         """``Σ_y q(y)`` of one term, ``[B]``."""
@@ -203,8 +218,7 @@ class Draw:
             if not term.enumerated:
                 total = total + self.over_plates(term.value)
                 continue
-            dims = term.enumerated.union(*(q.enumerated for q in self.log_q if q.enumerated & term.enumerated))
-            group = [term]
+            dims, group = self.linked(term.enumerated), [term]
             for other in [g for g in joined if g[0] & dims]:
                 joined.remove(other)
                 dims, group = dims | other[0], [*other[1], *group]
@@ -216,6 +230,12 @@ class Draw:
             q_value = sum((self._kept(t, plates) for t in log_q), torch.zeros((), dtype=total.dtype))
             total = total + self.over_plates(reduce(value, q_value, dims))
         return total
+
+    def linked(self, dims: frozenset[int]) -> frozenset[int]:
+        """Enumerated dimensions, and all that the guide joins to them: what q of a site depends on, and so on."""
+        while more := frozenset[int]().union(*(q.enumerated for q in self.log_q if q.enumerated & dims)) - dims:
+            dims |= more
+        return dims
 
     def _common_plates(self, group: list[Term], dims: frozenset[int]) -> frozenset[int]:
         """The plates that the enumerated sites of a group are in; all that depends on them must be there too."""

@@ -127,7 +127,9 @@ class CCVAEBound(DifferentiableELBO):
         parts: dict[str, Tensor] = {}
         for sites, sign in ((draw.p, 1), (draw.q, -1)):
             for name, site in sites.items():
-                if not draw.term(site).enumerated & alone.keys():
+                if draw.from_prior(site):
+                    parts[name] = torch.zeros_like(w)
+                elif not draw.term(site).enumerated & alone.keys():
                     parts[name] = parts.get(name, 0.0) + sign * draw.mean(draw.term(times_scale(site)))
         if alone:
             parts[", ".join(alone.values())] = scaled_elbo(draw) - sum(parts.values())
@@ -207,9 +209,13 @@ class CCVAEBound(DifferentiableELBO):
             said = intervention_consistency(self.vae, z_c, z_s[some], y[..., some])
             added = added + self.consistency * terms.warmup * said.mean() * n
         if self.equal_rates:
-            q_s, p_s = q.nodes["z_s"]["fn"], p.nodes["z_s"]["fn"]
+            q_s, p_s, z_s = q.nodes["z_s"]["fn"], p.nodes["z_s"]["fn"], q.nodes["z_s"]["value"]
             log_q_y = self.vae.log_q_y_given_x(whole)
-            apart = equal_rates(self.vae.one_sided, log_q_y, y, q_c, q_s, self.vae.p_z_c, p_s)
+
+            def p_c(y: Tensor) -> TorchDistribution:
+                return self.vae.z_c_given(y, z_s)
+
+            apart = equal_rates(self.vae.one_sided, log_q_y, y, q_c, q_s, p_c, p_s)
             added = added - self.equal_rates * apart * y.shape[-1]
         return added
 
@@ -229,7 +235,7 @@ def scaled_elbo(draw: Draw) -> Tensor:
     total = draw.elbo()
     for sites, sign in ((draw.p, 1), (draw.q, -1)):
         for name, site in sites.items():
-            if isinstance(site["scale"], (int, float)) and site["scale"] == 1:
+            if draw.from_prior(site) or (isinstance(site["scale"], (int, float)) and site["scale"] == 1):
                 continue
             alone = draw.term(site).enumerated - draw.in_guide
             if alone:

@@ -19,9 +19,9 @@ from numpy.typing import ArrayLike
 from pyro import poutine
 from torch import Tensor, nn
 
-from ..data.inputs import ChecksPoints, numbers
+from ..data.inputs import ChecksPoints
 from ..distributions.columns import Columns
-from ..distributions.counts import Codes, GivenSize
+from ..distributions.counts import Codes, sized_as
 from ..distributions.observed import ObservedEntries
 from ..errors import InputError, whole_number
 from .batched import batched, checked
@@ -56,14 +56,7 @@ def impute(
     """
     module = as_pair(pair)
     num_samples = whole_number("num_samples", num_samples)
-    points = numbers(x, "x") if isinstance(x, Tensor) or not isinstance(module, ChecksPoints) else x
-    if isinstance(module, ChecksPoints):
-        points, labels = checked(module, points, y)
-    else:
-        assert isinstance(points, Tensor)
-        gaps = points.isnan()
-        points, labels = checked(module, torch.where(gaps, 0.0, points), y)
-        points = torch.where(gaps.to(points.device), torch.nan, points)
+    points, labels = checked(module, x, y, gaps=True)
     if not points.isnan().any():
         return points
     filler = Filler(module, num_samples, draws)
@@ -94,7 +87,11 @@ class Filler:
             fn = self.p_x(p, x)
             values = [fn.sample()] if self.draws else averaged(fn)
             sums = [mixed(old, new, share) for old, new in zip(sums or values, values)]
-        return torch.where(missing, sums[0] if self.draws else restored(fn, sums), x)
+        filled = sums[0] if self.draws else restored(fn, sums)
+        if not filled[missing].isfinite().all():
+            kind = type(plain(fn)).__name__
+            raise InputError(f"impute: the mean of a {kind} is no finite number there; draws=True has draws of it")
+        return torch.where(missing, filled, x)
 
     def log_weight(self, draw: Draw) -> Tensor:
         """``log w`` of each row. What all rows share must be the same in all draws; then it weighs none of them."""
@@ -129,7 +126,7 @@ class Filler:
         shape = fn.batch_shape + fn.event_shape
         if shape != x.shape:
             raise InputError(f"impute: site x has shape {list(shape)}, and the points {list(x.shape)}")
-        return fn.at(x) if isinstance(fn, GivenSize) else fn
+        return sized_as(fn, x)
 
 
 def is_point(site: Site) -> bool:

@@ -30,7 +30,7 @@ class ReadsInterventions(Protocol):
 
     def log_q_y(self, z_c: Tensor) -> Tensor: ...
 
-    def p_z_c(self, y: Tensor) -> dist.TorchDistribution: ...
+    def z_c_given(self, y: Tensor, z_s: Tensor) -> dist.TorchDistribution: ...
 
     def join(self, z_c: Tensor, z_s: Tensor) -> Tensor: ...
 
@@ -43,8 +43,8 @@ def intervention_consistency(vae: ReadsInterventions, z_c: Tensor, z_s: Tensor, 
     """Return ``log q(y' | x')`` of the pictures x' of interventions: ``[n]`` nats.
 
     y' is y, or its most probable value where it is missing, with some attributes flipped (classes: another class);
-    z_c' is drawn from p(z_c | y') where they differ, and x' = E[x | z_c', z_s]. The gradient reaches the decoder alone:
-    encoder and head, in evaluation mode, read x' as they would read a real point.
+    z_c' is drawn from the model's p(z_c | y') where they differ, and x' = E[x | z_c', z_s]. The gradient reaches the
+    decoder alone: encoder and head, in evaluation mode, read x' as they would read a real point.
 
     :param z_c: a draw of q(z_c | x), ``[A, n, d]``, classes ``[n, d]``; ``z_s`` ``[n, D_s]`` likewise.
     :param y: ``[A, n]`` or ``[n]``, -1 where missing.
@@ -52,7 +52,7 @@ def intervention_consistency(vae: ReadsInterventions, z_c: Tensor, z_s: Tensor, 
     with torch.no_grad():
         now = torch.where(y == MISSING, vae.log_q_y(z_c).argmax(-1), y)
         wanted = flipped(now) if vae.multilabel else torch.randint_like(now, vae.labels.size)
-        z = vae.join(torch.where((wanted != now).unsqueeze(-1), drawn(vae.p_z_c(wanted)), z_c), z_s)
+        z = vae.join(torch.where((wanted != now).unsqueeze(-1), drawn(vae.z_c_given(wanted, z_s)), z_c), z_s)
     x = vae.p_x(vae.decoder(z, None)).mean
     assert isinstance(vae, nn.Module)
     held = {name: t.detach() for name, t in chain(vae.named_parameters(), vae.named_buffers())}

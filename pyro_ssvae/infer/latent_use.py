@@ -169,7 +169,7 @@ def site_mean(draw: Draw, site: Site) -> Tensor:
         mean = value
     mean = mean.expand(batch + mean.shape[len(mean.shape) - site["fn"].event_dim :])
     mean = mean.reshape((1,) * (draw.nest - len(batch)) + batch + (-1,))
-    varies = {d for d in draw.dims if -d < mean.dim() and mean.shape[d - 1] > 1}
+    varies = draw.linked(frozenset(d for d in draw.dims if -d < mean.dim() and mean.shape[d - 1] > 1))
     row = draw.row_dim(site)
     assert row is not None
     mean = mean.transpose(row - 1, -2)

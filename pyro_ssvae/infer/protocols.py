@@ -50,9 +50,9 @@ class Remarks(Protocol):
 
 @runtime_checkable
 class WeighsClasses(Protocol):
-    """A pair whose supervised term has a weight for each class."""
+    """A pair whose supervised term has a weight for each class; None lets every one count alike again."""
 
-    def set_class_weights(self, weights: Tensor) -> None: ...
+    def set_class_weights(self, weights: Tensor | None) -> None: ...
 
 
 @runtime_checkable

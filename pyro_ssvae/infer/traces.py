@@ -14,7 +14,7 @@ from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor, nn
 
-from ..distributions.counts import GivenSize
+from ..distributions.counts import sized_as
 from ..errors import InputError
 from .automatic import check_row_latents, few_rows, other_rows
 from .label_inference import ExactLabels
@@ -22,6 +22,8 @@ from .pairs import Program, programs
 
 Site: TypeAlias = dict[str, Any]
 Trace: TypeAlias = Any  # pyro.poutine.Trace, whose nodes have no types
+NO_MEAN = (dist.Categorical, dist.Cauchy)
+"""Distributions whose ``mean`` PyTorch fills with NaN."""
 
 
 def sampled(trace: Trace) -> dict[str, Site]:
@@ -267,11 +269,13 @@ class ExpectedX(poutine.messenger.Messenger):
         if msg["name"] != "x":
             return
         fn, x = msg["fn"], msg["infer"].get("obs")
-        fn = fn.at(x) if isinstance(fn, GivenSize) and x is not None else fn
+        fn = fn if x is None else sized_as(fn, x)
         try:
+            if isinstance(plain(fn), NO_MEAN):
+                raise NotImplementedError
             msg["value"], msg["done"] = fn.mean, True
         except NotImplementedError:
-            raise InputError(f"site x: a {type(msg['fn']).__name__} has no mean to show") from None
+            raise InputError(f"site x: a {type(plain(fn)).__name__} has no mean to show") from None
 
 
 class Means(poutine.messenger.Messenger):

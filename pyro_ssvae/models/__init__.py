@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..data.schema import Schema
-from ..errors import InputError, nearest
+from ..errors import InputError, nearest, plain_value
 from ..labels import AttributeLabels, ClassLabels, Labels
 from .adgm import ADGM
 from .augmented import AugmentedVAE
@@ -100,10 +100,10 @@ def create_model(
 
 def checked_shape(input_shape: int | tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of one point; raise :class:`InputError` where no network suits it."""
-    try:
-        shape = (int(input_shape),) if isinstance(input_shape, int) else tuple(int(size) for size in input_shape)
-    except (TypeError, ValueError):
-        raise InputError(f"input_shape: {input_shape!r}; (D,), (C, T) or (C, H, W) is needed") from None
+    sizes = plain_value(input_shape)
+    shape = sizes if isinstance(sizes, tuple) else (sizes,)
+    if not all(type(size) is int for size in shape):
+        raise InputError(f"input_shape: {input_shape!r}; (D,), (C, T) or (C, H, W) is needed")
     if not 1 <= len(shape) <= 3 or min(shape) < 1:
         raise InputError(f"input_shape: {list(shape)}; (D,), (C, T) or (C, H, W) is needed")
     return shape

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data.schema import Schema
-from ..errors import InputError
+from ..errors import InputError, plain_value
 from ..labels import ClassLabels
 from . import Model, create_model
 from .identity import edits
@@ -45,9 +45,10 @@ def add_classes(model: Model, names: Sequence[str], *, seed: int = 0, **options:
     if edited := edits(model):
         raise InputError(f"add_classes: an edited model ({edited}); one as create_model makes it is needed, edited "
                          "once it is larger")  # fmt: skip
-    further = [names] if isinstance(names, str) else [str(name) for name in names]
-    if not further:
-        raise InputError("add_classes: no name; at least one is needed")
+    given_names = [names] if isinstance(names, str) else plain_value(names)
+    if not isinstance(given_names, (list, tuple)) or not given_names:
+        raise InputError(f"add_classes: {names!r}; a list of at least one name is needed")
+    further = [str(name) for name in given_names]
     twice = [name for i, name in enumerate(further) if name in [*labels.names, *further[:i]]]
     if twice:
         raise InputError(f"add_classes: {twice[0]!r} is a class already; another name is needed")

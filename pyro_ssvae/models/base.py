@@ -18,6 +18,7 @@ from pyro.infer.util import is_validation_enabled
 from torch import Tensor, nn
 
 from ..data.dataset import labels_in_words, times
+from ..data.inputs import finite, numbers
 from ..data.label_values import label_values
 from ..data.schema import Schema
 from ..distributions.observed import entrywise
@@ -129,11 +130,15 @@ class Model(nn.Module):
 
         :raises InputError: naming the first entry that the likelihood does not take.
         """
-        if isinstance(self.likelihood, Likelihood):
-            x = x if self.likelihood.scales_pixels or x.dtype != torch.uint8 else x.to(torch.get_default_dtype())
-            if x.is_floating_point():
-                self.likelihood.check(x)
+        if isinstance(self.likelihood, Likelihood) and x.is_floating_point():
+            self.likelihood.check(x)
         return x
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether uint8 values mean pixels in [0, 1]: of pictures, and where the likelihood takes numbers in [0, 1];
+        else they are numbers as any others."""
+        return not isinstance(self.likelihood, Likelihood) or self.likelihood.takes_pixels
 
     def begin(self, x: Tensor) -> Tensor:
         """Tell Pyro of the parameters, so that ``SVI`` trains them, and return :meth:`inputs`.
@@ -145,7 +150,7 @@ class Model(nn.Module):
         return self.inputs(x)
 
     def inputs(self, x: Tensor) -> Tensor:
-        """``x`` as this model computes with it: on its device, in its precision, uint8 pixels scaled to [0, 1]."""
+        """``x`` as this model computes with it: on its device, in its precision, pixels scaled to [0, 1]."""
         p = next(self.parameters())
         x = torch.as_tensor(x, device=p.device)
         if tuple(x.shape[1:]) != self.input_shape:
@@ -156,10 +161,7 @@ class Model(nn.Module):
             and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.modules())
         ):
             raise InputError("x: 1 row; in training mode batch normalisation needs at least 2")
-        pixels = x.dtype == torch.uint8 and not (
-            isinstance(self.likelihood, Likelihood) and not self.likelihood.scales_pixels
-        )
-        return x.to(p.dtype) / 255 if pixels else x.to(p.dtype)
+        return x.to(p.dtype) / 255 if x.dtype == torch.uint8 and self.takes_pixels else x.to(p.dtype)
 
     def targets(self, y: Tensor | None, x: Tensor) -> Tensor:
         """``y`` for the rows of ``x``, all missing where it is None; its values are checked while Pyro validates."""
@@ -281,7 +283,7 @@ class GenerativeModel(Model):
     def decode(self, z: Tensor, y: ArrayLike | None = None) -> Tensor:
         """E[x | z] of latents ``[..., D]``, as :meth:`encode` orders them: ``[..., *input_shape]``."""
         with evaluating(self):
-            z = torch.as_tensor(z).to(next(self.parameters()))
+            z = finite(numbers(z, "z"), "z").to(next(self.parameters()))
             if z.shape[-1:] != (self.config.latent_dim,):
                 raise InputError(f"z: shape {list(z.shape)}; this model needs [..., {self.config.latent_dim}]")
             rows = z.reshape(-1, z.shape[-1])

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from ..errors import InputError
 from ..infer.auxiliary import HeadTerms, supervised
 from ..infer.label_prior import LabelPrior
-from ..labels import Labels
+from ..labels import MISSING, Labels
 from ..nn.likelihoods import Likelihood, encoder_for, named_likelihood
 from ..nn.networks import features
 from .config import Config, Weight, make_config
@@ -120,6 +121,10 @@ class Classifier(ClassifierMixin):
         return dist.Delta(self.read(lambda x: self.encoder(self.likelihood.standardize(x)), x), event_dim=1)
 
     def prepare(self, x: Tensor, y: Tensor) -> None:
+        """Take units and p(y) from the data; raise :class:`InputError` where no label is known, which would teach it
+        nothing."""
+        if not bool((y != MISSING).any()):
+            raise InputError("y: no label is known; a classifier learns from labels alone, and needs some")
         super().prepare(x, y)
         self.prepare_head(x, y, self.head_terms)
 
@@ -128,9 +133,9 @@ class Classifier(ClassifierMixin):
         if self.head_terms is not None:
             self.head_terms.set_progress(progress)
 
-    def set_class_weights(self, weights: Tensor) -> None:
-        """Set ω: ``[K]``, a weight of each class (attributes ``[A, 2]``, of each value)."""
+    def set_class_weights(self, weights: Tensor | None) -> None:
+        """Set ω: ``[K]``, a weight of each class (attributes ``[A, 2]``, of each value); None: all count alike."""
         if self.head_terms is not None:
             self.head_terms.set_class_weights(weights)
         else:
-            self.class_weights = torch.as_tensor(weights)
+            self.class_weights = None if weights is None else torch.as_tensor(weights)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from torch import nn
 
-from ..errors import InputError, nearest
+from ..errors import InputError, nearest, plain_value
 from ..infer.label_inference import How
 from ..nn.likelihoods import LikelihoodName, LikelihoodOptions
 
@@ -152,7 +152,7 @@ def make_config(kind: type[Options], options: dict[str, Any]) -> Options:
         if name not in known:
             raise InputError(f"options: there is no {name!r}{nearest(name, known)}")
     own = isinstance(options.get("likelihood"), nn.Module)
-    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    given: dict[str, Any] = {key: plain_value(value) for key, value in options.items()}
     return kind(**{name: value for name, value in given.items() if not (own and name == "likelihood")})
 
 

@@ -151,6 +151,7 @@ class DIVA(LabelMixin):
     def parts(self, z: Tensor) -> dict[str, Tensor]:
         return {"z_c": z[:, : self.label_dim], "z_s": z[:, self.label_dim :]}
 
+    @torch.no_grad()
     def intervene(self, x: ArrayLike, values: Intervention, *, num_samples: int | None = None) -> Tensor:
         """Encode ``x``, draw all of z_c from the model's p(z_c | y), y as predicted but for the named values, keep z_s,
         decode.

@@ -151,9 +151,10 @@ def export(
 ) -> Path:
     """Write one function of a model as a program: ``.onnx``, or ``.pt2`` (``torch.export``); return the file's path.
 
-    The number of rows is free. The likelihood's units are inside, and so is what is done where an entry of x is
-    missing (NaN): points go in as :func:`pyro_ssvae.fit` took them. The labels' names lie in the file, as JSON: in
-    ONNX as the metadata ``labels``, in ``.pt2`` as the extra file ``labels``.
+    The number of rows is free, and numbers are of single precision, whatever the model's are. The likelihood's units
+    are inside, and so is what is done where an entry of x is missing (NaN): points go in as :func:`pyro_ssvae.fit` took
+    them. The labels' names lie in the file, as JSON: in ONNX as the metadata ``labels``, in ``.pt2`` as the extra file
+    ``labels``.
 
     ================= ============================= =================================================
     ``what``          inputs                        outputs
@@ -180,16 +181,25 @@ def export(
     check_export(path, what, dtype)
     if not isinstance(model, Model):
         raise InputError(f"export: a {type(model).__name__}; a model of this library is needed")
-    device = model.device
-    model = model.cpu()
-    try:
-        with evaluating(model), pyro.validation_enabled(False):
-            program, example = program_of(model, what, dtype)
-            content = as_onnx(program, example, model) if path.suffix == ".onnx" else as_pt2(program, example, model)
-    finally:
-        model.to(device)
+    with in_single_precision(model), evaluating(model), pyro.validation_enabled(False):
+        program, example = program_of(model, what, dtype)
+        content = as_onnx(program, example, model) if path.suffix == ".onnx" else as_pt2(program, example, model)
     write_atomically(path, content)
     return path
+
+
+@contextmanager
+def in_single_precision(model: Model) -> Iterator[None]:
+    """A model on the CPU, in float32; afterwards it has its own numbers again."""
+    device = model.device
+    own = {name: tensor.data for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
+    model.to("cpu", torch.float32)
+    try:
+        yield
+    finally:
+        model.to(device)
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            tensor.data = own[name]
 
 
 def check_export(path: Path, what: str, dtype: torch.dtype) -> None:
@@ -208,9 +218,7 @@ def check_export(path: Path, what: str, dtype: torch.dtype) -> None:
 
 def program_of(model: Model, what: What, dtype: torch.dtype) -> tuple[nn.Module, tuple[Tensor, ...]]:
     """Return the program, and inputs to trace it with."""
-    p = next(model.parameters())
     x = torch.zeros(ROWS, *model.input_shape, dtype=dtype)
-    x = x if dtype == torch.uint8 else x.to(p.dtype)
     if what == "predict_proba":
         require(model, Classifies)
         assert isinstance(model, ClassifierMixin)
@@ -223,7 +231,7 @@ def program_of(model: Model, what: What, dtype: torch.dtype) -> tuple[nn.Module,
         return Features(model, encoder), (x,)
     require(model, Reconstructs)
     assert isinstance(model, GenerativeModel)
-    z = torch.zeros(ROWS, model.encode(x).event_shape[-1], dtype=p.dtype)
+    z = torch.zeros(ROWS, model.encode(x).event_shape[-1])
     if isinstance(model, ConditionalDecoder):
         return ExpectedGiven(model), (z, torch.zeros(ROWS, *model.labels.event_shape, dtype=torch.long))
     return Expected(model), (z,)
@@ -270,10 +278,13 @@ def as_onnx(program: nn.Module, example: tuple[Tensor, ...], model: Model) -> by
     assert isinstance(inputs, tuple) and isinstance(outputs, tuple)  # noqa: PT018
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = torch.onnx.export(
-            traced(program, example), input_names=list(inputs), output_names=list(outputs), dynamo=True, verbose=False
-        )
+        made = torch.onnx.export(traced(program, example), dynamo=True, verbose=False)
     assert made is not None
+    graph = made.model.graph
+    for value in (value for node in graph.all_nodes() for value in node.outputs):
+        value.name = f"{value.name}_"  # so that none inside has a name of what goes in or comes out
+    for value, name in zip([*graph.inputs, *graph.outputs], [*inputs, *outputs], strict=True):
+        value.name = name
     proto = made.model_proto
     entry = proto.metadata_props.add()
     entry.key, entry.value = "labels", labels_json(model)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Real
 from typing import SupportsIndex
 
 import numpy as np
@@ -15,7 +17,7 @@ from pyro.poutine.runtime import NonlocalExit
 from torch import Tensor
 
 from ..errors import InputError, nearest, whole_number
-from ..infer.batched import evaluating
+from ..infer.batched import evaluation
 from ..infer.protocols import Intervention
 from ..infer.traces import Site, drawn
 from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
@@ -118,14 +120,15 @@ def times(draw: Callable[[], Tensor], num_samples: int | None) -> Tensor:
 def prior_of(model: GenerativeModel, site: str, n: int, values: dict[str, Tensor]) -> dist.TorchDistribution:
     """Return what the model, as it is, draws a site of ``n`` points from, given values of other sites.
 
-    The model's program runs until it comes to that site; what it draws before, and is not given, is drawn.
+    The model's program runs, in evaluation mode and unseen by handlers around it, until it comes to that site; what it
+    draws before, and is not given, is drawn.
 
     :raises InputError: a model without that site.
     """
     given = poutine.condition(poutine.uncondition(model.model), values)
     until = poutine.escape(given, escape_fn=lambda msg: msg["name"] == site)
     try:
-        with evaluating(model):
+        with evaluation(model), poutine.block():
             until(model.stand_in(n), None)
     except NonlocalExit as found:
         site_of: Site = found.site  # type: ignore[assignment]
@@ -156,6 +159,15 @@ class Characteristics(GenerativeModel):
         i = index(self.labels, name)
         return slice(i * self.label_dim, (i + 1) * self.label_dim)
 
+    def z_c_given(self, y: Tensor, z_s: Tensor) -> dist.TorchDistribution:
+        """What the model, as it is, draws z_c from: ``p(z_c | y)``, or of a rewritten one ``p(z_c | y, z_s)``.
+
+        :param y: every value, as the site has it, of n points.
+        :param z_s: ``[n, D_s]``.
+        """
+        return prior_of(self, "z_c", len(z_s), {"y": y, "z_s": z_s})
+
+    @torch.no_grad()
     def conditional(self, name: str, value: int) -> tuple[Tensor, Tensor]:
         """Mean and scale ``[d]`` of ``p(z_c^i | y_i = value)``, or of a class's ``p(z_c | y = value)``."""
         if isinstance(self.labels, ClassLabels):
@@ -165,8 +177,7 @@ class Characteristics(GenerativeModel):
             at = index(self.labels, name), 0
             y = torch.full((self.labels.size, 1), attribute_value(name, value), device=self.device)
         p = prior_of(self, "z_c", 1, {"y": y})
-        with torch.no_grad():
-            return moment_of(p, "mean")[at], moment_of(p, "stddev")[at]
+        return moment_of(p, "mean")[at], moment_of(p, "stddev")[at]
 
     def encode_for(self, x: ArrayLike, names: Iterable[str]) -> Tensor:
         """Means of z ``[B, D]`` under the guide that an intervention on these attributes takes; here q(z | x).
@@ -178,6 +189,7 @@ class Characteristics(GenerativeModel):
             self.place(name)
         return self.encode(x).mean
 
+    @torch.no_grad()
     def intervene(self, x: ArrayLike, values: Intervention, *, num_samples: int | None = None) -> Tensor:
         """Encode ``x``, draw ``z_c^i ~ p(z_c^i | y_i = v)`` for each attribute named, keep the rest, decode.
 
@@ -190,17 +202,15 @@ class Characteristics(GenerativeModel):
         """
         chosen = asked(self.labels, values)
         z = self.encode_for(x, chosen) if chosen else self.encode(x).mean
-        sites = self.parts(z)
-        with torch.no_grad():
-            y = self.log_q_y(sites["z_c"]).argmax(-1)
+        c, s = self.parts(z)["z_c"], self.parts(z)["z_s"]
+        y = self.log_q_y(c).argmax(-1)
         for name, value in chosen.items():
             y[... if isinstance(self.labels, ClassLabels) else index(self.labels, name)] = value
-        given = {name: value for name, value in sites.items() if name != "z_c"}
 
         def draw() -> Tensor:
             changed = z.clone()
             if chosen and len(z):
-                new = self.join(drawn(prior_of(self, "z_c", len(z), {"y": y, **given})), sites["z_s"])
+                new = self.join(drawn(self.z_c_given(y, s)), s)
                 for at in map(self.place, chosen):
                     changed[:, at] = new[:, at]
             return self.decode(changed)
@@ -224,11 +234,13 @@ class Characteristics(GenerativeModel):
 
         :returns: ``[B, steps, *input_shape]``; with a second attribute ``[B, steps, steps, *input_shape]``, the
             second along the first of these dimensions.
-        :raises InputError: an attribute that does not exist, or a number of steps below 1.
+        :raises InputError: an attribute that does not exist, a number of steps below 1, or a k that is no number.
         """
         if isinstance(self.labels, ClassLabels):
             raise InputError("walk: it goes along attributes; this model has class labels")
         steps = whole_number("steps", steps)
+        if not isinstance(k, Real) or not math.isfinite(k):
+            raise InputError(f"k: {in_a_line(k)}; a number of standard deviations, such as 2, is needed")
         z = self.encode_for(x, [first] if second is None else [first, second])
         along = self._path(first, steps, k)
         if second is None:

@@ -14,7 +14,9 @@ from numpy.typing import ArrayLike
 from pyro import poutine
 from torch import Tensor, nn
 
+from ..data.inputs import numbers
 from ..distributions.sparse import Scattered
+from ..errors import InputError
 from ..infer.auxiliary import HeadTerms
 from ..infer.label_inference import MOST_SUMMED, AcceptLabels, How, Known, LabelInference
 from ..infer.label_prior import LabelPrior
@@ -26,6 +28,7 @@ from .base import GenerativeModel, Model, given_labels
 from .config import HeadConfig, LabelConfig
 from .rewritten import completed, guided_probs, overridden_since
 
+ROUNDING = 1e-4  # of a probability
 SMALL = 256  # numbers of a point, whose decode costs no more than to find those that need one
 
 
@@ -124,7 +127,7 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
         remark = self.head_terms.shares.remark() if self.head_terms.alignment_weight else None
         return [] if remark is None else [remark]
 
-    def set_class_weights(self, weights: Tensor) -> None:
+    def set_class_weights(self, weights: Tensor | None) -> None:
         """:meth:`HeadTerms.set_class_weights <pyro_ssvae.infer.auxiliary.HeadTerms.set_class_weights>`."""
         self.head_terms.set_class_weights(weights)
 
@@ -167,8 +170,8 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
 class ConditionalDecoder(LabelMixin):
     """A model whose decoder hears z and the label: ``p(y) p(z) p(x | z, y)``.
 
-    ``decode(z, y)`` takes integers, one a row or for all, or inputs ``[B, K]``; a missing label enters as its
-    probabilities under p(y).
+    ``decode(z, y)`` takes integers, one a row or for all, or inputs ``[B, K]`` from 0 to 1; a missing label enters as
+    its probabilities under p(y).
 
     :ivar decodes: with ``label_inference="sparse"``, how many decodes a point the latest batch took.
     :ivar mostly_known: whether more than half of the rows that :meth:`prepare` saw have a class, and a decode costs
@@ -227,16 +230,33 @@ class ConditionalDecoder(LabelMixin):
         return Scattered(self.p_x(self.decoder(z, c[place, row])), place, row, needed.shape)
 
     def label_values(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
-        given = torch.as_tensor(y, device=self.device) if isinstance(y, (Tensor, np.ndarray)) and is_float(y) else None
-        if given is not None and given.dim() == 2:
-            return {"y": given}
+        if isinstance(y, (Tensor, np.ndarray)) and is_float(y) and y.ndim == 2:
+            given = numbers(y, "y").to(self.device)
+            if not (self.labels.event_shape and are_values(given)):
+                return {"y": self.checked_inputs(given, n)}
         known = self.labels.check(None, n, self.device) if y is None else given_labels(y, n, self.labels, self.device)
         return {"y": self.labels.impute(self.p_y().probs.expand(n, -1), known)}
+
+    def checked_inputs(self, c: Tensor, n: int) -> Tensor:
+        """Inputs of the label for ``n`` points, from inputs a row or from one row for all."""
+        size = self.labels.size
+        if c.shape not in ((n, size), (1, size)):
+            raise InputError(f"y: shape {list(c.shape)}; labels, or inputs [{n}, {size}] of them, are needed")
+        wrong = ~((c >= -ROUNDING) & (c <= 1 + ROUNDING))
+        if bool(wrong.any()):
+            row = int(wrong.any(1).nonzero()[0])
+            raise InputError(f"y: row {row} holds {float(c[row][wrong[row]][0]):g}; inputs of a label are from 0 to 1")
+        return c.expand(n, -1)
 
 
 def is_float(y: Tensor | np.ndarray) -> bool:
     """Whether labels are no integers, such as probabilities."""
     return y.is_floating_point() if isinstance(y, Tensor) else y.dtype.kind == "f"
+
+
+def are_values(y: Tensor) -> bool:
+    """Whether numbers are attributes' values, missing ones among them, and no shares."""
+    return bool(((y == MISSING) | (y == 0) | (y == 1) | y.isnan()).all())
 
 
 def gaussian_head(width: int, latent_dim: int) -> tuple[nn.Linear, nn.Linear]:

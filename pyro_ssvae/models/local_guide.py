@@ -19,7 +19,7 @@ from ..infer.traces import drawn, plain
 from ..labels import MISSING, ClassLabels
 from .base import moment_of
 from .config import HeadConfig, Range
-from .interventions import Characteristics, prior_of
+from .interventions import Characteristics
 
 BEGINS = 0.1  # share of the training before, in which the decoder learns what an attribute touches
 
@@ -77,10 +77,6 @@ class LocalGuide(Characteristics):
         if self.config.locality:
             self.local.fill_(progress >= BEGINS)
 
-    def p_z_c(self, y: Tensor) -> dist.TorchDistribution:
-        """p(z_c | y)."""
-        raise NotImplementedError
-
     def q_z_given(self, x: Tensor) -> tuple[dist.TorchDistribution, dist.TorchDistribution]:
         """q(z_c | x) and q(z_s | x)."""
         raise NotImplementedError
@@ -104,7 +100,7 @@ class LocalGuide(Characteristics):
             sets = draw_sets(self.labels.size, k, x.device) if self.labels.event_shape else y == y
             now = torch.where(y == MISSING, self.log_q_y(c).argmax(-1), y)
             other = self.other_value(now, c)
-            flipped = torch.where(sets.unsqueeze(-1), drawn(self.p_z_c(other)), c)
+            flipped = torch.where(sets.unsqueeze(-1), drawn(self.z_c_given(other, s)), c)
             x = torch.where(self.local, self.without(x, self.join(c, s), self.join(flipped, s), sets), x)
         rest_c, rest_s = (plain(q) for q in self.q_z_given(x))
 
@@ -149,8 +145,8 @@ class LocalGuide(Characteristics):
         z = self.encode(points).mean
         with evaluating(self):
             c, s = self.parts(z)["z_c"], self.parts(z)["z_s"]
-            other = {"y": self.other_value(self.log_q_y(c).argmax(-1), c), "z_s": s}
-            new, flipped = self.join(moment_of(prior_of(self, "z_c", len(z), other), "mean"), s), z.clone()
+            other = self.other_value(self.log_q_y(c).argmax(-1), c)
+            new, flipped = self.join(moment_of(self.z_c_given(other, s), "mean"), s), z.clone()
             for at in named:
                 flipped[:, at] = new[:, at]
             chosen = [name in names for name in self.labels.names] if self.labels.event_shape else [True]

@@ -85,7 +85,7 @@ class M1(VAE, ClassifierMixin):
         """q(y | z) at the posterior's mean, of 100 draws where it knows none."""
         return self.labels.probs(self.head(mean_of(self.q_z(x), x.device)))
 
-    def set_class_weights(self, weights: Tensor) -> None:
+    def set_class_weights(self, weights: Tensor | None) -> None:
         """:meth:`HeadTerms.set_class_weights <pyro_ssvae.infer.auxiliary.HeadTerms.set_class_weights>`."""
         self.head_terms.set_class_weights(weights)
 

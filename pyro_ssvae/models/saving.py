@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.schema import Schema, restore_schema
-from ..errors import InputError
+from ..errors import InputError, plain_value
 from ..files import differences, installed, load_tensors, of_another_version, save_tensors, write_atomically
 from ..infer.pairs import Pair, PairLike, as_pair
 from ..infer.stored import KEY, may_use, stored_parameters
@@ -38,7 +38,8 @@ def save(pair: PairLike, folder: str | Path, **metadata: object) -> Path:
     :param pair: a model of the library, or a pair of one's own: its weights, to be loaded ``into=`` a like one. So it
         is with a model of :func:`~pyro_ssvae.create_model` whose class, methods, networks or options were edited.
     :param metadata: further JSON-ready entries of ``config.json``.
-    :raises InputError: where the folder cannot be written to, or where the weights cannot be seen.
+    :raises InputError: where the folder cannot be written to, or where the weights cannot be seen; an entry that JSON
+        does not know, or that has a name of the model's own.
     """
     model = as_pair(pair)
     if isinstance(model, Pair) and not all(isinstance(program, nn.Module) for program in (model.model, model.guide)):
@@ -70,7 +71,7 @@ def kept_in_store(model: nn.Module) -> dict[str, Tensor]:
     raise InputError(f"save: {what} is in Pyro's store, and no part of the {type(model).__name__}; {how}{more}")
 
 
-def save_config(model: nn.Module, folder: str | Path, **metadata: object) -> Path:
+def save_config(model: nn.Module, folder: str | Path, /, **metadata: object) -> Path:
     """Write ``config.json`` alone; arguments as for :func:`save`."""
     folder = Path(folder)
     edited = edits(model) if isinstance(model, Model) else ""
@@ -84,11 +85,26 @@ def save_config(model: nn.Module, folder: str | Path, **metadata: object) -> Pat
         "pixel_range": getattr(model, "pixel_range", None),
         "white_level": model.white_level if isinstance(model, Model) else None,
         "schema": saved_schema(model),
-        "versions": {"pyro_ssvae": installed()},
-        **metadata,
     }
-    write_atomically(folder / "config.json", json.dumps(content, indent=2).encode())
+    if own := sorted(content.keys() & metadata.keys()):
+        raise InputError(f"save: {own[0]!r} is what load makes the model of; another name for this entry is needed")
+    content |= {"versions": {"pyro_ssvae": installed()}, **metadata}
+    write_atomically(folder / "config.json", json.dumps(content, indent=2, default=as_json).encode())
     return folder
+
+
+def as_json(value: object) -> object:
+    """Return numbers of NumPy and PyTorch as JSON knows them.
+
+    :raises InputError: anything else that it does not know.
+    """
+    found = plain_value(value)
+    if found is value:
+        words = f"{type(value).__name__} {str(value)[:80]}"
+        raise InputError(
+            f"save: {words} is nothing that JSON knows; numbers, words, lists and dicts of them are needed"
+        )
+    return found
 
 
 def label_description(model: nn.Module) -> LabelDescription | None:
@@ -193,7 +209,8 @@ def load(folder: str | Path, *, into: PairLike | None = None, weights: str = WEI
     :param weights: their file in the folder; ``checkpoint/last-best.safetensors`` for those of a run's best epoch.
     :raises InputError: where a file is absent, damaged, or another model's.
     """
-    folder = download(folder) if isinstance(folder, str) and folder.startswith(ADDRESS) else Path(folder)
+    online = isinstance(folder, str) and folder.startswith(ADDRESS)
+    folder = download(str(folder)) if online else config_file(folder).parent
     config = read_config(folder)
     if into is None and config["model"] is None:
         edited = config.get("edited")
@@ -288,6 +305,8 @@ def restore_column_names(config: Json, model: nn.Module, folder: Path) -> None:
     """Let a model remember the names of the columns that it was trained on."""
     names = config.get("column_names")
     if names is None:
+        if "column_names" in vars(model):
+            model.column_names = None  # type: ignore[assignment]
         return
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InputError(f"{folder}: its configuration is damaged ('column_names' is no list of words)")

@@ -83,7 +83,7 @@ KINDS: dict[str, type[Likelihood]] = {
 class Mixed(Likelihood):
     """A table whose columns are of several kinds: ``log p(x | out) = Σ_d log p_d(x_d | out_d)``.
 
-    Columns of a kind share its class; each keeps units and parameters of its own. The encoder sees numbers in
+    Columns of a kind share a module; each keeps units and parameters of its own. The encoder sees numbers in
     standardised units, those beyond 3 drawn in (:func:`drawn_in`), categories one-hot.
 
     :param columns: the kind of each column: ``"normal"``, ``"laplace"``, ``"student-t"``, ``"log-normal"``,
@@ -106,9 +106,8 @@ class Mixed(Likelihood):
                 "table is needed, such as columns=('normal', 'categorical:3')"
             )
         self.columns = tuple(columns)
-        kinds = list(dict.fromkeys(self.columns))
-        self.groups = [[i for i, column in enumerate(self.columns) if column == kind] for kind in kinds]
-        self.parts = nn.ModuleList(part_of(kind, len(group)) for kind, group in zip(kinds, self.groups))
+        self.groups = groups_of(self.columns)
+        self.parts = nn.ModuleList(part_of(self.columns[group[0]], len(group)) for group in self.groups)
         for i, group in enumerate(self.groups):
             self.register_buffer(f"place_{i}", torch.tensor(group), persistent=False)
 
@@ -147,6 +146,16 @@ class Mixed(Likelihood):
     def forward(self, out: Tensor) -> dist.TorchDistribution:
         outs = out.split([math.prod(part.decoder_shape) for part in self.likelihoods], -1)
         return Columns([part(some) for part, some in zip(self.likelihoods, outs)], self.places)
+
+
+def groups_of(columns: Sequence[str]) -> list[list[int]]:
+    """Return the columns that share a module: those of a kind, or each alone where a module has one unit for all."""
+    groups: dict[tuple[str, int], list[int]] = {}
+    for i, column in enumerate(columns):
+        kind = KINDS.get(str(column).partition(":")[0])
+        alone = kind is not None and not kind.by_column
+        groups.setdefault((column, i if alone else -1), []).append(i)
+    return list(groups.values())
 
 
 def drawn_in(z: Tensor, most: float = 3.0) -> Tensor:

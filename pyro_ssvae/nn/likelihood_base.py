@@ -42,7 +42,8 @@ class Likelihood(nn.Module):
     :cvar kind: the likelihood's name.
     :cvar measure: what ``log_prob`` is of: a density in the units of x, a probability of its values, or neither.
     :cvar augmentation: what ``augment="auto"`` of :func:`pyro_ssvae.fit` means: noise suits no counts or categories.
-    :cvar scales_pixels: whether uint8 values mean pixels in [0, 1].
+    :cvar by_column: whether its units are of each column or channel; else of all of x.
+    :cvar scales_pixels: whether uint8 values mean pixels in [0, 1]; None where those of pictures do.
     :cvar needs: the values that it takes, in words.
 
     Sources: Nazábal et al. (2020), arXiv:1807.03653; Mattei, Frellsen (2019), arXiv:1812.02633.
@@ -51,7 +52,8 @@ class Likelihood(nn.Module):
     kind: ClassVar[str] = ""
     measure: ClassVar[Measure] = "density"
     augmentation: ClassVar[str] = "auto"
-    scales_pixels: ClassVar[bool] = True
+    by_column: ClassVar[bool] = True
+    scales_pixels: ClassVar[bool | None] = None
     needs: ClassVar[str] = "finite numbers"
 
     def __init__(self, input_shape: Shape, *, missing: bool = False) -> None:
@@ -64,6 +66,11 @@ class Likelihood(nn.Module):
     def numbers(cls, options: LikelihoodOptions) -> int:
         """How many numbers the decoder puts out for an entry."""
         return 1
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether uint8 values mean pixels in [0, 1], and no numbers."""
+        return self.event_dim == 3 if self.scales_pixels is None else self.scales_pixels
 
     @property
     def encoded(self) -> int:

@@ -20,6 +20,7 @@ SMALLEST_SCALE = 2e-4  # of a logistic, in units of x: a twentieth of an 8-bit l
 class Pixels(Likelihood):
     """Numbers in [0, 1]."""
 
+    scales_pixels = True
     needs = "numbers in [0, 1]; scale them, or use likelihood='normal'"
 
     def wrong(self, x: Tensor) -> Tensor:
@@ -78,6 +79,7 @@ class Binomial(Pixels):
 
     kind = "binomial"
     measure = "mass"
+    by_column = False
 
     def __init__(self, input_shape: Shape, *, missing: bool = False, levels: int | None = None) -> None:
         super().__init__(input_shape, missing=missing)

@@ -180,5 +180,6 @@ STUDY = Study(
     columns=tuple(Column(path, words, digits, better) for path, words, better, digits in METRICS),
     answers=answers,
     combinations=combinations,
+    takes=(),
     picture=picture,
 )  # fmt: skip

@@ -82,5 +82,6 @@ STUDY = Study(
     ),
     answers=answers,
     combinations=combinations,
+    takes=("classes", "draws"),
     baseline="vae",
 )

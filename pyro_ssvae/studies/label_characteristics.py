@@ -140,6 +140,7 @@ STUDY = Study(
     columns=COLUMNS,
     answers=answers,
     combinations=combinations,
+    takes=("draws", "points"),
     prepare=prepare,
     augment="none",
 )  # fmt: skip

@@ -159,5 +159,6 @@ STUDY = Study(
     ),
     answers=answers,
     combinations=combinations,
+    takes=("draws", "points"),
     augment="binarize",
 )  # fmt: skip

@@ -77,6 +77,10 @@ class Plan:
     """Data sets of a study of several, in place of ``data`` and, where that is empty, of ``labels``."""
 
 
+SOME_TAKE = ("classes", "draws", "points")
+"""Fields of a plan that not every study depends on."""
+
+
 @dataclass(frozen=True)
 class Column:
     """A metric in a table.
@@ -108,6 +112,7 @@ class Study:
     :param compute: the metrics of a cell, from the data set and a device.
     :param answers: lines of Markdown that answer the study's questions from results.
     :param combinations: the (method, labels, classes) that make sense of all there are.
+    :param takes: the options of :data:`SOME_TAKE` that its cells depend on.
     :param prepare: something that all cells need, made once before the first.
     """
 
@@ -121,6 +126,7 @@ class Study:
     columns: tuple[Column, ...]
     answers: Callable[[Sequence[Result]], list[str]]
     combinations: Callable[[Plan, Dataset], Iterator[tuple[str, str, tuple[str, ...]]]]
+    takes: tuple[str, ...] = ("draws",)
     prepare: Callable[[Plan, Dataset], None] | None = None
     augment: str | None = None
     """Of all methods that have none of their own; by default affine for images, hide for tables, noise for the rest."""

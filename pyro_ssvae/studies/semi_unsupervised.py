@@ -121,4 +121,5 @@ STUDY = Study(
     columns=COLUMNS,
     answers=answers,
     combinations=combinations,
+    takes=("classes", "draws"),
 )

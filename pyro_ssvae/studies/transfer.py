@@ -135,4 +135,5 @@ STUDY = Study(
     ),
     answers=answers,
     combinations=combinations,
+    takes=("classes", "draws"),
 )

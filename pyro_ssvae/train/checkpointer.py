@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..files import CannotWrite, differences, installed, of_another_version
 from .checkpoints import FORMAT, Json, load_newest, load_state, sibling, write_best, write_state
-from .state import NotFinite, TrainingState, part
+from .state import MEASURES, NotFinite, TrainingState, part
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class CheckpointPlan:
     source: Path | None = None
 
 
-MAY_CHANGE = ("steps", "labels")
+MAY_CHANGE = frozenset({"steps", "labels"})
 """Facts in which a training that goes on may differ."""
 
 
@@ -119,11 +119,12 @@ class Checkpointer:
         if not isinstance(about, dict) or about.get("format") != FORMAT:
             raise InputError(f"{path}: made by another version of pyro_ssvae; train it anew")
         self.check_networks(tensors, numbers, path)
-        if not self.same_training(about) or numbers["history"].keys() != self.state.history.keys():
+        if not self.same_training(about) or not self.same_columns(numbers["history"].keys(), about):
             raise InputError(f"{path}: it belongs to a training with other settings or data{self.other(numbers)}")
-        going_on = self.how(about, numbers["done"], path)
+        going_on, columns = self.how(about, numbers["done"], path), list(self.state.history)
         try:
             self.state.put_back(tensors, numbers)
+            self.state.add_columns(columns)
         except (KeyError, IndexError, AttributeError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"{path}: it does not fit this model ({str(error).splitlines()[0]})") from None
         state = self.state
@@ -148,9 +149,15 @@ class Checkpointer:
             )
 
     def same_training(self, about: Json) -> bool:
-        """Whether a checkpoint is of this training, but for what may change."""
+        """Whether a checkpoint is of this training, but for what may change, and what it does not say."""
         ours = self.plan.about
-        return about.keys() == ours.keys() and all(about[name] == ours[name] for name in ours if name not in MAY_CHANGE)
+        return about.keys() <= ours.keys() and all(about[name] == ours[name] for name in about.keys() - MAY_CHANGE)
+
+    def same_columns(self, theirs: Collection[str], about: Json) -> bool:
+        """Whether a checkpoint's history has this training's columns, but that other labels may be judged otherwise."""
+        ours, other_labels = self.state.history.keys(), about.get("labels") != self.plan.about["labels"]
+        new, old = ours - set(theirs), set(theirs) - ours
+        return new <= (MEASURES if other_labels else set()) and old <= (MEASURES if ours & MEASURES else set())
 
     def how(self, about: Json, done: int, path: Path) -> GoingOn:
         """Return how this training goes on from a checkpoint of so many steps."""
@@ -168,7 +175,7 @@ class Checkpointer:
         """Return which fact a checkpoint's training has otherwise, in words."""
         theirs, ours = ({**about.get("settings", {}), **about} for about in (numbers["about"], self.plan.about))
         for name in ours:
-            if name != "settings" and theirs.get(name) != ours[name]:
+            if name not in ("settings", *MAY_CHANGE) and theirs.get(name, ours[name]) != ours[name]:
                 told = [str(value)[:40] for value in (theirs.get(name), ours[name])]
                 return f" ({name} {told[0]}, not {told[1]})"
         return ""

@@ -26,6 +26,8 @@ from .settings import option
 FORMAT = 4
 """Of the state; another version's checkpoints have another number, or none."""
 Json: TypeAlias = dict[str, Any]
+MOST_HEADER = 2**27
+"""Bytes of a checkpoint's header, at most."""
 State: TypeAlias = tuple[dict[str, Tensor], Json]  # tensors, and what is JSON
 
 
@@ -41,15 +43,49 @@ class CheckpointSettings:
     """How many of the latest checkpoints are kept, beside the best weights."""
 
 
-def check_checkpoints(seconds: float, epochs: int | None, keep: int) -> None:
-    """Raise :class:`InputError` naming the setting that cannot be used."""
-    if not isinstance(seconds, (int, float)) or not seconds >= 0:
-        raise InputError(f"checkpoint_minutes: {seconds / 60:g}; a number of at least 0 is needed")
-    for name, value in (("checkpoint_epochs", epochs), ("keep_checkpoints", keep)):
-        if value is None and name == "checkpoint_epochs":
+def check_checkpoints(every: float, epochs: int | None, keep: int, name: str = "checkpoint_every") -> None:
+    """Raise :class:`InputError` naming the setting that cannot be used.
+
+    :param name: what the caller's own option for ``every`` is called.
+    """
+    if not isinstance(every, (int, float)) or isinstance(every, bool) or not every >= 0:
+        shown = f"{every:g}" if isinstance(every, float) else repr(every)
+        raise InputError(f"{name}: {shown}; a number of at least 0 is needed")
+    for count, value in (("checkpoint_epochs", epochs), ("keep_checkpoints", keep)):
+        if value is None and count == "checkpoint_epochs":
             continue
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 10**9:
-            raise InputError(f"{name}: {value!r}; a whole number of at least 1 is needed")
+            raise InputError(f"{count}: {value!r}; a whole number of at least 1 is needed")
+
+
+def checkpoint_file(given: object, begins: bool) -> Path | None:
+    """Return the file that takes a training's state; None where none is given.
+
+    :param begins: whether the training begins anew, and what is there is written over.
+    :raises InputError: it is a folder, or a file of something else, which would be lost.
+    """
+    if given is None:
+        return None
+    if not isinstance(given, (str, os.PathLike)):
+        raise InputError(f"checkpoint: {str(given)[:80]!r}; the path of a file is needed")
+    path = Path(given)
+    if path.is_dir():
+        example = path / "last.safetensors"
+        raise InputError(f"checkpoint: {str(given)!r} is a folder; a file in it, such as {example}, is needed")
+    if begins and path.exists() and not is_checkpoint(path):
+        raise InputError(f"checkpoint: {path} is there already and holds no checkpoint; another name is needed")
+    return path
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file says at its beginning that it holds a training's state, whole or cut short."""
+    try:
+        with open(path, "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            metadata = json.loads(file.read(min(size, MOST_HEADER)))["__metadata__"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
+    return isinstance(metadata, dict) and "state" in metadata
 
 
 def sibling(path: Path, word: object) -> Path:

@@ -104,8 +104,7 @@ class CompiledStep:
     computes with their values of the moment; buffers that the pair changes are changed; random numbers are drawn from
     PyTorch's generator, afresh at every call, as the uncompiled step draws them. Python runs at the capture only: where
     it could matter later (a branch or a shape that depends on numbers, an attribute that changes from step to step,
-    Python's or NumPy's random numbers) one line on stderr says so, and ``otherwise`` takes the steps. Lists,
-    dictionaries and global variables that change are not noticed.
+    Python's or NumPy's random numbers) one line on stderr says so, and ``otherwise`` takes the steps.
 
     :param objective: a module whose ``forward(x, y)`` is the loss, such as :class:`~.step.Step`.
     :param parameters: those to train, of the module or of Pyro's store.

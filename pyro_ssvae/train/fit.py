@@ -6,22 +6,26 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from pyro.infer import ELBO, ReweightedWakeSleep
 from torch import Tensor, nn
 
 from ..data.dataset import digest
-from ..data.inputs import Points, open_data
+from ..data.inputs import Points, open_data, unlearnt_where_refused
 from ..data.streaming import some_of
-from ..errors import InputError
+from ..errors import InputError, plain_value
+from ..infer.batched import alone
 from ..infer.pairs import PairLike, as_pair
 from ..infer.protocols import Schedules
+from ..labels import labels_of
 from . import loggers
 from .checkpointer import CheckpointPlan
-from .checkpoints import FORMAT, Json, check_checkpoints
+from .checkpoints import FORMAT, Json, check_checkpoints, checkpoint_file
 from .launch import is_main_process, starts_processes
 from .loggers import LoggerLike
 from .optimizer import OptimizerLike, check_optimizer, name_of
@@ -64,8 +68,9 @@ def fit(
     latents and ``reconstruction`` E_q log p(x | z) (nats a row, unscaled) and ``active_units``
     (:func:`~pyro_ssvae.infer.latent_use.active_units`), of the averaged weights on at most 500 random rows, about forty
     times in a training (NaN between, and at least 50 steps apart); with ``validation``, ``validation_accuracy`` or,
-    where nothing is predicted, ``validation_loss`` (NaN in epochs without); with ``early_stopping``, ``best_epoch``
-    (the best one so far). Where hardly any latent dimension is active in the end, one line on stderr says so.
+    where nothing is predicted or no label is trained on, ``validation_loss`` (NaN in epochs without); with
+    ``early_stopping``, ``best_epoch`` (the best one so far). Where hardly any latent dimension is active in the end,
+    one line on stderr says so.
 
     Afterwards, and after an error, the pair has its averaged weights and is in evaluation mode. An exception on the
     way, of ``on_epoch`` or a KeyboardInterrupt, has the history so far as its attribute ``history``.
@@ -73,10 +78,10 @@ def fit(
     :param pair: a module with ``model(x, y)`` and ``guide(x, y)``, or ``(model, guide)``, two functions, whose
         parameters live in Pyro's store. What it can do beyond (:mod:`pyro_ssvae.infer.protocols`) is used:
         ``objective()``, ``prepare(x, y)``, ``set_progress(progress)``.
-    :param x: points ``[N, ...]`` (tensor or array; uint8 pixels are scaled to [0, 1]), or a ``ps.data`` data set. Or
-        points in files, which above 1 GB stay there and are read some blocks at a time: ``np.memmap``, the path of a
-        .npy, .npz, .parquet or .zarr file, of a folder of .npy or .parquet files, or of a folder of images with
-        ``labels.csv``; or :func:`~pyro_ssvae.stream`. ``prepare`` then gets a random sample of them.
+    :param x: points ``[N, ...]`` (tensor or array; uint8 pixels of pictures are scaled to [0, 1]), or a ``ps.data``
+        data set. Or points in files, which above 1 GB stay there and are read some blocks at a time: ``np.memmap``,
+        the path of a .npy, .npz, .parquet or .zarr file, of a folder of .npy or .parquet files, or of a folder of
+        images with ``labels.csv``; or :func:`~pyro_ssvae.stream`. ``prepare`` then gets a random sample of them.
     :param y: labels, -1 where missing; None for none.
     :param optimizer: a class of ``torch.optim``, which gets ``learning_rate`` and ``weight_decay``, or a function of
         the list of parameters that returns an optimiser, whose own learning rates then are the schedule's peaks; AdamW
@@ -89,38 +94,43 @@ def fit(
     :param checkpoint: a file that the training's state is written to: every ``checkpoint_every`` seconds, at the end
         of every ``checkpoint_epochs`` epochs, at the end, and when stopped by SIGINT or SIGTERM. Beside it
         (:mod:`~pyro_ssvae.train.checkpoints`) lie the latest ``keep_checkpoints - 1`` before it and the weights of the
-        best epoch, by validation or, without, by ``loss``.
+        best epoch, by validation or, without, by ``loss``. A checkpoint that is there is written over, unless
+        ``resume``; a file of anything else is refused.
     :param resume: go on from that file, or from the one before it where it is damaged; a path is another file to go on
         from, or a run's folder. Where nothing else is changed, the training is the one that was not interrupted.
         ``epochs``, which counts those before, may be larger, and ``y`` may have other labels of the same rows: then
         another cycle of the learning rate begins, over the epochs that are left.
-    :param on_epoch: called with each epoch's row of the history.
+    :param on_epoch: called with each epoch's row of the history. The pair then has its latest weights, not the average.
     :param logger: ``"tensorboard"``, ``"mlflow"`` or ``"wandb"``, in the current folder
         (:func:`~pyro_ssvae.train.loggers.open_logger`), or any logger of Lightning: each epoch's numbers go there.
     :param settings: fields of :class:`FitSettings`. The best epoch of ``early_stopping`` is that of the best accuracy,
-        of equal ones that of the lowest loss; or that of the lowest ``validation_loss``. ``class_weights`` of
-        attributes are two numbers each, for 0 and 1. With ``devices`` or ``num_nodes`` above 1, processes share every
-        batch. They are started for the purpose and get the pair by value; under a launcher such as ``torchrun`` or
-        ``srun`` (:mod:`~pyro_ssvae.train.launchers`) they run already, and share every batch unless ``devices=1`` says
-        otherwise. ``prepare``, ``on_epoch`` and the pair's end are the caller's own.
+        of equal ones that of the lowest loss; or that of the lowest ``validation_loss``. ``class_weights`` hold
+        for this training alone; of attributes they are two numbers each, for 0 and 1. With ``devices`` or
+        ``num_nodes`` above 1, processes share every batch. They are started for the purpose and get the pair by value;
+        under a launcher such as ``torchrun`` or ``srun`` (:mod:`~pyro_ssvae.train.launchers`) they run already, and
+        share every batch unless ``devices=1`` says otherwise. ``prepare``, ``on_epoch`` and the pair's end are the
+        caller's own.
     :raises InputError: data or settings that cannot be used, in one line.
     :raises Interrupted: after a signal, once the checkpoint is written; as
         :class:`~pyro_ssvae.train.launch.WorkerLost` after the loss of a process.
     """
     s, module = make_settings(settings), as_pair(pair)
+    validation = plain_value(validation) if isinstance(validation, np.generic) else validation
     check_checkpoints(checkpoint_every, checkpoint_epochs, keep_checkpoints)
     check_choices(s, optimizer, loss, validation)
+    if not (on_epoch is None or callable(on_epoch)):
+        raise InputError(f"on_epoch: {str(on_epoch)[:80]!r}; a function of an epoch's row is needed")
     if isinstance(logger, str):
         loggers.check(logger, "logger")
-    with torch.inference_mode(False), torch.enable_grad(), whole_afterwards(module):
+    with alone(), torch.inference_mode(False), torch.enable_grad(), whole_afterwards(module):
         points, labels = open_data(module, x, y)
-        path = None if checkpoint is None else Path(checkpoint)
+        path = checkpoint_file(checkpoint, begins=resume is not True)
         source = None if isinstance(resume, bool) else checkpoint_of(resume)
         noted = path is not None or source is not None
         data = (digest(some_of(points, 2_000_000)), digest(labels)) if noted else None
         points, labels, judged = validation_of(module, points, labels, validation, s)
         plan = make_plan(points, labels, s)
-        about = facts(s, plan, data, judged, optimizer, loss)
+        about = {**facts(s, plan, data, judged, optimizer, loss), **meaning(module)}
         written = CheckpointPlan(path, about, checkpoint_every, checkpoint_epochs, keep_checkpoints, source)
         job = Job(module, s, plan, loss, optimizer, judged, written, resume is not False)
         main = is_main_process(s)
@@ -133,8 +143,10 @@ def fit(
             return run(job, points, labels, Callbacks(show, asked, each_epoch))
 
 
-def checkpoint_of(place: str | Path) -> Path:
+def checkpoint_of(place: object) -> Path:
     """Return the checkpoint that a path means: a file, or that of a run's folder."""
+    if not isinstance(place, (str, PathLike)):
+        raise InputError(f"resume: {str(place)[:80]!r}; True, False, a checkpoint or a run's folder is needed")
     path = Path(place)
     return path / "checkpoint" / "last.safetensors" if path.is_dir() else path
 
@@ -152,9 +164,13 @@ def check_choices(s: FitSettings, optimizer: object, loss: object, validation: o
 
 @contextmanager
 def whole_afterwards(pair: nn.Module) -> Iterator[None]:
-    """In the end, errors included, what grows in training is whole and the pair in evaluation mode."""
+    """In the end, errors included, what grows in training is whole and the pair in evaluation mode.
+
+    Of data that were refused it remembers nothing.
+    """
     try:
-        yield
+        with unlearnt_where_refused(pair):
+            yield
     finally:
         if isinstance(pair, Schedules):
             pair.set_progress(1.0)
@@ -168,11 +184,20 @@ def validation_of(
     if validation is None:
         return x, y, None
     if not isinstance(validation, float):
-        return x, y, given_rows(pair, validation)
+        return x, y, given_rows(pair, validation, y)
     left, known, judged = held_out(pair, x, y, validation, s.seed)
     if is_main_process(s):
         say_held_out(judged, len(x))
     return left, known, judged
+
+
+def meaning(pair: nn.Module) -> Json:
+    """Return what weights of the same shapes may still differ in: the labels' names in order, and the likelihood."""
+    labels, likelihood = labels_of(pair), dict(pair.named_children()).get("likelihood")
+    return {
+        "label names": None if labels is None else list(labels.names),
+        "likelihood": None if likelihood is None else type(likelihood).__name__,
+    }
 
 
 def facts(

@@ -74,9 +74,12 @@ def timeout() -> timedelta:
     """Return how long to wait for another process."""
     given = os.environ.get(SECONDS, "300")
     try:
-        return timedelta(seconds=float(given))
+        seconds = timedelta(seconds=float(given))
     except (ValueError, OverflowError):
-        raise InputError(f"{SECONDS}: {given!r}; a number of seconds is needed") from None
+        seconds = timedelta()
+    if seconds <= timedelta():
+        raise InputError(f"{SECONDS}: {given!r}; a number of seconds above 0 is needed")
+    return seconds
 
 
 def place_of(s: FitSettings) -> Place | None:

@@ -105,6 +105,8 @@ class Hooks:
         self.state.record(row)
         if self.callbacks.on_epoch is not None and self.group.rank == 0:
             self.callbacks.on_epoch(row)
+            if not self.state.objective.module.training:  # as predictions of one's own leave a pair
+                self.state.objective.train()
 
     def is_validated(self, epoch: int) -> bool:
         """Whether an epoch's averages are validated: about forty in all, the last included; or each, to stop early."""

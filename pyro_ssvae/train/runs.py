@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import pyro
@@ -13,7 +14,7 @@ from torch import Tensor
 from ..data.augment import unit_scale
 from ..data.inputs import Points
 from ..data.streaming import some_of
-from ..infer.protocols import Prepares
+from ..infer.protocols import Prepares, WeighsClasses
 from .average import tensors_of
 from .class_weights import set_class_weights
 from .launch import join, no_look_for_gpus
@@ -35,13 +36,23 @@ def prepare(job: Job, x: Points, y: Tensor) -> None:
         set_class_weights(pair, weights, y)
 
 
+@contextmanager
+def prepared(job: Job, x: Points, y: Tensor) -> Iterator[None]:
+    """:func:`prepare` the pair; in the end its classes count alike again, as another training has its own weights."""
+    prepare(job, x, y)
+    try:
+        yield
+    finally:
+        if job.settings.class_weights is not None and isinstance(job.pair, WeighsClasses):
+            job.pair.set_class_weights(None)
+
+
 def train_here(job: Job, x: Points, y: Tensor, callbacks: Callbacks) -> History:
     """Train in this process; return the history."""
     fabric = join(job.settings)
     job.pair.to(fabric.device)
     x, y = x.to(fabric.device), y.to(fabric.device)
-    prepare(job, x, y)
-    with store_apart(job.pair):
+    with prepared(job, x, y), store_apart(job.pair):
         return train(Training(job, x, y, fabric, callbacks))
 
 
@@ -60,9 +71,8 @@ def train(training: Training) -> History:
 
 def train_in_processes(job: Job, x: Points, y: Tensor, callbacks: Callbacks) -> History:
     """Train in processes that are started for it; return the history."""
-    prepare(job, x, y)
     history: History = {}
-    with store_apart(job.pair):
+    with prepared(job, x, y), store_apart(job.pair):
         objective = Step(job.pair, job.loss)
         _, free = find_outside(objective, unit_scale(x[:2]), y[:2].long())  # some come into being at the first call
         mine = tensors_of(objective.parts, free)

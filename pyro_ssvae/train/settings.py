@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Annotated
 
 import torch
 
-from ..errors import InputError, nearest
+from ..errors import InputError, nearest, plain_value
 
 PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
 BALANCED = "balanced"
@@ -45,7 +45,8 @@ class FitSettings:
     class_weights: Annotated[tuple[float, ...] | str | None, option("FLOAT ...")] = None
     """Weights of the classes in the supervised term: balanced (rare classes count more), or a number for each."""
     augment: str = "auto"
-    """Random changes of each batch: none, affine, affine+flip, binarize (images), noise; auto: by data and model."""
+    """Random changes of each batch: none, affine, affine+flip, binarize (images), noise, hide (cells); auto: by data
+    and model."""
     seed: int = 0
     """Of the order of rows, the weights' noise and the augmentation."""
     device: str = "auto"
@@ -62,12 +63,11 @@ class FitSettings:
     """
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, plain_value(getattr(self, field.name)))
         object.__setattr__(self, "device", str(self.device))  # a torch.device too
         if str(self.compile) == "auto":
             object.__setattr__(self, "compile", None)
-        weights = self.class_weights
-        if weights is not None and not isinstance(weights, (str, tuple)) and isinstance(weights, Iterable):
-            object.__setattr__(self, "class_weights", tuple(float(weight) for weight in weights))
 
 
 def make_settings(given: Mapping[str, object]) -> FitSettings:
@@ -76,10 +76,7 @@ def make_settings(given: Mapping[str, object]) -> FitSettings:
     for name in given:
         if name not in names:
             raise InputError(f"fit: there is no setting {name!r}{nearest(name, names)}")
-    try:
-        s = FitSettings(**given)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise InputError(class_weights_needed(given.get("class_weights"))) from None
+    s = FitSettings(**given)  # type: ignore[arg-type]
     check_settings(s)
     return s
 
@@ -162,14 +159,10 @@ def torch_device(device: str) -> torch.device:
 def check_class_weights(weights: tuple[float, ...] | str) -> None:
     """Raise :class:`InputError` unless the weights are the word ``balanced``, or numbers of at least 0."""
     if not isinstance(weights, tuple):
-        fine = weights == BALANCED
+        fine = isinstance(weights, str) and weights == BALANCED
     else:
         numbers = [w for w in weights if isinstance(w, (int, float)) and 0 <= w < math.inf]
         fine = len(numbers) == len(weights) and sum(numbers) > 0
     if not fine:
-        raise InputError(class_weights_needed(weights))
-
-
-def class_weights_needed(given: object) -> str:
-    """Return the message about class weights that cannot be used."""
-    return f"class_weights: {str(given)[:80]!r}; {BALANCED!r}, or a number of at least 0 for each class, is needed"
+        given = " ".join(str(weights).split())[:80]
+        raise InputError(f"class_weights: {given!r}; {BALANCED!r}, or a number of at least 0 for each class, is needed")

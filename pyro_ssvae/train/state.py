@@ -18,6 +18,8 @@ from .random_state import generator_tensors, other_generators, restore_generator
 from .step import Step
 
 History = dict[str, list[float]]
+MEASURES = frozenset({"validation_accuracy", "validation_loss"})
+"""Columns of the history, of which a training has one at a time: with labels the first, without them the second."""
 APART = 200  # steps between two finite states that are kept, at least: keeping one costs as much as some steps
 
 
@@ -158,10 +160,15 @@ class TrainingState:
                 self.best, self.best_written = (copied(self.average.tensors()), facts), False
         if "best_epoch" in self.history:
             row["best_epoch"] = math.nan if self.best is None else self.best[1]["epoch"]
-        for column, value in row.items():
-            self.history[column].append(value)
+        for column, values in self.history.items():
+            values.append(row.get(column, math.nan))
         if self.done % self.mark == 0 or self.done == self.plan.steps:
             self.last_finite, self.last_finite_written = self.snapshot(), False
+
+    def add_columns(self, columns: Sequence[str]) -> None:
+        """Add those that the history lacks, not measured so far."""
+        for column in columns:
+            self.history.setdefault(column, [math.nan] * len(self.history["epoch"]))
 
     def summary(self) -> str:
         """Return the latest numbers, in words."""

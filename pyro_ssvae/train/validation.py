@@ -35,7 +35,8 @@ class Validation:
     """The rows, and what is measured on them.
 
     :ivar measure: ``validation_accuracy``, the share of the known labels that the pair predicts; or
-        ``validation_loss``, nats a row, of a pair that predicts none, or where no label is known.
+        ``validation_loss``, nats a row, of a pair that predicts none, or where no label is known: here, or in training,
+    which then gives the classes no names.
     :ivar share: the share of the given rows that was held out; None where the rows were given apart.
     """
 
@@ -59,10 +60,12 @@ class Validation:
         return total / (len(self.x) if self.measure == "validation_loss" else int((self.y != MISSING).sum()))
 
 
-def given_rows(pair: nn.Module, validation: object) -> Validation:
+def given_rows(pair: nn.Module, validation: object, trained: Tensor) -> Validation:
     """Return the validation on rows that were given apart: points and labels, or what holds both.
 
     Of a ``ps.data`` data set the test points are taken.
+
+    :param trained: the labels of the training.
     """
     if isinstance(validation, Dataset):
         validation = replace(validation, x=validation.x_test, y=validation.y_test)
@@ -72,7 +75,7 @@ def given_rows(pair: nn.Module, validation: object) -> Validation:
         x, y = read.x, read.y
     except InputError as error:
         raise InputError(f"validation: {error}") from None
-    return Validation(x, y.cpu(), measure_of(pair, y))
+    return Validation(x, y.cpu(), measure_of(pair, y, trained))
 
 
 def held_out(pair: nn.Module, x: Points, y: Tensor, share: float, seed: int) -> tuple[Points, Tensor, Validation]:
@@ -83,15 +86,16 @@ def held_out(pair: nn.Module, x: Points, y: Tensor, share: float, seed: int) -> 
     if isinstance(x, Streamed) and len(x) > MANY:  # of which no list is made
         marked = mark_rows(y, share, seed)
         left, own = marked.others(), marked.of(y).cpu()
-        return x.subset(left), left.of(y), Validation(x.subset(marked), own, measure_of(pair, own), share)
+        known = left.of(y)
+        return x.subset(left), known, Validation(x.subset(marked), own, measure_of(pair, own, known), share)
     rows, held = split_rows(y.cpu(), fraction=share, seed=seed)
     if len(rows) < 2:
         raise InputError(
             f"validation: a share of {share} leaves {len(rows)} of {len(x)} rows to train on; 2 are needed"
         )
-    own = y[held.to(y.device)].cpu()
-    validation = Validation(some(x, held), own, measure_of(pair, own), share)
-    return some(x, rows), y[rows.to(y.device)], validation
+    own, known = y[held.to(y.device)].cpu(), y[rows.to(y.device)]
+    validation = Validation(some(x, held), own, measure_of(pair, own, known), share)
+    return some(x, rows), known, validation
 
 
 def some(x: Points, rows: Tensor) -> Points:
@@ -99,9 +103,10 @@ def some(x: Points, rows: Tensor) -> Points:
     return x.subset(rows) if isinstance(x, Streamed) else x[rows.to(x.device)]
 
 
-def measure_of(pair: nn.Module, y: Tensor) -> Measure:
-    """Return what can be measured of a pair on rows with these labels."""
-    return "validation_accuracy" if isinstance(pair, Classifies) and bool((y != MISSING).any()) else "validation_loss"
+def measure_of(pair: nn.Module, y: Tensor, trained: Tensor) -> Measure:
+    """Return what can be measured of a pair on rows with the labels ``y``, trained on others."""
+    known = all(bool((labels != MISSING).any()) for labels in (y, trained))
+    return "validation_accuracy" if isinstance(pair, Classifies) and known else "validation_loss"
 
 
 def say_held_out(validation: Validation, n: int) -> None:

@@ -77,6 +77,8 @@ def test_wrong_words_are_refused() -> None:
     refused(lambda: command.run(replace(right, draws=1)), "--draws: 1", "2 to 10000")
     refused(lambda: command.run(replace(right, index=None, n=0)), "--n: 0", "1 to 1000")
     refused(lambda: command.run(replace(right, index=None, by="labels")), "--by: 'labels'", "'label'")
+    refused(lambda: command.run(replace(right, by="label")), "--by label", "leave it or --index out")
+    refused(lambda: command.run(replace(right, index=None, labelled=True)), "--labelled", "--index")
     refused(lambda: command.run(replace(right, out=Path("a.txt"))), "--out a.txt")
     refused(lambda: command.run(Inspect(Path("none"))), "none", "no such file")
 

@@ -17,6 +17,7 @@ from toy_blocks import NAMES, world
 from pyro_ssvae import AttributeLabels, ClassLabels, create_model, data, load, save
 from pyro_ssvae.cli import evaluate, intervene, swap, walk
 from pyro_ssvae.cli.evaluate import Evaluate
+from pyro_ssvae.cli.generate import asked_label
 from pyro_ssvae.cli.intervene import Intervene
 from pyro_ssvae.cli.swap import Swap
 from pyro_ssvae.cli.tables import show_interventions
@@ -179,3 +180,10 @@ def test_evaluate_with_interventions(monkeypatch: pytest.MonkeyPatch, capsys: py
     plain = a_run("augmented")
     refused(lambda: evaluate.run(Evaluate(plain, interventions=True)), "run", "AugmentedVAE", "has no interventions")
     assert data.factors_of("digits") is None
+
+
+def test_an_attribute_has_one_value_in_generate() -> None:
+    model = create_model("m2", input_shape=(5,), labels=AttributeLabels(["hat", "suit"]))
+    assert asked_label(model, "hat, suit=0").tolist() == [1, 0]
+    assert asked_label(model, "suit=0,suit=0").tolist() == [-1, 0]
+    refused(lambda: asked_label(model, "hat=1,suit=1,hat=0"), "--label hat=0: hat=1 is given too")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from pyro_ssvae import VAE, ClassLabels, InputError, create_model, data, fit, impute
 from pyro_ssvae.benchmark.steps import peak_memory, reset_peak_memory
-from pyro_ssvae.data import streaming
+from pyro_ssvae.data import blocks, streaming
 from pyro_ssvae.infer.batched import batched, opened
 
 N, SHAPE = 120, (1, 6, 6)
@@ -189,3 +189,27 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
         history = fit(small, tmp_path / "x.npy", **options)
     assert len(history["loss"]) == 1
     assert peak_memory(torch.device("cpu")) - before < 330e6
+
+
+def test_a_function_is_asked_for_ascending_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks come in random order; what is read at once is one stretch, as the example of ``ps.stream`` takes it."""
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 24)  # several blocks a buffer, several buffers
+    monkeypatch.setattr(blocks, "BUFFER_ROWS", 96)
+    table = np.random.default_rng(0).normal(size=(N * 4, 5)).astype(np.float32)
+    asked: list[np.ndarray] = []
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        asked.append(rows)
+        return table[rows[0] : rows[-1] + 1][rows - rows[0]]
+
+    x = streaming.stream(read, shape=table.shape)
+    y = np.where(np.arange(len(table)) % 7 == 0, np.arange(len(table)) % 3, -1)
+    assert x.blocks().buffers > 2
+    pyro.set_rng_seed(0)
+    model = create_model("augmented", input_shape=(5,), labels=ClassLabels(3), latent_dim=2)
+    fit(model, x, y, epochs=2, batch_size=16, labelled_rows=8, validation=0.1, progress=False)
+    assert len(asked) > 40
+    assert all((np.diff(rows) > 0).all() for rows in asked)
+    some = torch.tensor([400, 3, 77, 3, 20])
+    assert torch.equal(x[some], torch.from_numpy(table)[some])
+    assert torch.equal(next(x.stream(iter([some]))), torch.from_numpy(table)[some])

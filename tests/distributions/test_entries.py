@@ -12,7 +12,7 @@ from pyro_ssvae.distributions.columns import Columns
 from pyro_ssvae.distributions.continuous_bernoulli import ContinuousBernoulli
 from pyro_ssvae.distributions.counts import Codes, GivenSize
 from pyro_ssvae.distributions.grey_levels import BinomialLevels, LogisticMixtureLevels
-from pyro_ssvae.distributions.observed import ObservedEntries
+from pyro_ssvae.distributions.observed import ObservedEntries, entrywise
 
 LOGITS = torch.tensor([-200.0, -30.0, -5.0, -0.11, -0.09, -1e-4, 0.0, 1e-3, 0.05, 0.101, 4.0, 30.0, 200.0]).double()
 
@@ -127,6 +127,49 @@ def test_an_unobserved_entry_is_left_out_and_has_no_gradient() -> None:
     torch.testing.assert_close(gradient, torch.where(x.isnan(), 0.0, (x - loc.detach()) / 0.25))
     assert fn.expand((5, 2)).log_prob(x).shape == (5, 2)
     assert fn.expand((5, 2)).batch_shape == (5, 2)
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        dist.Cauchy(torch.tensor([1.0, -2.0]).double(), 1.0),  # its mean is NaN
+        dist.StudentT(torch.tensor([0.5, 1.0]).double(), 3.0, 1.0),  # the same
+        dist.HalfCauchy(torch.tensor([1.0, 2.0]).double()),  # its mean is infinite
+        dist.Pareto(torch.tensor([1.0, 2.0]).double(), 0.5),  # the same, and 0 is outside
+        dist.Bernoulli(torch.tensor([0.5, 0.2]).double()),  # the first's mode is NaN
+        dist.Beta(torch.tensor([2.0, 0.5]).double(), 2.0),
+        dist.Poisson(torch.tensor([3.5, 0.1]).double()),
+        dist.LogNormal(torch.tensor([0.0, 1.0]).double(), 1.0),  # 0 is outside
+    ],
+    ids=lambda base: type(base).__name__,
+)
+def test_what_stands_for_a_missing_entry_is_in_the_support(base: dist.TorchDistribution) -> None:
+    fn = entrywise(base.to_event(1))
+    assert isinstance(fn, ObservedEntries)
+    assert bool(base.support.check(torch.as_tensor(fn.fill).double().expand(2)).all())
+    x = base.sample()
+    torch.testing.assert_close(fn.log_prob(x), base.log_prob(x).sum())
+    gap = x.clone()
+    gap[0] = torch.nan
+    torch.testing.assert_close(fn.log_prob(gap), base.log_prob(x)[1])
+
+
+def test_a_missing_entry_has_no_gradient() -> None:
+    logits = torch.zeros(2, dtype=torch.double, requires_grad=True)  # a head that begins at zero: a mode of NaN
+    entrywise(dist.Bernoulli(logits=logits).to_event(1)).log_prob(torch.tensor([torch.nan, 1.0]).double()).backward()
+    assert logits.grad is not None
+    assert logits.grad.tolist() == [0.0, 0.5]
+
+
+def test_levels_are_the_support_of_grey_levels() -> None:
+    levels = torch.arange(17).float() / 16
+    fn = BinomialLevels(torch.zeros(17), torch.tensor(16.0))
+    assert fn.support.is_discrete
+    assert bool(fn.support.check(levels).all())
+    assert not fn.support.check(levels[1:] - 0.01).any()
+    bytes_ = (torch.arange(256).float() / 255).unsqueeze(-1)
+    assert bool(LogisticMixtureLevels.support.check(bytes_).all())
+    assert not LogisticMixtureLevels.support.check(torch.tensor([-1 / 255, 256 / 255, 0.5, torch.nan])).any()
 
 
 def of_size(log_size: Tensor) -> ObservedEntries:

@@ -14,6 +14,7 @@ from sklearn import metrics as sk
 from torch import Tensor, nn
 from torchmetrics.functional import classification as tm
 
+from pyro_ssvae import create_model
 from pyro_ssvae.errors import InputError
 from pyro_ssvae.evaluation.evaluate import anomaly_scores, evaluate
 from pyro_ssvae.evaluation.metrics import (
@@ -222,7 +223,7 @@ def test_batches_stay_small(monkeypatch: pytest.MonkeyPatch) -> None:
     x = model.draw(330)
     result = evaluate(model, x, torch.arange(330) % 3, batch_size=100, num_samples=2, likelihood_rows=142)
     assert max(model.rows) == 100
-    assert sum(rows for rows in model.rows if rows > 2) == 330 + 330 + 2 * 142 + 100  # heads, bounds, the support
+    assert sum(rows for rows in model.rows if rows > 2) == 3 * 330 + 2 * 142  # heads, bounds, the support; draws
     assert result["log_likelihood_rows"] == 142
 
 
@@ -373,6 +374,15 @@ def test_a_model_that_diverged_still_gives_json() -> None:
     json.dumps(result, allow_nan=False)
 
 
+@pytest.mark.parametrize("labels", [ClassLabels(3), AttributeLabels(["a", "b"])], ids=["classes", "attributes"])
+def test_weights_that_are_nan_are_said(labels: ClassLabels | AttributeLabels) -> None:
+    model = create_model("augmented", input_shape=4, labels=labels, latent_dim=2)
+    with torch.no_grad():
+        model.get_parameter("head.bias").fill_(torch.nan)
+    with pytest.raises(InputError, match=r"^model: weight 'head\.bias' is NaN"):
+        evaluate(model, torch.zeros(5, 4), torch.zeros(5, *labels.event_shape, dtype=torch.long))
+
+
 def test_what_cannot_be_judged_is_said() -> None:
     table = Table(ClassLabels(3))
     with pytest.raises(InputError, match="no rows"):
@@ -381,6 +391,10 @@ def test_what_cannot_be_judged_is_said() -> None:
         evaluate(table, torch.eye(3), [0, 1])
     with pytest.raises(InputError, match="left_out: 7 is none"):
         evaluate(table, torch.eye(3), [0, 1, 2], left_out=[7])
+    with pytest.raises(InputError, match=r"left_out: 'cat' is none .*by their numbers"):
+        evaluate(table, torch.eye(3), [0, 1, 2], left_out=["cat"])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="known_classes: 1; a list"):
+        evaluate(table, torch.eye(3), [0, 1, 2], known_classes=1)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="leave no row"):
         evaluate(table, torch.eye(3), [0, 1, 2], left_out=[0, 1, 2])
     with pytest.raises(InputError, match="known_classes: 1 is none"):

@@ -80,6 +80,28 @@ def test_bits_are_of_bytes_and_of_densities() -> None:
     assert described(bernoulli, pixels / 255, seed=0) == (False, True)
 
 
+@pytest.mark.parametrize("likelihood", ["binomial", "discretized-logistic-mixture"])
+def test_bits_of_levels_are_of_their_probability(likelihood: str) -> None:
+    """``log p`` is of one of 256 levels already; nothing of their width is left to add."""
+    pixels = torch.randint(0, 256, (20, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    vae = create_model("vae", input_shape=SHAPE, likelihood=likelihood, latent_dim=2)
+    vae.prepare(pixels, torch.full((20,), -1))
+    found = evaluate(vae.eval(), pixels)
+    assert found["density"] is True
+    assert found["bits_per_dimension"] == pytest.approx(-found["elbo"] / 9 / math.log(2))
+    between = (pixels.float() + 0.3).clamp_max(255) / 255
+    assert evaluate(vae, between)["density"] is False  # no level has that value
+
+
+def test_one_grey_point_at_the_end_is_seen() -> None:
+    """A thousand rows, the most that are looked at at once, are black and white."""
+    x = points(1200, SHAPE).round()
+    x[-1, 0, 0, 0] = 0.5
+    vae = make("vae", input_shape=SHAPE, likelihood="bernoulli").float().eval()
+    for rows, density in ((x, False), (x[:-1], True)):
+        assert evaluate(vae, rows, num_samples=1, likelihood_rows=10)["density"] is density
+
+
 @pytest.mark.parametrize("shape", [(5,), SHAPE])
 def test_missing_values_are_no_dimensions(shape: tuple[int, ...]) -> None:
     """With x_j = N(0, 1) whatever z, a value is worth ``-(ln 2π + x²) / 2``, however many are missing."""

@@ -11,13 +11,14 @@ import pytest
 import revae_toys
 import torch
 from data_makers import refused
-from pairs import GuidedMixture
+from pairs import GuidedMixture, Mixture
 from pyro.infer.autoguide import AutoDelta
 from pyro.infer.autoguide.initialization import init_to_value
 from tiny import ATTRIBUTES, CASES, CLASSES, build, make, points, some_labels
 from torch import Tensor
 
 import pyro_ssvae as ps
+from pyro_ssvae.evaluation.posterior import expected_draws
 from pyro_ssvae.labels import Labels
 from pyro_ssvae.plots.posterior import names_of
 
@@ -166,11 +167,42 @@ def test_values_are_those_of_the_pair() -> None:
     assert ((draws.mean((0, 1)) - means.mean((0, 1))).abs() < 4.5 * spread).all()
 
 
+def test_predictive_draws_of_counts_are_as_many_as_a_row_holds() -> None:
+    """log_likelihood is given the row's size, so draws are too: 30 counts a row, and 3,000."""
+    torch.manual_seed(0)
+    vae = ps.create_model("vae", input_shape=3, labels=None, latent_dim=1, likelihood="poisson", library_size=True)
+    x = torch.tensor([[10.0, 12.0, 8.0], [900.0, 1100.0, 1000.0], [9.0, 11.0, 10.0]])
+    vae.prepare(x, torch.full((3,), -1))
+    data = ps.posterior(vae, x, num_samples=200)
+    drawn = torch.as_tensor(data["posterior_predictive"]["x"].to_numpy()).flatten(0, 1)
+    expected = expected_draws(vae, x, num_samples=200).mean(0)
+    torch.testing.assert_close(drawn.mean(0), expected, rtol=0.15, atol=0)
+    assert 0.5 < float(drawn[:, 1].sum(-1).mean()) / 3000 < 2
+
+
 def test_a_pair_of_one_s_own() -> None:
     data = ps.posterior(GuidedMixture(), torch.randn(4, 2), num_samples=8)
     own = {"shift": (), "k": ("point",), "z": ("point",), "j": ("point",)}
     assert dims(data)["posterior"] == own
     assert data["posterior"]["shift"].attrs["kind"] == "latent"
+
+
+def test_what_the_model_alone_enumerates_comes_from_its_posterior() -> None:
+    """k and j of ``p(k, j | x, z, shift)`` at each draw of z and shift: shares within 4.5 standard errors."""
+    pair, x = Mixture(2.0).double(), 2 * torch.randn(3, 2, dtype=torch.double)
+    data = ps.posterior(pair, x, num_samples=1000)["posterior"]
+    assert data["k"].dims == data["j"].dims == ("chain", "draw", "point")
+    z, shift, k, j = (torch.as_tensor(data[name].to_numpy()).flatten(0, 1) for name in ("z", "shift", "k", "j"))
+    log_p = pair.weights.log_softmax(0).reshape(3, 1) + dist.Bernoulli(logits=pair.loc.unsqueeze(1)).log_prob(
+        torch.tensor([0.0, 1.0]).double()
+    )  # [3, 2]
+    mean = pair.loc.reshape(3, 1) + torch.arange(2.0) + z[..., None, None] + shift.reshape(-1, 1, 1, 1)
+    log_p = log_p + dist.Normal(mean.unsqueeze(-1), 1.0).log_prob(x.reshape(3, 1, 1, 2)).sum(-1)
+    p = log_p.flatten(2).softmax(-1).detach()  # [draws, points, 6]
+    found = torch.nn.functional.one_hot((2 * k + j).long(), 6)
+    error = (p * (1 - p)).mean(0).sqrt() / 1000**0.5
+    assert ((found.double() - p).mean(0).abs() <= 4.5 * error).all()
+    assert (found.double().mean(0) - pair.weights.softmax(0).detach().repeat_interleave(2) / 2).abs().max() > 0.2
 
 
 def test_estimates_that_are_trained_are_values_too() -> None:

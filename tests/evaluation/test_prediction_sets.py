@@ -6,10 +6,12 @@ import json
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 from data_makers import refused
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 import pyro_ssvae as ps
 from pyro_ssvae import AttributeLabels, ClassLabels
@@ -107,6 +109,22 @@ def test_calibration_of_attributes_is_one_by_one() -> None:
     assert metrics["coverage"] == pytest.approx(0.9, abs=0.02)
 
 
+def test_few_labels_of_attributes_cover_what_they_say() -> None:
+    """600 attributes of 30 labels each: sets cover 0.9 and more, though temperature and shift come from these labels.
+
+    An attribute's coverage spreads by sqrt(.9 .1 / 31) = .054 about its mean, the mean of 600 by .0022: two of these are
+    allowed. Scores at the temperature would cover .893.
+    """
+    generator = torch.Generator().manual_seed(0)
+    q = (1.5 * torch.randn(830, 600, generator=generator, dtype=torch.double)).sigmoid()
+    y, p = torch.bernoulli(q, generator=generator).long(), (2 * q.logit()).sigmoid()  # too sure
+    made = from_probs(p[:30], y[:30], AttributeLabels([f"a{i}" for i in range(600)]))
+    sets, shown = made.predict_set(p[30:]), made.predict_proba(p[30:])
+    inside = sets.gather(-1, y[30:, :, None]).double().mean()
+    assert 0.9 - 0.0044 < float(inside) < 0.92
+    assert bool(sets.gather(-1, (shown > 0.5).long()[..., None]).all())  # the label that people see is in
+
+
 @pytest.mark.parametrize("t", [0.5, 2.0])
 def test_the_temperature_is_found(t: float) -> None:
     p, y = drawn(3000, 3)
@@ -133,10 +151,14 @@ def test_the_shift_of_an_attribute_is_found_and_read_from_files_that_have_none(t
     made.save(tmp_path / "calibration.json")
     assert Calibration.load(tmp_path / "calibration.json", AttributeLabels(["a"])) == made
     saved = json.loads((tmp_path / "calibration.json").read_text())
-    del saved["shift"]
+    del saved["shift"], saved["tempered"]
     (tmp_path / "earlier.json").write_text(json.dumps(saved))
     earlier = Calibration.load(tmp_path / "earlier.json", AttributeLabels(["a"]))
     torch.testing.assert_close(earlier.predict_proba(p), (p.logit() / made.temperature[0]).sigmoid())
+    assert earlier.tempered
+    cut = threshold(torch.tensor(earlier.scores[0]), 0.9)
+    at = log_odds(earlier.predict_proba(p), False)
+    assert earlier.predict_set(p).equal(label_sets(at, torch.tensor([cut])))
     (tmp_path / "two.json").write_text(json.dumps({**saved, "shift": [0.1, 0.2]}))
     refused(lambda: Calibration.load(tmp_path / "two.json", AttributeLabels(["a"])), "two.json")
 
@@ -176,3 +198,25 @@ def test_predict_proba_of_the_model_stays(tmp_path: Path) -> None:
         refused(lambda: Calibration.load(tmp_path / "broken.json", ClassLabels(2)), "broken.json", "train the run anew")
     refused(lambda: ps.calibrate(vae, x, torch.full((60,), -1)), "y", "no known label")
     refused(lambda: ps.calibrate(ps.create_model("vae", input_shape=3), x, y), "VAE", "predicts no labels")
+
+
+def test_probabilities_and_labels_in_any_form() -> None:
+    p, y = drawn(200, 5)
+    made = from_probs(p, y, ClassLabels(4))
+    for same in (p.numpy(), p.tolist(), pd.DataFrame(p.numpy())):
+        assert made.predict_proba(same).allclose(made.predict_proba(p))
+        assert made.predict_set(same).equal(made.predict_set(p))
+        assert made.metrics(same, y.tolist()) == made.metrics(p, y)
+    pair = from_probs(p[:, :2], (p[:, :2] > 0.5).long(), AttributeLabels(["hat", "tie"]))
+    refused(lambda: pair.predict_set(p), "[200, 4]", "[N, 2]")
+    refused(lambda: made.predict_proba(p[0]), "[4]", "[N, K]")
+    refused(lambda: made.metrics(p, y[:5]), "y: shape [5]")
+    refused(lambda: made.metrics(p, torch.full((200,), -1)), "y", "known")
+    refused(lambda: made.predict_set(p, coverage="most"), "coverage")  # type: ignore[arg-type]
+
+
+def test_calibrate_takes_the_labels_that_come_along() -> None:
+    vae = ps.create_model("augmented", input_shape=(3,), labels=ClassLabels(2), latent_dim=2)
+    x, y = torch.randn(60, 3), torch.arange(60) % 2
+    assert ps.calibrate(vae, TensorDataset(x, y)) == ps.calibrate(vae, x, y)  # type: ignore[arg-type]
+    refused(lambda: ps.calibrate(vae, x), "y: no labels")

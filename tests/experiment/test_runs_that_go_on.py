@@ -64,6 +64,53 @@ def test_more_epochs(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     load(run)
 
 
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ("--batch-size", "256"),  # the default, which the run has not
+        ("--labelled_rows=64",),
+        ("--model", "m2"),
+        ("--latent-dim", "3"),
+        ("--baseline",),
+        ("--no-figures",),
+        ("--no-calibration",),
+        ("--out", "other"),
+        ("--config", "run/config.json"),
+        ("--labels", "10"),
+        ("--nodes", "2"),
+    ],
+)
+def test_no_setting_that_was_typed_is_passed_over(
+    run: Path, typed: tuple[str, ...], capfd: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    option = typed[0].partition("=")[0].replace("_", "-")
+    assert f"leave {option} out" in said(capfd, "--resume", "run", "--epochs", "4", *typed)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_settings_that_are_the_runs_own_may_be_typed(run: Path) -> None:
+    typed = ("--batch-size", "16", "--model", "augmented", "--latent-dim", "2", "--no-baseline", "--out", "run")
+    assert main(["train", "--resume", "run", "--epochs", "3", *typed, "--devices", "1", "--nodes", "1", "--quiet"]) == 0
+    assert len(losses(run)) == 3
+
+
+def test_one_that_stopped_early_needs_another_number_of_epochs(tmp_path: Path, monkeypatch: Any, capfd: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(running, "save_all", lambda *rest, **more: [])
+    monkeypatch.setattr(running.reliability, "note", lambda *rest, **more: None)
+    y = np.arange(80) % 2
+    npz(tmp_path / "own.npz", x=np.random.default_rng(0).normal(size=(80, 4)) + 6 * y[:, None], y=y)
+    tiny = [*TINY, "--data", "own.npz", "--epochs", "40", "--early-stopping", "1", "--learning-rate", "0.05"]
+    assert main(["train", *tiny, "--out", "run"]) == 0
+    done = len(losses(tmp_path / "run"))
+    assert done < 39
+    line = said(capfd, "--resume", "run", "--epochs", "40")
+    assert f"--epochs 40 early stopping left {done}; another number" in line
+    assert main(["train", "--resume", "run", "--epochs", "41", "--quiet"]) == 0
+    assert len(losses(tmp_path / "run")) > done
+
+
 def test_networks_of_another_version_are_refused(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     from pyro_ssvae.train.checkpoints import load_state, write_state
 

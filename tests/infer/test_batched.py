@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyro
@@ -282,3 +284,35 @@ def test_nested_calls_give_what_single_ones_do() -> None:
     assert model.training
     assert "forward" not in model.encoder.__dict__
     assert model.labels is CLASSES
+
+
+def test_threads_take_turns_and_leave_the_model_as_it_was() -> None:
+    """As in a server: Pyro's stack of handlers is the process's, and a network that was replaced comes back."""
+    model: Any = build("enumerate").eval()
+    parts = [points(3) for _ in range(8)]
+    expected = [model.encode(x).mean for x in parts]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(lambda i: model.encode(parts[i % 8]).mean, range(64)))
+    finally:
+        sys.setswitchinterval(interval)
+    assert all(torch.equal(z, expected[i % 8]) for i, z in enumerate(found))
+    assert not any("forward" in vars(part) for part in model.modules())
+    assert torch.equal(model.encode(parts[0]).mean, expected[0])
+
+
+def test_two_trainings_in_threads_are_those_of_one_after_the_other() -> None:
+    def trained(seed: int) -> list[float]:
+        model = create_model("augmented", input_shape=5, labels=CLASSES, latent_dim=2)
+        with torch.no_grad():
+            for p in model.parameters():
+                p.fill_(0.01)
+        losses: list[float] = ps.fit(model, x, y, epochs=2, batch_size=4, seed=seed, progress=False)["loss"]
+        return losses
+
+    x, y = points(12), torch.arange(12) % 3
+    expected = [trained(seed) for seed in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(trained, range(3))) == expected

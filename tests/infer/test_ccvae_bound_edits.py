@@ -147,7 +147,16 @@ def test_every_verb_that_reads_the_bound_has_it(labels: Labels, in_guide: bool) 
 
 
 @EVERY_LABELS
-@pytest.mark.parametrize("attributes", [{}, {"in_guide": False}, {"scale": 4.0}, {"shared": True, "enumerated": None}])
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"in_guide": False},
+        {"scale": 4.0},
+        {"shared": True, "enumerated": None},
+        {"in_guide": False, "enumerated": None, "site_k": lambda self, logits, _: Moved.site_k(self, logits, None)},
+    ],
+)
 def test_terms_sum_to_what_is_trained(labels: Labels, attributes: dict[str, Any]) -> None:
     """No label is known: then log q(y_O | x), which draws of classes estimate, is 0."""
     model, x = moved(labels, **attributes), points(5)

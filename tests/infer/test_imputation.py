@@ -12,6 +12,7 @@ from data_makers import refused
 from torch import Tensor, nn
 
 import pyro_ssvae as ps
+from pyro_ssvae.distributions.observed import entrywise
 from pyro_ssvae.nn.likelihoods import LIKELIHOODS, Normal
 
 COLUMNS = ("normal", "categorical:3", "poisson")
@@ -43,6 +44,24 @@ def log_p(model: Any, x: Tensor) -> Tensor:
         fn = model.likelihood(model.decoder(z.expand(-1, len(x), 1), None))
         terms = fn.log_prob(x) + dist.Normal(0.0, 1.0).log_prob(z).squeeze(-1)
     return terms.logsumexp(0) + torch.tensor(18 / 4000).log()
+
+
+def test_a_mean_that_is_no_number_is_refused() -> None:
+    class Heavy(ps.VAE):
+        def p_x(self, out: Tensor) -> dist.TorchDistribution:
+            return entrywise(dist.Cauchy(out, torch.ones_like(out)).to_event(1))
+
+    class Levels(ps.VAE):
+        def p_x(self, out: Tensor) -> dist.TorchDistribution:
+            return entrywise(dist.Categorical(logits=torch.stack([out, -out], -1)).to_event(1))
+
+    x = torch.tensor([[0.0, 1.0, NAN], [1.0, 0.0, 1.0]])
+    for kind in (Heavy, Levels):
+        vae = kind.default((3,), None, latent_dim=1)
+        refused(lambda vae=vae: ps.impute(vae, x), f"the mean of a {'Cauchy' if kind is Heavy else 'Categorical'}")
+        refused(lambda vae=vae: vae.reconstruct(x), "has no mean to show")
+        refused(lambda vae=vae: vae.generate(2), "has no mean to show")
+        assert ps.impute(vae, x, draws=True).isfinite().all()
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)

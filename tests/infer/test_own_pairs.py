@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from pair_suite import PairSuite
 from pairs import OWN, own_points, own_program
-from torch import Tensor
+from torch import Tensor, nn
 
 import pyro_ssvae as ps
+from pyro_ssvae.infer.bounds import reconstruction
+from pyro_ssvae.infer.latent_use import elbo_and_kl
 
 
 class TestOwnPairs(PairSuite):
@@ -41,3 +44,65 @@ def test_fit_trains_them(case: str) -> None:
     assert history["loss"][-1] < history["loss"][0]
     assert ps.elbo(pair, x, num_samples=20).mean() > before
     pyro.clear_param_store()
+
+
+class Cluster(nn.Module):
+    """k ~ .9, .1 and z ~ N(0, 1) move x of two entries; the guide has z alone, at its prior."""
+
+    def __init__(self, infer: dict[str, Any]) -> None:
+        super().__init__()
+        self.unused, self.infer = nn.Parameter(torch.zeros(())), infer
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            k = pyro.sample("k", dist.Categorical(x.new_tensor([0.9, 0.1])), infer=self.infer)
+            z = pyro.sample("z", dist.Normal(x.new_zeros(1), 1.0).to_event(1)).squeeze(-1)
+            mean = torch.stack([4.0 * k - 2 + 0 * z, 6.0 * k - 3 + z], -1)
+            pyro.sample("x", dist.Normal(mean, 1.0).to_event(1), obs=x)
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x.new_zeros(1), 1.0).to_event(1))
+
+
+@pytest.mark.parametrize("infer", [{}, {"enumerate": "parallel"}], ids=["drawn", "enumerated"])
+def test_a_latent_that_the_guide_lacks_comes_from_its_prior(infer: dict[str, Any]) -> None:
+    """``log 1/S Σ p(x | k_s, z_s)``, and imputation with the same weights.
+
+    A bound that counts log p(k) is off by 1.4, a mean by 2.
+    """
+    pair = Cluster(infer).double()
+    x = torch.tensor([[0.2, 1.0], [1.2, -2.0], [-0.5, 0.0]]).double()
+    log_k = torch.tensor([0.9, 0.1]).double().log()
+    first = dist.Normal(torch.tensor([-2.0, 2.0]).double(), 1.0).log_prob(x[:, :1]) + log_k
+    second = dist.Normal(torch.tensor([-3.0, 3.0]).double(), 2**0.5).log_prob(x[:, 1:])
+    torch.manual_seed(0)
+    found = ps.log_likelihood(pair, x, num_samples=3000)
+    torch.testing.assert_close(found, (first + second).logsumexp(1), rtol=0, atol=0.15)
+    gap = x.clone()
+    gap[:, 1] = torch.nan
+    expected = first.softmax(1) @ torch.tensor([-3.0, 3.0]).double()
+    filled = ps.impute(pair, gap, num_samples=700, seed=0)[:, 1]
+    torch.testing.assert_close(filled, expected, rtol=0, atol=0.8)
+    torch.manual_seed(0)
+    parts = elbo_and_kl(pair, x.repeat(500, 1))
+    assert (parts[:, 1].abs() < 1e-12).all()  # q(z) is p(z), and k costs nothing
+
+
+def test_a_reconstruction_sums_what_the_model_alone_enumerates_inside_the_logarithm() -> None:
+    """``log Σ_k p(k) p(x | k, z)`` at one draw of z; as q(z) is p(z), it is the bound of that draw."""
+    pair, x = Cluster({"enumerate": "parallel"}).double(), torch.randn(6, 2).double()
+    found = []
+    for bound in (ps.elbo, reconstruction):
+        torch.manual_seed(1)
+        found.append(bound(pair, x))
+    torch.testing.assert_close(found[1], found[0])
+    torch.manual_seed(1)
+    elbo, kl = elbo_and_kl(pair, x).T
+    torch.testing.assert_close(found[1], elbo + kl)
+    z = torch.randn(20_000, 1, 1).double()
+    first = dist.Normal(x.new_tensor([-2.0, 2.0]), 1.0).log_prob(x[:, :1])
+    second = dist.Normal(x.new_tensor([-3.0, 3.0]) + z, 1.0).log_prob(x[:, 1:])
+    expected = (first + second + x.new_tensor([0.9, 0.1]).log()).logsumexp(-1).mean(0)
+    many = reconstruction(pair, x.repeat(4000, 1)).reshape(-1, 6).mean(0)
+    torch.testing.assert_close(many, expected, rtol=0, atol=0.3)

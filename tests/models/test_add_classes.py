@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from data_makers import refused
@@ -63,7 +64,9 @@ def test_what_cannot_be_made_larger_is_one_line() -> None:
     vae = create_model("m2", input_shape=6, labels=ClassLabels(["ape", "bee"]), latent_dim=2, label_prior=(0.5, 0.5))
     refused(lambda: add_classes(vae, ["bee"]), "'bee' is a class already")
     refused(lambda: add_classes(vae, ["cow", "cow"]), "'cow'")
-    refused(lambda: add_classes(vae, []), "at least one")
+    for no_list in ([], 2, {"cow"}, None):
+        refused(lambda no_list=no_list: add_classes(vae, no_list), "at least one")
+    assert add_classes(vae, np.array(["cow"]), label_prior="uniform").labels.names == ("ape", "bee", "cow")  # type: ignore[arg-type, union-attr]
     refused(lambda: add_classes(vae, ["cow"]), "label_prior", "3")
     refused(lambda: add_classes(vae, ["cow"], label_prior="uniform", latent_dim=1), "shape [2")
     assert add_classes(vae, "cow", label_prior="uniform").labels == ClassLabels(["ape", "bee", "cow"])

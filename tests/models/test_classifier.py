@@ -8,6 +8,7 @@ from typing import Any
 import pyro
 import pytest
 import torch
+from data_makers import refused
 from pair_suite import points, some_labels
 from pyro import poutine
 from pyro.infer import SVI
@@ -113,3 +114,10 @@ def test_what_is_not_learnt_is_no_parameter(options: dict[str, Any], tmp_path: P
     assert other.state_dict().keys() == model.state_dict().keys()
     assert other.predict_proba(x).equal(model.eval().predict_proba(x))
     assert model.double().predict_proba(x.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("options", [{}, WEIGHTS], ids=["labels alone", "all rows"])
+def test_without_a_label_there_is_nothing_to_learn(options: dict[str, Any]) -> None:
+    model = create_model("classifier", input_shape=(5,), labels=CLASSES, **options)
+    for y in (None, torch.full((9,), -1)):
+        refused(lambda y=y: fit(model, points(9), y, progress=False), "y: no label is known", "needs some")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyro
 import pytest
 import torch
@@ -91,3 +92,13 @@ def test_values_are_unchecked_where_pyro_does_not_validate() -> None:
     with pyro.validation_enabled(False):
         refused(lambda: step(model, points(4), torch.tensor([0, 1])), "y: 2 rows")
         assert np.isfinite(step(model, points(4), some_labels(CLASSES, 4)))
+
+
+def test_latents_are_taken_in_any_form_and_checked() -> None:
+    model: Any = build("m2")
+    z = torch.randn(4, 2)
+    expected = model.decode(z, [0, 1, 2, -1])
+    for same in (z.numpy(), z.tolist(), pd.DataFrame(z.numpy()), z.clone().requires_grad_()):
+        assert torch.equal(model.decode(same, [0, 1, 2, -1]), expected)
+    assert torch.equal(model.decode(z[0], 0), expected[0])
+    refused(lambda: model.decode(z.where(z < z.max(), torch.nan)), "z: row", "NaN")

@@ -15,8 +15,11 @@ from pyro.distributions import transforms as T
 from revae_toys import CLASSES, TWO, points, toy
 from tiny import make
 from torch import Tensor
+from torch.distributions import kl_divergence as kl
 
 from pyro_ssvae import DIVA, ClassLabels, ReVAE
+from pyro_ssvae.infer.ccvae_bound import CCVAEBound
+from pyro_ssvae.infer.intervention_consistency import intervention_consistency
 from pyro_ssvae.labels import Labels
 from pyro_ssvae.models.interventions import whole
 
@@ -50,7 +53,7 @@ class Rewritten(ReVAE):
             z_s = pyro.sample("z_s", self.p_z_s(x))
         with self.label_plates(data):
             y = pyro.sample("y", self.p_y())
-            mean = 40 + 10 * y.unsqueeze(-1) + z_s[:, :1].expand(*y.shape[-1:], self.label_dim)
+            mean = (40 + 10 * y.unsqueeze(-1) + z_s[:, :1]).expand(*y.shape[:-1], len(x), self.label_dim)
             z_c = pyro.sample("z_c", dist.Normal(mean.to(x), 0.1).to_event(1))
         with data:
             out = self.decoder(self.join(z_c, z_s), None)
@@ -136,6 +139,70 @@ def test_a_rewritten_model_is_followed(labels: Labels) -> None:
     several = model.intervene(x, value_of(labels), num_samples=2)
     assert several.shape == (2, 6, 3)
     assert not torch.equal(several[0], several[1])
+
+
+@EVERY_LABELS
+def test_training_intervenes_by_a_rewritten_model(labels: Labels, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Consistency draws z_c as the model does."""
+    monkeypatch.setattr("pyro_ssvae.infer.intervention_consistency.FLIPPED", 1.0)
+    model, x = edited(Rewritten, labels).train(), points(40)
+    y = torch.arange(80).reshape(40, 2) // 2 % 2 if labels is TWO else torch.arange(40) % 3
+    q_c, q_s = model.q_z_given(x)
+    z_c, z_s = q_c.mean.detach(), q_s.mean.detach()
+    y_rows = y.t() if labels is TWO else y
+    z = drawn_z(model, lambda: intervention_consistency(model, z_c, z_s, y_rows))
+    new, now = (part.squeeze(-1) for part in (model.parts(z)["z_c"], z_c))
+    levels = (new - z_s[:, 0] - 40) / 10
+    if labels is TWO:
+        assert torch.equal(levels.round().long(), 1 - y_rows)
+    else:  # a class that is drawn again stays as it was
+        moved = new != now
+        assert 15 < int(moved.sum()) < 38
+        assert torch.isin(levels[moved].round(), torch.arange(3.0).double()).all()
+        assert (levels[moved].round() != y[moved]).all()
+
+
+@EVERY_LABELS
+def test_a_local_guide_erases_what_a_rewritten_model_changes(labels: Labels) -> None:
+    model = toy(labels, 4, label_dim=1, locality=1.0)  # type: ignore[arg-type]
+    model.__class__ = Rewritten
+    x, y = points(40), torch.full((40, *labels.event_shape), 1)
+    y[::2] = 0
+    model.train()
+    seen: list[Tensor] = []
+    model.decoder.register_forward_hook(lambda module, args, out: seen.append(args[0]))
+    with pyro.poutine.trace() as outside:
+        model.guide(x, y)
+    assert set(outside.trace.nodes) >= {"y", "z_c", "z_s"}
+    assert "x" not in outside.trace.nodes  # of the model's run nothing is seen
+    before, after = seen[0].chunk(2)
+    z_s = before[:, model.z_c_dim]
+    changed = (before != after)[:, : model.z_c_dim]
+    assert changed.any(1).all()
+    levels = ((after[:, : model.z_c_dim] - z_s.unsqueeze(1) - 40) / 10).round()
+    row = torch.cdist(before, model.encode(x).mean).argmin(1)  # rows are taken in any order
+    own = y[row] if labels is TWO else y[row].unsqueeze(1)
+    assert (levels[changed] != own[changed]).all()
+    assert torch.isin(levels[changed], torch.arange(float(labels.size if labels is CLASSES else 2)).double()).all()
+
+
+def test_equal_rates_are_against_a_rewritten_model() -> None:
+    """R takes z_c's nats from N(40 + 10 y + z_s, .1²)."""
+    model, x = edited(Rewritten, TWO).train(), points(12)
+    model.one_sided = [1]
+    y = torch.arange(24).reshape(12, 2) // 3 % 2
+    losses = []
+    for weight in (0.0, 1.0):
+        torch.manual_seed(0)
+        losses.append(CCVAEBound(model, equal_rates=weight).differentiable_loss(model.model, model.guide, x, y))
+    torch.manual_seed(0)
+    z_s = pyro.poutine.trace(model.guide).get_trace(x, y).nodes["z_s"]["value"]
+    q_c, q_s = model.q_z_given(x)
+    one = dist.Normal(q_c.base_dist.loc[0, :, 0], q_c.base_dist.scale[0, :, 0])
+    nats = kl(one, dist.Normal(40 + 10 * y[:, 0] + z_s[:, 0], 0.1)).unsqueeze(1)
+    rates = torch.cat([nats, kl(q_s.base_dist, dist.Normal(0.0, 1.0))], 1)
+    gap = rates[y[:, 1] == 1].mean(0) - rates[y[:, 1] == 0].mean(0)
+    torch.testing.assert_close(losses[1] - losses[0], 12 * gap.abs().sum(), rtol=1e-6, atol=1e-6)
 
 
 def test_a_rewritten_diva_is_followed() -> None:

@@ -180,3 +180,22 @@ def test_what_cannot_be_exported_is_one_line(tmp_path: Path, monkeypatch: Any) -
     monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "onnxscript" else find_spec(name))
     refused(lambda: export(vae, tmp_path / "m.onnx"), "onnxscript", "pip install pyro_ssvae[export]")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("case", ["adgm", "diva"])
+def test_what_comes_out_has_a_name_that_nothing_inside_has(tmp_path: Path, case: str) -> None:
+    """ADGM's encoder takes a mean, which ONNX would call as what comes out, ``mean``."""
+    vae, x = build(case).eval(), some_points()
+    q = vae.encode(x)
+    close(run(export(vae, tmp_path / "encoder.onnx", what="encode"), x), [q.mean, q.stddev])
+
+
+@pytest.mark.parametrize("ending", ["onnx", "pt2"])
+def test_a_model_in_double_precision_is_exported_in_single(tmp_path: Path, ending: str) -> None:
+    vae, x = build("m2").double().eval(), some_points().float()
+    before = {name: value.clone() for name, value in vae.state_dict().items()}
+    path = export(vae, tmp_path / f"m.{ending}")
+    close(run(path, x), [vae.predict_proba(x).float()])
+    for name, value in vae.state_dict().items():
+        assert value.dtype == before[name].dtype
+        assert torch.equal(value, before[name])

@@ -144,6 +144,27 @@ def test_decode_takes_labels_in_every_form() -> None:
     refused(lambda: model.decode(z, 3), "is 3", "0 to 2")
 
 
+def test_decode_takes_attributes_as_floats() -> None:
+    """What pandas makes of a column with gaps: 0.0, 1.0, and -1.0 or NaN; shares are inputs as they are."""
+    model, z = augmented(ATTRIBUTES), torch.randn(2, 2)
+    model.label_prior.logits.copy_(torch.tensor([0.5, -1.0, 2.0]))
+    y = torch.tensor([[0.0, 1.0, -1.0], [1.0, -1.0, 0.0]])
+    assert torch.equal(model.decode(z, y), model.decode(z, y.long()))
+    assert torch.equal(model.decode(z, y.numpy()), model.decode(z, y.long()))
+    assert torch.equal(model.decode(z, y.masked_fill(y < 0, torch.nan)), model.decode(z, y.long()))
+    c = torch.tensor([[0.0, 0.3, 1.0]])
+    expected = model.likelihood.mean(model.decoder(z, c.expand(2, 3)))
+    torch.testing.assert_close(model.decode(z, c), expected)
+
+
+def test_decode_refuses_inputs_that_are_none() -> None:
+    model, z = augmented(), torch.randn(2, 2)
+    refused(lambda: model.decode(z, torch.rand(2, 4)), "y: shape [2, 4]", "[2, 3]")
+    refused(lambda: model.decode(z, torch.rand(3, 3)), "y: shape [3, 3]", "[2, 3]")
+    refused(lambda: model.decode(z, torch.tensor([[0.0, 1, 0], [2, -1, 0]])), "y: row 1 holds 2", "from 0 to 1")
+    refused(lambda: model.decode(z, torch.full((2, 3), torch.nan)), "y: row 0 holds nan", "from 0 to 1")
+
+
 def test_decode_fills_a_missing_label_with_the_prior() -> None:
     model = augmented()
     model.label_prior.logits.copy_(torch.tensor([0.7, 0.2, 0.1]).log())
@@ -244,7 +265,7 @@ def test_classifier_takes_the_units_of_its_likelihood() -> None:
     randomize(model)
     x = 100 + 20 * points(50)
     before = model.predict_proba((x - x.mean(0)) / x.std(0, correction=0))
-    model.prepare(x, torch.full((50,), -1))
+    model.prepare(x, torch.arange(50) % 3)
     torch.testing.assert_close(model.predict_proba(x), before, rtol=1e-3, atol=1e-4)
     assert not any(p.requires_grad for p in model.likelihood.parameters())
 

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from data_makers import refused
@@ -20,6 +21,7 @@ from pyro_ssvae import VAE, AttributeLabels, AugmentedVAE, ClassLabels, Model, c
 from pyro_ssvae.files import installed, load_tensors, save_tensors
 from pyro_ssvae.infer.protocols import Classifies, Encodes, require
 from pyro_ssvae.models import GenerativeModel
+from pyro_ssvae.models.saving import read_config
 from pyro_ssvae.nn.likelihoods import Normal
 
 
@@ -262,3 +264,28 @@ def test_labels_may_exceed_the_named_ones(tmp_path: Path) -> None:
     labels = ClassLabels(4, ["cat", "dog", "found 1", "found 2"])
     save(create_model("augmented", input_shape=(5,), labels=labels, latent_dim=2), tmp_path)
     assert load(tmp_path).labels == labels
+
+
+def test_the_columns_of_another_training_are_forgotten(tmp_path: Path) -> None:
+    save(augmented(), tmp_path)
+    other = augmented()
+    other.column_names = tuple("abcde")
+    load(tmp_path, into=other)
+    assert other.column_names is None
+    assert other.predict_proba(points(3)).shape == (3, 3)
+
+
+def test_further_entries_are_json_and_have_names_of_their_own(tmp_path: Path) -> None:
+    model = create_model("m2", input_shape=4, labels=CLASSES, latent_dim=2)
+    save(model, tmp_path / "a", seed=np.int64(3), accuracy=torch.tensor(0.5), weights=np.array([1.0, 2.0]))
+    config = read_config(tmp_path / "a")
+    assert (config["seed"], config["accuracy"], config["weights"]) == (3, 0.5, [1.0, 2.0])
+    for name in ("labels", "model", "format", "signature", "column_names"):  # else it could not be loaded
+        refused(lambda name=name: save(model, tmp_path / "b", **{name: 50}), f"save: {name!r}", "another name")
+    refused(lambda: save(model, tmp_path / "b", where=tmp_path), "JSON", str(tmp_path)[:20])
+    assert not (tmp_path / "b" / "config.json").exists()
+
+
+def test_the_configuration_stands_for_its_folder(tmp_path: Path) -> None:
+    model = create_model("m2", input_shape=4, labels=CLASSES, latent_dim=2)
+    same(model, load(save(model, tmp_path) / "config.json"), points(3, (4,)))

@@ -283,6 +283,23 @@ def test_rows_and_columns_without_any_value_are_named() -> None:
     refused(lambda: fit(pictures, images, progress=False), "row 1, entry [0, 2, 1] is -1")
 
 
+def test_binomial_columns_have_levels_of_their_own() -> None:
+    """Fifths and quarters: as one module they would all be of twentieths."""
+    generator = torch.Generator().manual_seed(0)
+    n = torch.tensor([5.0, 4.0, 5.0]).double()
+    k = (torch.rand(40, 3, generator=generator).double() * (n + 1)).floor()
+    x = torch.stack([k[:, 0] / 5, torch.randn(40, generator=generator).double(), k[:, 1] / 4, k[:, 2] / 5], 1)
+    table = Mixed((4,), columns=("binomial", "normal", "binomial", "binomial")).double()
+    table.fit(x)
+    out = torch.randn(40, 4, generator=generator).double()
+    p = out[:, [0, 2, 3]].sigmoid().numpy()
+    expected = torch.as_tensor(stats.binom.logpmf(k.numpy(), n.numpy(), p).sum(1))
+    mean, sd = x[:, 1].mean(), x[:, 1].std(unbiased=False)
+    expected += torch.as_tensor(stats.norm.logpdf(x[:, 1], mean + sd * out[:, 1], sd))
+    torch.testing.assert_close(table(out).log_prob(x), expected)
+    assert bool(table(out).support.check(x).all())
+
+
 def test_small_integers_are_counts_and_not_pixels() -> None:
     x = torch.randint(0, 5, (20, 3), dtype=torch.uint8)
     counts: Any = create_model("vae", input_shape=(3,), latent_dim=2, likelihood="poisson")

@@ -165,6 +165,7 @@ def test_a_cells_file_is_named_for_a_person_and_differs_by_every_setting() -> No
         "study": "anomaly", "data": "x", "fingerprint": "cd", "method": "m1", "labels": "all", "seed": 2, "steps": 8,
         "batch_size": 9, "latent_dim": 4, "augment": "affine", "classes": ("1",), "image_size": 8, "draws": 1,
         "points": 2, "oracle_steps": 3, "likelihood": "normal", "networks": "mlp", "gain": 0.1, "compile": True,
+        "target": ("ill",), "id": "number", "columns": ("age=count",),
     }  # fmt: skip
     assert others.keys() == a_cell().__dataclass_fields__.keys()
     assert len({a_cell().key, *(a_cell(**{name: value}).key for name, value in others.items())}) == len(others) + 1
@@ -370,6 +371,10 @@ REFUSALS: list[tuple[str, list[str]]] = [
     ("sparse-labels --models vae --labels 5", ["--labels", "10 classes"]),
     ("sparse-labels --models vae --seeds 0", ["--seeds: 0"]),
     ("sparse-labels --models vae --draws 0", ["--draws: 0"]),
+    ("sparse-labels --quick --classes 3", ["--classes: study sparse-labels", "(anomaly, ", "transfer have); leave"]),
+    ("label-characteristics --classes hat", ["--classes: study label-characteristics has no use for it"]),
+    ("ablation --quick --draws 5", ["--draws: study ablation has no use for it"]),
+    ("transfer --points 9", ["--points: study transfer", "(labels-and-bound, label-characteristics have)"]),
     ("sparse-labels --models vae --steps 0", ["--steps: 0"]),
     ("sparse-labels --models vae --jobs 0", ["--jobs: 0"]),
     ("sparse-labels --models vae --steps 3 --epochs 3", ["--epochs, --steps", "not both"]),

@@ -138,3 +138,21 @@ def test_what_leaves_nothing_to_do_or_is_another_training_is_refused(tmp_path: P
     refused(lambda: resume(learning_rate=0.1), str(file), "learning_rate 0.002, not 0.1")
     refused(lambda: resume(resume=tmp_path / "nowhere", checkpoint=None), "nowhere", "no such file")
     assert resume()["epoch"] == [1, 2, 3, 4], "nothing was lost by it"
+
+
+def test_labels_of_other_names_or_another_likelihood_are_another_training(tmp_path: Path) -> None:
+    """The weights fit, yet the first class was the owl and is the cat."""
+
+    def animals(*names: str, **options: Any) -> Model:
+        torch.manual_seed(0)
+        return create_model("augmented", input_shape=5, labels=ClassLabels(names), latent_dim=2, **options)
+
+    place = tmp_path / "c"
+    train(animals("owl", "cat", "dog"), X, FEW, epochs=2, checkpoint=place)
+    again = {"epochs": 4, "checkpoint": place, "resume": True}
+    for names in (("cat", "dog", "owl"), ("a", "b", "c")):
+        other = animals(*names)
+        refused(lambda other=other: train(other, X, FEW, **again), str(place), "label names", "'owl', 'cat', 'dog'")
+    laplace = animals("owl", "cat", "dog", likelihood="laplace")
+    refused(lambda: train(laplace, X, FEW, **again), "likelihood Normal, not Laplace")
+    assert len(train(animals("owl", "cat", "dog"), X, FEW, **again)["epoch"]) == 4

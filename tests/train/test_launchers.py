@@ -12,7 +12,15 @@ import torch
 
 from pyro_ssvae import InputError
 from pyro_ssvae.train import launch
-from pyro_ssvae.train.launch import is_main_process, join, make_fabric, own_device, place_of, starts_processes
+from pyro_ssvae.train.launch import (
+    is_main_process,
+    join,
+    make_fabric,
+    own_device,
+    place_of,
+    starts_processes,
+    timeout,
+)
 from pyro_ssvae.train.launchers import Place, place_in
 from pyro_ssvae.train.settings import FitSettings
 from pyro_ssvae.train.workers import free_port
@@ -183,3 +191,10 @@ def test_every_way_of_joining_gives_the_numbers_of_one_process(tmp_path: Path) -
         for theirs, ours in zip(found[:-1], alone[:-1], strict=True):
             torch.testing.assert_close(theirs, ours, rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(found[-1], alone[-1], rtol=1e-6, atol=0.0)  # losses are counted in float32
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "nan", "inf", "5 s", ""])
+def test_a_time_to_wait_that_is_none_is_named(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYRO_SSVAE_TIMEOUT", given)
+    with pytest.raises(InputError, match=f"PYRO_SSVAE_TIMEOUT: '{given}'; a number of seconds above 0"):
+        timeout()

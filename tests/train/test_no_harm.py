@@ -82,6 +82,17 @@ def test_an_error_of_on_epoch_leaves_averages_evaluation_mode_and_history(
     assert len(again["loss"]) == 4
 
 
+@pytest.mark.parametrize("compiled", [None, False])
+def test_a_look_at_the_pair_in_evaluation_mode_does_not_change_how_it_is_trained(compiled: bool | None) -> None:
+    """As after ``vae.eval(); vae.predict(x)`` in ``on_epoch``: running means and augmentation go on."""
+    options = {**pictures(), "epochs": 4, "compile": compiled}
+    whole, looked_at = layered(), layered()
+    history = train(whole, **options)
+    again = train(looked_at, **options, on_epoch=lambda row: looked_at.eval())
+    assert again["loss"] == history["loss"]
+    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), looked_at.state_dict().values()))
+
+
 def test_ctrl_c_within_a_step(capfd: pytest.CaptureFixture[str]) -> None:
     class Stops(Plain):
         taken = 0

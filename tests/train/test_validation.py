@@ -179,6 +179,26 @@ def test_early_stopping_by_the_loss_where_nothing_is_predicted(capfd: pytest.Cap
     assert said[1] == f"fit: no gain since epoch {best + 1}; {stopped}"
 
 
+def test_without_a_label_in_training_no_accuracy_is_measured(tmp_path: Path) -> None:
+    """What the classes are called is arbitrary then, and so would be the epoch of the best accuracy."""
+    x, y, truth = blobs(60, 30)
+    none, file = torch.full_like(y, MISSING), tmp_path / "c"
+    options: dict[str, Any] = {"validation": (x, truth), "epochs": 4, "checkpoint": file}
+    history = train(augmented(), x, none, early_stopping=3, **options)
+    assert "validation_accuracy" not in history
+    best = int(history["best_epoch"][-1])
+    assert history["validation_loss"][best - 1] == min(history["validation_loss"])
+    shared = train(augmented(), x, none.where(torch.arange(60) > 0, 0), validation=0.5)
+    assert {"validation_accuracy", "validation_loss"} & shared.keys() == {"validation_loss"}, "one label, on one side"
+    train(augmented(), x, none, **options)
+    further = train(augmented(), x, y, **{**options, "epochs": 6}, resume=True)  # labels that came later
+    again = train(augmented(), x, y, **{**options, "epochs": 6}, resume=True)
+    assert [math.isnan(v) for v in further["validation_accuracy"]] == [True] * 4 + [False] * 2
+    assert [math.isnan(v) for v in further["validation_loss"]] == [False] * 4 + [True] * 2
+    assert str(again) == str(further)
+    refused(lambda: train(augmented(), x, y, epochs=7, checkpoint=file, resume=True), "other settings")
+
+
 @pytest.mark.parametrize("stop", [1, 3, 4])
 def test_early_stopping_goes_on_bit_for_bit(tmp_path: Path, stop: int) -> None:
     options = {**pictures(), "epochs": 8, "early_stopping": 3, "learning_rate": 0.05, "class_weights": "balanced"}
@@ -254,17 +274,41 @@ def test_class_weights_weigh_the_supervised_term() -> None:
 
 
 def test_balanced_weights_reach_the_model() -> None:
+    def weights_of(model: Any, x: Tensor, y: Tensor, class_weights: object) -> Tensor:
+        """The weights that are in force while the model trains."""
+        found: list[Tensor] = []
+
+        def look(row: object) -> None:
+            found.append(model.head_terms.class_weights.clone())
+
+        train(model, x, y, class_weights=class_weights, on_epoch=look)
+        return found[0]
+
     x, y, _ = blobs(60, 12)
     y = y.where(torch.arange(60) > 3, 0)
-    model = augmented()
-    train(model, x, y, class_weights="balanced")
-    torch.testing.assert_close(model.head_terms.class_weights, balanced(CLASSES, y))
+    torch.testing.assert_close(weights_of(augmented(), x, y, "balanced"), balanced(CLASSES, y))
     attributes = build("m2-attributes")
     labels = some_labels(ATTRIBUTES, 40)
-    train(attributes, points(40), labels, class_weights="balanced")
-    torch.testing.assert_close(attributes.head_terms.class_weights, balanced(ATTRIBUTES, labels))
-    train(attributes, points(40), labels, class_weights=[1, 2, 3, 4, 5, 6])
-    assert attributes.head_terms.class_weights.tolist() == [[1, 2], [3, 4], [5, 6]]
+    found = weights_of(attributes, points(40), labels, "balanced")
+    torch.testing.assert_close(found, balanced(ATTRIBUTES, labels))
+    found = weights_of(attributes, points(40), labels, [1, 2, 3, 4, 5, 6])
+    assert found.tolist() == [[1, 2], [3, 4], [5, 6]]
+
+
+@pytest.mark.parametrize("name", ["augmented", "m1", "revae", "classifier"])
+def test_class_weights_end_with_their_training(name: str) -> None:
+    """A training without them is not weighted by those of the one before."""
+    x, y, _ = blobs(60, 30)
+    once: Any = create_model(name, input_shape=(5,), labels=CLASSES)
+    never: Any = create_model(name, input_shape=(5,), labels=CLASSES)
+    train(once, x, y, class_weights=(9.0, 1.0, 1.0), average=0.0)
+    never.load_state_dict(once.state_dict())
+    for model in (once, never):
+        pyro.set_rng_seed(0)
+        train(model, x, y)
+    assert same(once, never)
+    if name != "classifier":
+        assert once.head_terms.class_weights.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_class_weights_that_cannot_be_used_are_named() -> None:
