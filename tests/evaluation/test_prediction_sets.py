@@ -112,8 +112,8 @@ def test_calibration_of_attributes_is_one_by_one() -> None:
 def test_few_labels_of_attributes_cover_what_they_say() -> None:
     """600 attributes of 30 labels each: sets cover 0.9 and more, though temperature and shift come from these labels.
 
-    An attribute's coverage spreads by sqrt(.9 .1 / 31) = .054 about its mean, the mean of 600 by .0022: two of these are
-    allowed. Scores at the temperature would cover .893.
+    An attribute's coverage spreads by sqrt(.9 .1 / 31) = .054 about its mean, the mean of 600 by .0022: two of these
+    are allowed. Scores at the temperature would cover .893.
     """
     generator = torch.Generator().manual_seed(0)
     q = (1.5 * torch.randn(830, 600, generator=generator, dtype=torch.double)).sigmoid()
