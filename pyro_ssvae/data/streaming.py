@@ -19,6 +19,7 @@ from ..errors import InputError
 from ..labels import MANY
 from .blocks import Blocks, make_blocks
 from .checks import MAX_BYTES, reason, shown
+from .frames import plain_array
 from .marked_rows import MarkedRows
 
 IN_MEMORY = 2**30  # bytes of an array, up to which it is read whole and lies on the device
@@ -129,15 +130,15 @@ class Streamed:
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Return some points as they will be in memory; of rows in any order, which the source gets ascending.
 
-        :raises InputError: the source has gone, or gives another number of rows, another shape or dtype; or naming the
-            first row that has an infinite value or none at all, or, of points without :attr:`gaps`, a NaN.
+        :raises InputError: the source has gone, or gives no array, another number of rows, another shape or dtype; or
+            naming the first row that has an infinite value or none at all, or, of points without :attr:`gaps`, a NaN.
         """
         if (np.diff(rows) < 0).any():
             order = np.argsort(rows, kind="stable")
             points = self.take(rows[order])
             return points[np.argsort(order, kind="stable")]
         try:
-            given = np.asarray(self.read(rows))
+            given = plain_array(self.read(rows), self.name)
         except OSError as error:
             file = self.name if error.filename is None else error.filename
             raise InputError(f"{file}: rows {rows.min()} to {rows.max()} cannot be read ({reason(error)})") from None
