@@ -209,7 +209,9 @@ def test_points_that_a_function_reads_are_the_array() -> None:
         (lambda rows: X[rows].astype(np.uint8), "float32", ["faces", "uint8", "numbers were promised"]),
         (lambda rows: X[rows], "uint8", ["faces", "float32", "uint8 was promised"]),
         (lambda rows: X[rows].astype(str), "float32", ["faces", "<U", "numbers were promised"]),
-        (lambda rows: None, "float32", ["faces", "[]", "[120, 6]"]),
+        (lambda rows: None, "float32", ["faces", "NoneType"]),
+        (lambda rows: (X[rows], Y[rows]), "float32", ["faces", "not a tensor or an array of numbers"]),
+        (lambda rows: {"x": X[rows]}, "float32", ["faces", "a dict"]),
         (lambda rows: np.where(rows[:, None] == 7, np.inf, X[rows]), "float32", ["faces", "row 7", "finite"]),
     ],
 )

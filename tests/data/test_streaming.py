@@ -213,10 +213,3 @@ def test_a_function_is_asked_for_ascending_rows(monkeypatch: pytest.MonkeyPatch)
     some = torch.tensor([400, 3, 77, 3, 20])
     assert torch.equal(x[some], torch.from_numpy(table)[some])
     assert torch.equal(next(x.stream(iter([some]))), torch.from_numpy(table)[some])
-
-
-def test_a_function_that_gives_no_array_is_one_line() -> None:
-    x = np.ones((8, 5), np.float32)
-    for given in (lambda rows: (x[rows], np.zeros(len(rows))), lambda rows: None, lambda rows: {"x": x[rows]}):
-        points = streaming.stream(given, shape=x.shape, name="mine")
-        refused(lambda p=points: p[torch.arange(4)], "mine")
