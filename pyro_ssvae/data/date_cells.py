@@ -34,7 +34,7 @@ def dates_of(cells: pd.Series, where: str, form: str = "") -> tuple[np.ndarray, 
     :param form: how dates are written, for ``strptime``; empty for ISO 8601.
     """
     if pd.api.types.is_datetime64_any_dtype(cells.dtype):
-        return days(cells), np.zeros(len(cells), bool)
+        return since_1970(stamps(cells)), np.zeros(len(cells), bool)
     places, words = factorized(cells, where, MISSING_LABELS)
     values = np.append(since_1970(parse_dates(words, form)), np.nan)
     found = values[places]
@@ -61,13 +61,8 @@ def far_date(word: str, form: str) -> datetime.datetime:
     return date.astimezone(datetime.timezone.utc).replace(tzinfo=None) if date.tzinfo else date
 
 
-def days(dates: pd.Series) -> np.ndarray:
-    """Return dates as days since 1970, in UTC, NaN for NaT."""
-    return since_1970(stamps(dates))
-
-
 def since_1970(found: np.ndarray) -> np.ndarray:
-    """Return microseconds as days since 1970, NaN for NaT."""
+    """Return dates in microseconds as days since 1970, NaN for NaT."""
     since = found.astype(np.int64) / DAY
     since[np.isnat(found)] = np.nan
     return since
