@@ -16,6 +16,7 @@ from pyro import poutine
 from pyro.poutine.runtime import NonlocalExit
 from torch import Tensor
 
+from ..data.checks import shown
 from ..errors import InputError, nearest, whole_number
 from ..infer.batched import evaluation
 from ..infer.protocols import Intervention
@@ -38,7 +39,7 @@ def asked(labels: Labels, values: Intervention) -> dict[str, int]:
         return {"class": list(labels.names).index(values)}
     k = whole(values)
     if k is None or not 0 <= k < labels.size:
-        raise InputError(f"intervene: {in_a_line(values)}; a class of {', '.join(labels.names)} is needed")
+        raise InputError(f"intervene: {shown(values)}; a class of {', '.join(labels.names)} is needed")
     return {"class": k}
 
 
@@ -50,17 +51,12 @@ def whole(value: object) -> int | None:
     return operator.index(value)
 
 
-def in_a_line(value: object) -> str:
-    """A value as a message shows it."""
-    return " ".join(repr(value).split())[:80]
-
-
 def attribute_value(name: str, value: object) -> int:
     """Return an attribute's value as an int; raise :class:`InputError` unless it is 0 or 1."""
     value = value.item() if isinstance(value, (Tensor, np.ndarray, np.generic)) and value.ndim == 0 else value
     k = int(value) if isinstance(value, float) and value in (0.0, 1.0) else whole(value)
     if k not in (0, 1):
-        raise InputError(f"{name}: {in_a_line(value)}; 0 or 1 is needed")
+        raise InputError(f"{name}: {shown(value)}; 0 or 1 is needed")
     return k
 
 
@@ -69,13 +65,13 @@ def check_part(labels: Labels, name: str) -> None:
     if not isinstance(labels, ClassLabels):
         index(labels, name)
     elif name != "class":
-        raise InputError(f"class labels have one characteristic, 'class', and no {in_a_line(name)}")
+        raise InputError(f"class labels have one characteristic, 'class', and no {shown(name)}")
 
 
 def index(labels: Labels, name: str) -> int:
     """Return the number of an attribute."""
     if not isinstance(name, str):
-        raise InputError(f"attribute: {in_a_line(name)}; one name of {', '.join(labels.names)[:200]} is needed")
+        raise InputError(f"attribute: {shown(name)}; one name of {', '.join(labels.names)[:200]} is needed")
     if name not in labels.names:
         raise InputError(f"attribute: there is no {name!r}{nearest(name, labels.names)}")
     return list(labels.names).index(name)
@@ -113,7 +109,7 @@ def times(draw: Callable[[], Tensor], num_samples: int | None) -> Tensor:
         return draw()
     n = whole(num_samples)
     if n is None or n < 1:
-        raise InputError(f"num_samples: {in_a_line(num_samples)}; None or a whole number of at least 1 is needed")
+        raise InputError(f"num_samples: {shown(num_samples)}; None or a whole number of at least 1 is needed")
     return torch.stack([draw() for _ in range(n)])
 
 
@@ -240,7 +236,7 @@ class Characteristics(GenerativeModel):
             raise InputError("walk: it goes along attributes; this model has class labels")
         steps = whole_number("steps", steps)
         if not isinstance(k, Real) or not math.isfinite(k):
-            raise InputError(f"k: {in_a_line(k)}; a number of standard deviations, such as 2, is needed")
+            raise InputError(f"k: {shown(k)}; a number of standard deviations, such as 2, is needed")
         z = self.encode_for(x, [first] if second is None else [first, second])
         along = self._path(first, steps, k)
         if second is None:

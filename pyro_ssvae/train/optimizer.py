@@ -28,10 +28,16 @@ def check_optimizer(given: object) -> None:
         raise InputError(f"optimizer: {kind} is made already; lambda parameters: torch.optim.SGD(parameters, lr=0.1)")
     if not callable(given) or (isinstance(given, type) and not issubclass(given, torch.optim.Optimizer)):
         raise InputError(f"optimizer: {name_of(given)}; {NEEDED}")
-    if isinstance(given, type) and needs_closure(given):
-        raise InputError(
-            f"optimizer: {given.__name__} evaluates the loss in its step; one such as torch.optim.SGD is needed"
-        )
+    if isinstance(given, type):
+        check_step(given)
+
+
+def check_step(kind: type[torch.optim.Optimizer]) -> None:
+    """Raise :class:`InputError` where an optimiser's step needs more than dense gradients."""
+    if needs_closure(kind):
+        raise InputError(f"optimizer: {kind.__name__} evaluates the loss in its step; torch.optim.SGD, say, does not")
+    if issubclass(kind, torch.optim.SparseAdam):
+        raise InputError(f"optimizer: {kind.__name__} takes sparse gradients alone; torch.optim.Adam takes these")
 
 
 def make_optimizer(
@@ -60,8 +66,7 @@ def make_optimizer(
         raise InputError(f"optimizer: {name_of(given)}: {str(error).splitlines()[0]}") from None
     if not isinstance(made, torch.optim.Optimizer):
         raise InputError(f"optimizer: the function returned {name_of(made)}; {NEEDED}")
-    if needs_closure(type(made)):
-        check_optimizer(type(made))
+    check_step(type(made))
     return made
 
 

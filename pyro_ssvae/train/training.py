@@ -19,6 +19,7 @@ from ..data.streaming import some_of
 from ..distributed import broadcast
 from ..errors import InputError
 from ..infer.protocols import CountsDecodes, Generates, Prepares, Remarks, Schedules
+from ..nn.networks import mixes_rows
 from .average import Average, tensors_of
 from .captured import CapturedStep
 from .checkpointer import Checkpointer, CheckpointPlan
@@ -66,6 +67,11 @@ class Training:
     def __init__(self, job: Job, x: Points, y: Tensor, fabric: Fabric, callbacks: Callbacks) -> None:
         self.job, self.x, self.y, self.fabric, self.callbacks = job, x, y, fabric, callbacks
         self.rank, self.size, self.device = fabric.global_rank, fabric.world_size, fabric.device
+        needed = 2 if mixes_rows(job.pair) else 1
+        if self.size > 1 and job.plan.rows < needed * self.size:
+            raise InputError(
+                f"devices: {self.size} processes share batches of {job.plan.rows} rows; each needs {needed} at least"
+            )
         self.objective = Step(job.pair, job.loss)
         outside, self.free = find_outside(self.objective, unit_scale(x[:2]).to(self.device), y[:2].long())
         self.trained = [*(p for p in job.pair.parameters() if p.requires_grad), *outside]

@@ -223,6 +223,8 @@ def test_optimisers_that_cannot_be_used_are_named() -> None:
         (pyro.optim.Adam({"lr": 1e-3}), ("optimizer", "lambda")),  # type: ignore[attr-defined]
         (torch.optim.LBFGS, ("optimizer", "LBFGS")),
         (lambda ps: torch.optim.LBFGS(ps), ("optimizer", "LBFGS")),
+        (torch.optim.SparseAdam, ("optimizer", "SparseAdam", "torch.optim.Adam")),
+        (lambda ps: torch.optim.SparseAdam(ps), ("optimizer", "SparseAdam")),
         ("adam", ("optimizer", "torch.optim")),
         (nn.Linear, ("optimizer", "Linear")),
         (lambda ps: None, ("optimizer", "NoneType")),
