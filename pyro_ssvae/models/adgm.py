@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from ..infer.label_inference import default_how
 from ..labels import MISSING, Labels
-from ..nn.networks import AddClass, features, takes_class_input
+from ..nn.networks import AddClass, ClassHead, features, takes_class_input
 from .base import positive, standard_normal
 from .fixed_draws import fixed_draws
-from .labelled import ConditionalDecoder, gaussian_head, zero_head
+from .labelled import ConditionalDecoder, gaussian_head
 
 HIDDEN = 256  # units of the hidden layer of each Gaussian
 MOST_DECODES = 16  # of attributes' values a point, where nobody says how missing labels are inferred
@@ -69,7 +69,7 @@ class ADGM(ConditionalDecoder):
         width = features(encoder)
         self.p_a, self.q_a = Gaussian(dim + size, dim), Gaussian(width, dim)
         self.q_z = Gaussian(width + dim + size, dim)
-        self.head = zero_head(width + dim, size)
+        self.head = ClassHead(encoder, size, dim)
         self.noise: Tensor
         noise = torch.randn(100, 1, dim, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", noise, persistent=False)

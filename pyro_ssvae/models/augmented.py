@@ -12,9 +12,9 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from ..labels import Labels
-from ..nn.networks import AddClass, features, takes_class_input
+from ..nn.networks import AddClass, ClassHead, features, takes_class_input
 from .base import positive, standard_normal
-from .labelled import ConditionalDecoder, gaussian_head, zero_head
+from .labelled import ConditionalDecoder, gaussian_head
 
 
 class AugmentedVAE(ConditionalDecoder):
@@ -65,7 +65,7 @@ class AugmentedVAE(ConditionalDecoder):
         self.set_likelihood(likelihood, labels.size)
         width = features(encoder)
         self.loc, self.log_scale = gaussian_head(width, dim)
-        self.head = zero_head(width, labels.size)
+        self.head = ClassHead(encoder, labels.size)
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> AugmentedVAE:

@@ -16,9 +16,9 @@ from ..infer.auxiliary import HeadTerms, supervised
 from ..infer.label_prior import LabelPrior
 from ..labels import MISSING, Labels
 from ..nn.likelihoods import Likelihood, encoder_for, named_likelihood
-from ..nn.networks import features
+from ..nn.networks import ClassHead
 from .config import Config, Weight, make_config
-from .labelled import ClassifierMixin, zero_head
+from .labelled import ClassifierMixin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Classifier(ClassifierMixin):
         self.labels: Labels = labels
         self.input_shape = tuple(input_shape)
         self.encoder = encoder
-        self.head = zero_head(features(encoder), labels.size)
+        self.head = ClassHead(encoder, labels.size)
         self.class_weights: Tensor | None = None
         self.likelihood = self.units(likelihood)
         c = self.config

@@ -17,6 +17,7 @@ from ..labels import Labels
 from ..nn.likelihoods import Normal
 from ..nn.networks import (
     AddClass,
+    ClassHead,
     Decoder,
     Encoder,
     features,
@@ -26,7 +27,7 @@ from ..nn.networks import (
 from .base import positive, standard_normal
 from .config import LabelConfig
 from .fixed_draws import mean_of
-from .labelled import LabelMixin, gaussian_head, zero_head
+from .labelled import LabelMixin, gaussian_head
 
 HIDDEN = 128  # units of the upper networks' layers
 MOST_VALUES = 16  # of attributes that are enumerated where nobody says how missing labels are inferred
@@ -83,7 +84,7 @@ class M1M2(LabelMixin):
         self.upper_likelihood = Normal((dim,))
         self.class_encoder = deepcopy(self.upper_encoder)
         width = features(self.upper_encoder)
-        self.head = zero_head(width, labels.size)
+        self.head = ClassHead(self.upper_encoder, labels.size)
         self.from_c = nn.Linear(labels.size, width, bias=False)
         self.loc, self.log_scale = gaussian_head(width, dim)
 

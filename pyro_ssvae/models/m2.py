@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from ..infer.label_inference import default_how
 from ..infer.protocols import Intervention
 from ..labels import MISSING, Labels
-from ..nn.networks import AddClass, features, takes_class_input
+from ..nn.networks import AddClass, ClassHead, features, takes_class_input
 from .base import positive, standard_normal
 from .interventions import asked_labels, swapped_labels, times
-from .labelled import ConditionalDecoder, gaussian_head, zero_head
+from .labelled import ConditionalDecoder, gaussian_head
 
 MOST_DECODES = 16  # of attributes' values a point, where nobody says how missing labels are inferred
 
@@ -72,7 +72,7 @@ class M2(ConditionalDecoder):
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, labels.size)
         self.set_likelihood(likelihood, labels.size)
         width = features(encoder)
-        self.head = zero_head(width, labels.size)
+        self.head = ClassHead(encoder, labels.size)
         self.from_c = nn.Linear(labels.size, width, bias=False)
         self.loc, self.log_scale = gaussian_head(width, dim)
 

@@ -22,30 +22,59 @@ FEW = 50  # labels, of which an error rate is half believed
 
 
 class Encoder(nn.Sequential):
-    """``nn.Sequential`` that knows the width of its output."""
+    """``nn.Sequential`` that knows the width of its output.
 
-    def __init__(self, *layers: nn.Module, out_features: int) -> None:
+    :ivar dropout: the share of features that a :class:`ClassHead` on them drops in training.
+    :ivar dropped: how many features, the first ones, this concerns.
+    """
+
+    def __init__(self, *layers: nn.Module, out_features: int, dropout: float = 0.0) -> None:
         super().__init__(*layers)
-        self.out_features = out_features
+        self.out_features = self.dropped = out_features
+        self.dropout = dropout
 
 
 class Beside(nn.Module):
-    """``[dropout(body(x)), x]``: a network's features beside its input, of which a head may be linear.
+    """``[body(x), x]``: a network's features beside its input, of which a head may be linear.
 
     :param body: maps ``[B, D]`` to ``[B, H]``.
-    :ivar dropout: the share of features that is dropped in training.
     :ivar out_features: H + D.
+    :ivar dropout: as :class:`Encoder` has it, of the H features of the body.
     """
 
     def __init__(self, body: Encoder, in_features: int, dropout: float = 0.5) -> None:
         super().__init__()
         self.body = body
-        self.dropout = dropout
         self.out_features = body.out_features + in_features
-        self.most_kept = 1 - dropout
+        self.dropped = body.out_features
+        self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([F.dropout(self.body(x), self.dropout, self.training), x], -1)
+        return torch.cat([self.body(x), x], -1)
+
+
+class ClassHead(nn.Linear):
+    """A linear layer from an encoder's features to logits, which begins at zero: every point at the prior's entropy,
+    on no class's side.
+
+    What is dropped of features in training is dropped here, and not before the heads of z, whose scale would take the
+    noise for the data's (docs/recipe.md).
+
+    :param more: further numbers beside the features.
+    """
+
+    def __init__(self, encoder: nn.Module, size: int, more: int = 0) -> None:
+        super().__init__(features(encoder) + more, size)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+        says = isinstance(encoder, (Encoder, Beside))
+        self.dropped, self.dropout = (encoder.dropped, encoder.dropout) if says else (0, 0.0)
+        self.most_kept = 1 - self.dropout
+
+    def forward(self, h: Tensor) -> Tensor:
+        if self.training and self.dropout:
+            h = torch.cat([F.dropout(h[..., : self.dropped], self.dropout), h[..., self.dropped :]], -1)
+        return super().forward(h)
 
     def lean_on_input(self, error: float, chance: float, labels: float) -> None:
         """Keep ``(1 - dropout) max(0.1, g²)`` of the features in training, ``g = max(0, 1 - 2 e / e_0 n / (n + 50))``.
@@ -156,11 +185,11 @@ def default_encoder(input_shape: tuple[int, ...], deep: bool = False) -> Encoder
     flat = math.prod(input_shape)
     width = mlp_width(flat)
     layers = mlp([flat, *(width,) * (3 if deep else 2)])
-    return Encoder(nn.Flatten(), *layers, nn.Dropout(0.2), out_features=width)
+    return Encoder(nn.Flatten(), *layers, out_features=width, dropout=0.2)
 
 
 def table_encoder(flat: int, deep: bool = False) -> Beside:
-    """Two layers of 128, at least half of their output dropped, beside the cells: tables are often all but linear.
+    """Two layers of 128, of which a head drops at least half, beside the cells: tables are often all but linear.
 
     :param flat: numbers that the encoder sees of a row.
     :param deep: a third layer.
