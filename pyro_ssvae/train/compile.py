@@ -158,7 +158,7 @@ class CompiledStep:
         with self.context():
             graph, inputs, trained = capture(self.objective, self.parameters, x, y, fake, branchless)
         self.python = python_state(self.objective)
-        for hints in ("torch._inductor", "torch._dynamo"):  # at what its developers may tune
+        for hints in ("torch._inductor", "torch._dynamo", "torch.utils.cpp_extension"):  # what its developers may tune
             logging.getLogger(hints).setLevel(logging.ERROR)
         with torch.no_grad(), warnings.catch_warnings(), tracing(TracingContext(fake)):
             warnings.simplefilter("ignore")
