@@ -23,7 +23,7 @@ from ..infer.label_prior import LabelPrior
 from ..infer.traces import need_site
 from ..labels import MISSING, Labels, value_counts
 from ..nn.likelihood_base import Likelihood
-from ..nn.networks import Beside, ClassHead, mixes_rows
+from ..nn.networks import Beside, mixes_rows
 from .base import GenerativeModel, Model, given_labels
 from .config import HeadConfig, LabelConfig
 from .rewritten import completed, guided_probs, overridden_since
@@ -58,10 +58,10 @@ class ClassifierMixin(Model):
         error = cache(lambda: self.expected_error(x, y))
         if terms is not None:
             terms.prepare(y, error)
-        if isinstance(self.encoder, Beside) and isinstance(self.head, ClassHead):
+        if isinstance(self.encoder, Beside):
             values = 2 if self.labels.event_shape else self.labels.size
             n = int(value_counts(y, values).sum()) / math.prod(self.labels.event_shape)
-            self.head.lean_on_input(error() or 0.0, 1 - 1 / values, n)
+            self.encoder.lean_on_input(error() or 0.0, 1 - 1 / values, n)
 
     def class_probs(self, x: Tensor) -> Tensor:
         """The probabilities of the guide's site y: :meth:`q_y`, unless a guide that was rewritten since has others."""

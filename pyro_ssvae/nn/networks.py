@@ -24,57 +24,32 @@ FEW = 50  # labels, of which an error rate is half believed
 class Encoder(nn.Sequential):
     """``nn.Sequential`` that knows the width of its output.
 
-    :ivar dropout: the share of features that a :class:`ClassHead` on them drops in training.
-    :ivar dropped: how many features, the first ones, this concerns.
+    :ivar dropout: the share of features that a :class:`ClassHead` drops in training.
     """
 
     def __init__(self, *layers: nn.Module, out_features: int, dropout: float = 0.0) -> None:
         super().__init__(*layers)
-        self.out_features = self.dropped = out_features
+        self.out_features = out_features
         self.dropout = dropout
 
 
 class Beside(nn.Module):
-    """``[body(x), x]``: a network's features beside its input, of which a head may be linear.
+    """``[dropout(body(x)), x]``: a network's features beside its input, of which a head may be linear.
 
     :param body: maps ``[B, D]`` to ``[B, H]``.
+    :ivar dropout: the share of features that is dropped in training, for the heads of z too (docs/recipe.md).
     :ivar out_features: H + D.
-    :ivar dropout: as :class:`Encoder` has it, of the H features of the body.
     """
 
     def __init__(self, body: Encoder, in_features: int, dropout: float = 0.5) -> None:
         super().__init__()
         self.body = body
-        self.out_features = body.out_features + in_features
-        self.dropped = body.out_features
         self.dropout = dropout
+        self.out_features = body.out_features + in_features
+        self.most_kept = 1 - dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.body(x), x], -1)
-
-
-class ClassHead(nn.Linear):
-    """A linear layer from an encoder's features to logits, which begins at zero: every point at the prior's entropy,
-    on no class's side.
-
-    What is dropped of features in training is dropped here, and not before the heads of z, whose scale would take the
-    noise for the data's (docs/recipe.md).
-
-    :param more: further numbers beside the features.
-    """
-
-    def __init__(self, encoder: nn.Module, size: int, more: int = 0) -> None:
-        super().__init__(features(encoder) + more, size)
-        nn.init.zeros_(self.weight)
-        nn.init.zeros_(self.bias)
-        says = isinstance(encoder, (Encoder, Beside))
-        self.dropped, self.dropout = (encoder.dropped, encoder.dropout) if says else (0, 0.0)
-        self.most_kept = 1 - self.dropout
-
-    def forward(self, h: Tensor) -> Tensor:
-        if self.training and self.dropout:
-            h = torch.cat([F.dropout(h[..., : self.dropped], self.dropout), h[..., self.dropped :]], -1)
-        return super().forward(h)
+        return torch.cat([F.dropout(self.body(x), self.dropout, self.training), x], -1)
 
     def lean_on_input(self, error: float, chance: float, labels: float) -> None:
         """Keep ``(1 - dropout) max(0.1, g²)`` of the features in training, ``g = max(0, 1 - 2 e / e_0 n / (n + 50))``.
@@ -87,6 +62,30 @@ class ClassHead(nn.Linear):
         """
         g = max(0.0, 1 - 2 * error / chance * labels / (labels + FEW)) if chance else 1.0
         self.dropout = 1 - self.most_kept * max(0.1, g * g)
+
+
+class ClassHead(nn.Linear):
+    """A linear layer from an encoder's features to logits, which begins at zero: every point at the prior's entropy,
+    on no class's side.
+
+    What an :class:`Encoder` says is to be dropped in training is dropped here, and not before the heads of z, whose
+    scale would take the noise for the data's.
+
+    :param more: further numbers behind the features.
+    """
+
+    def __init__(self, encoder: nn.Module, size: int, more: int = 0) -> None:
+        width = features(encoder)
+        super().__init__(width + more, size)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+        self.features = width
+        self.dropout = encoder.dropout if isinstance(encoder, Encoder) else 0.0
+
+    def forward(self, h: Tensor) -> Tensor:
+        if self.training and self.dropout:
+            h = torch.cat([F.dropout(h[..., : self.features], self.dropout), h[..., self.features :]], -1)
+        return super().forward(h)
 
 
 class Decoder(nn.Module):
@@ -189,7 +188,7 @@ def default_encoder(input_shape: tuple[int, ...], deep: bool = False) -> Encoder
 
 
 def table_encoder(flat: int, deep: bool = False) -> Beside:
-    """Two layers of 128, of which a head drops at least half, beside the cells: tables are often all but linear.
+    """Two layers of 128, at least half of their output dropped, beside the cells: tables are often all but linear.
 
     :param flat: numbers that the encoder sees of a row.
     :param deep: a third layer.
