@@ -150,7 +150,7 @@ def test_loss_is_minus_the_sum_of_rows_and_pyro_does_not_warn(labels: Labels) ->
     objective = model.objective()
     found = []
     with warnings.catch_warnings():
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         for compute in (objective.loss, objective.differentiable_loss, objective.loss_and_grads, objective.rows):
             pyro.set_rng_seed(1)
             found.append(torch.as_tensor(compute(model.model, model.guide, x, y=y)).detach().double())

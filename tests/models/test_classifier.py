@@ -101,7 +101,7 @@ def test_rows_without_a_label_move_the_border_between_the_classes() -> None:
 @pytest.mark.parametrize(
     "options", [{}, {"columns": ("normal", "categorical:3", "poisson")}, {"likelihood": "laplace"}]
 )
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::UserWarning")
 def test_what_is_not_learnt_is_no_parameter(options: dict[str, Any], tmp_path: Path) -> None:
     """Pyro warns of a parameter without a gradient, at every step."""
     x = torch.cat([torch.randn(40, 1), torch.randint(0, 3, (40, 2)).float()], 1)

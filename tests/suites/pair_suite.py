@@ -226,7 +226,7 @@ class PairSuite:
         pair, (x, y) = self.make(case), self.data(case, 8)
         before, svi = weights(pair), svi_of(pair)
         with warnings.catch_warnings():
-            warnings.simplefilter("error")
+            warnings.simplefilter("error", UserWarning)
             warnings.filterwarnings("ignore", ".*not registered in the param store")  # what is held fixed
             losses = [svi.step(x, y) for _ in range(20)]
         assert sum(losses[-5:]) < sum(losses[:5])
