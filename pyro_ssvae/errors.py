@@ -71,6 +71,8 @@ PEOPLE_SAY = {
     "binarize": "binarise",
     # data sets
     "fashion-mnist": "fmnist fashionmnist fashion",
+    "cifar10": "cifar cifar-10",
+    "svhn": "house-numbers street-view-house-numbers",
     "har": "uci-har ucihar activity activities human-activity",
     "breast-cancer": "cancer wdbc breast bc",
     "avatars": "faces cartoons",
@@ -88,7 +90,7 @@ PEOPLE_SAY = {
     "benchmark": "bench speed",
 }
 """What people say for a name, by that name. A word may stand for several: the one that is known where it is said."""
-NO_SUCH = frozenset({"iris", "imagenet", "cifar", "cifar10", "cifar-10", "cifar100", "titanic", "adult", "penguins"})
+NO_SUCH = frozenset({"iris", "imagenet", "cifar100", "titanic", "adult", "penguins"})
 """Words to which no name is near, however alike they are spelt."""
 
 

@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from .arrays import load_npz
-from .avatar_labels import Factors
 from .avatars import avatar_factors
 from .dataset import Dataset, Table, digest, fingerprint
+from .factors import Factors
 from .folder import load_folder, training_files
 from .label_file import add_labels, label_file_text
 from .schema import Column, Schema

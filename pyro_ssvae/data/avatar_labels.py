@@ -1,19 +1,12 @@
-"""The attributes of drawn faces, and the factors behind them: which glasses, which hat.
-
-Every attribute is drawn on its own, with the probability in :data:`ATTRIBUTES`, and every factor in :data:`FACTORS`
-uniformly among the values that fit its attribute: all are statistically independent.
-"""
+"""The attributes of drawn faces, and the factors behind them: which glasses, which hat."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
-from torch import Tensor
 
 from ..errors import InputError
-from ..labels import MISSING
 from .checks import shown
+from .factors import Factor, draw_factors
 
 SEED = 0
 TRAIN = 10_000
@@ -44,19 +37,6 @@ COLORS = {
     "clothing_color": {"red": "#FF5C5C", "blue": "#5199E4", "green": "#7BD8A0", "cream": "#FFF6C8", "pink": "#FF488E"},
 }
 
-
-@dataclass(frozen=True)
-class Factor:
-    """What a face shows beyond its attributes: one of ``present`` where ``attribute`` is 1, else one of ``absent``.
-
-    Where there are none, the factor does not apply. Without an attribute, every face shows one of ``present``.
-    """
-
-    attribute: str | None
-    present: tuple[str, ...]
-    absent: tuple[str, ...] = ()
-
-
 FACTORS = {
     "glasses": Factor("Glasses", ("kurt", "prescription_1", "prescription_2", "round", "sunglasses")),
     "hat": Factor("Hat", ("hat", "winter_hat_2", "winter_hat_3", "winter_hat_4", "turban")),
@@ -81,20 +61,6 @@ FACTORS = {
 """What only an evaluation sees. Values have python_avatars' names, colours those of :data:`COLORS`."""
 
 
-@dataclass(frozen=True, eq=False)
-class Factors:
-    """The true factors of a split's faces, for evaluation only.
-
-    :param names: the names of each factor's values.
-    :param values: int64 ``[N]`` a factor, an index into ``names``; -1 where it does not apply (a face without glasses).
-    :param attributes: the attribute that each factor refines, None where there is none.
-    """
-
-    names: dict[str, list[str]]
-    values: dict[str, Tensor]
-    attributes: dict[str, str | None]
-
-
 def sizes(name: str) -> tuple[int, int]:
     """Return the numbers of training and test faces of ``avatars`` or ``avatars:N``."""
     _, colon, count = name.partition(":")
@@ -108,14 +74,5 @@ def sizes(name: str) -> tuple[int, int]:
 
 
 def draw_labels(n: int, split: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return attributes ``[n, A]`` and factors ``[n]``; a smaller n gives the first rows of a larger one."""
-    uniform = np.random.default_rng([SEED, split]).random((n, len(ATTRIBUTES) + len(FACTORS)))
-    y = (uniform[:, : len(ATTRIBUTES)] < list(ATTRIBUTES.values())).astype(np.int64)
-    columns = dict(zip(ATTRIBUTES, y.T))
-    values = {}
-    for i, (factor, about) in enumerate(FACTORS.items(), len(ATTRIBUTES)):
-        present = columns[about.attribute] == 1 if about.attribute else np.ones(n, bool)
-        count = np.where(present, len(about.present), len(about.absent))
-        value = np.floor(uniform[:, i] * count).astype(np.int64) + np.where(present, len(about.absent), 0)
-        values[factor] = np.where(count > 0, value, MISSING)
-    return y, values
+    """Return attributes ``[n, A]`` and factors ``[n]`` of the training (0) or the test (1) faces."""
+    return draw_factors(n, (SEED, split), ATTRIBUTES, FACTORS)

@@ -12,9 +12,10 @@ from ..errors import InputError
 from ..labels import AttributeLabels
 from .arrays import read_npz
 from .avatar_drawing import SIDE, draw
-from .avatar_labels import ATTRIBUTES, FACTORS, Factors, draw_labels, sizes
+from .avatar_labels import ATTRIBUTES, FACTORS, draw_labels, sizes
 from .cache import keep, places
 from .dataset import Dataset
+from .factors import Factors, named
 from .images import ImageSize, resize
 
 VERSION = 1
@@ -46,12 +47,7 @@ def avatar_factors(name: str = "avatars") -> tuple[Factors, Factors]:
         train, test = avatar_factors("avatars:500")
         test.names["hat"][int(test.values["hat"][0])]  # "turban", say
     """
-    names = {factor: [*about.absent, *about.present] for factor, about in FACTORS.items()}
-    attributes = {factor: about.attribute for factor, about in FACTORS.items()}
-    train, test = (
-        Factors(names, {key: torch.from_numpy(value) for key, value in draw_labels(m, split)[1].items()}, attributes)
-        for split, m in enumerate(sizes(name))
-    )
+    train, test = (named(FACTORS, draw_labels(n, split)[1]) for split, n in enumerate(sizes(name)))
     return train, test
 
 

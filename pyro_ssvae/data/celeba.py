@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import socket
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +18,8 @@ from ..labels import AttributeLabels
 from .cache import keep, places
 from .checks import check_bytes, hint, read_bytes, reason, shown
 from .dataset import Dataset
+from .download import downloaded
 from .images import ImageSize, decode, height_width
-from .standard import SECONDS
 
 FOLDER = "celeba"
 IMAGES = "img_align_celeba"
@@ -76,7 +76,10 @@ def _check_folder(folder: Path) -> None:
     except OSError as error:
         raise InputError(f"{folder}: cannot be read ({reason(error)})") from None
     if not found:
-        _download(folder.parent)
+        from torchvision import datasets
+
+        files = f"{IMAGES}/, {ATTRIBUTES_FILE} and {PARTITION_FILE}"
+        downloaded(partial(datasets.CelebA, folder.parent, download=True), "celeba", folder, files, f"{FOLDER}/")
         return
     for name in (ATTRIBUTES_FILE, PARTITION_FILE, IMAGES):
         if name not in found:
@@ -183,20 +186,3 @@ def _decode(paths: list[Path], size: tuple[int, int]) -> Iterator[np.ndarray]:
         console = Console(stderr=True)
         for start in track(starts, "celeba: decoded once", console=console, disable=not console.is_terminal):
             yield np.stack(list(pool.map(one, paths[start : start + 512])))
-
-
-def _download(root: Path) -> None:
-    """Let torchvision fetch the folder into ``root``."""
-    from torchvision import datasets
-
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SECONDS)
-    try:
-        datasets.CelebA(root, download=True)
-    except Exception as error:  # no gdown, no network, no space, no right to write, a quota that is spent
-        raise InputError(
-            f"celeba: not in {root / FOLDER}, and the download failed ({reason(error)}); put {IMAGES}/, "
-            f"{ATTRIBUTES_FILE} and {PARTITION_FILE} there, or set PYRO_SSVAE_DATA to the folder that holds {FOLDER}/"
-        ) from None
-    finally:
-        socket.setdefaulttimeout(timeout)

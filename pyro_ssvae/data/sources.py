@@ -11,22 +11,24 @@ from ..errors import InputError, nearest
 from ..labels import AttributeLabels
 from .annotated import is_annotated, load_h5ad
 from .arrays import load_npz
-from .avatar_labels import Factors
 from .avatars import avatar_factors, load_avatars
 from .bundled import load_breast_cancer, load_counts, load_imbalanced_digits, load_wine
 from .celeba import load_celeba
 from .checks import hint, shown
+from .coloured import load_cifar10, load_svhn
 from .dataset import Dataset
+from .factors import Factors
 from .folder import load_folder
 from .har import load_har, load_har_windows
 from .images import ImageSize, height_width
 from .layouts import check_layout
+from .marked_digits import load_marked_digits, marked_digit_factors
 from .schema import is_table
 from .standard import load_digits, load_fashion_mnist, load_mnist
 
 NAMES = (
-    *("digits", "mnist", "fashion-mnist", "har", "har-windows", "avatars", "celeba"),
-    *("imbalanced-digits", "breast-cancer", "wine", "counts"),
+    *("digits", "mnist", "fashion-mnist", "cifar10", "svhn", "celeba", "har", "har-windows", "avatars"),
+    *("marked-digits", "imbalanced-digits", "breast-cancer", "wine", "counts"),
 )
 
 
@@ -110,6 +112,12 @@ def _load(name: str | Path, root: Path, image_size: ImageSize, layout: str | Non
             return load_mnist(root, image_size=image_size)
         case "fashion-mnist":
             return load_fashion_mnist(root, image_size=image_size)
+        case "cifar10":
+            return load_cifar10(root, image_size=image_size)
+        case "svhn":
+            return load_svhn(root, image_size=image_size)
+        case "marked-digits":
+            return load_marked_digits(image_size=image_size)
         case "imbalanced-digits":
             return load_imbalanced_digits(image_size=image_size)
         case "har" | "har-windows" | "breast-cancer" | "wine" | "counts" if image_size is not None:
@@ -164,4 +172,6 @@ def _own(path: Path, name: str, image_size: ImageSize, layout: str | None) -> Da
 
 def factors_of(name: str) -> tuple[Factors, Factors] | None:
     """Return the true factors of a data set's training and test points; None where nobody knows them."""
+    if name == "marked-digits":
+        return marked_digit_factors()
     return avatar_factors(name) if name.partition(":")[0] == "avatars" else None

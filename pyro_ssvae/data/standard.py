@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gzip
 import math
-import socket
 import zlib
+from functools import partial
 from io import BufferedIOBase
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from ..errors import InputError
 from ..labels import ClassLabels
 from .checks import check_bytes, reason, shown
 from .dataset import Dataset
+from .download import downloaded
 from .images import ImageSize, resize
 from .splits import split_rows
 
@@ -27,8 +28,6 @@ FASHION_NAMES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
-SECONDS = 30
-"""How long a download may be silent before it counts as failed."""
 
 
 def load_digits(*, image_size: ImageSize = None) -> Dataset:
@@ -63,7 +62,11 @@ def _idx_dataset(
     folder = root / torchvision_name / "raw"
     found = next((place for place in (folder, *elsewhere) if all(_find(place, file) for file in FILES)), None)
     if found is None:
-        _download(name, root, torchvision_name)
+        from torchvision import datasets
+
+        files, holder = f"{FILES[0]}.gz and its three companions", f"{torchvision_name}/raw"
+        fetch = partial(getattr(datasets, torchvision_name), root, download=True)
+        downloaded(fetch, name, folder, files, holder)
         found = folder
     x, y, x_test, y_test = (read_idx(_find(found, file) or found / file) for file in FILES)
     for images, labels, file in ((x, y, FILES[1]), (x_test, y_test, FILES[3])):
@@ -109,21 +112,3 @@ def _read(file: BufferedIOBase, size: int) -> bytes:
 def _find(folder: Path, file: str) -> Path | None:
     """Return the plain or the gzipped file, whichever is there."""
     return next((path for path in (folder / file, folder / f"{file}.gz") if path.is_file()), None)
-
-
-def _download(name: str, root: Path, torchvision_name: str) -> None:
-    """Let torchvision fetch the files into ``root``."""
-    from torchvision import datasets
-
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(SECONDS)
-    try:
-        getattr(datasets, torchvision_name)(root, download=True)
-    except Exception as error:  # no network, no space, no right to write, a file that is not the expected one
-        raise InputError(
-            f"{name}: not in {root / torchvision_name / 'raw'}, and the download failed ({reason(error)}); put "
-            f"{FILES[0]}.gz and its three companions there, or set PYRO_SSVAE_DATA to the folder that holds "
-            f"{torchvision_name}/raw"
-        ) from None
-    finally:
-        socket.setdefaulttimeout(timeout)

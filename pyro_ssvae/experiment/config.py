@@ -28,8 +28,9 @@ class DataConfig:
     """Which data, and how many of its labels."""
 
     data: str = "digits"
-    """digits, imbalanced-digits, mnist, fashion-mnist, har, har-windows, breast-cancer, wine, counts, avatars, celeba,
-    or the path of a table (.csv, .tsv, .parquet, .feather), an .npz or .h5ad file or a folder."""
+    """digits, imbalanced-digits, marked-digits, mnist, fashion-mnist, cifar10, svhn, celeba, har, har-windows,
+    breast-cancer, wine, counts, avatars, or the path of a table (.csv, .tsv, .parquet, .feather), an .npz or .h5ad file
+    or a folder."""
     labels: str | None = None
     """How many known labels are kept: all, 0, a count, or a fraction; by default 50, of your own data all."""
     labels_by: str = "proportional"

@@ -213,10 +213,10 @@ def test_several_data_sets_run_in_one_study(capsys: pytest.CaptureFixture[str]) 
 def test_a_data_set_that_is_not_there_is_left_out_in_a_line_unless_it_was_named(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def fail(name: str, root: Path, torchvision_name: str) -> None:
+    def fail(fetch: object, name: str, root: Path, *rest: str) -> None:
         raise InputError(f"{name}: not in {root}")
 
-    monkeypatch.setattr(standard, "_download", fail)
+    monkeypatch.setattr(standard, "downloaded", fail)
     plan = Plan("", (), methods=("classifier",), seeds=2, parts=(Part("mnist", ("100",)), Part("wine", ("30",))))
     cells = cells_of_parts(ABLATION, plan, named=False)
     assert [(cell.data, cell.labels, cell.seed) for cell in cells] == [("wine", "30", 0), ("wine", "30", 1)]
