@@ -262,11 +262,3 @@ def are_values(y: Tensor) -> bool:
 def gaussian_head(width: int, latent_dim: int) -> tuple[nn.Linear, nn.Linear]:
     """Layers to the mean and to the log-scale of a Gaussian."""
     return nn.Linear(width, latent_dim), nn.Linear(width, latent_dim)
-
-
-def zero_head(width: int, size: int) -> nn.Linear:
-    """A linear layer to logits that begins at zero: every point at the prior's entropy, on no class's side."""
-    head = nn.Linear(width, size)
-    nn.init.zeros_(head.weight)
-    nn.init.zeros_(head.bias)
-    return head

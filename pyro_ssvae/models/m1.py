@@ -19,11 +19,11 @@ from ..infer.batched import evaluating
 from ..infer.label_prior import LabelPrior
 from ..infer.traces import Site, expected_x
 from ..labels import Labels
-from ..nn.networks import mlp
+from ..nn.networks import mlp, zeroed
 from .base import given_labels
 from .config import VAEConfig, Weight
 from .fixed_draws import mean_of
-from .labelled import ClassifierMixin, zero_head
+from .labelled import ClassifierMixin
 from .vae import VAE
 
 HIDDEN = 256  # units of the classifier's one hidden layer
@@ -66,7 +66,7 @@ class M1(VAE, ClassifierMixin):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, labels: Labels, **options: Any) -> None:
         super().__init__(encoder, decoder, labels, **options)
         dim = self.config.latent_dim
-        self.head = nn.Sequential(*mlp([dim, HIDDEN], norm=False), zero_head(HIDDEN, labels.size))
+        self.head = nn.Sequential(*mlp([dim, HIDDEN], norm=False), zeroed(nn.Linear(HIDDEN, labels.size)))
         self.head_terms = HeadTerms(labels, LabelPrior(labels, "uniform"), self.config.alpha, 0.0, 0.0)
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:

@@ -24,12 +24,12 @@ from ..infer.protocols import Intervention
 from ..infer.subsampled_elbo import SubsampledELBO
 from ..infer.traces import expected_x
 from ..labels import MISSING, AttributeLabels, Labels
-from ..nn.networks import AddClass, features, mlp, takes_class_input
+from ..nn.networks import AddClass, features, mlp, takes_class_input, zeroed
 from .base import GenerativeModel, given_labels, positive, scaled, standard_normal
 from .config import Range, VAEConfig, Weight
 from .fixed_draws import fixed_draws
 from .interventions import asked_labels, swapped_labels, times
-from .labelled import ClassifierMixin, gaussian_head, zero_head
+from .labelled import ClassifierMixin, gaussian_head
 
 HIDDEN = 256  # units of the labels' decoder
 
@@ -82,7 +82,7 @@ class MVAE(ClassifierMixin, GenerativeModel):
         self.loc, self.log_scale = gaussian_head(features(encoder), dim)
         self.label_loc = nn.Parameter(self.apart().reshape(*factors, dim))
         self.label_log_scale = nn.Parameter(torch.zeros(*factors, dim))
-        self.head = nn.Sequential(*mlp([dim, HIDDEN], norm=False), zero_head(HIDDEN, labels.size))
+        self.head = nn.Sequential(*mlp([dim, HIDDEN], norm=False), zeroed(nn.Linear(HIDDEN, labels.size)))
         self.noise: Tensor
         noise = torch.randn(100, 1, dim, generator=torch.Generator().manual_seed(0))
         self.register_buffer("noise", noise, persistent=False)

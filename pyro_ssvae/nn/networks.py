@@ -64,9 +64,15 @@ class Beside(nn.Module):
         self.dropout = 1 - self.most_kept * max(0.1, g * g)
 
 
+def zeroed(head: nn.Linear) -> nn.Linear:
+    """A layer to logits as it begins, at zero: every point at the prior's entropy, on no class's side."""
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
 class ClassHead(nn.Linear):
-    """A linear layer from an encoder's features to logits, which begins at zero: every point at the prior's entropy,
-    on no class's side.
+    """A linear layer from an encoder's features to logits, :func:`zeroed`.
 
     What an :class:`Encoder` says is to be dropped in training is dropped here, and not before the heads of z, whose
     scale would take the noise for the data's.
@@ -77,8 +83,7 @@ class ClassHead(nn.Linear):
     def __init__(self, encoder: nn.Module, size: int, more: int = 0) -> None:
         width = features(encoder)
         super().__init__(width + more, size)
-        nn.init.zeros_(self.weight)
-        nn.init.zeros_(self.bias)
+        zeroed(self)
         self.features = width
         self.dropout = encoder.dropout if isinstance(encoder, Encoder) else 0.0
 
