@@ -13,6 +13,7 @@ from ..data.schema import Schema, restore_schema
 from ..errors import InputError, plain_value
 from ..files import differences, installed, load_tensors, of_another_version, save_tensors, write_atomically
 from ..infer.pairs import Pair, PairLike, as_pair
+from ..infer.protocols import WeighsClasses
 from ..infer.stored import KEY, may_use, stored_parameters
 from ..labels import AttributeLabels, ClassLabels, LabelDescription, describe, restore
 from . import Model, create_model
@@ -231,6 +232,8 @@ def load(folder: str | Path, *, into: PairLike | None = None, weights: str = WEI
     check_networks(config, model, path)
     kept = counterparts(model, stored, path)
     load_weights(model, tensors, path)
+    if weights != WEIGHTS and isinstance(model, WeighsClasses):
+        model.set_class_weights(None)  # of a checkpoint: they are the training's
     with torch.no_grad():
         for p, value in kept:
             p.copy_(value)

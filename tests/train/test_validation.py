@@ -18,7 +18,7 @@ from test_fit import Plain, blobs, layered, pictures, same, train
 from tiny import ATTRIBUTES, CLASSES, augmented, build, make, points, some_labels
 from torch import Tensor, nn
 
-from pyro_ssvae import create_model, fit
+from pyro_ssvae import create_model, fit, load, save
 from pyro_ssvae.data import streaming
 from pyro_ssvae.labels import MISSING
 from pyro_ssvae.train.class_weights import balanced
@@ -309,6 +309,15 @@ def test_class_weights_end_with_their_training(name: str) -> None:
     assert same(once, never)
     if name != "classifier":
         assert once.head_terms.class_weights.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_the_best_epochs_weights_count_classes_alike(tmp_path: Path) -> None:
+    x, y, _ = blobs(60, 30)
+    model = create_model("augmented", input_shape=(5,), labels=CLASSES)
+    train(model, x, y, epochs=3, class_weights=(9.0, 1.0, 1.0), checkpoint=tmp_path / "last.safetensors")
+    save(model, tmp_path)
+    best: Any = load(tmp_path, weights="last-best.safetensors")
+    assert best.head_terms.class_weights.tolist() == [1.0, 1.0, 1.0]
 
 
 def test_class_weights_that_cannot_be_used_are_named() -> None:
