@@ -56,7 +56,7 @@ class DataConfig:
     """Which axis of your own arrays is which: nchw, nhwc, nhw (pictures), nct or ntc (series of C channels); by default
     as their shape and values suggest, which is said."""
     attributes: tuple[str, ...] = ()
-    """Which attributes of celeba or avatars, and in which order; by default the data set's own choice."""
+    """Which of the data's attributes, and in which order; by default all, of celeba the paper's 18."""
     classes: int | None = None
     """Number of classes K, where it exceeds those that the data names."""
 
