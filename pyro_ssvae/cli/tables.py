@@ -22,6 +22,7 @@ METRICS = (
     ("auroc", "AUROC", 4),
     ("nll", "negative log-likelihood of the label (nats)", 4),
     ("calibration_error", "calibration error", 4),
+    ("calibration_error_by_chance", "  of right probabilities", 4),
     ("elbo", "ELBO (nats a point)", 2),
     ("log_likelihood", "importance-weighted bound (nats a point)", 2),
     ("elbo_per_dimension", "ELBO (nats a dimension)", 4),

@@ -24,7 +24,7 @@ from ..infer.pairs import PairLike, as_pair
 from ..infer.protocols import Classifies, require
 from ..labels import MISSING, ClassLabels, Labels
 from .bootstrap import Metrics
-from .metrics import SMALLEST, calibration_error
+from .metrics import SMALLEST, calibration_error, chance_calibration_error
 from .prediction_sets import label_sets, log_odds, threshold, true_scores
 from .temperature import likelihood, temperature, tempered
 
@@ -92,7 +92,7 @@ class Calibration:
     def metrics(self, probs: ArrayLike, y: ArrayLike, coverage: float = COVERAGE) -> Metrics:
         """Return what the calibration comes to on other labelled points, -1 where missing.
 
-        ``nll`` and ``calibration_error`` as in :func:`~.metrics.class_metrics`, at the temperature; ``coverage``, the
+        ``nll`` and calibration errors as in :func:`~.metrics.class_metrics`, at the temperature; ``coverage``, the
         share of true labels in their sets; ``set_size``, the mean number of labels in a set; ``single_sets``, the share
         of sets of one label.
 
@@ -107,15 +107,18 @@ class Calibration:
         sizes = sets.sum(-1)[known].double()
         if self.classes:
             error = calibration_error(t[known].amax(-1), t[known].argmax(-1) == y[known])
+            chance = chance_calibration_error(t[known].amax(-1))
         else:
-            parts = [calibration_error(p[k], v[k]) for p, v, k in zip(t.T, y.T, known.T) if k.any()]
-            error = sum(parts) / max(1, len(parts))
+            parts = [(p[k], v[k]) for p, v, k in zip(t.T, y.T, known.T) if k.any()]
+            error = sum(calibration_error(p, v) for p, v in parts) / max(1, len(parts))
+            chance = sum(chance_calibration_error(p) for p, _ in parts) / max(1, len(parts))
         return {
             "temperature": self.temperature[0] if self.classes else list(self.temperature),
             **({} if self.classes else {"shift": list(self.shift)}),
             "calibration_labels": self.rows,
             "nll": float(-likelihood(t, y, self.classes)[known].clamp_min(SMALLEST).log().mean()),
             "calibration_error": error,
+            "calibration_error_by_chance": chance,
             "coverage": float(inside.mean()),
             "set_size": float(sizes.mean()),
             "single_sets": float((sizes == 1).double().mean()),

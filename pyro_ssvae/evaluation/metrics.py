@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +15,10 @@ SMALLEST = torch.finfo(torch.float32).eps
 """Probabilities below this count as this in a negative log-likelihood, as in scikit-learn: sparsemax gives zeros."""
 
 RESAMPLES = 500  # of the bootstrap
+OF_ATTRIBUTES = (
+    *("accuracy", "majority_accuracy", "average_precision", "auroc", "nll"),
+    *("calibration_error", "calibration_error_by_chance"),
+)
 
 
 def confusion_matrix(y: Tensor, predicted: Tensor, size: int) -> Tensor:
@@ -33,12 +38,26 @@ def calibration_error(confidence: Tensor, hit: Tensor, bins: int = 15) -> float:
     return float(binary_calibration_error(confidence.double().clamp(0.0, 1.0 - 1e-9), hit.long(), n_bins=bins))
 
 
+def chance_calibration_error(confidence: Tensor, bins: int = 15) -> float:
+    """Return the calibration error to be expected of so many rows where every probability is right.
+
+    ``sqrt(2/π) Σ_b sqrt(Σ_{i in b} p_i (1 - p_i)) / n``: the mean deviation of each bin's hits, taken as normal.
+
+    :param confidence: probabilities ``[n]``.
+    """
+    p = confidence.double().clamp(0.0, 1.0)
+    variances = torch.zeros(bins, dtype=torch.double, device=p.device)
+    variances.index_add_(0, (p * bins).long().clamp_max(bins - 1), p * (1 - p))
+    return math.sqrt(2 / math.pi) * float(variances.sqrt().sum()) / max(1, len(p))
+
+
 def class_metrics(probs: Tensor, y: Tensor) -> Metrics:
     """Return metrics of class probabilities ``[n, K]`` against classes ``[n]``.
 
     ``accuracy_low`` and ``accuracy_high`` are the ends of its 95% interval (Wilson's).
     ``balanced_accuracy`` is the mean recall over the classes that occur; ``macro_f1`` the mean F1 over the classes that
-    occur or are predicted; ``nll`` the mean of ``-log probs[y]`` in nats; ``calibration_error`` that of the top class.
+    occur or are predicted; ``nll`` the mean of ``-log probs[y]`` in nats; ``calibration_error`` that of the top class,
+    and ``calibration_error_by_chance`` what right probabilities would have on so many rows.
     """
     size = probs.shape[-1]
     probs, top = probs.double(), probs.argmax(-1)
@@ -55,6 +74,7 @@ def class_metrics(probs: Tensor, y: Tensor) -> Metrics:
         "macro_f1": float(f1[true + predicted > 0].mean()),
         "nll": float(-probs.gather(-1, y.unsqueeze(-1)).clamp_min(SMALLEST).log().mean()),
         "calibration_error": calibration_error(probs.amax(-1), top == y),
+        "calibration_error_by_chance": chance_calibration_error(probs.amax(-1)),
         "confusion": confusion.tolist(),
     }
 
@@ -65,16 +85,15 @@ def attribute_metrics(probs: Tensor, y: Tensor, names: Sequence[str]) -> Metrics
     Each metric is the mean over the attributes that have it; ``per_attribute`` holds them one by one.
     ``majority_accuracy`` is the accuracy of guessing the test set's commoner value. An attribute without a known entry
     has None everywhere, one with a single value None for ``average_precision`` and ``auroc``. ``nll`` is in nats an
-    entry; ``calibration_error`` is that of the probability of 1. ``accuracy_low`` and ``accuracy_high`` are the ends of
-    the accuracy's 95% bootstrap interval over rows.
+    entry; ``calibration_error`` is that of the probability of 1, ``calibration_error_by_chance`` that of right ones.
+    ``accuracy_low`` and ``accuracy_high`` are the ends of the accuracy's 95% bootstrap interval over rows.
     """
     per_attribute = {
         name: one_attribute(p[v >= 0], v[v >= 0])
         for name, p, v in zip(names, probs.double().unbind(-1), y.unbind(-1), strict=True)
     }
-    keys = ("accuracy", "majority_accuracy", "average_precision", "auroc", "nll", "calibration_error")
     means: Metrics = {"n": int((y >= 0).any(-1).sum())}
-    for key in keys:
+    for key in OF_ATTRIBUTES:
         known = [one[key] for one in per_attribute.values() if one[key] is not None]
         means[key] = sum(known) / len(known) if known else None
     hits = masked((probs > 0.5).long() == y, y >= 0)
@@ -87,7 +106,7 @@ def one_attribute(p: Tensor, v: Tensor) -> Metrics:
     """Return metrics of the probabilities ``[n]`` of 1 against values ``[n]``."""
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    empty = dict.fromkeys(("accuracy", "majority_accuracy", "average_precision", "auroc", "nll", "calibration_error"))
+    empty = dict.fromkeys(OF_ATTRIBUTES)
     if not len(v):
         return {"n": 0, **empty}
     share = float(v.double().mean())
@@ -99,6 +118,7 @@ def one_attribute(p: Tensor, v: Tensor) -> Metrics:
         "majority_accuracy": max(share, 1 - share),
         "nll": float(-likelihood.clamp_min(SMALLEST).log().mean()),
         "calibration_error": calibration_error(p, v),
+        "calibration_error_by_chance": chance_calibration_error(p),
     }
     if 0 < share < 1:
         result["average_precision"] = float(average_precision_score(v.numpy(), p.numpy()))

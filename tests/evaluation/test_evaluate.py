@@ -18,6 +18,7 @@ from pyro_ssvae import create_model
 from pyro_ssvae.errors import InputError
 from pyro_ssvae.evaluation.evaluate import anomaly_scores, evaluate
 from pyro_ssvae.evaluation.metrics import (
+    attribute_metrics,
     calibration_error,
     class_metrics,
     clustering_metrics,
@@ -139,6 +140,22 @@ def test_class_metrics_by_hand_with_an_absent_class_and_certain_errors() -> None
 def test_certainty_shares_the_last_bin() -> None:
     assert calibration_error(torch.tensor([1.0, 0.95]), torch.tensor([0, 1])) == pytest.approx(0.475)
     assert calibration_error(torch.tensor([1.0 + 1e-6, 0.2]), torch.tensor([1, 0])) == pytest.approx(0.1, abs=1e-5)
+
+
+@pytest.mark.parametrize("n", [60, 1000])
+def test_right_probabilities_have_a_calibration_error_by_chance(n: int) -> None:
+    """That of labels drawn from the very probabilities, in the mean of 300 draws."""
+    noise = torch.Generator().manual_seed(0)
+    probs = (2 * torch.randn(n, 4, generator=noise, dtype=torch.double)).softmax(-1)
+    drawn, (most, top) = torch.multinomial(probs, 300, replacement=True, generator=noise), probs.max(-1)
+    errors = torch.tensor([calibration_error(most, top == y) for y in drawn.T])
+    told = class_metrics(probs, drawn[:, 0])["calibration_error_by_chance"]
+    assert abs(told - float(errors.mean())) < 0.06 * told  # bins of few rows are not quite normal
+    p, y = probs[:, :2], (torch.rand(n, 2, generator=noise) < probs[:, :2]).long()
+    each = attribute_metrics(p, y, ["a", "b"])
+    names = [each["per_attribute"][name]["calibration_error_by_chance"] for name in "ab"]
+    assert each["calibration_error_by_chance"] == pytest.approx(sum(names) / 2)
+    assert class_metrics(torch.eye(4)[[0, 1]], torch.tensor([0, 0]))["calibration_error_by_chance"] == 0
 
 
 def test_missing_labels_do_not_count() -> None:
