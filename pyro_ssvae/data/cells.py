@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..errors import InputError
 from .checks import LIKE_NO_LABEL, shown
-from .number_words import decimal_comma, parse_number
+from .number_words import decimal_comma, parse_number, times_of
 
 MISSING_WORDS = frozenset(
     ["", "na", "n/a", "n.a.", "nan", "-nan", "null", "none", "#n/a", "#na", "<na>", "nat", "?", "-", "--", ".", "..",
@@ -70,7 +70,8 @@ def gap_words(words: Iterable[str]) -> frozenset[str]:
 
 
 def numbers_of(cells: pd.Series, where: str, comma: bool | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return numbers, float64 ``[N]``, NaN where missing, durations in days; and which cells are none, bool ``[N]``.
+    """Return numbers, float64 ``[N]``, NaN where missing, durations in days, times of the day in seconds;
+    and which cells are none, bool ``[N]``.
 
     :param comma: whether the file has decimal commas; a column whose words tell has its own.
     """
@@ -82,8 +83,10 @@ def numbers_of(cells: pd.Series, where: str, comma: bool | None = None) -> tuple
         return cells.to_numpy(np.float64, na_value=np.nan), np.zeros(len(cells), bool)
     places, words = factorized(cells, where, MISSING_LABELS)
     own = decimal_comma(words, comma)
-    values = np.array([*(parse_number(word, own) for word in words), np.nan])
-    numbers = values[places]
+    values = times_of(words)
+    if values is None:
+        values = np.array([parse_number(word, own) for word in words])
+    numbers = np.append(values, np.nan)[places]
     return numbers, np.isnan(numbers) & (places >= 0)
 
 

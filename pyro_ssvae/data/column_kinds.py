@@ -20,7 +20,7 @@ from .cells import (
 )
 from .checks import hint, shown, sort_words
 from .date_cells import date_format, dates_of
-from .number_words import decimal_comma, parse_number
+from .number_words import decimal_comma, parse_number, times_of
 from .schema import Column
 
 ANSWERS = (
@@ -61,8 +61,6 @@ def kind_of(cells: pd.Series, name: str, told: str | None = None, comma: bool | 
     where = f"column {shown(name)}"
     if told == "leave-out":
         return "as told"
-    if isinstance(cells.dtype, pd.PeriodDtype):
-        cells = cells.dt.to_timestamp()
     if pd.api.types.is_datetime64_any_dtype(cells.dtype) or told == "date":
         column = date_column(cells, name, where)
     elif told in ("category", "yes-no") or (told is None and pd.api.types.is_bool_dtype(cells.dtype)):
@@ -85,14 +83,15 @@ def guessed(cells: pd.Series, name: str, where: str, file: bool | None = None) -
     if len(words) < 2:
         return "no value in any row" if not words else f"the same in every row ({shown(words[0])})"
     comma = decimal_comma(words, file)
-    number = ~np.isnan([parse_number(word, comma) for word in words])
+    times = times_of(words)
+    number = ~np.isnan([parse_number(word, comma) for word in words] if times is None else times)
     gap = np.array([word.lower() in MISSING_LABELS for word in words])  # where the others are numbers or dates
     padded = any(len(word) > 1 and word[0] == "0" and word.isdecimal() for word in words)  # 007 is a code
     cells_of = np.bincount(places[places >= 0], minlength=len(words))
     if number.any() and (number | gap).all() and not padded:
         return number_column(cells, name, where, None, file)
     share = cells_of[number].sum() / max(cells_of[~gap].sum(), 1)
-    if share >= 0.9 and number.sum() > 20 and not padded:
+    if share >= 0.9 and number.sum() > 20 and not padded and times is None:
         _, wrong = numbers_of(cells, where, file)
         few = int(wrong.sum())
         raise InputError(

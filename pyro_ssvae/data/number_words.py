@@ -7,7 +7,7 @@ leading 0 is no thousand.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 _POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d+)?")
 _COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+_TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
 
 
 def bare(word: str) -> str:
@@ -40,6 +41,16 @@ def parse_number(word: str, comma: bool = False) -> float:
     elif _COMMA.fullmatch(word):
         word = word.replace(",", ".")
     return float(word) if _NUMBER.fullmatch(word) else np.nan
+
+
+def times_of(words: Sequence[str]) -> np.ndarray | None:
+    """Return times of the day, such as ``07:30``, in seconds since midnight, NaN for other words; None where most
+    words are no times."""
+    found = [_TIME.fullmatch(word) for word in words]
+    if 2 * sum(time is not None for time in found) <= len(words):
+        return None
+    parts = [(np.nan, 0, 0) if time is None else time.groups(default="0") for time in found]
+    return np.array([3600 * float(hour) + 60 * float(minute) + float(second) for hour, minute, second in parts])
 
 
 def sign_of(word: str) -> str:
@@ -83,8 +94,8 @@ def commas_of(columns: Iterable[Iterable[str]], usual: bool, missing: frozenset[
 
 def frame_comma(frame: pd.DataFrame, missing: frozenset[str]) -> bool | None:
     """Return what :func:`commas_of` tells of a data frame's words."""
-    cells = [frame.iloc[:SAMPLE, i].dropna().unique() for i in range(frame.shape[1]) if is_words(frame.iloc[:, i])]
-    return commas_of([[str(word) for word in column] for column in cells], False, missing)[0]
+    cells = (frame.iloc[:SAMPLE, i].dropna() for i in range(frame.shape[1]) if is_words(frame.iloc[:, i]))
+    return commas_of([dict.fromkeys(map(str, column)) for column in cells], False, missing)[0]
 
 
 def is_words(cells: pd.Series) -> bool:

@@ -1,4 +1,4 @@
-"""Columns of dates, times and decimal numbers in types that a data frame has no columns of its own for."""
+"""Columns of dates, periods, times and decimal numbers in types that a data frame has no columns of its own for."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ EPOCH = datetime.date(1970, 1, 1).toordinal()
 
 
 def own_types(frame: pd.DataFrame, note: Callable[[str], None] = lambda line: None) -> pd.DataFrame:
-    """Return a data frame whose dates are dates, whose decimals are floats, and whose times are seconds of the day.
+    """Return a data frame whose dates are dates, whose periods are the dates that they begin at, whose decimals are
+    floats, and whose times are seconds of the day.
 
     :param note: told, in a line, what became of times.
     """
-    objects = [i for i, dtype in enumerate(frame.dtypes) if pd.api.types.is_object_dtype(dtype)]
+    objects = [
+        i
+        for i, dtype in enumerate(frame.dtypes)
+        if pd.api.types.is_object_dtype(dtype) or isinstance(dtype, pd.PeriodDtype)
+    ]
     found = {i: own_type(frame.iloc[:, i]) for i in objects}
     if all(cells is None for cells in found.values()):
         return frame
@@ -28,14 +33,16 @@ def own_types(frame: pd.DataFrame, note: Callable[[str], None] = lambda line: No
         if cells is None:
             continue
         name = frame.columns[i]
-        if isinstance(frame.iloc[:, i].dropna().iloc[0], datetime.time):
+        if isinstance(next(iter(frame.iloc[:, i].dropna()), None), datetime.time):
             note(f"column {shown(name)}: times of the day are read as seconds since midnight")
         frame[name] = cells
     return frame
 
 
 def own_type(cells: pd.Series) -> pd.Series | None:
-    """Return a column of objects in its own type; None where they are anything else, or of several types."""
+    """Return a column of periods or objects in its own type; None where they are anything else, or of several types."""
+    if isinstance(cells.dtype, pd.PeriodDtype):
+        return cells.dt.to_timestamp()
     known = cells.dropna()
     if not len(known) or not isinstance(known.iloc[0], (datetime.date, datetime.time, Decimal)):
         return None

@@ -18,11 +18,11 @@ from .checks import MAX_CLASSES, hint, shown, sort_words
 from .column_kinds import in_order, kind_of, kind_word
 from .dataset import Dataset, Table
 from .notices import say
-from .number_words import COMMA, frame_comma
+from .number_words import COMMA, frame_comma, is_words, times_of
 from .own_types import own_types
 from .schema import Column, Schema
 from .splits import split_rows
-from .table_files import check_names, read_file, release_memory
+from .table_files import column_names, read_file, release_memory
 from .tables import SPLIT, TableLike, column_values, target_values, test_of_words
 
 
@@ -104,8 +104,7 @@ def told_kinds(columns: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
 def opened(table: TableLike, wanted: Wanted, notes: list[str]) -> pd.DataFrame:
     """Return the table as a data frame of its own, whose columns may be taken out."""
     if isinstance(table, pd.DataFrame):
-        names = [" ".join(str(name).split()) for name in table.columns]
-        check_names(names, "the table")
+        names = column_names(table, "the table")
         if not len(table):
             raise InputError("the table has no row; a row a point is needed")
         frame = own_types(table.set_axis(names, axis=1).reset_index(drop=True))
@@ -172,6 +171,7 @@ def features(frame: pd.DataFrame, wanted: Wanted, notes: list[str]) -> tuple[lis
             continue
         columns.append(column)
         say_gaps(cells, column, notes)
+        say_times(cells, column, notes)
         values.append(torch.from_numpy(column_values(cells, column, "the table", comma).astype(np.float32)))
     if not columns:
         raise InputError("no column is left beside target and id; at least one that differs between rows is needed")
@@ -195,6 +195,14 @@ def say_gaps(cells: pd.Series, column: Column, notes: list[str]) -> None:
     if kept:
         notes.append(f"{where}: {', '.join(map(shown, kept))} is taken for a category; where it means a missing cell, "
                      "leave the cell empty")  # fmt: skip
+
+
+def say_times(cells: pd.Series, column: Column, notes: list[str]) -> None:
+    """Say that words were taken for times of the day."""
+    if column.reads == "number" and is_words(cells):
+        where = f"column {shown(column.name)}"
+        if times_of(factorized(cells, where, MISSING_LABELS)[1]) is not None:
+            notes.append(f"{where}: times of the day are read as seconds since midnight")
 
 
 def split_of(frame: pd.DataFrame, notes: list[str]) -> Tensor | None:

@@ -50,15 +50,20 @@ def read_file(
         frame = readers.get(path.suffix.lower(), read_text)(path, text, note, comma)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({reason(error)})") from None
-    names = [str(name) for name in frame.columns]
-    check_names(names, str(path))
     told = frame.attrs.get(COMMA)
-    frame.columns = pd.Index(names)
+    frame.columns = pd.Index(column_names(frame, str(path)))
     frame = own_types(frame, lambda line: note(f"{path}: {line}"))
     frame.attrs[COMMA] = frame_comma(frame, MISSING_LABELS) if told is None else told
     if not len(frame):
         raise InputError(f"{path}: no row below the header; a row a point is needed")
     return frame
+
+
+def column_names(frame: pd.DataFrame, where: str) -> list[str]:
+    """Return the columns' names as words, white space as one blank; raise :class:`InputError` where two are alike."""
+    names = [" ".join(str(name).split()) for name in frame.columns]
+    check_names(names, where)
+    return names
 
 
 def check_names(names: list[str], where: str) -> None:

@@ -25,7 +25,7 @@ from .notices import say
 from .number_words import COMMA, decimal_comma, frame_comma, parse_number
 from .own_types import own_types
 from .schema import Column, Schema
-from .table_files import check_names, read_file
+from .table_files import column_names, read_file
 
 TableLike: TypeAlias = pd.DataFrame | str | Path
 """A data frame, or the path of a table."""
@@ -72,9 +72,7 @@ def as_frame(frame: TableLike, schema: Schema, note: Callable[[str], None] = say
     comma = any(column.format == "," for column in schema.columns)
     if not isinstance(frame, pd.DataFrame):
         return read_file(Path(frame), schema.text, note, comma)
-    names = [str(name) for name in frame.columns]
-    check_names(names, "the table")
-    frame = own_types(frame.set_axis(names, axis=1))
+    frame = own_types(frame.set_axis(column_names(frame, "the table"), axis=1))
     frame.attrs[COMMA] = frame_comma(frame, MISSING_LABELS)
     return frame
 

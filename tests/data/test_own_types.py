@@ -13,6 +13,7 @@ import pytest
 from pyro_ssvae.data import Schema, encode, read_table
 from pyro_ssvae.data.date_cells import date_format, parse_dates
 from pyro_ssvae.data.table_files import read_file
+from pyro_ssvae.errors import InputError
 
 N = 48
 
@@ -117,3 +118,55 @@ def test_the_levels_of_an_index_are_columns(tmp_path: Path, capsys: pytest.Captu
     said: list[str] = []
     assert list(read_file(tmp_path / "t.parquet", note=said.append)) == ["v", "y"]
     assert any("index has no name" in line for line in said)
+
+
+def test_periods_are_the_dates_that_they_begin_at(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"m": pd.period_range("2020-01", periods=N, freq="M"), "y": list("ab") * (N // 2)})
+    frame.loc[2, "m"] = pd.NaT
+    frame.to_parquet(tmp_path / "t.parquet")
+    for table in (frame, tmp_path / "t.parquet"):
+        schema = schema_of(table)
+        assert [(column.reads, column.start) for column in schema.columns] == [("date", "2020-01-01")]
+        x, _, _ = encode(table, schema)
+        assert x[:2, 0].tolist() == [0, 31]
+        assert bool(x[2, 0].isnan())
+
+
+def test_times_in_words_are_those_of_a_text_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.DataFrame({"at": [f"{i % 24:02d}:30" for i in range(N)], "y": list("ab") * (N // 2)})
+    frame.loc[5, "at"] = ""
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.to_parquet(tmp_path / "t.parquet")
+    wanted, _, _ = encode(tmp_path / "t.csv", schema_of(tmp_path / "t.csv"))
+    for table in (frame, tmp_path / "t.parquet"):
+        schema = schema_of(table)
+        assert schema.columns == schema_of(tmp_path / "t.csv").columns
+        np.testing.assert_array_equal(encode(table, schema)[0], wanted)
+    capsys.readouterr()
+    read_table(frame, target="y")
+    assert "column 'at': times of the day are read as seconds" in capsys.readouterr().err
+    with pytest.raises(InputError, match="row 3 is no number: '24:00'"):
+        encode(frame.assign(at=["24:00" if i == 3 else at for i, at in enumerate(frame["at"])]), schema)
+    assert schema_of(frame.assign(at=[f"1:{i % 7}00" for i in range(N)])).columns[0].reads == "words"
+    with pytest.raises(InputError, match="first row 0: '07:30'"):
+        read_table(frame.assign(at=["07:30" if i == 0 else str(i) for i in range(N)]), target="y")
+
+
+def test_cells_that_are_lists_are_named(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"v": np.arange(N) / 3.0, "w": [[1, 2]] * N, "y": list("ab") * (N // 2)})
+    frame.to_parquet(tmp_path / "t.parquet")
+    for table in (frame, tmp_path / "t.parquet"):
+        with pytest.raises(InputError, match="column 'w': row 0 holds a"):
+            read_table(table, target="y", quiet=True)
+        assert schema_of(table, columns={"w": "leave-out"}).names == ("v",)
+
+
+def test_white_space_in_names_is_nothing_in_every_table(tmp_path: Path) -> None:
+    frame = pd.DataFrame({" v  1": np.arange(N) / 3.0, "w ": np.arange(N) % 5, "y": list("ab") * (N // 2)})
+    frame.to_parquet(tmp_path / "t.parquet")
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    tables = (frame, tmp_path / "t.parquet", tmp_path / "t.csv")
+    for schema in map(schema_of, tables):
+        assert schema.names == ("v 1", "w")
+        for table in tables:
+            assert bool(encode(table, schema)[0].isfinite().all())
