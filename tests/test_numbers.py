@@ -108,6 +108,19 @@ def test_extreme_points_are_trained_on_or_refused(name: str, images: bool, capfd
             assert evaluate(model, x, y if model.labels is not None else None, num_samples=2)["rows"] == N
 
 
+@pytest.mark.parametrize("size", [1e-33, 1e-20, 1e19, 1e30])
+def test_scales_without_a_density_in_float32_are_refused(size: float) -> None:
+    x, y = points(N, (6,)), torch.arange(N) % 3
+    x[:, 2] = torch.randn(N) * size
+    for likelihood in ("normal", "laplace", "student-t"):
+        model = create_model("augmented", input_shape=(6,), labels=CLASSES, latent_dim=4, likelihood=likelihood)
+        if likelihood != "normal" and size < 1:
+            fit(model, x, y, epochs=1, batch_size=8, progress=False)
+            is_finite(model, x, y)
+            continue
+        refused(lambda m=model: fit(m, x, y, epochs=1, progress=False), "x: column of values from", "another unit")
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_one_point_and_a_batch_of_one_are_refused_or_trained_on(name: str) -> None:
     x, y = extreme("ordinary", False)

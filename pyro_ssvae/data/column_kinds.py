@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..errors import InputError
 from ..nn.columns import KINDS as LIKELIHOODS
+from ..nn.reals import MOST_SPREAD, Normal
 from .cells import (
     MISSING_LABELS,
     cell,
@@ -169,9 +170,15 @@ def number_column(cells: pd.Series, name: str, where: str, told: str | None, fil
         raise InputError(f"{where}: row {first(np.isinf(x))} is infinite; a finite number or an empty cell is needed")
     known = x[~np.isnan(x)]
     missing = float(np.isnan(x).mean())
-    if not len(known) or (known == known[0]).all():
-        return "no value in any row" if not len(known) else f"the same in every row ({known[0]:g})"
+    if not len(known):
+        return "no value in any row"
+    if (known == known[0]).all():
+        near = pd.api.types.is_integer_dtype(cells.dtype) and cells.nunique() > 1
+        return f"{'nearly ' * near}the same in every row ({known[0]:g})"
     low, high = known.min(), known.max()
+    if max(abs(low), abs(high)) > np.finfo(np.float32).max:
+        row = first(np.abs(x) > np.finfo(np.float32).max)
+        raise InputError(f"{where}: row {row} is {cell(cells, row)}; a number below 3.4e38 is needed, in a larger unit")
     whole = bool((known == np.round(known)).all())
     if told is None and bool(((known == low) | (known == high)).all()):
         return Column(name, "bernoulli", "words", in_order([word_of(low), word_of(high)]), missing=missing)
@@ -181,7 +188,12 @@ def number_column(cells: pd.Series, name: str, where: str, told: str | None, fil
     if told in (None, "number", "count"):
         column = replace(column, kind=number_kind(known, whole, told, where))
     size, spread = max(abs(low), abs(high)), known.std()
-    if column.kind in ("normal", "student-t", "laplace") and size > 1e4 * spread:  # float32 has 7 digits
+    if column.kind not in ("normal", "student-t", "laplace"):
+        return column
+    if spread > MOST_SPREAD or (column.kind == "normal" and spread < Normal.least_spread):
+        raise InputError(f"{where}: numbers from {low:g} to {high:g}; a spread from {Normal.least_spread:g} to "
+                         f"{MOST_SPREAD:g} is needed, in another unit")  # fmt: skip
+    if size > 1e4 * spread:  # float32 has 7 digits
         column = replace(column, offset=float(np.round(known.mean())))
     return column
 

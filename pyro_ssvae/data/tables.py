@@ -94,7 +94,7 @@ def given_cells(path: Path, schema: Schema, x: Tensor) -> list[pd.Series]:
 def as_given(cells: pd.Series, column: Column, where: str, comma: bool | None) -> pd.Series:
     """Return a column's cells: numbers as float64, or as whole numbers where the column is of such; else words."""
     if column.reads == "number":
-        if column.whole and pd.api.types.is_integer_dtype(cells.dtype):
+        if column.whole and pd.api.types.is_integer_dtype(cells.dtype) and (cells.isna() | (cells < 2**63)).all():
             return cells.reset_index(drop=True).astype("Int64")
         found = pd.Series(numbers_of(cells, where, comma if comma is not None else column.format == ",")[0])
         exact = column.whole and bool((found.isna() | ((found == found.round()) & (found.abs() < 2**53))).all())
@@ -269,4 +269,10 @@ def cells_of(values: np.ndarray, column: Column) -> pd.Series:
     if column.reads == "date":
         return date_words(stamps_of(values, column), column)
     values = values + column.offset
-    return pd.Series(np.round(values)).astype("Int64") if column.whole else pd.Series(values)
+    return whole_cells(values) if column.whole else pd.Series(values)
+
+
+def whole_cells(values: np.ndarray) -> pd.Series:
+    """Return numbers rounded, as whole ones where 64 bits hold all of them."""
+    cells = pd.Series(np.round(values))
+    return cells if (cells.abs() >= 2.0**63).any() else cells.astype("Int64")

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ..data.schema import Schema
-from ..data.tables import decode
+from ..data.tables import decode, whole_cells
 from ..errors import InputError
 from ..evaluation.calibration import COVERAGE, Calibration
 from ..evaluation.novelty import Reference, novelty
@@ -253,7 +253,8 @@ def filled(cells: pd.Series, column: Cells) -> pd.Series:
         return cells
     full, others = cells.reset_index(drop=True), pd.Series(column)
     if full.dtype == "Int64":
-        others = others.astype("float64").round()
+        others = whole_cells(others.to_numpy(np.float64, na_value=np.nan))
+        full = full.astype(others.dtype)
     full[gaps] = others[gaps].astype(full.dtype)
     return full
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pyro.distributions as dist
 import torch
@@ -15,6 +15,7 @@ from ..errors import InputError
 from .likelihood_base import Likelihood, Shape, floored
 
 SMALLEST_SCALE = 0.05  # of a learned σ, in standardised units
+MOST_SPREAD = 6e18  # of a feature; the square of three of them is a number in float32
 MOST_LOG = 30.0  # of the logarithm of a number, up or down from the mean
 MOST_SORTED = 1_000_000  # values of a column whose quantiles are taken
 
@@ -29,9 +30,11 @@ class Normal(Likelihood):
         units. A learned σ is kept above 0.05, so that a constant feature cannot swallow the bound; at the floor it
         keeps the gradient that leads back up. It begins at 1: the label is used before z is. From 0.3, on digits, z
         took over what y says (of enumerated labels, do(y=k) read as k in .73 of the draws).
+    :cvar least_spread: the smallest s whose density float32 can hold.
     """
 
     kind = "normal"
+    least_spread: ClassVar[float] = 1e-18
     fixed_scale: Tensor
 
     def __init__(
@@ -57,14 +60,27 @@ class Normal(Likelihood):
         return floored(F.softplus(self.raw_scale), SMALLEST_SCALE) if self.learned else self.fixed_scale
 
     def take_units(self, x: Tensor) -> None:
-        """Take m and s from training data ``[N, *input_shape]``; a constant feature keeps s = 1."""
+        """Take m and s from training data ``[N, *input_shape]``; a constant feature keeps s = 1.
+
+        :raises InputError: s is beyond what float32 can hold a density of.
+        """
         dims = [0, *range(2, x.dim())]
         x = x.double()
         shift, spread = self.centre_and_spread(x, dims)
         # What is left of a constant's rounding is no spread. Each feature is judged by its own size.
-        size = x.nan_to_num().abs().amax(dims).clamp_min(1e-30)
+        size = x.nan_to_num().abs().amax(dims)
+        varied = spread > 1e-8 * size
+        outside = varied & ((spread < self.least_spread) | (spread > MOST_SPREAD))
+        if outside.any():
+            some = x[:, int(outside.nonzero()[0])]
+            some = some[~some.isnan()]
+            what = "column" if x.dim() == 2 else "channel"
+            raise InputError(
+                f"x: {what} of values from {some.min():g} to {some.max():g}; a spread from {self.least_spread:g} to "
+                f"{MOST_SPREAD:g} is needed, in another unit"
+            )
         self.shift.copy_(shift.reshape(self.shift.shape))
-        self.spread.copy_(torch.where(spread > 1e-8 * size, spread, 1.0).reshape(self.spread.shape))
+        self.spread.copy_(torch.where(varied, spread, 1.0).reshape(self.spread.shape))
 
     def centre_and_spread(self, x: Tensor, dims: list[int]) -> tuple[Tensor, Tensor]:
         """m and s of each feature, ``[C]``."""
@@ -86,6 +102,7 @@ class Laplace(Normal):
     """As :class:`Normal` with ``x ~ Laplace(m + s out, s b)``: errors count by size, not by square (ReVAE's CelebA)."""
 
     kind = "laplace"
+    least_spread = 1e-36
 
     def forward(self, out: Tensor) -> dist.TorchDistribution:
         return self.entries(dist.Laplace(*self.located(out)), self.shift)
@@ -99,6 +116,7 @@ class StudentT(Normal):
     """
 
     kind = "student-t"
+    least_spread = 1e-36
 
     def __init__(
         self, input_shape: Shape, *, missing: bool = False, scale: float | Literal["learned"] = "learned"

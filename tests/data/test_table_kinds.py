@@ -166,3 +166,14 @@ def test_numbers_far_from_zero_keep_their_digits() -> None:
     column = kind(seconds)
     values = column_values(pd.Series(seconds), column, "t").astype(np.float32)
     np.testing.assert_allclose(values.astype(float) + column.offset, seconds, atol=1e-3)
+
+
+def test_numbers_that_float32_has_no_density_of_are_named() -> None:
+    for size in (1e-40, 1e-20, 1e19, 1e30):
+        refused(lambda size=size: kind(g.normal(size=N) * size), "column 'a'", "numbers from", "1e-18", "6e+18", "unit")
+    refused(lambda: kind(np.where(np.arange(N) == 4, 1e300, 1.0 * np.arange(N))), "row 4", "1e+300", "3.4e38")
+    assert kind(np.exp(g.normal(10, 1, N)) * 1e-25).kind == "log-normal"
+    assert kind(g.integers(-(2**63), 2**63 - 1, N)).kind == "normal"
+    near = 2**64 - 1 - np.arange(N, dtype=np.uint64) % 7
+    assert kind_of(pd.Series(near), "a") == "nearly the same in every row (1.84467e+19)"
+    assert kind_of(pd.Series([5] * N), "a") == "the same in every row (5)"

@@ -16,6 +16,8 @@ import pyro_ssvae as ps
 from pyro_ssvae.data import Dataset, Schema, decode, encode, read_table
 from pyro_ssvae.data.schema import Column, restore_schema
 from pyro_ssvae.data.table_report import show_kinds
+from pyro_ssvae.data.tables import as_given
+from pyro_ssvae.experiment.predictions import filled
 
 N = 120
 
@@ -334,3 +336,15 @@ def test_dates_are_decoded_to_their_unit_in_every_year() -> None:
         cells = decode(np.array([[days], [np.nan]]), Schema((column,)))["t"]
         assert cells[0] == word
         assert cells.isna().tolist() == [False, True]
+
+
+def test_whole_numbers_beyond_64_bits_are_decoded_and_filled() -> None:
+    column = Column("n", "normal", "number", whole=True, offset=2.0**64 - 2.0**50)
+    cells = decode(np.array([[-(2.0**40)], [np.nan]]), Schema((column,)))["n"]
+    assert cells[0] == 2.0**64 - 2.0**50 - 2.0**40
+    for given in (
+        pd.Series([2**63 + 2**40, 2**64 - 2**50, None], dtype="UInt64"),
+        pd.Series([2**63 - 2**20, 2**62, None], dtype="Int64"),
+    ):
+        full = filled(as_given(given, column, "t", None), np.full(3, 2.0**64 - 2.0**50))
+        assert full.tolist() == [*given[:2].astype(float), 2.0**64 - 2.0**50]
