@@ -20,7 +20,7 @@ from .cells import (
     word_of,
 )
 from .checks import hint, shown, sort_words
-from .date_cells import date_format, dates_of
+from .date_cells import date_format, dates_of, example
 from .number_words import decimal_comma, parse_number, times_of
 from .schema import Column
 
@@ -143,10 +143,9 @@ def date_column(cells: pd.Series, name: str, where: str) -> Column | str:
         form = "" if found is None else found[0]
     since, wrong = dates_of(cells, where, form)
     if wrong.any():
-        written = "2024-01-31" if not form else pd.Timestamp(2024, 1, 31).strftime(form)
         raise InputError(
-            f"{where}: row {first(wrong)} is no date: {cell(cells, first(wrong))}; {written}, as in the other rows, or "
-            f"an empty cell is needed, or --columns {name}=category"
+            f"{where}: row {first(wrong)} is no date: {cell(cells, first(wrong))}; {example(form)}, as in the other "
+            f"rows, or an empty cell is needed, or --columns {name}=category"
         )
     if not np.isfinite(since).any():
         return "no value in any row"

@@ -85,6 +85,23 @@ def date_format(words: list[str]) -> tuple[str, int] | None:
     return (best, right) if right >= 0.9 * len(likely) else None
 
 
+def other_order(words: list[str], form: str) -> str | None:
+    """Return a date that is another one with day and month the other way round; None where any of the words tells."""
+    swapped = form.translate(str.maketrans("dm", "md"))
+    likely = [word for word in words if DATE.fullmatch(word)]
+    if not likely or swapped == form or swapped not in FORMATS:
+        return None
+    found, others = parse_dates(likely, form), parse_dates(likely, swapped)
+    if np.isnat(others).any():
+        return None
+    return next((word for word, date, other in zip(likely, found, others) if date != other), None)
+
+
+def example(form: str) -> str:
+    """Return a date as it is written in a form."""
+    return pd.Timestamp(2024, 1, 31).strftime(form or "%Y-%m-%d")
+
+
 def unit_of(column: Column) -> Literal["D", "m", "s"]:
     """Return the unit in which dates are written: ``D``, ``m`` or ``s``."""
     if column.whole or (column.format and "%H" not in column.format):

@@ -17,6 +17,7 @@ from .cells import MAYBE_WORDS, MISSING_LABELS, MISSING_WORDS, factorized, first
 from .checks import MAX_CLASSES, hint, shown, sort_words
 from .column_kinds import in_order, kind_of, kind_word
 from .dataset import Dataset, Table
+from .date_cells import other_order, parse_dates
 from .notices import say
 from .number_words import COMMA, frame_comma, is_words, times_of
 from .own_types import own_types
@@ -171,7 +172,7 @@ def features(frame: pd.DataFrame, wanted: Wanted, notes: list[str]) -> tuple[lis
             continue
         columns.append(column)
         say_gaps(cells, column, notes)
-        say_times(cells, column, notes)
+        say_reading(cells, column, notes)
         values.append(torch.from_numpy(column_values(cells, column, "the table", comma).astype(np.float32)))
     if not columns:
         raise InputError("no column is left beside target and id; at least one that differs between rows is needed")
@@ -197,12 +198,20 @@ def say_gaps(cells: pd.Series, column: Column, notes: list[str]) -> None:
                      "leave the cell empty")  # fmt: skip
 
 
-def say_times(cells: pd.Series, column: Column, notes: list[str]) -> None:
-    """Say that words were taken for times of the day."""
-    if column.reads == "number" and is_words(cells):
-        where = f"column {shown(column.name)}"
-        if times_of(factorized(cells, where, MISSING_LABELS)[1]) is not None:
-            notes.append(f"{where}: times of the day are read as seconds since midnight")
+def say_reading(cells: pd.Series, column: Column, notes: list[str]) -> None:
+    """Say that words were taken for times of the day, or for dates of which none tells the day from the month."""
+    if column.reads == "words" or not is_words(cells):
+        return
+    where = f"column {shown(column.name)}"
+    words = factorized(cells, where, MISSING_LABELS)[1]
+    if column.reads == "number" and times_of(words) is not None:
+        notes.append(f"{where}: times of the day are read as seconds since midnight")
+    word = other_order(words, column.format) if column.reads == "date" else None
+    if word is not None:
+        day = parse_dates([word], column.format)[0].astype("datetime64[D]")
+        notes.append(
+            f"{where}: {shown(word)} is read as {day}; if its day is the other number, write dates as 2024-01-31"
+        )
 
 
 def split_of(frame: pd.DataFrame, notes: list[str]) -> Tensor | None:

@@ -19,7 +19,7 @@ from ..labels import MISSING
 from .cells import MISSING_LABELS, MISSING_WORDS, factorized, first, numbers_of, word_of
 from .checks import hint, shown
 from .column_kinds import ANSWERS
-from .date_cells import date_words, dates_of, stamps, stamps_of
+from .date_cells import date_words, dates_of, example, stamps, stamps_of
 from .label_values import places_of
 from .notices import say
 from .number_words import COMMA, decimal_comma, frame_comma, parse_number
@@ -137,16 +137,17 @@ def column_values(cells: pd.Series, column: Column, where: str, comma: bool | No
         days, wrong = dates_of(cells, where, column.format)
         start = np.datetime64(column.start, "D").astype(np.int64)
         values = days - start
-        what = "date"
+        what, like = "date", f"{example(column.format)}, as in training,"
     else:
         values, wrong = numbers_of(cells, where, column.format == "," if comma is None else comma)
         wrong = wrong | np.isinf(values)
         values = values - column.offset
-        what = "number"
+        what, like = "number", "a number"
     if wrong.any():
         row = first(wrong)
-        raise InputError(f"{where}: row {row} is no {what}: {shown(word_of(cells.iloc[row]))}; a {what} is needed, or "
-                         "an empty cell")  # fmt: skip
+        raise InputError(
+            f"{where}: row {row} is no {what}: {shown(word_of(cells.iloc[row]))}; {like} or an empty cell is needed"
+        )
     large = np.abs(values) > np.finfo(np.float32).max
     if large.any():
         row = first(large)

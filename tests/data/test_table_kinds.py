@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 from data_makers import refused
 
+from pyro_ssvae.data import read_table
 from pyro_ssvae.data.cells import MISSING_WORDS, numbers_of, word_of
 from pyro_ssvae.data.column_kinds import kind_of, kind_word
 from pyro_ssvae.data.number_words import decimal_comma, parse_number
@@ -177,3 +180,22 @@ def test_numbers_that_float32_has_no_density_of_are_named() -> None:
     near = 2**64 - 1 - np.arange(N, dtype=np.uint64) % 7
     assert kind_of(pd.Series(near), "a") == "nearly the same in every row (1.84467e+19)"
     assert kind_of(pd.Series([5] * N), "a") == "the same in every row (5)"
+
+
+def test_dates_that_do_not_tell_day_from_month_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    for form, read in (("%d/%m/%Y", "2020-01-02"), ("%d-%m-%Y", "2020-02-01"), ("%d/%m/%Y %H:%M", "2020-01-02")):
+        days = pd.date_range("2020-01-01", periods=30, freq="MS").strftime(form)  # the first of each month
+        table = pd.DataFrame({"t": days, "v": np.arange(30) / 3, "y": list("ab") * 15})
+        table.loc[4, "t"] = "unknown"
+        read_table(table, target="y")
+        assert f"column 't': '{days[1]}' is read as {read}" in capsys.readouterr().err
+        read_table(table.assign(t=[*days[:-1], pd.Timestamp(2022, 12, 31).strftime(form)]), target="y")
+        read_table(table.assign(t=["03/03/2020"] * 15 + ["04/04/2020"] * 15), target="y")
+        assert "is read as" not in capsys.readouterr().err
+
+
+def test_a_new_date_in_another_form_is_told_that_of_training() -> None:
+    for form, like in (("", "2024-01-31"), ("%d.%m.%Y", "31.01.2024")):
+        column = Column("t", "normal", "date", start="2020-01-01", format=form)
+        read = partial(column_values, pd.Series(["05/06/2020"]), column, "new.csv")
+        refused(read, "new.csv, column 't'", "row 0", f"{like}, as in")
