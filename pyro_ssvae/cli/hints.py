@@ -8,9 +8,7 @@ from collections.abc import Mapping, Sequence
 from ..errors import nearest
 
 RUN_IS_LACKING = "the run's folder is needed"
-LACKING = {
-    "study": "a study's name is needed: sparse-labels, anomaly, semi-unsupervised, transfer or label-characteristics"
-}
+LACKING = {"study": "a study's name is needed, such as sparse-labels"}
 """What is lacking where a command has nothing but options."""
 ELSEWHERE = {
     "Adam trains; in Python fit(..., optimizer=...) takes another": (
@@ -36,7 +34,7 @@ def complaint(command: str, options: Mapping[str, str], arguments: Sequence[str]
         close = nearest(unknown, options, ALIKE).replace("'", "")
         other = next((said for said, names in ELSEWHERE.items() if unknown.lstrip("-") in names.split()), see)
         return f"{command}: there is no option {unknown}{close if 'mean' in close else f'; {other}'}"
-    option = next(iter(re.findall(r"(?:parsing|argument) '?(?:-[a-z]/)?(--[a-z-]+)", words)), None)
+    option = next(iter(re.findall(r"(?:parsing|argument) '?(?:-[a-z]/)?(--[a-z][a-z-]*)", words)), None)
     if option is not None:
         given = re.findall(r"from \['(.*?)'\]|base 10: '(.*?)'|to float: '(.*?)'", words)
         value = next((group for groups in given for group in groups if group), None)
@@ -47,6 +45,9 @@ def complaint(command: str, options: Mapping[str, str], arguments: Sequence[str]
         data = f" (did you mean --data {extra}?)" if "--data" in options else f"; {see}"
         return f"{command}: {extra!r} is one argument too many{data}"
     if "Missing" in words:
+        lacking = re.search(r"Missing from pyro-ssvae \S+: (--[a-z][a-z-]*)", words)
+        if lacking is not None:
+            return f"{command}: {lacking[1]} is needed; {see}"
         return f"{command}: {LACKING.get(command, RUN_IS_LACKING)}; {see}"
     return f"{' '.join(words.split())[:300]}; {see}"
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, Labels
 from .checks import class_labels, clean_word, encode_words, read_bytes, reason, say_meaning, shown
+from .images import SUFFIXES
 from .notices import say
 
 MAX_CSV_BYTES = 64 * 2**20
@@ -121,6 +122,10 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     if not rows:
         raise InputError(f"{path}: empty; a header and one row a file are needed")
     header = [clean_word(name, f"{path}: row 1") for name in rows[0][1]]
+    if Path(header[0]).suffix.lower() in SUFFIXES:
+        raise InputError(
+            f"{path}: row 1 names a file, {shown(header[0])}; a header such as 'file,label' is needed there"
+        )
     named = [name.lower() if name.lower() in ("label", "split") else name for name in header[1:]]
     if "" in named or len(set(named)) != len(named):
         raise InputError(f"{path}: row 1 has an empty or a repeated column name; each column needs its own")

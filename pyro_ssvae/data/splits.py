@@ -184,6 +184,11 @@ def _count(keep: str | int | float, known: int) -> int:
     if isinstance(keep, numbers.Integral):
         if keep < 0:
             raise wrong
+        if keep > known == 0:
+            raise InputError(
+                f"--labels {keep}: no point has a label; labels, of a table in the column of --target, or "
+                "--labels 0 are needed"
+            )
         if keep > known:
             raise InputError(f"--labels {keep}: only {known} labels are known; at most {known}, or all, can be kept")
         return int(keep)

@@ -451,6 +451,10 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
         (["evaluate"], ["evaluate", "folder is needed"]),
         (["evaluate", "a", "b"], ["'b'", "too many"]),
         (["generate"], ["generate", "folder is needed"]),
+        (["predict"], ["predict", "folder is needed"]),
+        (["predict", "runs/x"], ["predict: --data is needed"]),
+        (["predict", "runs/x", "--data"], ["--data: a word is needed"]),
+        (["study"], ["a study's name is needed, such as sparse-labels"]),
         (["generate", "a", "--n", "x"], ["--n", "'x'", "whole number"]),
     ],
 )

@@ -147,6 +147,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
     "label and attributes": ("file,label,hat\na.png,x,1\n", ["'label'", "'hat'"]),
     "repeated column": ("file,hat,hat\na.png,1,1\n", ["row 1", "repeated"]),
     "unnamed column": ("file,hat,\na.png,1,1\n", ["row 1", "empty"]),
+    "no header": ("a.png,cat\nb.png,dog\n", ["row 1", "'a.png'", "a header such as 'file,label'"]),
     "one cell too few": ("file,label\na.png,x\nb.png\n", ["row 3", "1 cells", "2"]),
     "one cell too many": ("file,label\na.png,x,y\n", ["row 2", "3 cells"]),
     "absent file": ("file,label\na.png,x\ne.png,x\nf.png,y\n", ["'e.png'", "1 more"]),

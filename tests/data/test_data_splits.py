@@ -133,7 +133,7 @@ def test_too_many_or_too_few_labels_are_refused() -> None:
     refused(lambda: hide_labels(Y, CLASSES, 0.01, 0), "--labels", "3 classes")
     refused(lambda: hide_labels(Y, CLASSES, 9, 2**70), "--seed")
     none = torch.full((4,), -1)
-    refused(lambda: hide_labels(none, CLASSES, 3, 0), "only 0")
+    refused(lambda: hide_labels(none, CLASSES, 3, 0), "--labels 3: no point has a label", "--target")
     for keep in ("all", "0.5", 0):
         assert bool((hide_labels(none, CLASSES, keep, 0) == -1).all())
 
