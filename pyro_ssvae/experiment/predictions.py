@@ -229,7 +229,7 @@ def point_columns(x: Tensor, model: Model, taken: Collection[str] = ()) -> dict[
     named: dict[str, Cells] = {name: tidy(pd.Series(column)) for name, column in zip(names, values)}
     if model.schema is not None:
         frame = decode(x, model.schema)
-        named = {str(name): tidy(frame[name]) for name in frame.columns}
+        named = {column.name: tidy(frame[column.name], column.offset) for column in model.schema.columns}
     found: dict[str, Cells] = dict.fromkeys(taken, np.zeros(0))
     for name, column in named.items():
         put(found, name, column)
@@ -259,14 +259,15 @@ def filled(cells: pd.Series, column: Cells) -> pd.Series:
     return full
 
 
-def tidy(column: pd.Series) -> pd.Series:
-    """Return numbers without the digits that float32 does not have; any other column as it is."""
+def tidy(column: pd.Series, offset: float = 0.0) -> pd.Series:
+    """Return numbers without the digits that float32 does not have; any other column as it is.
+
+    :param offset: was added to numbers of float32.
+    """
     if column.dtype != np.float64:
         return column
-    spread = float((column - column.median()).abs().max())
-    if not spread > 0 or spread == np.inf:
-        spread = max(1.0, float(column.abs().max()))
-    return column.round(min(300, max(0, 7 - int(np.floor(np.log10(spread))))))
+    shortest = (column - offset).to_numpy(np.float32).astype(str).astype(np.float64)
+    return column.where(column.isna(), shortest + offset)
 
 
 def label_words(model: Model, y: Tensor) -> dict[str, Cells]:

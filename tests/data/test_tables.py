@@ -17,7 +17,7 @@ from pyro_ssvae.data import Dataset, Schema, decode, encode, read_table
 from pyro_ssvae.data.schema import Column, restore_schema
 from pyro_ssvae.data.table_report import show_kinds
 from pyro_ssvae.data.tables import as_given
-from pyro_ssvae.experiment.predictions import filled
+from pyro_ssvae.experiment.predictions import filled, tidy
 
 N = 120
 
@@ -348,3 +348,12 @@ def test_whole_numbers_beyond_64_bits_are_decoded_and_filled() -> None:
     ):
         full = filled(as_given(given, column, "t", None), np.full(3, 2.0**64 - 2.0**50))
         assert full.tolist() == [*given[:2].astype(float), 2.0**64 - 2.0**50]
+
+
+def test_numbers_are_written_with_the_digits_of_float32_whatever_their_size() -> None:
+    for numbers, offset in (([36.4, 45.1, 0.1126, 5.4e8, 1e-30], 0.0), ([0.25, -3.1, 900.5], 1.6e9)):
+        x = np.array([*numbers, np.nan], np.float32).astype(np.float64)
+        cells = tidy(pd.Series(x + offset), offset)
+        assert cells[:-1].tolist() == [number + offset for number in numbers]
+        assert np.isnan(cells.iloc[-1])
+    assert tidy(pd.Series(["a"])).tolist() == ["a"]
