@@ -53,6 +53,7 @@ def run(options: Predict) -> None:
     from ..experiment.config import experiment_of
     from ..experiment.new_points import read_new
     from ..experiment.predictions import Wanted, check_wanted, read_run, tables
+    from ..infer.protocols import Classifies
 
     check_out(options.out)
     if not 0 <= options.seed <= 2**32 - 1:
@@ -63,7 +64,9 @@ def run(options: Predict) -> None:
     points = read_new(options.data, trained.model, trained.config, options.run)
     write_tables(tables(trained, points, wanted), options.out)
     lacks = []
-    if trained.calibration is None:
+    if trained.labelled == 0 and isinstance(trained.model, Classifies):
+        lacks += ["training saw no label: which class an output stands for is not agreed"]
+    elif trained.calibration is None:
         calibrated = experiment_of(trained.config, options.run).calibration
         why = "no labels to calibrate by" if calibrated else "trained with --no-calibration"
         lacks += [f"{why}: no column 'set', probabilities as they are"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ class TrainedRun:
 
     :ivar calibration: None where there were no labels that training did not learn from.
     :ivar reference: None for a run of a model without features.
+    :ivar labelled: how many training points had a label; None where the run does not say.
     """
 
     folder: Path
@@ -50,6 +52,7 @@ class TrainedRun:
     model: Model
     calibration: Calibration | None
     reference: Reference | None
+    labelled: int | None = None
 
 
 def read_run(folder: Path, device: str = "auto") -> TrainedRun:
@@ -64,7 +67,15 @@ def read_run(folder: Path, device: str = "auto") -> TrainedRun:
     if (folder / CALIBRATION).exists() and model.labels is not None:
         calibration = Calibration.load(folder / CALIBRATION, model.labels)
     reference = Reference.load(folder / NOVELTY) if (folder / NOVELTY).exists() else None
-    return TrainedRun(folder, config, model, calibration, reference)
+    return TrainedRun(folder, config, model, calibration, reference, labels_of_training(folder))
+
+
+def labels_of_training(folder: Path) -> int | None:
+    """Return how many training points of a run had a label; None where it does not say."""
+    try:
+        return int(json.loads((folder / "metrics.json").read_text("utf-8"))["data"]["labelled"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @dataclass(frozen=True)

@@ -131,6 +131,19 @@ def test_a_run_without_calibration_has_no_sets_and_says_so(capsys: pytest.Captur
     assert "run: no labels to calibrate by: no column 'set'" in capsys.readouterr().err
 
 
+def test_a_run_that_saw_no_label_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    x, y = some(40, 1)
+    np.savez("old.npz", x=x, y=y, names=NAMES)
+    trained("--data", "old.npz", "--latent-dim", "2", "--labels", "0", "--no-figures")
+    predict.run(Predict(RUN, "old.npz", Path("new.csv")))
+    said = capsys.readouterr().err
+    assert "predict: run: training saw no label: which class an output stands for is not agreed\n" in said
+    assert "to calibrate by" not in said
+    (RUN / "metrics.json").write_text("{")
+    predict.run(Predict(RUN, "old.npz", Path("again.csv")))
+    assert "run: no labels to calibrate by" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("points")
 def test_a_device_that_is_not_there_is_refused_before_anything_is_read() -> None:
     for run in (lambda: predict.run(Predict(RUN, "none.npz", device="toaster")),
