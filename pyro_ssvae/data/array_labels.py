@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, Labels
-from .checks import MAX_CLASSES, class_labels, clean_word, encode_words, first_row, say_meaning, shown
+from .checks import MAX_CLASSES, class_labels, clean_word, encode_words, first_row, say_meaning, say_one_hot, shown
 
 
 def read_labels(arrays: dict[str, np.ndarray], n: int, n_test: int, path: Path) -> tuple[Tensor, Tensor, Labels]:
@@ -45,9 +45,10 @@ def read_labels(arrays: dict[str, np.ndarray], n: int, n_test: int, path: Path) 
         labels = class_labels(names if names is not None else [str(k) for k in range(largest + 1)])
     if example.dtype.kind != "U" and given:
         every = torch.cat(list(tensors.values()))
-        say_meaning(
-            every, f"{path}: {' and '.join(given)}", None if names is None and every.dim() == 1 else labels.names
-        )
+        where = f"{path}: {' and '.join(given)}"
+        say_meaning(every, where, None if names is None and every.dim() == 1 else labels.names)
+        if every.dim() == 2:
+            say_one_hot(every, where)
     y = tensors.get("y", torch.full((n, *labels.event_shape), MISSING))
     return y, tensors.get("y_test", torch.full((n_test, *labels.event_shape), MISSING)), labels
 

@@ -166,6 +166,15 @@ def say_meaning(y: Tensor, where: str, names: Sequence[str] | None = None) -> No
         say(f"{where}: no label is 0; classes are counted from 0, so that class 0 has no label of its own")
 
 
+def say_one_hot(y: Tensor, where: str) -> None:
+    """Say of a file's attributes ``[N, A]``, A above 1, where each row has a single 1: they may be meant as classes."""
+    missing = (y == MISSING).all(-1)
+    single = ((y == 1).sum(-1) == 1) & (y >= 0).all(-1)
+    if y.shape[1] > 1 and bool((missing | single).all()) and bool((y == 1).any(0).all()):
+        say(f"{where}: each row has a single 1; read as {y.shape[1]} attributes, where classes are one number or word "
+            "a row")  # fmt: skip
+
+
 def class_labels(names: Sequence[str]) -> ClassLabels:
     """Return labels of these classes; of :data:`UNKNOWN_CLASSES` where there is none."""
     return ClassLabels(len(names), names) if names else ClassLabels(UNKNOWN_CLASSES)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, Labels
-from .checks import class_labels, clean_word, encode_words, read_bytes, reason, say_meaning, shown
+from .checks import class_labels, clean_word, encode_words, read_bytes, reason, say_meaning, say_one_hot, shown
 from .images import SUFFIXES
 from .notices import say
 
@@ -86,6 +86,7 @@ def read_labels_csv(path: Path) -> Table:
         labels = AttributeLabels(list(columns))
         y = torch.tensor([read_attributes(cells, columns, row, path) for row, cells in rows])
         say_meaning(y, str(path), labels.names)
+        say_one_hot(y, str(path))
     return Table(files, y, labels, test)
 
 
