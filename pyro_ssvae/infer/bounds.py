@@ -26,7 +26,19 @@ from torch import Tensor, nn
 from ..errors import InputError, whole_number
 from .batched import batched, checked, rows_at_a_time
 from .pairs import PairLike, as_pair
-from .traces import Site, Trace, enumerated, is_factor, need_site, row_frame, sampled, several_at_once, unscaled
+from .traces import (
+    PARTS_OF_X,
+    Site,
+    Trace,
+    enumerated,
+    is_computed,
+    is_factor,
+    need_site,
+    row_frame,
+    sampled,
+    several_at_once,
+    unscaled,
+)
 
 FEW_ROWS = 250  # a run of fewer costs hardly less, as most of it is Python's
 
@@ -76,7 +88,8 @@ def reconstruction(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None) -> 
     def rows(module: nn.Module, x: Tensor, y: Tensor | None, most: int) -> Tensor:
         ((p, q),) = enumerated(module, x, y, exact=False)
         need_site(p, "x", "reconstruction")
-        return Draw(p, q, len(x)).expected(["x"])
+        draw = Draw(p, q, len(x))
+        return draw.expected(["x" if "x" in draw.p else PARTS_OF_X[0]])
 
     return _in_batches(pair, rows, x, y, 1)
 
@@ -122,8 +135,8 @@ class Draw:
     """
 
     def __init__(self, p: Trace, q: Trace, n: int) -> None:
-        self.p = sampled(p)
-        self.q = {name: site for name, site in sampled(q).items() if not is_factor(site)}
+        self.p = {name: site for name, site in sampled(p).items() if not is_computed(site)}
+        self.q = {name: site for name, site in sampled(q).items() if not (is_factor(site) or is_computed(site))}
         self.n = n
         if not self.q:
             raise InputError("the guide has no latent site, so that there is nothing to bound; a pair with latents has")

@@ -28,7 +28,7 @@ from .batched import batched, checked
 from .bounds import Draw
 from .label_inference import ExactLabels
 from .pairs import PairLike, as_pair, programs
-from .traces import Site, Trace, mark_rows, need_site, plain, row_plates, sampled, trace_log_prob
+from .traces import Site, Trace, is_computed, mark_rows, need_site, plain, row_plates, sampled, trace_log_prob
 
 
 def impute(
@@ -122,7 +122,10 @@ class Filler:
 
     def p_x(self, p: Trace, x: Tensor) -> dist.TorchDistribution:
         """p(x | z, y) of rows as large as these."""
-        fn: dist.TorchDistribution = need_site(p, "x", "impute")["fn"]
+        site = need_site(p, "x", "impute")
+        if is_computed(site):
+            raise InputError("impute: site x is computed (pyro.deterministic, obs_mask); an observed one is needed")
+        fn: dist.TorchDistribution = site["fn"]
         shape = fn.batch_shape + fn.event_shape
         if shape != x.shape:
             raise InputError(f"impute: site x has shape {list(shape)}, and the points {list(x.shape)}")

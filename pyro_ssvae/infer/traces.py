@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 import pyro
@@ -22,6 +22,8 @@ from .pairs import Program, programs
 
 Site: TypeAlias = dict[str, Any]
 Trace: TypeAlias = Any  # pyro.poutine.Trace, whose nodes have no types
+PARTS_OF_X = ("x_observed", "x_unobserved")
+"""What Pyro makes of a site ``x`` with an ``obs_mask``, which is then computed of them."""
 NO_MEAN = (dist.Categorical, dist.Cauchy)
 """Distributions whose ``mean`` PyTorch fills with NaN."""
 
@@ -33,6 +35,11 @@ def sampled(trace: Trace) -> dict[str, Site]:
         for name, site in trace.nodes.items()
         if site["type"] == "sample" and not isinstance(site["fn"], _Subsample)
     }
+
+
+def is_computed(site: Site) -> bool:
+    """Whether a site is a ``pyro.deterministic``."""
+    return bool(site["infer"].get("_deterministic"))
 
 
 def is_factor(site: Site) -> bool:
@@ -243,8 +250,11 @@ def parallel(program: Program) -> Program:
 
 
 def observations(trace: Trace) -> dict[str, Tensor]:
-    """Return the values of a trace's observed sites."""
-    return {n: s["value"] for n, s in sampled(trace).items() if s["is_observed"] and not is_factor(s)}
+    """Return the values of a trace's observed sites; what is computed is another in each draw."""
+    left_out = (is_factor, is_computed)
+    return {
+        n: s["value"] for n, s in sampled(trace).items() if s["is_observed"] and not any(kind(s) for kind in left_out)
+    }
 
 
 def need_site(trace: Trace, name: str, verb: str) -> Site:
@@ -262,11 +272,21 @@ def has_bound(pair: nn.Module, x: Tensor) -> bool:
     return "x" in sampled(p) and any(not is_factor(site) for site in sampled(q).values())
 
 
+class Unobserved(poutine.uncondition_messenger.UnconditionMessenger):
+    """``poutine.uncondition``, by which what is computed (``pyro.deterministic``) stays: as a draw it would be expanded
+    by its plates."""
+
+    def _pyro_sample(self, msg: Any) -> None:
+        if not is_computed(msg):
+            super()._pyro_sample(msg)
+
+
 class ExpectedX(poutine.messenger.Messenger):
-    """At the site ``x`` take the distribution's mean in place of a draw."""
+    """At the site ``x``, and at the two that it is joined from under an ``obs_mask``, take the distribution's mean in
+    place of a draw."""
 
     def _pyro_sample(self, msg: Site) -> None:
-        if msg["name"] != "x":
+        if msg["name"] not in ("x", *PARTS_OF_X) or is_computed(msg):
             return
         fn, x = msg["fn"], msg["infer"].get("obs")
         fn = fn if x is None else sized_as(fn, x)
@@ -294,18 +314,25 @@ class Means(poutine.messenger.Messenger):
             msg["value"], msg["done"] = mean.view_as(mean) if isinstance(mean, nn.Parameter) else mean, True
 
 
-def expected_x(pair: nn.Module, x: Tensor, values: dict[str, Tensor]) -> Tensor:
+def expected_x(
+    pair: nn.Module, x: Tensor, values: dict[str, Tensor], needed: Iterable[str] = (), verb: str = "decode"
+) -> Tensor:
     """Return ``E[x | values]`` where the model's other latents are drawn: ``[B, *input_shape]``.
 
     :param x: a stand-in of the wanted shape.
     :param values: of latent sites, by name.
+    :param needed: those of them that the model must have.
+    :param verb: that asks, for words.
+    :raises InputError: a model without one of these sites, or without a site ``x``.
     """
     if not len(x):  # Pyro has no plate of no rows
         return x
-    model = poutine.condition(poutine.uncondition(programs(pair)[0]), values)
+    model = poutine.condition(Unobserved()(programs(pair)[0]), values)
     with ExpectedX():
         p = poutine.trace(model).get_trace(x, None)
-    mean: Tensor = need_site(p, "x", "decode")["value"]
+    for name in needed:
+        need_site(p, name, verb)
+    mean: Tensor = need_site(p, "x", verb)["value"]
     return mean
 
 

@@ -274,7 +274,15 @@ class GenerativeModel(Model):
 
     def joined(self, sites: dict[str, Any], moment: str) -> Tensor:
         """Means or standard deviations of the latent sites side by side, ``[B, D]``."""
-        return torch.cat([moment_of(sites[name]["fn"], moment) for name in self.latents], -1)
+        return torch.cat([moment_of(site["fn"], moment) for site in self.latent_sites(sites)], -1)
+
+    def latent_sites(self, sites: dict[str, Any]) -> list[Any]:
+        """The guide's sites of :attr:`latents`; raise :class:`InputError` where a rewritten guide lacks one."""
+        for name in self.latents:
+            if name not in sites:
+                raise InputError(f"encode: the guide has no site {name!r} (its sites: {', '.join(sites)}); the class's "
+                                 "'latents' says which are encoded")  # fmt: skip
+        return [sites[name] for name in self.latents]
 
     def parts(self, z: Tensor) -> dict[str, Tensor]:
         """Latents ``[B, D]`` as the sites have them."""
@@ -288,7 +296,9 @@ class GenerativeModel(Model):
                 raise InputError(f"z: shape {list(z.shape)}; this model needs [..., {self.config.latent_dim}]")
             rows = z.reshape(-1, z.shape[-1])
             n = len(rows)
-            x = expected_x(self, self.stand_in(n), {**self.parts(rows), **self.label_values(n, y)})
+            parts, label = self.parts(rows), self.label_values(n, y)
+            needed = [*parts, *(label if y is not None else ())]
+            x = expected_x(self, self.stand_in(n), {**parts, **label}, needed)
             return x.reshape(z.shape[:-1] + x.shape[1:])
 
     def label_values(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
@@ -317,7 +327,7 @@ class GenerativeModel(Model):
         n = whole_number("generate", n, 0)
         with evaluating(self):
             values = self.drawn_labels(n, y)
-            return expected_x(self, self.stand_in(n), values)
+            return expected_x(self, self.stand_in(n), values, values, "generate")
 
     def drawn_labels(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
         """The site ``y`` of ``n`` points to generate; empty where it is the model's to draw."""

@@ -56,6 +56,7 @@ class Classifier(ClassifierMixin):
 
     Config: ClassVar[type[ClassifierConfig]] = ClassifierConfig
     config: ClassifierConfig
+    y_is_observed = True
 
     def __init__(self, encoder: nn.Module, labels: Labels, *, input_shape: tuple[int, ...], **options: Any) -> None:
         super().__init__()

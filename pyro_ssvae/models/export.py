@@ -106,7 +106,7 @@ class ExpectedGiven(nn.Module):
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         n = z.shape[0]
-        labels = self.model.labels.impute(self.model.p_y().probs.expand(n, -1), y)
+        labels = self.model.labels.impute(self.model.prior_probs(n), y)
         return expected_x(self.model, self.model.stand_in(n), {**self.model.parts(z), "y": labels})
 
 

@@ -20,7 +20,7 @@ from ..data.checks import shown
 from ..errors import InputError, nearest, whole_number
 from ..infer.batched import evaluation
 from ..infer.protocols import Intervention
-from ..infer.traces import Site, drawn
+from ..infer.traces import Site, Unobserved, drawn
 from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
 from .base import GenerativeModel, moment_of
 
@@ -113,7 +113,9 @@ def times(draw: Callable[[], Tensor], num_samples: int | None) -> Tensor:
     return torch.stack([draw() for _ in range(n)])
 
 
-def prior_of(model: GenerativeModel, site: str, n: int, values: dict[str, Tensor]) -> dist.TorchDistribution:
+def prior_of(
+    model: GenerativeModel, site: str, n: int, values: dict[str, Tensor], verb: str = "intervene"
+) -> dist.TorchDistribution:
     """Return what the model, as it is, draws a site of ``n`` points from, given values of other sites.
 
     The model's program runs, in evaluation mode and unseen by handlers around it, until it comes to that site; what it
@@ -121,7 +123,7 @@ def prior_of(model: GenerativeModel, site: str, n: int, values: dict[str, Tensor
 
     :raises InputError: a model without that site.
     """
-    given = poutine.condition(poutine.uncondition(model.model), values)
+    given = poutine.condition(Unobserved()(model.model), values)
     until = poutine.escape(given, escape_fn=lambda msg: msg["name"] == site)
     try:
         with evaluation(model), poutine.block():
@@ -130,7 +132,7 @@ def prior_of(model: GenerativeModel, site: str, n: int, values: dict[str, Tensor
         site_of: Site = found.site  # type: ignore[assignment]
         fn: dist.TorchDistribution = site_of["fn"]
         return fn
-    raise InputError(f"intervene: the model has no site {site!r} to draw from")
+    raise InputError(f"{verb}: the model has no site {site!r} to draw from")
 
 
 class Characteristics(GenerativeModel):

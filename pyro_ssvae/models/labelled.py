@@ -18,6 +18,7 @@ from ..data.inputs import numbers
 from ..distributions.sparse import Scattered
 from ..errors import InputError
 from ..infer.auxiliary import HeadTerms
+from ..infer.batched import seeded
 from ..infer.label_inference import MOST_SUMMED, AcceptLabels, How, Known, LabelInference
 from ..infer.label_prior import LabelPrior
 from ..infer.traces import need_site
@@ -26,16 +27,21 @@ from ..nn.likelihood_base import Likelihood
 from ..nn.networks import Beside, mixes_rows
 from .base import GenerativeModel, Model, given_labels
 from .config import HeadConfig, LabelConfig
-from .rewritten import completed, guided_probs, overridden_since
+from .interventions import prior_of
+from .rewritten import completed, guided_probs, overridden_since, probs_of
 
 ROUNDING = 1e-4  # of a probability
 SMALL = 256  # numbers of a point, whose decode costs no more than to find those that need one
 
 
 class ClassifierMixin(Model):
-    """A model with a class head. Its ``q_y(x)`` gives the probabilities ``[B, K]`` or ``[B, A]``."""
+    """A model with a class head. Its ``q_y(x)`` gives the probabilities ``[B, K]`` or ``[B, A]``.
+
+    :ivar y_is_observed: whether known labels are observed by the model's site y, and the guide has none.
+    """
 
     labels: Labels
+    y_is_observed: ClassVar[bool] = False
 
     def q_y(self, x: Tensor) -> Tensor:
         """The probabilities of q(y | x): ``[B, K]`` or ``[B, A]``."""
@@ -64,7 +70,13 @@ class ClassifierMixin(Model):
             self.encoder.lean_on_input(error() or 0.0, 1 - 1 / values, n)
 
     def class_probs(self, x: Tensor) -> Tensor:
-        """The probabilities of the guide's site y: :meth:`q_y`, unless a guide that was rewritten since has others."""
+        """The probabilities of the site y: :meth:`q_y`, unless a program that was rewritten since has others.
+
+        It is the guide's site; the model's, in the mean of the guide's draws, where :attr:`y_is_observed`.
+        """
+        rewritten = ("model", "guide") if self.y_is_observed else ("guide",)
+        if any(overridden_since(self, program, "q_y") for program in rewritten):
+            return guided_probs(self, x, of_model=self.y_is_observed)
         return self.q_y(x)
 
     def predict_proba(self, x: ArrayLike) -> Tensor:
@@ -141,9 +153,6 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
         self.head_terms.factor(logits, y, self.label_inference.divergence(gentle, y, self.p_y))
         return self.label_inference("y", gentle, y, known=self.known_places() if self.training else "own")
 
-    def class_probs(self, x: Tensor) -> Tensor:
-        return guided_probs(self, x) if overridden_since(self, "guide", "q_y") else self.q_y(x)
-
     def known_places(self) -> Known:
         """What an enumeration in training has at a row whose label is known."""
         return "repeat" if any(mixes_rows(network) for network in self.networks_of_label()) else "own"
@@ -157,10 +166,26 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
         c = self.labels.inputs(y, like)
         return c.expand(len(like), -1) if c.dim() == 1 else c
 
+    def check_labels_first(self, n: int) -> None:
+        """Raise :class:`InputError` where the model's y depends on what is drawn before, of which a draw given y would
+        be one of the posterior."""
+        if not n:
+            return
+        with seeded(self.device, 0):
+            one, other = (prior_of(self, "y", n, {}, "generate") for _ in range(2))
+            value = one.sample()
+            alike = torch.equal(one.log_prob(value), other.log_prob(value))
+        if not alike:
+            raise InputError(
+                "generate: the model's y depends on what it draws before, which would not be drawn given y; "
+                "y=None draws all of it"
+            )
+
     def drawn_labels(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
         if y is None:
             return {}
         known = given_labels(y, n, self.labels, self.device)
+        self.check_labels_first(n)
         if not n or not bool((known == MISSING).any()):
             return {"y": known}
         site = need_site(poutine.trace(self.model).get_trace(self.stand_in(n), None), "y", "generate")
@@ -235,7 +260,14 @@ class ConditionalDecoder(LabelMixin):
             if not (self.labels.event_shape and are_values(given)):
                 return {"y": self.checked_inputs(given, n)}
         known = self.labels.check(None, n, self.device) if y is None else given_labels(y, n, self.labels, self.device)
-        return {"y": self.labels.impute(self.p_y().probs.expand(n, -1), known)}
+        missing = bool((known == MISSING).any())
+        return {"y": self.labels.impute(self.prior_probs(n), known) if missing else known}
+
+    def prior_probs(self, n: int) -> Tensor:
+        """The probabilities of p(y), as the model has it, for ``n`` points: ``[n, K]`` or ``[n, A]``."""
+        rewritten = overridden_since(self, "model", "p_y")
+        p_y = prior_of(self, "y", n, {}, "decode") if rewritten else self.p_y()
+        return probs_of(p_y, "decode: p(y)", "all labels are needed").expand(n, -1)
 
     def checked_inputs(self, c: Tensor, n: int) -> Tensor:
         """Inputs of the label for ``n`` points, from inputs a row or from one row for all."""

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from ..infer.auxiliary import HeadTerms
 from ..infer.batched import evaluating
 from ..infer.label_prior import LabelPrior
-from ..infer.traces import Site, expected_x
+from ..infer.traces import Site, Unobserved, expected_x, need_site
 from ..labels import Labels
 from ..nn.networks import mlp, zeroed
 from .base import given_labels
 from .config import VAEConfig, Weight
 from .fixed_draws import mean_of
 from .labelled import ClassifierMixin
+from .rewritten import overridden_since, probs_of
 from .vae import VAE
 
 HIDDEN = 256  # units of the classifier's one hidden layer
@@ -85,6 +86,15 @@ class M1(VAE, ClassifierMixin):
         """q(y | z) at the posterior's mean, of 100 draws where it knows none."""
         return self.labels.probs(self.head(mean_of(self.q_z(x), x.device)))
 
+    def logits_given(self, z: Tensor) -> Tensor:
+        """Logits of q(y | z), the head's or a rewritten guide's: ``[B, K]`` or ``[B, A]``."""
+        if not overridden_since(self, "guide", "q_y"):
+            logits: Tensor = self.head(z)
+            return logits
+        q = poutine.trace(poutine.condition(self.guide, {"z": z})).get_trace(self.stand_in(len(z)), None)
+        probs = probs_of(need_site(q, "y", "generate")["fn"])
+        return probs.logit() if self.labels.event_shape else probs.log()
+
     def set_class_weights(self, weights: Tensor | None) -> None:
         """:meth:`HeadTerms.set_class_weights <pyro_ssvae.infer.auxiliary.HeadTerms.set_class_weights>`."""
         self.head_terms.set_class_weights(weights)
@@ -99,9 +109,9 @@ class M1(VAE, ClassifierMixin):
             return super().generate(n)
         with evaluating(self):
             known = given_labels(y, n, self.labels, self.device)
-            model = poutine.uncondition(self.model)
+            model = Unobserved()(self.model)
             pool: Site = poutine.trace(model).get_trace(self.stand_in(POOL)).nodes["z"]  # type: ignore[assignment]
             z = pool["value"]
-            logits = self.head(z).unsqueeze(1).expand(-1, n, -1)
+            logits = self.logits_given(z).unsqueeze(1).expand(-1, n, -1)
             weights = self.labels.masked(logits, known).log_prob(self.labels.safe_values(known, logits))
             return expected_x(self, self.stand_in(n), {"z": z[dist.Categorical(logits=weights.t()).sample()]})

@@ -22,7 +22,7 @@ from ..errors import InputError
 from ..infer.batched import checked, evaluating
 from ..infer.protocols import Intervention
 from ..infer.subsampled_elbo import SubsampledELBO
-from ..infer.traces import expected_x
+from ..infer.traces import expected_x, sampled
 from ..labels import MISSING, AttributeLabels, Labels
 from ..nn.networks import AddClass, features, mlp, takes_class_input, zeroed
 from .base import GenerativeModel, given_labels, positive, scaled, standard_normal
@@ -30,6 +30,7 @@ from .config import Range, VAEConfig, Weight
 from .fixed_draws import fixed_draws
 from .interventions import asked_labels, swapped_labels, times
 from .labelled import ClassifierMixin, gaussian_head
+from .rewritten import overridden_since
 
 HIDDEN = 256  # units of the labels' decoder
 
@@ -68,6 +69,7 @@ class MVAE(ClassifierMixin, GenerativeModel):
 
     Config: ClassVar[type[MVAEConfig]] = MVAEConfig
     config: MVAEConfig
+    y_is_observed = True
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, labels: Labels, **options: Any) -> None:
         super().__init__()
@@ -195,8 +197,11 @@ class MVAE(ClassifierMixin, GenerativeModel):
         if y is None:
             return super().generate(n)
         with evaluating(self):
-            x = self.stand_in(n)
-            return expected_x(self, x, {"z": self.q_z(x, given_labels(y, n, self.labels, self.device), False).sample()})
+            x, known = self.stand_in(n), given_labels(y, n, self.labels, self.device)
+            if n and overridden_since(self, "guide", "q_z"):
+                q = sampled(poutine.trace(self.guide).get_trace(x, known, False))
+                return expected_x(self, x, {name: site["value"] for name, site in q.items()})
+            return expected_x(self, x, {"z": self.q_z(x, known, False).sample()})
 
     def intervene(self, x: ArrayLike, values: Intervention, *, num_samples: int | None = None) -> Tensor:
         """Draw z from ``q(z | x, y_i = v)``, the product of x's expert and those of the named values, and decode.

@@ -357,7 +357,7 @@ class ReVAE(LocalGuide, LabelMixin):
         return self.labels.probs(self.logits(self.q_z_given(x)[0]))
 
     def joined(self, sites: dict[str, Any], moment: str) -> Tensor:
-        return self.join(*(moment_of(sites[name]["fn"], moment) for name in self.latents))
+        return self.join(*(moment_of(site["fn"], moment) for site in self.latent_sites(sites)))
 
     def parts(self, z: Tensor) -> dict[str, Tensor]:
         return {"z_c": self.split(z[..., : self.z_c_dim]), "z_s": z[..., self.z_c_dim :]}
@@ -367,6 +367,7 @@ class ReVAE(LocalGuide, LabelMixin):
             return {}
         known = given_labels(y, n, self.labels, self.device)
         known = known.t() if self.multilabel else known
+        self.check_labels_first(n)
         if not n or not bool((known == MISSING).any()):
             return {"y": known}
         site = need_site(poutine.trace(self.model).get_trace(self.stand_in(n), None), "y", "generate")

@@ -28,16 +28,24 @@ def overridden_since(part: object, name: str, other: str) -> bool:
     return first < second
 
 
-def guided_probs(pair: nn.Module, x: Tensor) -> Tensor:
+def guided_probs(pair: nn.Module, x: Tensor, *, of_model: bool = False) -> Tensor:
     """Return the probabilities of the guide's site y, ``[B, K]`` or ``[B, A]``: of 100 draws, always the same ones,
     where it depends on a latent.
 
-    :raises InputError: a guide without a site y, or whose y has no probabilities.
+    :param of_model: the model's site y, given the guide's draws, instead.
+    :raises InputError: a program without a site y, or whose y has no probabilities.
     """
+    model, guide = programs(pair)
 
     def probs() -> Tensor:
-        site = need_site(poutine.trace(programs(pair)[1]).get_trace(x, None), "y", "predict_proba")
-        return probs_of(site["fn"])
+        trace = poutine.trace(guide).get_trace(x, None)
+        if of_model:
+            trace = poutine.trace(poutine.replay(model, trace)).get_trace(x, None)
+        site = need_site(trace, "y", "predict_proba")
+        found, dims = probs_of(site["fn"]), len(site["fn"].batch_shape)
+        if dims < 2:
+            return found
+        return (found[..., 1] if found.dim() > dims else found).t()  # in a plate over attributes: [A, B]
 
     with seeded(x.device, 0):
         found = [probs(), probs()]
@@ -46,17 +54,18 @@ def guided_probs(pair: nn.Module, x: Tensor) -> Tensor:
     return torch.stack(found).mean(0)
 
 
-def probs_of(fn: Any) -> Tensor:
-    """The probabilities of a distribution of labels; raise :class:`InputError` where it has none."""
+def probs_of(fn: Any, what: str = "predict_proba: the guide's y", instead: str = "override q_y") -> Tensor:
+    """The probabilities of a distribution of labels; raise :class:`InputError` where it has none.
+
+    :param what: it is, in words; ``instead``, what would be right.
+    """
     fn = fn.exact if isinstance(fn, PlugIn) else fn
     while isinstance(fn, (Wrapped, dist.Independent, dist.MaskedDistribution, dist.ExpandedDistribution)):
         fn = fn.base if isinstance(fn, Wrapped) else fn.base_dist
     try:
         probs: Tensor = fn.probs
     except AttributeError:
-        raise InputError(
-            f"predict_proba: the guide's y is a {type(fn).__name__}, without probs; override q_y"
-        ) from None
+        raise InputError(f"{what} is a {type(fn).__name__}, without probs; {instead}") from None
     return probs
 
 

@@ -9,6 +9,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from data_makers import refused
 from edits import (
     MIXTURE_BETWEEN,
     MIXTURE_MEAN,
@@ -32,6 +33,8 @@ from torch import Tensor, nn
 
 import pyro_ssvae as ps
 from pyro_ssvae import VAE
+from pyro_ssvae.infer.bounds import Draw, reconstruction
+from pyro_ssvae.infer.traces import enumerated
 from pyro_ssvae.models.labelled import LabelMixin
 from pyro_ssvae.nn.likelihoods import Normal
 
@@ -239,3 +242,110 @@ def test_the_reported_bound_tells_one_prior_from_another() -> None:
     found = (ps.elbo(plain, x, num_samples=400) - ps.elbo(moved, x, num_samples=400)).mean()
     assert abs(found - gap.mean()) < 0.3
     assert gap.mean() > 3
+
+
+class Computed(VAE):
+    """The mean of x is noted by ``pyro.deterministic``."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        with self.plate(x):
+            z = pyro.sample("z", self.p_z(x))
+            mean = pyro.deterministic("mean", self.decoder(z, None))
+            pyro.sample("x", self.p_x(mean), obs=x)
+
+
+def test_what_is_computed_is_no_draw() -> None:
+    """Every verb answers as for the model without ``pyro.deterministic``."""
+    plain, computed, x = linear(VAE), linear(Computed), points(6).double()
+    computed.load_state_dict(plain.state_dict())
+    for verb in (
+        lambda model: model.decode(torch.zeros(3, 2).double()),
+        lambda model: model.reconstruct(x),
+        lambda model: model.generate(4),
+        lambda model: ps.elbo(model, x),
+        lambda model: ps.log_likelihood(model, x, num_samples=5),
+        lambda model: ps.evaluate(model, x, num_samples=5),
+    ):
+        found = []
+        for model in (plain, computed):
+            torch.manual_seed(0)
+            found.append(verb(model))
+        torch.testing.assert_close(*found)
+
+
+class ComputedForAll(Computed):
+    """So is what all rows share."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        pyro.deterministic("weights", self.decoder.decoder.weight)
+        super().model(x, y)
+
+
+def test_what_is_computed_for_all_rows_leaves_them_their_likelihoods() -> None:
+    plain, computed, x = linear(VAE), linear(ComputedForAll), points(6).double()
+    computed.load_state_dict(plain.state_dict())
+    torch.manual_seed(0)
+    with torch.no_grad():
+        draws = [Draw(p, q, 6).log_weight() for p, q in enumerated(plain, x, None, 5)]
+    torch.manual_seed(0)
+    found = ps.log_likelihood(computed, x, num_samples=5)
+    torch.testing.assert_close(found, torch.stack(draws).logsumexp(0) - math.log(5))
+    assert "log_likelihood" in ps.evaluate(computed, x, num_samples=2)
+
+
+class Renamed(VAE):
+    """z → z_1 → x."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        with self.plate(x):
+            z_2 = pyro.sample("z_2", self.p_z(x))
+            z_1 = pyro.sample("z_1", dist.Normal(z_2, 0.5).to_event(1))
+            pyro.sample("x", self.p_x(self.decoder(z_1, None)), obs=x)
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        with self.plate(x):
+            z_1 = pyro.sample("z_1", self.q_z(x))
+            pyro.sample("z_2", dist.Normal(z_1, 1.0).to_event(1))
+
+
+class NamedRenamed(Renamed):
+    latents = ("z_1",)
+
+
+def test_latents_of_other_names() -> None:
+    """The class says which are encoded; what needs z and finds none says so, and decodes no other draw."""
+    x = points(6).double()
+    model, named = linear(Renamed), linear(NamedRenamed)
+    assert "elbo" in ps.evaluate(model, x, num_samples=2)
+    refused(lambda: model.encode(x), "no site 'z'", "z_1, z_2", "'latents'")
+    refused(lambda: model.decode(torch.zeros(2, 2)), "no site 'z'", "z_2, z_1, x")
+    z = named.encode(x).mean
+    torch.testing.assert_close(z, named.q_z(x).mean)
+    torch.testing.assert_close(named.decode(z), named.reconstruct(x))
+
+
+class Masked(VAE):
+    """Some rows of x are observed."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        with self.plate(x):
+            z = pyro.sample("z", self.p_z(x))
+            pyro.sample("x", self.p_x(self.decoder(z, None)), obs=x, obs_mask=torch.arange(len(x)) != 1)
+
+
+def test_a_mask_of_observed_rows() -> None:
+    plain, masked, x = linear(VAE), linear(Masked), points(4).double()
+    masked.load_state_dict(plain.state_dict())
+    z = torch.randn(4, 2).double()
+    torch.testing.assert_close(masked.decode(z), plain.decode(z))
+    torch.testing.assert_close(masked.reconstruct(x), plain.reconstruct(x))
+    torch.manual_seed(0)
+    expected = reconstruction(plain, x)
+    torch.manual_seed(0)
+    torch.testing.assert_close(reconstruction(masked, x), torch.where(torch.arange(4) != 1, expected, 0.0))
+    x[0, 1] = torch.nan
+    refused(lambda: ps.impute(masked, x), "site x is computed")

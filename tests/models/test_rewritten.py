@@ -197,6 +197,133 @@ def test_which_method_was_overridden_last() -> None:
     refused(lambda: probs_of(dist.Normal(0.0, 1.0)), "Normal", "override q_y")
 
 
+class OwnM1(ps.M1):
+    """Another q(z | x), and another q(y | z)."""
+
+    def __init__(self, *parts: Any, **options: Any) -> None:
+        super().__init__(*parts, **options)
+        self.own, self.of_z = nn.Linear(5, 2), nn.Linear(2, self.labels.size)
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        y = self.targets(y, x)
+        with self.plate(x):
+            z = pyro.sample("z", dist.Normal(self.own(x), 1e-4).to_event(1))
+            with pyro.poutine.mask(mask=False):  # type: ignore[call-overload]
+                pyro.sample("y", self.labels.clamped(self.of_z(z), y), infer={"is_auxiliary": True})
+
+
+class OwnMVAE(ps.MVAE):
+    """Another q(z | x), which is at the mean of y's expert without x, and another p(y | z)."""
+
+    def __init__(self, *parts: Any, **options: Any) -> None:
+        super().__init__(*parts, **options)
+        self.own, self.of_z = nn.Linear(5, 2), nn.Linear(2, self.labels.size)
+
+    def model(self, x: Tensor, y: Tensor | None = None, seen: Tensor | bool = True) -> None:
+        x = self.begin(x)
+        y = self.targets(y, x)
+        with self.plate(x):
+            z = pyro.sample("z", self.p_z(x))
+            pyro.sample("y", self.labels.masked(self.of_z(z), y), obs=self.labels.safe_values(y, z))
+            if seen is not False:
+                pyro.sample("x", self.p_x(self.decoder(z, None)), obs=x)
+
+    def guide(self, x: Tensor, y: Tensor | None = None, seen: Tensor | bool = True) -> None:
+        x = self.begin(x)
+        y = self.targets(y, x)
+        with self.plate(x):
+            mean = y.reshape(len(x), -1)[:, :1].expand(-1, 2).to(x) if seen is False else self.own(x)
+            pyro.sample("z", dist.Normal(mean, 1e-4).to_event(1))
+
+
+class OwnClassifier(ps.models.MODELS["classifier"]):  # type: ignore[misc, name-defined]
+    def __init__(self, *parts: Any, **options: Any) -> None:
+        super().__init__(*parts, **options)
+        self.own = nn.Linear(5, self.labels.size)
+
+    def of_z(self, x: Tensor) -> Tensor:
+        return self.own(x)
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        y = self.targets(y, x)
+        with self.plate(x):
+            pyro.sample("y", self.labels.masked(self.own(x), y), obs=self.labels.safe_values(y, x))
+
+
+@pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES])
+@pytest.mark.parametrize("kind", [OwnM1, OwnMVAE, OwnClassifier])
+def test_a_rewritten_program_predicts_where_the_model_s_y_is_observed(kind: Any, labels: Any) -> None:
+    """By the networks that were trained, not by those that the class had."""
+    if kind is OwnClassifier:
+        vae = kind(tiny_encoder((5,)), labels, input_shape=(5,)).eval()
+    else:
+        vae = kind(tiny_encoder((5,)), tiny_decoder((5,), 2, 0), labels, latent_dim=2).eval()
+    x = points(6)
+    expected = labels.probs(vae.of_z(x if kind is OwnClassifier else vae.own(x))).detach()
+    torch.testing.assert_close(vae.predict_proba(x), expected, atol=1e-3, rtol=0)
+
+
+def test_a_rewritten_guide_of_attributes_in_a_plate_predicts() -> None:
+    class Same(ps.ReVAE):
+        def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+            super().guide(x, y)
+
+    vae = Same(tiny_encoder((5,)), tiny_decoder((5,), 4, 0), ATTRIBUTES, latent_dim=4).double().eval()
+    with torch.no_grad():
+        vae.q_z.bias[4:] = -20  # as good as a point mass
+    x = points(6).double()
+    torch.testing.assert_close(vae.predict_proba(x), vae.q_y(x).detach(), atol=0.01, rtol=0)
+    y = vae.predict(x)
+    assert ps.evaluate(vae, x, y, num_samples=2)["accuracy"] == 1
+
+
+def test_points_of_a_label_come_from_a_rewritten_guide() -> None:
+    vae = OwnMVAE(tiny_encoder((5,)), tiny_decoder((5,), 2, 0), CLASSES, latent_dim=2).eval()
+    y = torch.tensor([0, 2, 1])
+    expected = vae.decode(y[:, None].expand(-1, 2).float())
+    torch.testing.assert_close(vae.generate(3, y), expected, atol=1e-3, rtol=0)
+
+    m1 = OwnM1(tiny_encoder((5,)), tiny_decoder((5,), 2, 0), CLASSES, latent_dim=2).eval()
+    with torch.no_grad():
+        m1.of_z.weight.copy_(30 * torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]))
+        m1.of_z.bias.copy_(torch.tensor([0.0, 0.0, -900.0]))
+    seen: list[Tensor] = []
+    m1.decoder.register_forward_hook(lambda module, inputs, out: seen.append(inputs[0]))
+    m1.generate(200, 1)
+    assert float((seen[-1][:, 0] < 0).float().mean()) > 0.95
+
+
+class LabelOfZ(ps.AugmentedVAE):
+    """p(z) p(y | z) p(x | z, y)."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        with self.plate(x):
+            z = pyro.sample("z", self.p_z(x))
+            y = pyro.sample("y", dist.Categorical(logits=9 * torch.cat([z, -z[..., :1]], -1)))
+            pyro.sample("x", self.p_x_given(z, y, x), obs=x)
+
+
+def test_points_of_a_label_that_depends_on_z_are_refused() -> None:
+    vae = LabelOfZ(tiny_encoder((5,)), tiny_decoder((5,), 2, 3), CLASSES, latent_dim=2, label_inference="enumerate")
+    assert vae.generate(4).shape == (4, 5)
+    refused(lambda: vae.generate(4, 1), "generate: the model's y depends", "y=None")
+    refused(lambda: vae.generate(2, [0, -1]), "generate: the model's y depends")
+
+
+def test_a_missing_label_is_decoded_as_the_model_has_it() -> None:
+    model = RareInModel(tiny_encoder((5,)), tiny_decoder((5,), 2, 3), CLASSES, latent_dim=2)
+    seen: list[Tensor] = []
+    model.decoder.register_forward_hook(lambda module, inputs, out: seen.append(inputs[1]))
+    model.decode(torch.zeros(4, 2))
+    torch.testing.assert_close(seen[-1], P_Y.float().expand(4, 3))
+    pair = alike("sample")
+    assert pair.decode(torch.zeros(3, 2), torch.tensor([0, 1])).shape == (3, 5)
+    refused(lambda: pair.decode(torch.zeros(3, 2)), "decode: p(y) is a TwoAlike", "all labels are needed")
+
+
 class Gumbels(Likelihood):
     def forward(self, out: Tensor) -> dist.TorchDistribution:
         return dist.Gumbel(out, 1.0).to_event(1)
