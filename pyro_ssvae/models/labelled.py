@@ -15,6 +15,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ..data.inputs import numbers
+from ..distributions.relaxed import AcceptRelaxed
 from ..distributions.sparse import Scattered
 from ..errors import InputError
 from ..infer.auxiliary import HeadTerms
@@ -125,8 +126,24 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
         return stack
 
     def prepare(self, x: Tensor, y: Tensor) -> None:
+        self.check_plate()
         super().prepare(x, y)
         self.prepare_head(x, y, self.head_terms)
+
+    def check_plate(self) -> None:
+        """Raise :class:`InputError` where a rewritten model's p(y) does not take the relaxed labels of the guide."""
+        if not (self.label_inference.relaxed and overridden_since(self, "model", "plate")):
+            return
+        try:
+            with seeded(self.device, 0):
+                site = prior_of(self, "y", 2, {})
+        except Exception:  # of points that are none of the data's: the training itself says what is wrong
+            return
+        if not isinstance(site, AcceptRelaxed):
+            raise InputError(
+                f"label_inference: {self.label_inference.how} hands the model relaxed labels; its plate must be "
+                "'with self.plate(x):', or label_inference='enumerate' is needed"
+            )
 
     def set_progress(self, progress: float) -> None:
         """β as :meth:`.GenerativeModel.set_progress` has it, and what reaches the head:

@@ -349,3 +349,23 @@ def test_a_mask_of_observed_rows() -> None:
     torch.testing.assert_close(reconstruction(masked, x), torch.where(torch.arange(4) != 1, expected, 0.0))
     x[0, 1] = torch.nan
     refused(lambda: ps.impute(masked, x), "site x is computed")
+
+
+class PlainPlate(ps.AugmentedVAE):
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.begin(x)
+        with pyro.plate("data", len(x)):
+            y = pyro.sample("y", self.p_y())
+            z = pyro.sample("z", self.p_z(x))
+            return pyro.sample("x", self.p_x_given(z, y, x), obs=self.likelihood.target(x))
+
+
+def test_a_plate_that_takes_no_relaxed_labels_is_refused_before_training() -> None:
+    x, y = torch.randn(12, 5), torch.arange(12) % 3 - 1
+    options = {"labels": ps.ClassLabels(2), "latent_dim": 2}
+    networks = [ps.create_model("augmented", input_shape=(5,), **options) for _ in range(2)]
+    relaxed = PlainPlate(networks[0].encoder, networks[0].decoder, **options)
+    words = ("plug-in hands the model relaxed labels", "with self.plate(x)", "label_inference='enumerate'")
+    refused(lambda: ps.fit(relaxed, x, y, epochs=1, progress=False), *words)
+    exact = PlainPlate(networks[1].encoder, networks[1].decoder, label_inference="enumerate", **options)
+    ps.fit(exact, x, y, epochs=1, progress=False)
