@@ -8,7 +8,12 @@ from collections.abc import Mapping, Sequence
 from ..errors import nearest
 
 RUN_IS_LACKING = "the run's folder is needed"
-LACKING = {"study": "a study's name is needed, such as sparse-labels"}
+LACKING = {
+    "study": (
+        "a study's name is needed: sparse-labels, ablation, labels-and-bound, anomaly, semi-unsupervised, transfer or "
+        "label-characteristics"
+    )
+}
 """What is lacking where a command has nothing but options."""
 ELSEWHERE = {
     "Adam trains; in Python fit(..., optimizer=...) takes another": (

@@ -8,6 +8,7 @@ from functools import cache
 from typing import ClassVar
 
 import numpy as np
+import pyro
 import pyro.distributions as dist
 import torch
 from numpy.typing import ArrayLike
@@ -132,10 +133,11 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
 
     def check_plate(self) -> None:
         """Raise :class:`InputError` where a rewritten model's p(y) does not take the relaxed labels of the guide."""
-        if not (self.label_inference.relaxed and overridden_since(self, "model", "plate")):
+        if not (self.label_inference.relaxed and overridden_since(self, "model", "default")):
             return
+        store = pyro.get_param_store()
         try:
-            with seeded(self.device, 0):
+            with seeded(self.device, 0), store.scope(store.get_state()):
                 site = prior_of(self, "y", 2, {})
         except Exception:  # of points that are none of the data's: the training itself says what is wrong
             return

@@ -115,7 +115,7 @@ def test_help_is_in_whole_sentences(capsys: pytest.CaptureFixture[str], monkeypa
     said = capsys.readouterr().out
     paragraph = " ".join(line.strip("│ ") for line in said.splitlines())
     files = "(.csv, .tsv, .parquet, .feather), an .npz or .h5ad file or a folder."
-    assert f"celeba, or the path of a table {files}" in paragraph
+    assert f"avatars, or the path of a table {files}" in paragraph
     assert "1000 to 2000 steps" in paragraph
 
 

@@ -367,5 +367,6 @@ def test_a_plate_that_takes_no_relaxed_labels_is_refused_before_training() -> No
     relaxed = PlainPlate(networks[0].encoder, networks[0].decoder, **options)
     words = ("plug-in hands the model relaxed labels", "with self.plate(x)", "label_inference='enumerate'")
     refused(lambda: ps.fit(relaxed, x, y, epochs=1, progress=False), *words)
+    assert not list(pyro.get_param_store().keys())
     exact = PlainPlate(networks[1].encoder, networks[1].decoder, label_inference="enumerate", **options)
     ps.fit(exact, x, y, epochs=1, progress=False)

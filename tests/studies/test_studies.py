@@ -19,6 +19,7 @@ import pytest
 import torch
 from data_makers import npz, without_notes
 
+from pyro_ssvae.cli.hints import LACKING
 from pyro_ssvae.cli.main import main
 from pyro_ssvae.data import known_rows
 from pyro_ssvae.errors import InputError
@@ -518,3 +519,7 @@ def test_the_quick_version_of_every_study_runs(name: str, capsys: pytest.Capture
     panels = [column.path for column in STUDIES[name].columns if column.panel]
     for path in panels:
         assert any(row.get(path) for row in runs), path
+
+
+def test_where_the_name_is_lacking_every_study_is_named() -> None:
+    assert all(name in LACKING["study"] for name in STUDIES)
