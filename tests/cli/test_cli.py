@@ -454,7 +454,7 @@ def test_resuming_gives_what_an_uninterrupted_run_gives(
         (["predict"], ["predict", "folder is needed"]),
         (["predict", "runs/x"], ["predict: --data is needed"]),
         (["predict", "runs/x", "--data"], ["--data: a word is needed"]),
-        (["study"], ["a study's name is needed, such as sparse-labels"]),
+        (["study"], ["a study's name is needed: sparse-labels"]),
         (["generate", "a", "--n", "x"], ["--n", "'x'", "whole number"]),
     ],
 )
