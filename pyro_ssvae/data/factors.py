@@ -27,6 +27,11 @@ class Factor:
     present: tuple[str, ...]
     absent: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> list[str]:
+        """Of all values, in the order of their numbers."""
+        return [*self.absent, *self.present]
+
 
 @dataclass(frozen=True, eq=False)
 class Factors:
@@ -64,7 +69,7 @@ def draw_factors(
 def named(factors: Mapping[str, Factor], values: Mapping[str, np.ndarray]) -> Factors:
     """Return what :func:`draw_factors` drew with the names of its values."""
     return Factors(
-        {name: [*about.absent, *about.present] for name, about in factors.items()},
+        {name: about.names for name, about in factors.items()},
         {name: torch.from_numpy(value) for name, value in values.items()},
         {name: about.attribute for name, about in factors.items()},
     )

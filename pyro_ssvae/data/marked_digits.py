@@ -75,8 +75,8 @@ def pictures(split: int, glyphs: Tensor, classes: Tensor) -> tuple[Tensor, Tenso
     rng = np.random.default_rng((SEED, split, 1))
     share = rng.random(n)
     rows = np.empty(n, dtype=np.int64)
-    for digit in range(10):
-        of_class, wanted = np.flatnonzero(classes.numpy() == digit), values["digit"] == index("digit", str(digit))
+    for value, digit in enumerate(FACTORS["digit"].names):
+        of_class, wanted = np.flatnonzero(classes.numpy() == int(digit)), values["digit"] == value
         rows[wanted] = of_class[(share[wanted] * len(of_class)).astype(np.int64)]
     ink = F.interpolate(glyphs[torch.from_numpy(rows)], GLYPH, mode="bicubic", align_corners=False).clamp(0, 1)
     places = torch.from_numpy(rng.integers(-MOST, MOST + 1, (n, 2)))
@@ -89,28 +89,22 @@ def pictures(split: int, glyphs: Tensor, classes: Tensor) -> tuple[Tensor, Tenso
     return x.round().to(torch.uint8), torch.from_numpy(y)
 
 
-def index(factor: str, value: str) -> int:
-    """The number of a factor's value among its names, those of absence first."""
-    return [*FACTORS[factor].absent, *FACTORS[factor].present].index(value)
-
-
 def colors(factor: str, values: np.ndarray) -> Tensor:
     """``[N, 3]``, 0 to 255."""
-    names = [*FACTORS[factor].absent, *FACTORS[factor].present]
-    return torch.tensor([COLORS[factor][name] for name in names], dtype=torch.float32)[torch.from_numpy(values)]
+    table = torch.tensor([COLORS[factor][name] for name in FACTORS[factor].names], dtype=torch.float32)
+    return table[torch.from_numpy(values)]
 
 
 def masks(factor: str, values: np.ndarray) -> Tensor:
     """``[N, 1, 32, 32]``, 1 where a frame or a line is; no pixel is of both."""
     i, j = torch.meshgrid(torch.arange(SIDE), torch.arange(SIDE), indexing="ij")
     edge = torch.minimum(torch.minimum(i, SIDE - 1 - i), torch.minimum(j, SIDE - 1 - j))
-    along = torch.maximum((i - (SIDE - 1) / 2).abs(), (j - (SIDE - 1) / 2).abs())  # how far from the picture's middle
     inner, ring = (j >= 6) & (j < 26), edge == 1
     drawn = {
         "single": ring,
         "double": (edge == 0) | (edge == 2),
         "dashed": ring & ((i + j) // 4 % 2 == 0),
-        "corners": ring & (torch.minimum((i - 15.5).abs(), (j - 15.5).abs()) > 7) & (along > 7),
+        "corners": ring & (torch.minimum((i - 15.5).abs(), (j - 15.5).abs()) > 7),
         "straight": (i == 27) & inner,
         "wave": (i == 27 + ((j % 8) // 2 - 1).abs() - 1) & inner,
         "dots": (i >= 26) & (i <= 27) & (j % 5 < 2) & inner,

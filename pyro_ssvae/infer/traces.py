@@ -251,10 +251,8 @@ def parallel(program: Program) -> Program:
 
 def observations(trace: Trace) -> dict[str, Tensor]:
     """Return the values of a trace's observed sites; what is computed is another in each draw."""
-    left_out = (is_factor, is_computed)
-    return {
-        n: s["value"] for n, s in sampled(trace).items() if s["is_observed"] and not any(kind(s) for kind in left_out)
-    }
+    seen = {n: s for n, s in sampled(trace).items() if s["is_observed"]}
+    return {n: s["value"] for n, s in seen.items() if not (is_factor(s) or is_computed(s))}
 
 
 def need_site(trace: Trace, name: str, verb: str) -> Site:

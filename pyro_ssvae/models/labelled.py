@@ -284,7 +284,7 @@ class ConditionalDecoder(LabelMixin):
 
     def prior_probs(self, n: int) -> Tensor:
         """The probabilities of p(y), as the model has it, for ``n`` points: ``[n, K]`` or ``[n, A]``."""
-        rewritten = overridden_since(self, "model", "p_y")
+        rewritten = overridden_since(self, "model", "default")
         p_y = prior_of(self, "y", n, {}, "decode") if rewritten else self.p_y()
         return probs_of(p_y, "decode: p(y)", "all labels are needed").expand(n, -1)
 
