@@ -1,8 +1,12 @@
-"""Regions of other points, which hide the outline of a point's own (choice of this project).
+"""Regions of other points: they hide the outline of a point's own, and tell what it covers (choices of this project).
 
 What is erased has the outline of what was there: a region in the shape of a beard tells which beard. So regions that
 the same attribute had in other points are erased too, except where another attribute usually acts, since its
 characteristic would then have to come with this one's latents.
+
+What is erased may cover all that another attribute acts on: flipping the hair's colour touches the whole beard. That
+attribute then sees the whole point as well, or its characteristic would have to come with this one's latents. The
+reverse does not hold, so that of two regions, one inside the other, the smaller keeps its own kinds.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from torch import Tensor, nn
 KEPT = 16  # regions an attribute
 JOINED = 3  # of them that are erased with a point's own
 SHARE = 0.5  # of the points, in training, for which they are
+WITHIN = 0.75  # share of where an attribute usually acts from which a mask covers it
 USUAL = 0.25  # share of an attribute's regions from which it usually acts on an entry
 
 
@@ -45,6 +50,19 @@ class Regions(nn.Module):
         self.kept.copy_(torch.where(new, mask[row], self.kept))
         self.place.add_(1)
 
+    def usual(self) -> Tensor:
+        """Where each attribute usually acts, bool ``[A, *shape]``."""
+        return self.kept.sum(1) > USUAL * KEPT
+
+    def covered(self, mask: Tensor) -> Tensor:
+        """Return which attributes usually act within a mask, bool ``[A, B]``; none of which no region is known.
+
+        :param mask: ``[B, *shape]``.
+        """
+        usual = self.usual().flatten(1)
+        inside = torch.einsum("as,bs->ab", usual.float(), mask.flatten(1).float())
+        return inside > WITHIN * usual.sum(1, keepdim=True)
+
     def others(self, sets: Tensor) -> Tensor:
         """Return entries to erase beside a point's own region, ``[B, *shape]``; where S is one attribute alone.
 
@@ -57,6 +75,6 @@ class Regions(nn.Module):
         if self.training:
             picks = torch.randint(KEPT, (n, JOINED), device=at.device)
             chosen = chosen & (torch.rand(n, device=at.device) < SHARE)
-        usual = self.kept.sum(1) > USUAL * KEPT
+        usual = self.usual()
         elsewhere = usual.sum(0) - usual[at].int() > 0
         return self.kept[at.unsqueeze(1), picks].any(1) & ~elsewhere & chosen.reshape(-1, *units)

@@ -101,7 +101,8 @@ class LocalGuide(Characteristics):
             now = torch.where(y == MISSING, self.log_q_y(c).argmax(-1), y)
             other = self.other_value(now, c)
             flipped = torch.where(sets.unsqueeze(-1), drawn(self.z_c_given(other, s)), c)
-            x = torch.where(self.local, self.without(x, self.join(c, s), self.join(flipped, s), sets), x)
+            left, sets = self.without(x, self.join(c, s), self.join(flipped, s), sets)
+            x = torch.where(self.local, left, x)
         rest_c, rest_s = (plain(q) for q in self.q_z_given(x))
 
         def mixed(moment: str) -> tuple[Tensor, Tensor]:
@@ -120,19 +121,21 @@ class LocalGuide(Characteristics):
             return (y + torch.randint_like(y, 1, max(2, self.labels.size))) % self.labels.size
         return self.log_q_y(z_c).scatter(-1, y.unsqueeze(-1), -torch.inf).argmax(-1)
 
-    def without(self, x: Tensor, z: Tensor, flipped: Tensor, sets: Tensor) -> Tensor:
+    def without(self, x: Tensor, z: Tensor, flipped: Tensor, sets: Tensor) -> tuple[Tensor, Tensor]:
         """``x̃``: points without the entries in which the decoder's pictures of two latents ``[B, D]`` differ.
 
         :param sets: S, bool ``[A, B]``; of classes ``[B]``.
+        :returns: x̃, and what sees the whole point: S, and attributes of which x̃ shows nothing.
         """
         with evaluation(self.decoder):
             before, after = self.p_x(self.decoder(torch.cat([z, flipped]), None)).mean.chunk(2)
         region = touched(before, after, self.range_high - self.range_low, self.config.locality_threshold)
-        sets = sets.reshape(-1, len(x))
+        named = sets.reshape(-1, len(x))
         if self.training:
-            self.regions.remember(region, sets, self.local)
-        region = region | self.regions.others(sets)
-        return erased(x, region, self.range_low, self.range_high, random=self.training)
+            self.regions.remember(region, named, self.local)
+        region = region | self.regions.others(named)
+        seeing = (named | self.regions.covered(region)).reshape(sets.shape)
+        return erased(x, region, self.range_low, self.range_high, random=self.training), seeing
 
     def encode_for(self, x: ArrayLike, names: Iterable[str]) -> Tensor:
         names = list(names)
@@ -152,11 +155,13 @@ class LocalGuide(Characteristics):
             chosen = [name in names for name in self.labels.names] if self.labels.event_shape else [True]
             sets = torch.tensor(chosen, device=z.device).unsqueeze(-1).expand(-1, len(z))
             parts = zip(*(t.split(250) for t in (points, z, flipped)), sets.split(250, -1))
-            rows = [self.without(*part) for part in parts]
+            left, seeing = zip(*(self.without(*part) for part in parts))
         # Erased codes and counts need not be whole numbers, so that they are not checked as a person's data are.
-        rest = batched(self, lambda x: self.joined(self.posterior_trace(x, None), "mean"), torch.cat(rows)).clone()
-        for at in named:
-            rest[:, at] = z[:, at]
+        rest = batched(self, lambda x: self.joined(self.posterior_trace(x, None), "mean"), torch.cat(left)).clone()
+        whole = torch.cat(seeing, -1)
+        for i, name in enumerate(self.labels.names if self.labels.event_shape else ["class"]):
+            at = self.place(name)
+            rest[:, at] = torch.where(whole[i].unsqueeze(-1), z[:, at], rest[:, at])
         return rest
 
     def names_of_parts(self) -> str:

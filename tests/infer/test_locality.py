@@ -154,3 +154,17 @@ def test_in_training_they_are_drawn_for_half_of_the_rows() -> None:
     # standard errors 0.0056 and 0.0032; 1 - (15/16)^3 = 0.176 of the half hold the one region with entry 1
     assert float(found[:, 0].double().mean()) == pytest.approx(0.5, abs=0.02)
     assert float(found[:, 1].double().mean()) == pytest.approx(0.088, abs=0.012)
+
+
+# --- what a mask covers
+
+
+def test_a_mask_covers_an_attribute_that_usually_acts_within_it() -> None:
+    regions = kept()
+    regions.kept[0, :5, 2:6] = True  # usually, in 5 of 16 points, on four entries
+    regions.kept[0, 5:9, 6:] = True  # a quarter is not usual yet
+    regions.kept[1, :, :] = True
+    mask = torch.zeros(4, 12, dtype=torch.bool)
+    mask[0, 2:5] = True  # three of the four are not enough
+    mask[1, 2:6] = mask[2, :6] = mask[3, :] = True
+    assert regions.covered(mask).int().tolist() == [[0, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]

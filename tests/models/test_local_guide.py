@@ -42,7 +42,7 @@ def hat_hides_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """S = {hat} in every row, and x̃ = x without its first entry."""
     sets = lambda size, n, device: torch.arange(size).unsqueeze(-1).expand(size, n) == 0  # noqa: E731
     monkeypatch.setattr(local_guide, "draw_sets", sets)
-    monkeypatch.setattr(local_guide.LocalGuide, "without", lambda self, x, z, flipped, sets: hidden(x))
+    monkeypatch.setattr(local_guide.LocalGuide, "without", lambda self, x, z, flipped, sets: (hidden(x), sets))
 
 
 def hidden(x: Tensor) -> Tensor:
@@ -117,6 +117,38 @@ def test_it_bounds_the_same_evidence() -> None:
     torch.testing.assert_close(mean_over(log_w.exp(), weights), torch.ones(5).double(), rtol=0, atol=2e-3)
 
 
+def covering(model: ReVAE) -> ReVAE:
+    """Hat acts on entries 0 and 1, beard on entry 0 alone; scarf on entry 2; S = {hat} in every row."""
+    for part, entries in enumerate(([0, 1], [0], [2])):
+        model.regions.kept[part, :, entries] = True
+    return model
+
+
+def test_an_attribute_all_of_whose_region_is_erased_sees_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two regions, one inside the other, the smaller attribute's part sees the point, in training and in verbs."""
+    model, x = covering(local(THREE, 5)), points(6)
+    monkeypatch.setattr(
+        local_guide, "touched", lambda before, *_: torch.tensor([True, True, False]).expand(len(before), 3)
+    )
+    monkeypatch.setattr(local_guide, "erased", lambda x, mask, *_, **__: x * ~mask)
+    left = x * torch.tensor([0.0, 0.0, 1.0])
+    whole, rest = encoded(model, x)[0].detach(), encoded(model, left)[0].detach()
+    seen = torch.tensor([True, True, False, False, False])  # hat, beard; scarf and z_s see what is left
+    expected = torch.where(seen, whole, rest)
+    torch.testing.assert_close(model.eval().encode_for(x, ["hat"]), expected)
+    sets = lambda size, n, device: torch.arange(size).unsqueeze(-1).expand(size, n) == 0  # noqa: E731
+    monkeypatch.setattr(local_guide, "draw_sets", sets)
+    trace = poutine.trace(model.train().guide).get_trace(x, None)
+    torch.testing.assert_close(
+        model.join(*(trace.nodes[site]["fn"].base_dist.loc for site in ("z_c", "z_s"))), expected
+    )
+    monkeypatch.setattr(
+        local_guide, "touched", lambda before, *_: torch.tensor([True, False, False]).expand(len(before), 3)
+    )
+    only_beard = torch.where(torch.arange(5) == 1, whole, encoded(model, x * torch.tensor([0.0, 1.0, 1.0]))[0])
+    torch.testing.assert_close(model.eval().encode_for(x, ["beard"]), only_beard.detach())
+
+
 def test_it_comes_into_force_at_a_tenth_of_the_training() -> None:
     model, x = local(locality_threshold=0.01), points(50)
     for progress, same in ((0.0, True), (0.09, True), (0.1, False), (1.0, False)):
@@ -127,7 +159,7 @@ def test_it_comes_into_force_at_a_tenth_of_the_training() -> None:
 
 
 def test_of_classes_the_block_is_what_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_guide.LocalGuide, "without", lambda self, x, z, flipped, sets: hidden(x))
+    monkeypatch.setattr(local_guide.LocalGuide, "without", lambda self, x, z, flipped, sets: (hidden(x), sets))
     model, x = local(CLASSES, 5), points(6)
     trace = poutine.trace(model.guide).get_trace(x, None)
     whole, rest = encoded(model, x)[0], encoded(model, hidden(x))[0]
@@ -149,7 +181,7 @@ def test_what_is_flipped_is_drawn_from_the_prior_of_the_other_value(monkeypatch:
         model.prior_loc.mul_(50)
         model.prior_raw_scale.fill_(-5.0)
     seen: list[Tensor] = []
-    monkeypatch.setattr(local_guide.LocalGuide, "without", lambda self, x, *rest: (seen.extend(rest), x)[1])
+    monkeypatch.setattr(local_guide.LocalGuide, "without", lambda self, x, *rest: (seen.extend(rest), (x, rest[-1]))[1])
     monkeypatch.setattr(torch, "randperm", lambda n, **_: torch.arange(n))
     poutine.trace(model.guide).get_trace(x, y)
     z, flipped = (part[:, :3] for part in seen[:2])
