@@ -5,8 +5,9 @@ the same attribute had in other points are erased too, except where another attr
 characteristic would then have to come with this one's latents.
 
 What is erased may cover all that another attribute acts on: flipping the hair's colour touches the whole beard. That
-attribute then sees the whole point as well, or its characteristic would have to come with this one's latents. The
-reverse does not hold, so that of two regions, one inside the other, the smaller keeps its own kinds.
+attribute then sees the whole point as well, or its characteristic would have to come with this one's latents. In
+training it does so for half of the points: always, and it could as well carry the colour; never, and the colour's
+latents have to carry the beard. So of two regions, one inside the other, each attribute keeps its own kinds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 KEPT = 16  # regions an attribute
 JOINED = 3  # of them that are erased with a point's own
-SHARE = 0.5  # of the points, in training, for which they are
+SHARE = 0.5  # of the points, in training, for which they are; and for which what is covered sees the whole
 WITHIN = 0.75  # share of where an attribute usually acts from which a mask covers it
 USUAL = 0.25  # share of an attribute's regions from which it usually acts on an entry
 
@@ -61,7 +62,8 @@ class Regions(nn.Module):
         """
         usual = self.usual().flatten(1)
         inside = torch.einsum("as,bs->ab", usual.float(), mask.flatten(1).float())
-        return inside > WITHIN * usual.sum(1, keepdim=True)
+        found = inside > WITHIN * usual.sum(1, keepdim=True)
+        return found & (torch.rand(len(mask), device=mask.device) < SHARE) if self.training else found
 
     def others(self, sets: Tensor) -> Tensor:
         """Return entries to erase beside a point's own region, ``[B, *shape]``; where S is one attribute alone.

@@ -168,3 +168,12 @@ def test_a_mask_covers_an_attribute_that_usually_acts_within_it() -> None:
     mask[0, 2:5] = True  # three of the four are not enough
     mask[1, 2:6] = mask[2, :6] = mask[3, :] = True
     assert regions.covered(mask).int().tolist() == [[0, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
+
+
+def test_in_training_what_is_covered_sees_the_whole_in_half_of_the_rows() -> None:
+    regions = kept(2).train()
+    regions.kept[:, :, 0] = True
+    torch.manual_seed(0)
+    found = regions.covered(torch.ones(8000, 12, dtype=torch.bool))
+    assert torch.equal(found[0], found[1])  # all that are covered, or none
+    assert float(found[0].double().mean()) == pytest.approx(0.5, abs=0.02)  # standard error 0.0056

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pyro_ssvae import AttributeLabels, ReVAE, create_model, fit, load, save
+from pyro_ssvae.infer import regions
 from pyro_ssvae.models import local_guide
 
 HAT = torch.tensor([True, False])
@@ -117,36 +118,25 @@ def test_it_bounds_the_same_evidence() -> None:
     torch.testing.assert_close(mean_over(log_w.exp(), weights), torch.ones(5).double(), rtol=0, atol=2e-3)
 
 
-def covering(model: ReVAE) -> ReVAE:
-    """Hat acts on entries 0 and 1, beard on entry 0 alone; scarf on entry 2; S = {hat} in every row."""
+def test_an_attribute_all_of_whose_region_is_erased_sees_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hat acts on entries 0 and 1, beard on entry 0 alone, scarf on entry 2: hat covers the beard, not the reverse."""
+    model, x = local(THREE, 5), points(6)
     for part, entries in enumerate(([0, 1], [0], [2])):
         model.regions.kept[part, :, entries] = True
-    return model
-
-
-def test_an_attribute_all_of_whose_region_is_erased_sees_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two regions, one inside the other, the smaller attribute's part sees the point, in training and in verbs."""
-    model, x = covering(local(THREE, 5)), points(6)
-    monkeypatch.setattr(
-        local_guide, "touched", lambda before, *_: torch.tensor([True, True, False]).expand(len(before), 3)
-    )
     monkeypatch.setattr(local_guide, "erased", lambda x, mask, *_, **__: x * ~mask)
-    left = x * torch.tensor([0.0, 0.0, 1.0])
-    whole, rest = encoded(model, x)[0].detach(), encoded(model, left)[0].detach()
-    seen = torch.tensor([True, True, False, False, False])  # hat, beard; scarf and z_s see what is left
-    expected = torch.where(seen, whole, rest)
-    torch.testing.assert_close(model.eval().encode_for(x, ["hat"]), expected)
-    sets = lambda size, n, device: torch.arange(size).unsqueeze(-1).expand(size, n) == 0  # noqa: E731
-    monkeypatch.setattr(local_guide, "draw_sets", sets)
-    trace = poutine.trace(model.train().guide).get_trace(x, None)
-    torch.testing.assert_close(
-        model.join(*(trace.nodes[site]["fn"].base_dist.loc for site in ("z_c", "z_s"))), expected
-    )
-    monkeypatch.setattr(
-        local_guide, "touched", lambda before, *_: torch.tensor([True, False, False]).expand(len(before), 3)
-    )
-    only_beard = torch.where(torch.arange(5) == 1, whole, encoded(model, x * torch.tensor([0.0, 1.0, 1.0]))[0])
-    torch.testing.assert_close(model.eval().encode_for(x, ["beard"]), only_beard.detach())
+    monkeypatch.setattr(regions, "SHARE", 1.0)
+    acts = {"hat": torch.tensor([True, True, False]), "beard": torch.tensor([True, False, False])}
+    for named, seeing in (("hat", [True, True, False, False, False]), ("beard", [False, True, False, False, False])):
+        region = acts[named]
+        monkeypatch.setattr(local_guide, "touched", lambda before, *_, r=region: r.expand(len(before), 3))
+        i = THREE.names.index(named)
+        sets = lambda size, n, device, i=i: torch.arange(size).unsqueeze(-1).expand(size, n) == i  # noqa: E731
+        monkeypatch.setattr(local_guide, "draw_sets", sets)
+        expected = torch.where(torch.tensor(seeing), encoded(model, x)[0], encoded(model, x * ~region)[0]).detach()
+        torch.testing.assert_close(model.eval().encode_for(x, [named]), expected)
+        trace = poutine.trace(model.train().guide).get_trace(x, None)
+        moments = [trace.nodes[site]["fn"].base_dist.loc for site in ("z_c", "z_s")]
+        torch.testing.assert_close(model.join(*moments), expected)
 
 
 def test_it_comes_into_force_at_a_tenth_of_the_training() -> None:
