@@ -13,7 +13,7 @@ from ..distributions.columns import Columns
 from ..distributions.counts import Codes
 from ..errors import InputError, nearest
 from .counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
-from .likelihood_base import Likelihood, LikelihoodOptions, Shape, complain
+from .likelihood_base import Likelihood, LikelihoodOptions, Shape
 from .pixels import Bernoulli, Binomial, ContinuousBernoulli
 from .reals import Laplace, LogNormal, Normal, StudentT
 
@@ -136,8 +136,7 @@ class Mixed(Likelihood):
     def check(self, x: Tensor) -> None:
         super().check(x)
         for part, group, place in zip(self.likelihoods, self.groups, self.places):
-            some = x[:, place]
-            complain(some, part.wrong(some), part.wanted(some), group)
+            part.check_support(x[:, place], group)
 
     def to_units(self, x: Tensor, missing: Tensor) -> Tensor:
         parts = (part.to_units(x[:, at], missing[:, at]) for part, at in zip(self.likelihoods, self.places))

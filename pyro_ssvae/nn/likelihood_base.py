@@ -113,9 +113,16 @@ class Likelihood(nn.Module):
         empty = x.isnan().reshape(len(x), -1).all(1)
         if empty.any():
             raise InputError(f"x: row {int(empty.nonzero()[0])} has no value at all, only NaN; leave it out")
+        self.check_support(x)
+
+    def check_support(self, x: Tensor, columns: Sequence[int] | None = None) -> None:
+        """Raise :class:`InputError` naming the first entry outside of the support.
+
+        :param columns: numbers of the columns of ``x``, where it is a part of a table.
+        """
         wrong = self.wrong(x)
-        if wrong.any():  # its words take a look at all of x
-            complain(x, wrong, self.wanted(x))
+        if wrong.any():  # its words take a look at all of x, which has a value only then
+            complain(x, wrong, self.wanted(x), columns)
 
     def wrong(self, x: Tensor) -> Tensor:
         """Which entries are outside of the support; NaN is not."""

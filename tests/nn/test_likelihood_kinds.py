@@ -266,6 +266,17 @@ def test_wrong_values_are_named_by_the_column_of_the_table() -> None:
             refused(lambda wrong=wrong: made("mixed").check(wrong), f"row 4, column {column}", words)
 
 
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_new_points_may_lack_a_column_altogether(name: str) -> None:
+    likelihood, x = made(name, missing=True), data(name).double()
+    likelihood.fit(x)
+    for column in range(x.shape[1]):
+        some = x[~x.isnan().any(1)][:1].clone()
+        some[:, column] = torch.nan
+        likelihood.check(some)
+        assert likelihood.standardize(some).isfinite().all()
+
+
 def test_rows_and_columns_without_any_value_are_named() -> None:
     model: Any = create_model("vae", input_shape=(3,), latent_dim=2)
     x = torch.randn(6, 3)
