@@ -244,10 +244,14 @@ def traced(program: nn.Module, example: tuple[Tensor, ...]) -> torch.export.Expo
     with symbolic_len(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return torch.export.export(program.eval(), example, dynamic_shapes=shapes, strict=False)
+            found = torch.export.export(program.eval(), example, dynamic_shapes=shapes, strict=False)
         except Exception as error:
             reason = " ".join(str(error).split())[:300]
             raise InputError(f"export: this model cannot be traced ({type(error).__name__}: {reason})") from error
+    # A distribution's lazy attribute that reads another one leaves an empty region, which no .pt2 file is read with.
+    found.graph_module.graph.eliminate_dead_code()
+    found.graph_module.recompile()
+    return found
 
 
 @contextmanager

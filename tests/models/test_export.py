@@ -22,6 +22,7 @@ from pyro_ssvae import ClassLabels, Model, create_model, export
 from pyro_ssvae.models import GenerativeModel
 from pyro_ssvae.models import export as exporting
 from pyro_ssvae.models.labelled import ConditionalDecoder
+from pyro_ssvae.nn.likelihoods import LIKELIHOODS
 
 CLASSIFIERS = [case for case in CASES if case != "vae"]
 ONNX = ("classifier", "sparse", "m1", "m2", "m1+m2", "adgm", "mvae", "diva", "revae-attributes")
@@ -75,6 +76,16 @@ def test_latents_and_decoded_points_too(tmp_path: Path, case: str) -> None:
             close(run(decoder, z, y), [vae.decode(z, y)])
         else:
             close(run(decoder, z), [vae.decode(z)])
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_what_is_decoded_is_read_back_whatever_the_likelihood(tmp_path: Path, name: str) -> None:
+    options: dict[str, Any] = {"mixed": {"columns": ("normal", "bernoulli", "poisson")}, "categorical": {"categories": 4}}
+    given = {"likelihood": name, **options.get(name, {})}
+    shape = (1, 4, 4) if name == "discretized-logistic-mixture" else (3,)
+    vae = create_model("m2", input_shape=shape, labels=ClassLabels(3), latent_dim=2, **given).eval()
+    z, y = torch.randn(4, 2), torch.tensor([0, 1, -1, 2])
+    close(run(export(vae, tmp_path / "d.pt2", what="decode"), z, y), [vae.decode(z, y)])
 
 
 def test_attributes_enter_the_decoder_one_by_one(tmp_path: Path) -> None:
