@@ -6,7 +6,7 @@ import io
 import random
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from typing import Any
 
@@ -269,6 +269,11 @@ def label_column(y: ArrayLike) -> NDArray[Any]:
         raise InputError(f"y: bad input shape {list(column.shape)}; one label a row, [N], is needed")
     if np.iscomplexobj(column):
         raise InputError("y: complex numbers; classes are needed")
+    for row, value in enumerate(column if column.dtype == object else ()):
+        if isinstance(value, Collection) and not are_words(value):
+            raise InputError(
+                f"y: row {row} is {str(value)[:80]}, a {type(value).__name__}; a word or a number is needed"
+            )
     return column
 
 

@@ -254,6 +254,11 @@ def test_what_cannot_be_used_is_one_line(blobs: Any) -> None:
     refused(lambda: small().fit(x, y[:10]), "y: 10 rows", "150")
     refused(lambda: small().fit(x, np.stack([y, y], 1)), "y", "[150, 2]", "[N]")
     refused(lambda: small().fit(x, [*WORDS[y][:149], 3]), "y: row 149 is 3", "one kind")
+    several = np.array([None, *(frozenset([int(k), 5]) for k in y[1:])], dtype=object)
+    refused(lambda: small().fit(x, several), "y: row 1 is", "a frozenset", "a word or a number")
+    pairs = np.empty(150, dtype=object)
+    pairs[:] = [(int(k), 1) for k in y]
+    refused(lambda: small().fit(x, pairs), "y: row 0 is (0, 1), a tuple", "a word or a number")
     refused(lambda: small().fit(x, None), "requires y")
     with pytest.raises(ValueError, match="Unknown label type"):
         small().fit(x, y + 0.5)

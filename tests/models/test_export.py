@@ -80,7 +80,8 @@ def test_latents_and_decoded_points_too(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_what_is_decoded_is_read_back_whatever_the_likelihood(tmp_path: Path, name: str) -> None:
-    options: dict[str, Any] = {"mixed": {"columns": ("normal", "bernoulli", "poisson")}, "categorical": {"categories": 4}}
+    options: dict[str, Any] = {"mixed": {"columns": ("normal", "bernoulli", "poisson")}}
+    options["categorical"] = {"categories": 4}
     given = {"likelihood": name, **options.get(name, {})}
     shape = (1, 4, 4) if name == "discretized-logistic-mixture" else (3,)
     vae = create_model("m2", input_shape=shape, labels=ClassLabels(3), latent_dim=2, **given).eval()
