@@ -38,6 +38,10 @@ class CheckpointPlan:
 
 MAY_CHANGE = frozenset({"steps", "labels"})
 """Facts in which a training that goes on may differ."""
+OF_LABELS = frozenset({"label_prior"})
+"""Facts in which one that goes on with other labels may differ too."""
+TABLES = ("settings", "options")
+"""Facts that are tables of others."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,9 @@ class Checkpointer:
     def same_training(self, about: Json) -> bool:
         """Whether a checkpoint is of this training, but for what may change, and what it does not say."""
         ours = self.plan.about
-        return about.keys() <= ours.keys() and all(about[name] == ours[name] for name in about.keys() - MAY_CHANGE)
+        other_labels = about.get("labels") != ours["labels"]
+        may = MAY_CHANGE | OF_LABELS if other_labels else MAY_CHANGE
+        return about.keys() <= ours.keys() and all(about[name] == ours[name] for name in about.keys() - may)
 
     def same_columns(self, theirs: Collection[str], about: Json) -> bool:
         """Whether a checkpoint's history has this training's columns, but that other labels may be judged otherwise."""
@@ -173,9 +179,12 @@ class Checkpointer:
 
     def other(self, numbers: Json) -> str:
         """Return which fact a checkpoint's training has otherwise, in words."""
-        theirs, ours = ({**about.get("settings", {}), **about} for about in (numbers["about"], self.plan.about))
+        theirs, ours = (
+            {**{name: value for table in TABLES for name, value in about.get(table, {}).items()}, **about}
+            for about in (numbers["about"], self.plan.about)
+        )
         for name in ours:
-            if name not in ("settings", *MAY_CHANGE) and theirs.get(name, ours[name]) != ours[name]:
+            if name not in (*TABLES, *MAY_CHANGE) and theirs.get(name, ours[name]) != ours[name]:
                 told = [str(value)[:40] for value in (theirs.get(name), ours[name])]
                 return f" ({name} {told[0]}, not {told[1]})"
         return ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TypeAlias
@@ -99,7 +99,8 @@ def fit(
     :param resume: go on from that file, or from the one before it where it is damaged; a path is another file to go on
         from, or a run's folder. Where nothing else is changed, the training is the one that was not interrupted.
         ``epochs``, which counts those before, may be larger, and ``y`` may have other labels of the same rows: then
-        another cycle of the learning rate begins, over the epochs that are left.
+        another cycle of the learning rate begins, over the epochs that are left. Other settings, or other options of
+        the model, are refused.
     :param on_epoch: called with each epoch's row of the history. The pair then has its latest weights, not the average.
     :param logger: ``"tensorboard"``, ``"mlflow"`` or ``"wandb"``, in the current folder
         (:func:`~pyro_ssvae.train.loggers.open_logger`), or any logger of Lightning: each epoch's numbers go there.
@@ -192,12 +193,18 @@ def validation_of(
 
 
 def meaning(pair: nn.Module) -> Json:
-    """Return what weights of the same shapes may still differ in: the labels' names in order, and the likelihood."""
+    """Return what weights of the same shapes may still differ in: the labels' names in order, the likelihood, the
+    model's options, p(y) among them apart from the others."""
     labels, likelihood = labels_of(pair), dict(pair.named_children()).get("likelihood")
-    return {
+    config = vars(pair).get("config")
+    options = asdict(config) if is_dataclass(config) and not isinstance(config, type) else {}
+    about = {
         "label names": None if labels is None else list(labels.names),
         "likelihood": None if likelihood is None else type(likelihood).__name__,
+        "label_prior": options.pop("label_prior", None),
+        "options": options,
     }
+    return dict(json.loads(json.dumps(about, default=lambda value: type(value).__name__)))
 
 
 def facts(

@@ -156,3 +156,22 @@ def test_labels_of_other_names_or_another_likelihood_are_another_training(tmp_pa
     laplace = animals("owl", "cat", "dog", likelihood="laplace")
     refused(lambda: train(laplace, X, FEW, **again), "likelihood Normal, not Laplace")
     assert len(train(animals("owl", "cat", "dog"), X, FEW, **again)["epoch"]) == 4
+
+
+def test_other_options_of_the_model_are_another_training(tmp_path: Path) -> None:
+    """They change no weight's shape, so that the checkpoint fits; p(y) alone may be another with other labels."""
+
+    def with_options(**options: Any) -> Model:
+        torch.manual_seed(0)
+        return create_model("augmented", input_shape=5, labels=ClassLabels(3), latent_dim=2, **options)
+
+    place = tmp_path / "c"
+    train(with_options(), X, FEW, epochs=2, checkpoint=place)
+    again = {"epochs": 3, "checkpoint": place, "resume": True}
+    refused(lambda: train(with_options(beta=0.5), X, FEW, **again), str(place), "beta 1.0, not 0.5")
+    refused(lambda: train(with_options(beta=0.5), X, MORE, **again), str(place), "beta 1.0, not 0.5")
+    sampled = with_options(label_inference="sample")
+    refused(lambda: train(sampled, X, FEW, **again), str(place), "label_inference None, not sample")
+    uniform = with_options(label_prior="uniform")
+    refused(lambda: train(uniform, X, FEW, **again), str(place), "label_prior estimated, not uniform")
+    assert len(train(with_options(label_prior="unlabelled"), X, MORE, **again)["epoch"]) == 3
