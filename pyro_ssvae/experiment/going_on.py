@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import write_atomically
-from ..models.saving import read_config
+from ..models.saving import WEIGHTS, read_config
+from ..train.checkpoints import checkpoints
 from .config import ExperimentConfig, Json, ModelConfig, experiment_of, model_options
 from .folder import CHECKPOINT
 
@@ -24,7 +25,8 @@ def going_on(given: ExperimentConfig, folder: Path) -> ExperimentConfig:
 
     Label files come after the run's own.
 
-    :raises InputError: a run that has ended, where there is nothing more to do, or another setting.
+    :raises InputError: a run that has ended, where there is nothing more to do or its checkpoint is gone, or another
+        setting.
     """
     begun = experiment_of(read_config(folder), folder)
     network = ModelConfig(given.network.name, model_options(given.network.name))
@@ -32,6 +34,11 @@ def going_on(given: ExperimentConfig, folder: Path) -> ExperimentConfig:
     refuse_others(given, folder, {name for name, value in every_setting(given).items() if value != usual[name]})
     epochs, files, devices = given.training.epochs, given.source.label_file, given.training.devices
     done = epochs_done(folder)
+    if (folder / WEIGHTS).exists() and not checkpoints(folder / CHECKPOINT):  # it would be written over from the start
+        raise InputError(
+            f"--resume {folder}: it has weights, but no checkpoint to go on from, {CHECKPOINT}; put it back, or train "
+            f"anew elsewhere with --config {folder / 'config.json'}"
+        )
     if done is not None and epochs is None:
         raise InputError(f"--resume {folder}: this run has ended; --epochs N, more than its {done}, goes on with it")
     if done is not None and epochs is not None and epochs <= done:

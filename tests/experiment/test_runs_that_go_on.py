@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,15 @@ def test_settings_that_are_the_runs_own_may_be_typed(run: Path) -> None:
     typed = ("--batch-size", "16", "--model", "augmented", "--latent-dim", "2", "--no-baseline", "--out", "run")
     assert main(["train", "--resume", "run", "--epochs", "3", *typed, "--devices", "1", "--nodes", "1", "--quiet"]) == 0
     assert len(losses(run)) == 3
+
+
+def test_one_whose_checkpoint_is_gone_keeps_its_weights(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It would be trained from the start, and its weights written over."""
+    shutil.rmtree(run / "checkpoint")
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert "no checkpoint to go on from" in said(capfd, "--resume", "run", "--epochs", "4")
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert main(["train", "--config", "run/config.json", "--out", "again", "--quiet"]) == 0
 
 
 def test_one_that_stopped_early_needs_another_number_of_epochs(tmp_path: Path, monkeypatch: Any, capfd: Any) -> None:
