@@ -47,7 +47,7 @@ def display(
 
     :param several: whether cells differ in their data, which is then named.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     columns = (TextColumn("cells"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[words]}"))
     with Progress(*columns, console=console, disable=not visible, transient=True) as bar:
         task = bar.add_task("cells", total=cells, completed=done, words="")

@@ -10,6 +10,7 @@ from types import FrameType
 
 Row = dict[str, float]  # an epoch's row of the history
 Show = Callable[[int, str], None]  # of the steps done, and a few words
+SMALLEST_BAR = 20  # letters, with the time left
 
 
 class Interrupted(Exception):  # noqa: N818
@@ -27,24 +28,38 @@ class Callbacks:
 
 @contextmanager
 def progress_bar(steps: int, visible: bool, name: str = "training") -> Iterator[Show]:
-    """Yield a function that shows the steps done and a few words, from its first call on."""
+    """Yield a function that shows the steps done and a few words on stderr, from its first call on.
+
+    Words are apart by two spaces; the last ones are left out where a line has no room for them.
+    """
     if not visible:
         yield lambda done, words: None
         return
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    bar = Progress(TextColumn(name), BarColumn(), TextColumn("{task.fields[words]}"), TimeRemainingColumn())
+    console = Console(stderr=True)
+    columns = TextColumn(name), BarColumn(None), TextColumn("{task.fields[words]}"), TimeRemainingColumn()
+    bar = Progress(*columns, console=console, expand=True)
     task = bar.add_task(name, total=steps, words="")
 
     def show(done: int, words: str) -> None:
         bar.start()
-        bar.update(task, completed=done, words=words)
+        bar.update(task, completed=done, words=fitting(words, console.width - len(name) - SMALLEST_BAR))
 
     try:
         yield show
     finally:
         if bar.live.is_started:
             bar.stop()
+
+
+def fitting(words: str, width: int) -> str:
+    """Return the first of some words, apart by two spaces, that so many letters have room for; one at least."""
+    parts = words.split("  ")
+    while len(parts) > 1 and len("  ".join(parts)) > width:
+        parts.pop()
+    return "  ".join(parts)
 
 
 @contextmanager

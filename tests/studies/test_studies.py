@@ -264,8 +264,8 @@ def test_a_cell_that_fails_is_said_in_one_line_and_the_others_go_on(
     too_narrow = ["--steps", "4", "--batch-size", "16", "--latent-dim", "2", "--jobs", "1", "--out", "out"]
     assert main(["study", "sparse-labels", *map(str, options), *too_narrow]) == 1
     said = capsys.readouterr()
-    assert "failed: revae 6 labels seed 0: latent_dim: 2; z_c alone takes 3" in said.out
-    assert without_notes(said.err).count("\n") == 1
+    assert "failed: revae 6 labels seed 0: latent_dim: 2; z_c alone takes 3" in said.err
+    assert without_notes(said.err).count("\n") == 2
     assert "1 of 2 cells failed; to try them again: pyro-ssvae study sparse-labels --data own.npz" in said.err
     assert len(stamps(Path("out"))) == 1
     (failure,) = Path("out/cells").glob("*.failed.txt")
