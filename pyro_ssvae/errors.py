@@ -105,6 +105,12 @@ class InputError(ValueError):
         super().__init__(re.sub(r"\s*\n\s*", " ", re.split(r"\n\s*Trace Shapes:", str(message))[0]))
 
 
+def kind_of(thing: object) -> str:
+    """Return the name of what a thing is, with its article: ``an AugmentedVAE``."""
+    name = type(thing).__name__
+    return f"{'an' if name[0] in 'AEIO' else 'a'} {name}"
+
+
 def nearest(word: str, known: Iterable[str], alike: float = 0.5) -> str:
     """Return ``" (did you mean 'mnist'?)"`` for the name that people mean by a word (:data:`PEOPLE_SAY`), or that it is
     close to; else the known names.

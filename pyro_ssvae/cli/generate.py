@@ -54,7 +54,7 @@ def parse(arguments: Sequence[str]) -> Generate:
 def run(options: Generate) -> None:
     """Write the picture or the table, and say where it is."""
     from .. import plots
-    from ..infer.protocols import Generates
+    from ..infer.protocols import Classifies, Generates
     from ..labels import ClassLabels
     from ..models.saving import load
 
@@ -68,8 +68,10 @@ def run(options: Generate) -> None:
         out = options.out or free_name(options.run, "generated", ".csv")
         print(f"table: {out}, {write_tables(iter([generated_rows(model, options)]), out)} rows")
         return
-    if options.label is None:
+    if options.label is None and isinstance(model, Classifies):
         figure = plots.samples_by_class(model, n_per_class=options.n, seed=options.seed)
+    elif options.label is None:
+        figure = plots.samples(model, options.n, seed=options.seed)
     else:
         label = asked_label(model, options.label)
         classes = isinstance(model.labels, ClassLabels)

@@ -46,7 +46,8 @@ def complaint(command: str, options: Mapping[str, str], arguments: Sequence[str]
         kind = options.get(option) or "a value"
         return f"{option}: {kind} is needed; {see}" if value is None else f"{option}: {value!r}; {kind} is needed"
     if "Unrecognized" in words:
-        extra = re.sub(r".*?options:\s*", "", words).split(" ")[0].rstrip(",")
+        first = re.sub(r".*?options:\s*", "", words).split(" ")[0].rstrip(",")
+        extra = next((argument for argument in arguments if argument.split(" ")[0] == first), first)
         data = f" (did you mean --data {extra}?)" if "--data" in options else f"; {see}"
         return f"{command}: {extra!r} is one argument too many{data}"
     if "Missing" in words:

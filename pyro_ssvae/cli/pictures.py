@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -87,7 +88,6 @@ def asked_image(
 
     from ..data.augment import unit_scale
     from ..data.images import decode, white_of
-    from ..experiment.data import run_data
 
     if file is not None and index is None:
         if not file.is_file():
@@ -99,23 +99,31 @@ def asked_image(
         return unit_scale(torch.from_numpy(pixels.copy())).unsqueeze(0)
     if file is not None or index is None:
         raise InputError(f"{file_option}, {index_option}: one of the two is needed, an image's file or a test point")
-    x = run_data(run, model).x_test
+    x = test_images(run, model)
     if not 0 <= index < len(x):
         raise InputError(f"{index_option}: {index}; a test point from 0 to {len(x) - 1} is needed")
     return unit_scale(x[index : index + 1])
+
+
+@lru_cache(maxsize=1)
+def test_images(run: Path, model: Model) -> Tensor:
+    """Return the test points of a run, which are read once for a receiver and its donor."""
+    from ..experiment.data import run_data
+
+    return run_data(run, model).x_test
 
 
 def save_picture(figure: Figure, out: Path | None, run: Path, stem: str) -> Path:
     """Write a figure to ``out``, by default to a new file in the run's figures; nothing is overwritten."""
     import io
 
-    from ..plots.style import resolution
+    from ..plots.style import save_figure
 
     numbers = (f"-{i}" if i > 1 else "" for i in range(1, 1_000_000))
     names = (run / "figures" / f"{stem}{number}.png" for number in numbers)
     path = out or next(name for name in names if not os.path.lexists(name))
     picture = io.BytesIO()
-    figure.savefig(picture, format=path.suffix[1:].lower(), dpi=resolution(figure))
+    save_figure(figure, picture, path.suffix[1:].lower())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "xb") as file:

@@ -68,7 +68,7 @@ def show_metrics(title: str, columns: Mapping[str, Metrics | None], input_shape:
         words = NO_DENSITY.get(key, words).format(values=values) if relaxed else words
         cells = [metrics.get(key) for metrics in filled.values()]
         if any(cell is not None for cell in cells):
-            table.add_row(words, *("" if cell is None else f"{cell:.{digits}f}" for cell in cells))
+            table.add_row(words, *("" if cell is None else f"{round(cell, digits) + 0.0:.{digits}f}" for cell in cells))
     for group in ("calibrated", "clustering", "semi_unsupervised", "anomaly"):
         first: Metrics = next(iter(filled.values()), {})
         for key, value in (first.get(group) or {}).items():

@@ -23,7 +23,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, kind_of
 from ..files import load_tensors, save_tensors
 from ..infer.batched import batched, checked
 from ..infer.pairs import PairLike, as_pair
@@ -132,7 +132,7 @@ def features_of(pair: nn.Module) -> Callable[[Tensor], Tensor]:
         return lambda x: pair.features(x).flatten(1)
     if isinstance(pair, Encodes):
         return lambda x: pair.encode(x).mean.flatten(1)
-    raise InputError(f"novelty: a {type(pair).__name__} has no encoder; a model with features or a posterior is needed")
+    raise InputError(f"novelty: {kind_of(pair)} has no encoder; a model with features or a posterior is needed")
 
 
 def groups_of(pair: nn.Module, x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..errors import InputError, whole_number
+from ..errors import InputError, kind_of, whole_number
 from ..infer import bounds
 from ..infer.batched import checked, evaluating
 from ..infer.pairs import PairLike, as_pair
@@ -40,7 +40,7 @@ def class_posterior(vae: PairLike, x: ArrayLike, *, num_samples: int = 1000, see
     pair = as_pair(vae)
     labels = labels_of(pair)
     if labels is None:
-        raise InputError(f"class_posterior: a {type(pair).__name__} has no labels; a model with labels is needed")
+        raise InputError(f"class_posterior: {kind_of(pair)} has no labels; a model with labels is needed")
     points, _ = checked(pair, x)
     need_joint(pair, points, labels)
 
@@ -64,7 +64,7 @@ def need_joint(pair: nn.Module, x: Tensor, labels: Labels) -> None:
     with evaluating(pair, 0):
         p, _ = traced(pair, x[:2], labels.check(None, len(x[:2]), x.device))
     for name in ("x", "y"):
-        need_site(p, name, f"class_posterior: a {type(pair).__name__} has no p(x, y)")
+        need_site(p, name, f"class_posterior: {kind_of(pair)} has no p(x, y)")
 
 
 def uncertainty(

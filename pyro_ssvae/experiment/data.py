@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import data as datasets
 from ..data import Dataset
 from ..data.layouts import counts_in
-from ..data.notices import say
+from ..data.notices import say, silent
 from ..data.streaming import has_gaps
 from ..errors import InputError
 from ..labels import MISSING, ClassLabels
@@ -127,7 +127,10 @@ def training_rows(source: DataConfig, dataset: Dataset) -> Tensor:
 
 def row_names(source: DataConfig) -> list[str] | None:
     """Return the files that the rows of a folder's data set come from; None where rows have numbers alone."""
-    return datasets.training_files(Path(source.data)) if Path(source.data).is_dir() else None
+    if not Path(source.data).is_dir():
+        return None
+    with silent():  # reading the data set has said it
+        return datasets.training_files(Path(source.data))
 
 
 def evaluation_options(source: DataConfig, dataset: Dataset, split: Dataset) -> Json:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.schema import Schema
 from ..data.tables import decode, whole_cells
-from ..errors import InputError
+from ..errors import InputError, kind_of
 from ..evaluation.calibration import COVERAGE, Calibration
 from ..evaluation.novelty import Reference, novelty
 from ..infer.batched import batched, checked, counted_from, evaluating, once_per_input
@@ -100,16 +100,14 @@ def check_wanted(run: TrainedRun, wanted: Wanted) -> None:
     if not 0 < wanted.coverage < 1:
         raise InputError(f"--coverage: {wanted.coverage}; a share between 0 and 1, such as 0.9, is needed")
     if wanted.embeddings and not isinstance(run.model, Encodes):
-        raise InputError(f"--embeddings: a {type(run.model).__name__} has no latents; leave it out")
+        raise InputError(f"--embeddings: {kind_of(run.model)} has no latents; leave it out")
     likelihood = run.model.likelihood
     if wanted.impute and not (isinstance(likelihood, Likelihood) and likelihood.missing):
         raise InputError(
             f"--impute: {run.folder} was trained on data without gaps, so that none can be filled; leave it out"
         )
     if not isinstance(run.model, Classifies) and run.reference is None and not wanted.embeddings:
-        raise InputError(
-            f"{run.folder}: a {type(run.model).__name__} predicts no labels; --embeddings gives its latents"
-        )
+        raise InputError(f"{run.folder}: {kind_of(run.model)} predicts no labels; --embeddings gives its latents")
 
 
 def tables(run: TrainedRun, points: NewPoints, wanted: Wanted) -> Iterator[pa.Table]:

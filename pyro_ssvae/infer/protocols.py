@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from pyro.infer import ELBO
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, kind_of
 from ..labels import Labels
 
 Intervention = Mapping[str, int] | str | int
@@ -136,5 +136,5 @@ Ability = TypeVar("Ability")
 def require(model: object, ability: type[Ability]) -> Ability:
     """Return the model as one that has the ability; raise :class:`InputError` in words where it has not."""
     if not isinstance(model, ability):
-        raise InputError(f"a {type(model).__name__} {LACKS[ability]}")
+        raise InputError(f"{kind_of(model)} {LACKS[ability]}")
     return model

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..data.schema import Schema
-from ..errors import InputError, plain_value
+from ..errors import InputError, kind_of, plain_value
 from ..labels import ClassLabels
 from . import Model, create_model
 from .identity import edits
@@ -39,7 +39,7 @@ def add_classes(model: Model, names: Sequence[str], *, seed: int = 0, **options:
     """
     labels = model.labels
     if not isinstance(labels, ClassLabels):
-        raise InputError(f"add_classes: a {type(model).__name__} without classes; a model of ClassLabels is needed")
+        raise InputError(f"add_classes: {kind_of(model)} without classes; a model of ClassLabels is needed")
     if model.recipe is None:
         raise InputError("add_classes: networks of one's own cannot be made larger; a model of create_model is needed")
     if edited := edits(model):

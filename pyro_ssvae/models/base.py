@@ -22,7 +22,7 @@ from ..data.inputs import finite, numbers
 from ..data.label_values import label_values
 from ..data.schema import Schema
 from ..distributions.observed import entrywise
-from ..errors import InputError, whole_number
+from ..errors import InputError, kind_of, whole_number
 from ..infer import bounds
 from ..infer.batched import batched, evaluating, opened
 from ..infer.traces import Means, expected_x, sampled
@@ -332,7 +332,7 @@ class GenerativeModel(Model):
     def drawn_labels(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
         """The site ``y`` of ``n`` points to generate; empty where it is the model's to draw."""
         if y is not None:
-            raise InputError(f"generate: a {type(self).__name__} has no labels to generate from; y=None is needed")
+            raise InputError(f"generate: {kind_of(self)} has no labels to generate from; y=None is needed")
         return {}
 
     def stand_in(self, n: int) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from ..errors import InputError, nearest
+from ..errors import InputError, kind_of, nearest
 from ..files import write_atomically
 from ..infer.batched import evaluating
 from ..infer.protocols import Classifies, Encodes, Reconstructs, require
@@ -180,7 +180,7 @@ def export(
     path = Path(path)
     check_export(path, what, dtype)
     if not isinstance(model, Model):
-        raise InputError(f"export: a {type(model).__name__}; a model of this library is needed")
+        raise InputError(f"export: {kind_of(model)}; a model of this library is needed")
     with in_single_precision(model), evaluating(model), pyro.validation_enabled(False):
         program, example = program_of(model, what, dtype)
         content = as_onnx(program, example, model) if path.suffix == ".onnx" else as_pt2(program, example, model)

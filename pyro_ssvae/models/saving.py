@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.schema import Schema, restore_schema
-from ..errors import InputError, plain_value
+from ..errors import InputError, kind_of, plain_value
 from ..files import differences, installed, load_tensors, of_another_version, save_tensors, write_atomically
 from ..infer.pairs import Pair, PairLike, as_pair
 from ..infer.protocols import WeighsClasses
@@ -50,7 +50,7 @@ def save(pair: PairLike, folder: str | Path, **metadata: object) -> Path:
         )
     tensors = {**model.state_dict(), **{KEY + name: p for name, p in kept_in_store(model).items()}}
     if not tensors:
-        raise InputError(f"save: a {type(model).__name__} without any parameter; there is nothing to save")
+        raise InputError(f"save: {kind_of(model)} without any parameter; there is nothing to save")
     folder = save_config(model, folder, **metadata)
     save_tensors(folder / WEIGHTS, tensors)
     return folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, kind_of
 from ..infer.protocols import WeighsClasses
 from ..labels import AttributeLabels, Labels, labels_of, value_counts
 from .settings import BALANCED
@@ -15,7 +15,7 @@ def set_class_weights(pair: nn.Module, weights: tuple[float, ...] | str, y: Tens
     """Give a pair the weights of its classes; raise :class:`InputError` where it takes none, or another number."""
     labels = labels_of(pair)
     if not isinstance(pair, WeighsClasses) or labels is None:
-        raise InputError(f"class_weights: a {type(pair).__name__} weighs no classes; leave the option out")
+        raise InputError(f"class_weights: {kind_of(pair)} weighs no classes; leave the option out")
     values = labels.size * (2 if isinstance(labels, AttributeLabels) else 1)
     if isinstance(weights, str):
         pair.set_class_weights(balanced(labels, y))

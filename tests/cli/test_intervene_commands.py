@@ -85,6 +85,18 @@ def test_swap_and_walk_draw_pictures(capsys: pytest.CaptureFixture[str]) -> None
         assert Path(name).stat().st_size > 500
 
 
+def test_receiver_and_donor_are_read_once(capsys: pytest.CaptureFixture[str]) -> None:
+    run = a_run()
+    npz(Path("own.npz"), **{name: part for name, part in np.load("own.npz").items() if not name.endswith("_test")})
+    capsys.readouterr()
+    config = json.loads((run / "config.json").read_text())
+    config.pop("digest", None)
+    (run / "config.json").write_text(json.dumps(config))
+    swap.run(Swap(run, index=0, donor_index=1, attribute="beard"))
+    notes = capsys.readouterr().err.splitlines()
+    assert len(notes) == len(set(notes)) > 0
+
+
 def test_class_labels() -> None:
     run = a_run(labels=ClassLabels(3, ["cat", "dog", "owl"]))
     intervene.run(Intervene(run, index=0, set=("dog",)))
@@ -140,7 +152,7 @@ def test_images_that_cannot_be_read_are_refused() -> None:
 
 def test_models_without_interventions_are_refused() -> None:
     for make, culprits in (
-        (lambda: a_run("augmented"), ("run", "AugmentedVAE", "has no", "revae")),
+        (lambda: a_run("augmented"), ("run", "an AugmentedVAE has no", "revae")),
         (lambda: a_run("revae", input_shape=(7,)), ("run", "images", "[7]")),
     ):
         run = make()

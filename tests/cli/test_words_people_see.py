@@ -161,6 +161,7 @@ def test_a_name_that_is_none_is_refused() -> None:
         (["train", "--momentum", "0.1"], "there is no option --momentum; Adam"),
         (["generate", "r", "--num", "3"], "there is no option --num (did you mean --n?)"),
         (["predict", "r", "new.csv"], "'new.csv' is one argument too many (did you mean --data new.csv?)"),
+        (["intervene", "r", "--set", "Bright=1", "Big square=0"], "intervene: 'Big square=0' is one argument too many"),
         (["train", "--xyzzy"], "there is no option --xyzzy; see pyro-ssvae train --help"),
     ],
 )
