@@ -17,7 +17,7 @@ from ..infer.batched import batched, evaluating
 from ..infer.protocols import Classifies, Intervenes, Intervention, Reconstructs, Walks, require
 from ..labels import AttributeLabels, ClassLabels, Labels
 from .layout import Part, draw_frames, lay_out
-from .style import VERMILLION, fit_text, styled
+from .style import VERMILLION, fit_names, fit_text, styled
 
 BAND = 9
 """Most attributes side by side."""
@@ -158,7 +158,7 @@ def settings(
     :raises InputError: an attribute that does not exist.
     """
     if not isinstance(labels, AttributeLabels):
-        words = [fit_text(word, 10, lines=2) for word in labels.names]
+        words = fit_names(labels.names, 10, lines=2)
         return [("class", words, list(range(labels.size)), current)]
     names, found = list(labels.names), []
     for name in attributes or names:

@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..infer.batched import batched
 from ..infer.protocols import Encodes, require
 from ..labels import MISSING, AttributeLabels, Labels, labels_of
-from .style import COLOURS, GREY, MARKERS, entitle, fit_text, make_panels, styled, text_width
+from .style import COLOURS, GREY, MARKERS, entitle, fit_names, fit_text, make_panels, styled, text_width
 
 MOST_POINTS = 2000
 MOST_CLASSES = 20
@@ -55,7 +55,7 @@ def latent_space(
     plane, axis_names = two_dimensions(model, points[pick], seed)
     wide = min(4, len(parts))
     if len(parts) == 1:
-        words = [fit_text(name, 28, lines=2) for name in (*parts[0].names, OTHERS, "unknown")]
+        words = fit_names([*parts[0].names, OTHERS, "unknown"], 28, lines=2)
         size = (5.0 + (text_width(words) + 0.6) * math.ceil(len(words) / 24), 4.8)
     else:
         size = (2.6 * wide + 0.7, 2.5 * math.ceil(len(parts) / wide) + 0.2)
@@ -137,7 +137,7 @@ def scatter(ax: Axes, points: np.ndarray, part: Part, small: bool) -> list[PathC
     if unknown.any():
         x, y = points[unknown].T
         grey = ax.scatter(x, y, size / 2, GREY, marker=".", linewidths=0, label="unknown")
-    for k, name in enumerate(part.names):
+    for k, (name, word) in enumerate(zip(part.names, fit_names(part.names, 28, lines=2))):
         here = values == k
         if here.any():
             dots = ax.scatter(
@@ -148,7 +148,7 @@ def scatter(ax: Axes, points: np.ndarray, part: Part, small: bool) -> list[PathC
                 marker=MARKERS[k % len(MARKERS)],
                 alpha=0.75,
                 linewidths=0,
-                label=fit_text(name, 28, lines=2),
+                label=word,
             )
             handles.append(dots)
     ax.locator_params(nbins=5)

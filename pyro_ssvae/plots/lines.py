@@ -8,8 +8,9 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn.functional import pad
 
-from .style import BLUE, GREY, VERMILLION, entitle, fit_text, make_panels, text_width
+from .style import BLUE, GREY, VERMILLION, entitle, fit_names, make_panels, text_width
 
 MOST_NAMED = 6
 """Channels whose names have room over a series."""
@@ -33,7 +34,7 @@ def draw_lines(
     :param like: points ``[n, ...]`` of the shape that is drawn.
     :param band: the lower and the upper end of an interval around the last group, ``[rows, ...]`` each.
     """
-    words = [fit_text(name, 28, lines=2) for name in names]
+    words = fit_names(names, 28, lines=2)
     rows, many = len(words), groups[0].shape[1] > 1
     figure, (panel,) = make_panels(ax, 1, (7.5 + text_width(words), 0.7 * rows + 1.2))
     every = torch.cat([part.flatten().float() for part in (*groups, *(band or ()))])
@@ -41,21 +42,29 @@ def draw_lines(
     low, high = (float(every.min()), float(every.max())) if len(every) else (0.0, 1.0)
 
     def placed(values: Tensor, row: int) -> Tensor:
-        return 0.9 * (values.flatten() - low) / max(high - low, 1e-12) - 0.45 + rows - 1 - row
+        return 0.9 * (channels_apart(values, like) - low) / max(high - low, 1e-12) - 0.45 + rows - 1 - row
 
+    steps = channels_apart(torch.arange(float(like[0].numel())), like).numpy()
     styles: Sequence[LineStyle] = [("#B0B0B0", "-", 2.0), (VERMILLION, (0, (5, 1)), 0.9)]
     if len(groups) == 1:
         styles = [(BLUE, "-", 0.6 if many else 1.0)]
     if band is not None:
         for i, (below, above) in enumerate(zip(*band)):
             low_end, high_end = placed(below, i).numpy(), placed(above, i).numpy()
-            panel.fill_between(range(len(low_end)), low_end, high_end, color=VERMILLION, alpha=0.15, lw=0)
+            panel.fill_between(steps, low_end, high_end, color=VERMILLION, alpha=0.15, lw=0)
     for group, label, (colour, dashes, width) in zip(groups, labels, styles, strict=True):
         for i, row in enumerate(group):
             for j, line in enumerate(row):
                 name = label if i == j == 0 else None
-                place = placed(line, i).numpy()
-                panel.plot(place, color=colour, ls=dashes, lw=width, alpha=0.5 if many else 1.0, label=name)
+                panel.plot(
+                    steps,
+                    placed(line, i).numpy(),
+                    color=colour,
+                    ls=dashes,
+                    lw=width,
+                    alpha=0.5 if many else 1.0,
+                    label=name,
+                )
     panel.set_yticks(range(rows - 1, -1, -1), words)
     panel.set_ylim(-0.6, rows - 0.4 + 0.25 * (like.dim() > 2))  # room for the channels' names
     panel.tick_params(axis="y", length=0)
@@ -67,6 +76,11 @@ def draw_lines(
     if ax is None:
         entitle(figure, title)
     return figure
+
+
+def channels_apart(values: Tensor, like: Tensor) -> Tensor:
+    """Return the values of a point one channel after another, NaN between two: no line joins them."""
+    return pad(values.float().reshape(-1, like.shape[-1]), (0, 1), value=float("nan")).flatten()[:-1]
 
 
 def name_places(panel: Axes, like: Tensor) -> None:

@@ -22,6 +22,7 @@ from .style import (
     MARKERS,
     VERMILLION,
     entitle,
+    fit_names,
     fit_text,
     make_panels,
     styled,
@@ -59,6 +60,7 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
     if not panels:
         raise InputError("history: no column with a number to draw")
     order = sorted(panels, key=lambda q: FIRST.index(q) if q in FIRST else len(FIRST))
+    margin = 0.05 * float(epochs[-1] - epochs[0]) or 0.5
     width = 3 if len(order) in (5, 6, 9) else min(4, len(order))
     height = math.ceil(len(order) / width)
     figure = Figure(figsize=(2.9 * width, 2.2 * height + 0.5), layout="constrained")
@@ -72,9 +74,10 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
         title = fit_text(TITLES.get(quantity, quantity.replace("_", " ")), 34)
         ax.set_title(title + (f" ({lines[0][0]})" if len(lines) == 1 else ""))
         ax.set_xlabel("epoch")
-        ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=quantity == "active_units"))
+        ax.set_xlim(float(epochs[0]) - margin, float(epochs[-1]) + margin)
+        ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=quantity == "active_units", min_n_ticks=1))
         ax.ticklabel_format(axis="y", useOffset=False)
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
         ax.grid(True)
         if len(lines) > 1:
             ax.legend()
@@ -108,7 +111,8 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[str] = 
     right, n, of = int(np.trace(every)), int(every.sum()), len(every)
     kept = erring(every, MOST_CLASSES)
     counts, k = every[np.ix_(kept, kept)], len(kept)
-    words = [fit_text((names or [str(i) for i in range(of)])[i], 24, lines=1) for i in kept]
+    short = fit_names(names or [str(i) for i in range(of)], 24)
+    words = [short[i] for i in kept]
     cell = float(np.clip(6.0 / k, 0.19, 0.5)) if k > 20 else max(0.38, 1.6 / k)
     side = cell * k + text_width(words)
     figure, (panel,) = make_panels(ax, 1, (side + 1.1, side + 0.8))
@@ -151,7 +155,7 @@ def attribute_bars(metrics: Metrics, ax: Axes | None = None) -> Figure:
     found = {name: one for name, one in metrics["per_attribute"].items() if one["accuracy"] is not None}
     worst = set(sorted(found, key=lambda name: float(found[name]["accuracy"]))[:MOST_NAMES])
     found = {name: one for name, one in found.items() if name in worst}
-    words = [fit_text(name, 28, lines=1) for name in found]
+    words = fit_names(list(found), 28)
     figure, (panel,) = make_panels(ax, 1, (4.6 + text_width(words), 0.42 * len(words) + 1.0))
     places = np.arange(len(words))
     bars = (("model", "accuracy", BLUE, ""), ("majority guess", "majority_accuracy", "#D9D9D9", "////"))
@@ -174,7 +178,8 @@ def attribute_bars(metrics: Metrics, ax: Axes | None = None) -> Figure:
     panel.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2)
     if ax is None:
         counts = [one["n"] for one in found.values() if one.get("n")]
-        points = f" on {max(counts)} points, 95 % intervals" if counts else ""
+        span = " to ".join(str(n) for n in sorted({min(counts), max(counts)})) if counts else ""
+        points = f" on {span} points, 95 % intervals" if counts else ""
         entitle(figure, f"accuracy of each attribute{points}")
     return figure
 
@@ -196,7 +201,7 @@ def intervention_bars(metrics: Metrics) -> Figure:
     tables = [next(value for name, value in metrics[key].items() if name != "mean") for key in panels]
     tables = [{"mean": metrics[key]["mean"], **table} for key, table in zip(panels, tables)]
     rows = max(len(table) for table in tables)
-    words = [word for table in tables for word in (fit_text(name, 20) for name in table)]
+    words = [word for table in tables for word in fit_names(list(table), 20)]
     size = ((2.4 + text_width(words)) * len(panels), 0.27 * rows + 1.1)
     figure = Figure(figsize=size, layout="constrained")
     for i, (key, table) in enumerate(zip(panels, tables)):
@@ -204,7 +209,7 @@ def intervention_bars(metrics: Metrics) -> Figure:
         there = {name: entry for name, entry in table.items() if entry["value"] is not None}
         for place, entry in enumerate(there.values()):
             draw_entry(panel, place, entry)
-        panel.set_yticks(range(len(there)), [fit_text(name, 20) for name in there])
+        panel.set_yticks(range(len(there)), fit_names(list(there), 20))
         panel.set_ylim(rows - 0.4, -0.6)
         panel.set_xlim(0, 1.07)
         panel.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])

@@ -17,7 +17,7 @@ from ..infer.batched import evaluating
 from ..infer.protocols import Classifies, Generates, require
 from ..labels import MISSING, ClassLabels, Labels
 from .lines import draw_lines
-from .style import entitle, fit_text, make_panels, styled, text_width
+from .style import entitle, fit_names, fit_text, make_panels, styled, text_width
 from .tables import Units, draw_dots, draw_heat
 
 MOST_ROWS = 40
@@ -55,12 +55,12 @@ def reconstructions(
     blocks = [slice(start, start + columns) for start in range(0, len(points), columns)]
     if ax is not None:
         blocks = [slice(0, len(points))]
-    size = min(columns, len(points))
+    size, words = min(columns, len(points)), fit_names(names, 12, lines=2)
     figure, axes = make_panels(ax, len(blocks), (0.75 * size + 1.3, (1.95 if titles else 1.6) * len(blocks)))
     for panel, block in zip(axes, blocks, strict=True):
         mosaic(panel, torch.stack([points[block], means[block]]), ["input", "reconstruction"], size)
         if titles:
-            name_columns(panel, points, [fit_text(word, 12, lines=2) for word in titles[block]])
+            name_columns(panel, points, words[block])
     if ax is None:
         entitle(figure, title)
     return figure
@@ -102,8 +102,9 @@ def samples_by_class(
     if units is not None and grid.dim() == 3:
         return draw_heat(grid, names, units, title=title, ax=ax)
     if grid.dim() != 5:
+        title = title.removesuffix("; a column shares what the label does not say")
         return draw_lines([grid], ["sample"], names, grid[0], ax, title=title)
-    words = [fit_text(name, 28, lines=2) for name in names]
+    words = fit_names(names, 28, lines=2)
     cell = 0.6 if len(words) <= 20 else 0.45
     figure, (panel,) = make_panels(ax, 1, (cell * n_per_class + text_width(words) + 0.3, cell * len(words) + 0.3))
     mosaic(panel, grid, words, n_per_class)
@@ -174,11 +175,11 @@ def one_label_a_row(labels: Labels) -> tuple[list[str], list[Tensor]]:
     if isinstance(labels, ClassLabels):
         return list(labels.names), list(torch.arange(labels.num_classes))
     names, rows = [], []
-    for i, name in enumerate(labels.names):
+    for i, name in enumerate(fit_names(labels.names, 24)):
         for value in (0, 1):
             rows.append(torch.full((len(labels.names),), MISSING))
             rows[-1][i] = value
-            names.append(f"{fit_text(name, 24, lines=1)} = {value}")
+            names.append(f"{name} = {value}")
     return names, rows
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .lines import draw_lines
 from .points import mosaic
-from .style import BLUE, GREY, ORANGE, VERMILLION, entitle, fit_text, make_panels, styled, text_width
+from .style import BLUE, GREY, ORANGE, VERMILLION, entitle, fit_names, make_panels, styled, text_width
 from .tables import Units, draw_dots
 
 Groups: TypeAlias = Any  # ArviZ data, whose versions have no type in common
@@ -38,7 +38,8 @@ def label_bars(
     """
     values = np.array([list(column) for column in probs.values()])
     order = sorted(np.argsort(-values.max(0), kind="stable")[:MOST_NAMES].tolist())
-    words = [("★ " if i in known else "") + fit_text(names[i], 20) for i in order]
+    short = fit_names(names, 20)
+    words = [("★ " if i in known else "") + short[i] for i in order]
     figure, (panel,) = make_panels(ax, 1, (2.6 + text_width(words), 0.26 * len(words) + 0.9))
     places, height = np.arange(len(order)), 0.8 / len(values)
     looks = ((BLUE, ""), (ORANGE, "////"))
@@ -65,7 +66,7 @@ def term_bars(terms: Mapping[str, float], ax: Axes | None = None) -> Figure:
     :param terms: by site, as a row of ``ps.sites(...).terms``.
     """
     shown = {name: value for name, value in terms.items() if abs(value) > 1e-9}
-    words = [fit_text(name, 24) for name in shown]
+    words = fit_names(list(shown), 24)
     figure, (panel,) = make_panels(ax, 1, (2.8 + text_width(words), 0.3 * len(words) + 1.0))
     sizes = sorted((abs(v) for v in shown.values()), reverse=True)
     most = CUT * sizes[1] if len(sizes) > 1 and sizes[0] > CUT * sizes[1] else float("inf")
@@ -80,9 +81,9 @@ def term_bars(terms: Mapping[str, float], ax: Axes | None = None) -> Figure:
         panel.text(value, i, f" {number} ", va="center", ha="left" if value >= 0 else "right", fontsize=7)
     panel.set_yticks(range(len(words)), words)
     panel.set_ylim(max(len(words), 1) - 0.5, -0.5)
-    reach = max([abs(v) for v in values], default=1.0)
-    room = 0.35 if most == float("inf") else 0.8
-    panel.set_xlim(min([0.0, *values]) - room * reach, max([0.0, *values]) + room * reach)
+    least, largest = min([0.0, *values]), max([0.0, *values])
+    room = (0.36 if most == float("inf") else 0.8) * (largest - least or 1.0)  # for the numbers
+    panel.set_xlim(least - room, largest + room)
     panel.locator_params(axis="x", nbins=4)
     panel.tick_params(axis="y", length=0)
     panel.set_xlabel("nats")
@@ -99,7 +100,7 @@ def latent_intervals(draws: Mapping[str, Tensor], ax: Axes | None = None) -> Fig
     found = {name: (float(v.double().mean()), float(v.double().std())) for name, v in draws.items()}
     narrow = sorted(found, key=lambda name: found[name][1])[:MOST_LATENTS]
     chosen = [name for name in found if name in narrow]
-    words = [fit_text(name, 18) for name in chosen]
+    words = fit_names(chosen, 18)
     figure, (panel,) = make_panels(ax, 1, (2.6 + text_width(words), 0.2 * len(words) + 0.9))
     loc, scale = (np.array([found[name][i] for name in chosen]) for i in (0, 1))
     panel.errorbar(loc, np.arange(len(loc)), xerr=2 * scale, fmt="o", color=BLUE, ms=3, lw=1.2)

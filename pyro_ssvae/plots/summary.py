@@ -18,7 +18,7 @@ from .calibration import Rescaling, reliability
 from .latents import latent_space
 from .metrics import NO_CURVE, Metrics, attribute_bars, confusion_matrix, learning_curves
 from .points import reconstructions, samples_by_class
-from .style import resolution
+from .style import save_figure
 from .tables import Units, units_of
 
 ROWS = 500  # at a time
@@ -64,8 +64,7 @@ def save_all(
     paths = []
     for name, function in draw.items():
         paths.append(folder / f"{name}.png")
-        figure = function()
-        figure.savefig(paths[-1], dpi=resolution(figure))
+        save_figure(function(), paths[-1])
     return paths
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ..data.schema import Schema
-from .style import GREY, VERMILLION, entitle, fit_text, make_panels, text_width
+from .style import GREY, VERMILLION, entitle, fit_names, fit_text, make_panels, text_width
 
 MOST_COLUMNS = 30
 """Columns that are drawn; of a table of more, the first ones."""
@@ -98,7 +98,7 @@ def draw_dots(
     :param words: what the two are called.
     """
     n, d = len(x), len(units.names)
-    names = [fit_text(name, 22) for name in units.names]
+    names = fit_names(units.names, 22)
     wide = min(6, n) if d <= 20 else min(4, n)
     high = math.ceil(n / wide)
     size = (1.75 * wide + text_width(names) + 0.3, (0.19 * d + 0.45) * high + 0.9)
@@ -179,8 +179,8 @@ def draw_heat(grid: Tensor, names: Sequence[str], units: Units, *, title: str = 
     :param names: of the rows.
     """
     values = units.standardised(grid.double().nanmean(1)).numpy()
-    columns = [fit_text(column_words(name, words), 24) for name, words in zip(units.names, units.words)]
-    rows = [fit_text(name, 36) for name in names]
+    columns = fit_names([column_words(name, words) for name, words in zip(units.names, units.words)], 24)
+    rows = fit_names(names, 36)
     size = (0.42 * len(columns) + text_width(rows) + 1.3, 0.24 * len(rows) + text_width(columns) + 1.0)
     figure, (panel,) = make_panels(ax, 1, (max(size[0], 4.5), size[1]))
     number = np.array([not words for words in units.words])

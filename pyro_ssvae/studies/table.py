@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import write_atomically
+from ..plots.style import save_figure
 from .cells import Json, Result
 from .figure import figure
 from .intervals import Interval, Where, by_data, by_seed, interval, rows
@@ -38,7 +39,7 @@ def write_all(study: Study, results: Sequence[Result], folder: Path, *, command:
     write_atomically(paths[1], markdown(study, results, command, lacking).encode())
     picture = io.BytesIO()
     drawn = figure(study, results) if study.picture is None else study.picture(results)
-    drawn.savefig(picture, format="png", dpi=120)
+    save_figure(drawn, picture)
     write_atomically(paths[2], picture.getvalue())
     return paths
 

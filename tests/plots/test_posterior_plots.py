@@ -61,6 +61,11 @@ def test_term_bars_leave_zeros_out_and_name_the_sum() -> None:
     drawn(figure)
 
 
+def test_terms_of_both_signs_have_room_for_their_numbers() -> None:
+    _, ax = (figure := Figure(figsize=(3.1, 2.0), layout="constrained")), figure.add_subplot()
+    assert texts_apart(plots.term_bars({"z": -0.2159, "x": 44.06, "head": -37.04}, ax=ax))
+
+
 def test_a_large_term_is_cut_so_that_the_others_are_seen() -> None:
     figure = plots.term_bars({"z": -2.0, "x": -1000.0, "head": 1.0})
     assert bars(figure) == [-2.0, -8.0, 1.0]
@@ -174,7 +179,7 @@ def test_vectors_and_series_have_a_band_of_two_deviations() -> None:
     draws = 3 * torch.randn(200, 2, 6, generator=generator)
     ax = plots.expected_points(torch.zeros(2, 6), draws).axes[0]
     (band,) = ax.collections
-    edge = np.unique(band.get_paths()[0].vertices[:, 1])
+    edge = np.unique(np.concatenate([path.vertices[:, 1] for path in band.get_paths()]))  # a path a channel
     low, high = float((draws.mean(0) - 2 * draws.std(0)).min()), float((draws.mean(0) + 2 * draws.std(0)).max())
     assert edge.min() == pytest.approx(-0.45, abs=1e-5)  # the band is what reaches furthest
     assert edge.max() == pytest.approx(0.45, abs=1e-5)

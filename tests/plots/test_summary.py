@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -20,7 +21,7 @@ from pyro_ssvae.data.augment import unit_scale
 from pyro_ssvae.errors import InputError
 from pyro_ssvae.evaluation.evaluate import evaluate
 from pyro_ssvae.labels import AttributeLabels, ClassLabels
-from pyro_ssvae.plots.style import fit_text
+from pyro_ssvae.plots.style import fit_names, fit_text, save_figure, say_lacking
 
 DIGITS = load_digits()
 LONG = (
@@ -176,6 +177,17 @@ def test_learning_curves_need_few_columns() -> None:
         plots.learning_curves({"epoch": [1.0], "loss": [float("nan")]})
 
 
+@pytest.mark.parametrize("passes", [1, 3, 40])
+def test_learning_curves_share_their_epochs(passes: int) -> None:
+    gaps = [float("nan")] * (passes - 1) + [2.0]
+    figure = plots.learning_curves({"loss": [1.0] * passes, "kl": gaps, "active_units": [*gaps[:-1], 0.0]})
+    loss, kl, units = figure.axes
+    assert loss.get_xlim() == kl.get_xlim() == units.get_xlim()
+    for axis in (loss.xaxis, kl.xaxis, units.yaxis):
+        assert all(tick == round(tick) for tick in axis.get_majorticklocs())
+    assert 1 in loss.get_xticks() or passes == 40
+
+
 def test_image_pairs_are_the_images_given() -> None:
     model, x, y = digits(LONG)
     x_hat = model.reconstruct(x[:13])
@@ -214,9 +226,16 @@ def test_vectors_are_lines_with_the_reconstruction_on_the_input() -> None:
 def test_series_show_their_channels() -> None:
     _, x, _ = sensors(6, (9, 32))
     ax = plots.reconstructions(x[:2], x[:2]).axes[0]
-    assert len(ax.lines[0].get_ydata()) == 9 * 32
+    at, line = ax.lines[0].get_data()
+    np.testing.assert_array_equal(at[np.isfinite(at)], np.arange(9 * 32))
+    np.testing.assert_array_equal(np.flatnonzero(np.isnan(line)), np.arange(32, 9 * 33 - 1, 33))  # no line joins two
     assert "channel" in ax.get_xlabel()
     assert len(ax.lines) == 4 + 8
+
+
+def test_lines_have_no_columns_to_speak_of() -> None:
+    model, _, _ = sensors(6, (9, 32))
+    assert plots.samples_by_class(model).get_suptitle().replace("\n", " ") == "10 draws of each label, a row each"
 
 
 def test_samples_have_a_named_row_a_class() -> None:
@@ -362,6 +381,33 @@ def test_names_are_cut_in_the_middle() -> None:
     assert max(map(len, lines)) <= 9
     assert lines[1].endswith("9")
     assert fit_text("x" * 10_000, 8) == "xxxxx…xx"
+
+
+def test_names_that_would_look_alike_are_whole_where_they_differ() -> None:
+    grades = [f"Gastric adenocarcinoma, {grade} differentiated" for grade in ("moderately", "poorly")]
+    for width, lines in ((24, 1), (22, 2), (18, 1)):
+        short = fit_names(grades, width, lines)
+        assert short[0] != short[1]
+        assert all(len(line) <= width for word in short for line in word.split("\n"))
+    assert fit_names([f"class of number {k} long" for k in (1, 2, 11)], 18) == [
+        *("class of nu…1 long", "class of nu…2 long", "class of n…11 long"),
+    ]
+    same = ["walking upstairs with a bag"] * 2  # titles of two points of one class
+    assert fit_names(same, 12) == [fit_text(same[0], 12)] * 2
+    assert fit_names(LONG, 12, 2) == [fit_text(name, 12, 2) for name in LONG]
+
+
+def test_letters_that_no_font_has_are_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    say_lacking.cache_clear()
+    for i in range(2):
+        figure = plots.confusion_matrix([[1, 0], [0, 1]], ["\ue000\ue001", "b"])
+        save_figure(figure, tmp_path / f"{i}.png")
+        assert (tmp_path / f"{i}.png").stat().st_size > 500
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: figures: no font here has \ue000\ue001; ")
+    assert not recwarn.list
 
 
 def test_nothing_leaks_and_the_random_state_stays() -> None:
