@@ -19,6 +19,8 @@ SHARES = (
 """Metrics from 0 to 1, by a part of their path."""
 POSITIVE = ("reconstruction_error", "diversity_pixels", "diversity_features")
 """Metrics of at least 0."""
+NATS = ("elbo", "log_likelihood")
+"""Metrics in nats a point."""
 
 
 def figure(study: Study, results: Sequence[Result]) -> Figure:
@@ -54,7 +56,8 @@ def panel_of(column: Column, results: Sequence[Result], baseline: str | None) ->
     chance = {
         name: level for name in methods(results) if (level := chance_of(results, column.chance, name)) is not None
     }
-    return Panel(title, by_method(results, found), within=possible(column.path), zero=False, chance=chance)
+    unit = "nats a point" if column.path in NATS else ""
+    return Panel(title, by_method(results, found), unit, within=possible(column.path), zero=False, chance=chance)
 
 
 def base_places(column: Column, results: Sequence[Result], baseline: str | None) -> dict[Where, Where]:

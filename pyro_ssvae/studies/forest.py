@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..plots.style import BLUE, GREY, MARKERS, entitle, fit_text, styled, text_width
+from ..plots.style import BLUE, GREY, HALO, MARKERS, entitle, fit_text, styled, text_width
 from .intervals import Interval
 
 PER_ROW = 3
@@ -136,7 +136,8 @@ def draw_interval(ax: Axes, value: Interval, place: float, look: tuple[str, str]
     left = value.mean < low
     ax.plot(low if left else high, place, color=colour, marker="<" if left else ">", ms=4, ls="", clip_on=False)
     words = f"  {value.mean:.3g}  "
-    ax.text(low if left else high, place, words, ha="left" if left else "right", va="center", fontsize=6)
+    text = ax.text(low if left else high, place, words, ha="left" if left else "right", va="center", fontsize=6)
+    text.set_path_effects([HALO])  # another interval may cross it
 
 
 def limits(shown: Sequence[Interval], zero: bool = True) -> tuple[float, float]:

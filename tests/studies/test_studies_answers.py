@@ -339,6 +339,7 @@ def test_a_picture_tells_numbers_of_labels_by_shade_and_marker() -> None:
     lines = legend.get_lines()
     assert len({line.get_color() for line in lines}) == len({line.get_marker() for line in lines}) == 3
     assert "3 seeds" in drawn.get_suptitle()
+    assert drawn.axes[0].get_xlabel() == "nats a point"
 
 
 def test_intervals_end_at_what_can_be() -> None:
