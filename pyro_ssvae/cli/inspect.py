@@ -176,7 +176,8 @@ def inspect_point(options: Inspect, model: Model, x: Tensor, y: Tensor, units: U
         if beliefs:
             show_beliefs(model.labels, beliefs, belief_draws(options))
         classes = isinstance(model.labels, ClassLabels)
-        known = [int(y[0])] if classes else [i for i, value in enumerate(y[0].tolist()) if value == 1]
+        known = [int(y[0])] if classes else (y[0] == 1).nonzero().flatten().tolist()
+        known = [i for i in known if i != MISSING]
     names = () if model.labels is None else model.labels.names
     expected = None
     if isinstance(model, Reconstructs) and x.dim() == 4:

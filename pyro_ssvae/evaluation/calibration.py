@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -50,7 +50,7 @@ class Calibration:
 
     classes: bool
     temperature: tuple[float, ...]
-    scores: tuple[tuple[float, ...], ...]
+    scores: tuple[tuple[float, ...], ...] = field(repr=False)  # as many as held-out labels
     rows: int
     how: str = "held-out"
     shift: tuple[float, ...] = ()

@@ -125,7 +125,8 @@ def cell(value: float, column: Column) -> str:
     if column.reads == "date":
         return str(date.fromisoformat(column.start[:10]) + timedelta(days=round(value)))
     if column.reads == "number":
-        return f"{value + column.offset:.4g}"
+        number = value + column.offset
+        return f"{number:.0f}" if 9999.5 <= abs(number) < 1e15 else f"{number:.4g}"
     if len(column.words) == 2 and value not in (0, 1):
         return f"{column.words[1]} {value:.0%}"
     return column.words[min(max(round(value), 0), len(column.words) - 1)]

@@ -31,13 +31,14 @@ def label_bars(
 ) -> Figure:
     """Plot probabilities of labels as pairs of bars, one pair a class or attribute; the point's own label is starred.
 
-    Above 18 names the most probable are shown.
+    Above 18 names the most probable are shown, and the point's own label.
 
     :param probs: one or two, such as ``{"q(y | x)": [...], "p(y | x)": [...]}``.
     :param known: the label's places among the names.
     """
     values = np.array([list(column) for column in probs.values()])
-    order = sorted(np.argsort(-values.max(0), kind="stable")[:MOST_NAMES].tolist())
+    own = np.isin(np.arange(values.shape[1]), known)
+    order = sorted(np.argsort(-values.max(0) - own, kind="stable")[:MOST_NAMES].tolist())
     short = fit_names(names, 20)
     words = [("★ " if i in known else "") + short[i] for i in order]
     figure, (panel,) = make_panels(ax, 1, (2.6 + text_width(words), 0.26 * len(words) + 0.9))
@@ -50,7 +51,7 @@ def label_bars(
     panel.set_ylim(len(order) - 0.5, -0.5)
     panel.set_xlim(0, 1)
     panel.set_xticks([0, 0.5, 1])
-    panel.set_xlabel("probability" + ("; ★ its label" if len(known) else ""))
+    panel.set_xlabel("probability" + ("; ★ its label" if own.any() else ""))
     panel.tick_params(axis="y", length=0)
     panel.grid(True, axis="x")
     panel.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, borderaxespad=0.2, handlelength=1.2)

@@ -148,6 +148,7 @@ def test_the_shift_of_an_attribute_is_found_and_read_from_files_that_have_none(t
     assert made.shift[0] == pytest.approx(1.0, abs=0.1)
     expected = (p.logit() / made.temperature[0] + made.shift[0]).sigmoid()
     torch.testing.assert_close(made.predict_proba(p), expected)
+    assert len(repr(made)) < 200  # however many labels were held out
     made.save(tmp_path / "calibration.json")
     assert Calibration.load(tmp_path / "calibration.json", AttributeLabels(["a"])) == made
     saved = json.loads((tmp_path / "calibration.json").read_text())

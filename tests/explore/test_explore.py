@@ -12,6 +12,7 @@ from data_makers import refused
 from tiny import ATTRIBUTES, CASES, CLASSES, augmented, build, points, tiny_decoder, tiny_encoder
 
 from pyro_ssvae import ReVAE
+from pyro_ssvae.data.schema import Column
 from pyro_ssvae.explore import grids, view
 from pyro_ssvae.explore.sliders import axes, moved, redrawn, taken
 
@@ -203,3 +204,11 @@ def test_it_says_what_a_point_is() -> None:
     assert "mean of their 2 channels" in view.described((2, 8, 8))
     assert view.described((561,)).startswith("no images: vectors of 561 features")
     assert view.described((9, 128)).startswith("no images: series of 9 channels × 128 time steps")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(52812.4, "52812"), (9999.7, "10000"), (-123456.0, "-123456"), (21.25, "21.25"), (0.000123, "0.000123")],
+)
+def test_a_cell_is_a_number_as_people_write_it(value: float, words: str) -> None:
+    assert view.cell(value, Column("income")) == words

@@ -51,6 +51,13 @@ def test_many_labels_are_cut_to_the_most_probable() -> None:
     figure = plots.label_bars({"q": p.tolist()}, [f"class {i}" for i in range(40)])
     words = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     assert words == [f"class {i}" for i in range(22, 40)]
+    assert figure.axes[0].get_xlabel() == "probability"
+    for known, said in ([3], "probability; ★ its label"), ([-1], "probability"):  # the own label is always seen
+        figure = plots.label_bars({"q": p.tolist()}, [f"class {i}" for i in range(40)], known)
+        words = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+        assert (words[0] == "★ class 3") == (known == [3])
+        assert len(words) == 18
+        assert figure.axes[0].get_xlabel() == said
 
 
 def test_term_bars_leave_zeros_out_and_name_the_sum() -> None:
