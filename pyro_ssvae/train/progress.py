@@ -28,17 +28,18 @@ class Callbacks:
 
 @contextmanager
 def progress_bar(steps: int, visible: bool, name: str = "training") -> Iterator[Show]:
-    """Yield a function that shows the steps done and a few words on stderr, from its first call on.
+    """Yield a function that shows the steps done and a few words, from its first call on.
 
-    Words are apart by two spaces; the last ones are left out where a line has no room for them.
+    On stderr where that is a terminal, or in a notebook. Words are apart by two spaces; the last ones are left out
+    where a line has no room for them.
     """
-    if not visible:
-        yield lambda done, words: None
-        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
+    if not (visible and (console.is_terminal or console.is_jupyter)):
+        yield lambda done, words: None
+        return
     columns = TextColumn(name), BarColumn(None), TextColumn("{task.fields[words]}"), TimeRemainingColumn()
     bar = Progress(*columns, console=console, expand=True)
     task = bar.add_task(name, total=steps, words="")

@@ -14,10 +14,10 @@ from data_makers import npz, picture, refused
 from PIL import Image
 from toy_blocks import NAMES, world
 
-from pyro_ssvae import AttributeLabels, ClassLabels, create_model, data, load, save
-from pyro_ssvae.cli import evaluate, intervene, swap, walk
+from pyro_ssvae import AttributeLabels, ClassLabels, create_model, data, load, plots, save
+from pyro_ssvae.cli import evaluate, generate, intervene, swap, walk
 from pyro_ssvae.cli.evaluate import Evaluate
-from pyro_ssvae.cli.generate import asked_label
+from pyro_ssvae.cli.generate import Generate, asked_label
 from pyro_ssvae.cli.intervene import Intervene
 from pyro_ssvae.cli.swap import Swap
 from pyro_ssvae.cli.tables import show_interventions
@@ -199,3 +199,12 @@ def test_an_attribute_has_one_value_in_generate() -> None:
     assert asked_label(model, "hat, suit=0").tolist() == [1, 0]
     assert asked_label(model, "suit=0,suit=0").tolist() == [-1, 0]
     refused(lambda: asked_label(model, "hat=1,suit=1,hat=0"), "--label hat=0: hat=1 is given too")
+
+
+def test_a_model_without_labels_draws_as_many_as_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    drawn = plots.samples
+    monkeypatch.setattr(plots, "samples", lambda *args, **more: asked.append(args[1]) or drawn(*args, **more))
+    run = save(create_model("vae", input_shape=(1, 4, 12), latent_dim=2), Path("run"))
+    generate.run(Generate(run, n=3))
+    assert asked == [3]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from pyro_ssvae.train.progress import fitting, progress_bar
@@ -16,9 +18,14 @@ def test_progress_goes_to_stderr_and_cuts_no_word(
         monkeypatch.setenv("COLUMNS", str(columns))
         with progress_bar(3, visible=True) as show:
             show(3, WORDS)
+        assert capsys.readouterr() == ("", "")  # a file or a pipe has no use for a bar
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        with progress_bar(3, visible=True) as show:
+            show(3, WORDS)
         said = capsys.readouterr()
         assert said.out == ""
-        (line,) = said.err.splitlines()
+        monkeypatch.delenv("FORCE_COLOR")
+        line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said.err).split("\n")[-2].split("\r")[-1]
         assert "…" not in line
         assert line.startswith("training ")
         assert "epoch 3/3  loss 300.99" in line
