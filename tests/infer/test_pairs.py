@@ -91,7 +91,7 @@ def test_abilities_of_the_models(case: str, ability: str) -> None:
 
 def test_an_own_pair_can_do_nothing_beside() -> None:
     for name in ("Classifies", "Encodes", "Generates", "Reconstructs", "Intervenes", "Walks"):
-        refused(lambda name=name: require(OwnPair(), getattr(protocols, name)), "a OwnPair", "needed")
+        refused(lambda name=name: require(OwnPair(), getattr(protocols, name)), "an OwnPair", "needed")
 
 
 def test_every_refusal_names_models_that_can() -> None:

@@ -571,7 +571,10 @@ def test_without_a_checkpoint_signals_are_left_alone() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def test_a_vae_without_labels_is_trained_with_the_bar(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_vae_without_labels_is_trained_with_the_bar(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
     model = VAE(nn.Linear(5, 4), nn.Linear(2, 5), latent_dim=2)
     train(model, blobs()[0], progress=True)
-    assert "epoch 3/3  loss " in capsys.readouterr().out
+    assert "epoch 3/3  loss " in capsys.readouterr().err
