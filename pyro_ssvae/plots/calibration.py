@@ -42,7 +42,8 @@ def reliability(
     hits = torch.nn.functional.one_hot(known.clamp_min(0), p.shape[1]) if classes else (known == 1).long()
     there = (known != MISSING).unsqueeze(-1).expand_as(p) if classes else known != MISSING
     frequent = (hits * there).sum(0).argsort(descending=True, stable=True)[:PANELS].sort().values.tolist()
-    titles = [*(["predicted class"] if classes else []), *(fit_names(names, 22, lines=2)[k] for k in frequent)]
+    fitted = fit_names(names, 22, lines=2)
+    titles = [*(["predicted class"] if classes else []), *(fitted[k] for k in frequent)]
     wide = min(4, len(titles))
     figure, panels = make_panels(None, len(titles), (2.1 * wide + 0.3, 2.1 * math.ceil(len(titles) / wide) + 0.7), wide)
     for panel, title, k in zip(panels, titles, [*([None] if classes else []), *frequent], strict=True):

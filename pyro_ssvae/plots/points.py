@@ -79,7 +79,7 @@ def samples_by_class(
     :param units: of a table: draw each row's mean over the samples instead (:func:`units_of`).
     """
     rows: list[Tensor] = []
-    title = f"{n_per_class} draws of each label, a row each; a column shares what the label does not say"
+    title = f"{n_per_class} draws of each label, a row each"
     if units is not None:
         title = f"mean of {n_per_class} draws of each label"
     if isinstance(model, Classifies):
@@ -92,7 +92,8 @@ def samples_by_class(
             rows = [generated(model, n_per_class, y.expand(n_per_class, *y.shape), seed) for y in asked]
         except InputError:
             rows = []
-    if not rows:
+    of_labels = bool(rows)
+    if not of_labels:
         names, title = [""] * 5, f"{5 * n_per_class} draws"
         rows = list(generated(model, 5 * n_per_class, None, seed).unflatten(0, (5, n_per_class)))
         if units is not None:
@@ -102,14 +103,13 @@ def samples_by_class(
     if units is not None and grid.dim() == 3:
         return draw_heat(grid, names, units, title=title, ax=ax)
     if grid.dim() != 5:
-        title = title.removesuffix("; a column shares what the label does not say")
         return draw_lines([grid], ["sample"], names, grid[0], ax, title=title)
     words = fit_names(names, 28, lines=2)
     cell = 0.6 if len(words) <= 20 else 0.45
     figure, (panel,) = make_panels(ax, 1, (cell * n_per_class + text_width(words) + 0.3, cell * len(words) + 0.3))
     mosaic(panel, grid, words, n_per_class)
     if ax is None:
-        entitle(figure, title)
+        entitle(figure, title + ("; a column shares what the label does not say" if of_labels else ""))
     return figure
 
 

@@ -33,15 +33,16 @@ def progress_bar(steps: int, visible: bool, name: str = "training") -> Iterator[
     On stderr where that is a terminal, or in a notebook. Words are apart by two spaces; the last ones are left out
     where a line has no room for them.
     """
+    if not visible:
+        yield lambda done, words: None
+        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
-    if not (visible and (console.is_terminal or console.is_jupyter)):
-        yield lambda done, words: None
-        return
     columns = TextColumn(name), BarColumn(None), TextColumn("{task.fields[words]}"), TimeRemainingColumn()
-    bar = Progress(*columns, console=console, expand=True)
+    shown = console.is_terminal or console.is_jupyter
+    bar = Progress(*columns, console=console, expand=True, disable=not shown)
     task = bar.add_task(name, total=steps, words="")
 
     def show(done: int, words: str) -> None:
