@@ -25,11 +25,15 @@ COMMANDS = (
 """Each is a module with ``parse(arguments)`` and ``run(options)``; its docstring is its help."""
 BROKEN_PIPE = 128 + 13
 """The exit status of a program that SIGPIPE ends."""
+SPINS = "1000"
+"""What PyTorch's threads spin for before they sleep; OpenMP's own number where threads outnumber processors."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program and return its exit status: 0, 1 where cells failed or a process was lost, 2 for bad input, 130
     if stopped."""
+    if "OMP_WAIT_POLICY" not in os.environ:  # threads that spin keep a busy machine's processors from each other
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when PyTorch is loaded, by what follows
     try:
         try:
             return answer(sys.argv[1:] if arguments is None else list(arguments))

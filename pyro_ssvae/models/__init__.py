@@ -11,10 +11,11 @@ from ..errors import InputError, nearest, plain_value
 from ..labels import AttributeLabels, ClassLabels, Labels
 from .adgm import ADGM
 from .augmented import AugmentedVAE
-from .base import GenerativeModel, Model
+from .base import Model
 from .classifier import Classifier
 from .config import option_names
 from .diva import DIVA
+from .generative import GenerativeModel
 from .m1 import M1
 from .m1m2 import M1M2
 from .m2 import M2

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from ..infer.label_inference import default_how
 from ..labels import MISSING, Labels
 from ..nn.networks import AddClass, ClassHead, features, takes_class_input
-from .base import positive, standard_normal
 from .fixed_draws import fixed_draws
+from .generative import positive, standard_normal
 from .labelled import ConditionalDecoder, gaussian_head
 
 HIDDEN = 256  # units of the hidden layer of each Gaussian

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..labels import Labels
 from ..nn.networks import AddClass, ClassHead, features, takes_class_input
-from .base import positive, standard_normal
+from .generative import positive, standard_normal
 from .labelled import ConditionalDecoder, gaussian_head
 
 

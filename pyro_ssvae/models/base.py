@@ -1,36 +1,29 @@
-"""What every model shares: its name in Pyro's store, its checks at the door, and verbs read off its traces."""
+"""What every model shares: its name in Pyro's store, its checks at the door, and how it says what it is."""
 
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import pyro
-import pyro.distributions as dist
 import torch
 from numpy.typing import ArrayLike
-from pyro import poutine
 from pyro.infer import ELBO, TraceEnum_ELBO
 from pyro.infer.util import is_validation_enabled
 from torch import Tensor, nn
 
 from ..data.dataset import labels_in_words, times
-from ..data.inputs import finite, numbers
 from ..data.label_values import label_values
 from ..data.schema import Schema
-from ..distributions.observed import entrywise
-from ..errors import InputError, kind_of, whole_number
-from ..infer import bounds
-from ..infer.batched import batched, evaluating, opened
-from ..infer.traces import Means, expected_x, sampled
+from ..errors import InputError
+from ..infer.batched import batched, opened
 from ..labels import ClassLabels, Labels
-from ..nn.likelihoods import Likelihood, check_encoder, encoder_for, likelihood_for
+from ..nn.likelihoods import Likelihood, encoder_for
 from ..nn.networks import default_decoder
 from .config import Config as AnyConfig
-from .config import VAEConfig, make_config
+from .config import make_config
 
 _numbers = itertools.count()
 Json = dict[str, Any]
@@ -185,189 +178,6 @@ class Model(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
-
-
-class GenerativeModel(Model):
-    """A model with latents and a site ``x``. Its verbs are read off the traces of ``model`` and ``guide``.
-
-    An edited prior, likelihood, guide or a further site is followed by all of them.
-
-    :ivar latents: sites that :meth:`encode` gives, in order.
-    """
-
-    latents: ClassVar[tuple[str, ...]] = ("z",)
-    encoder: nn.Module
-    decoder: nn.Module
-    kl_share: Tensor
-
-    def set_options(self, options: Json) -> str | nn.Module | None:
-        likelihood = super().set_options(options)
-        if isinstance(self.config, VAEConfig) and self.config.kl_warmup:
-            self.register_buffer("kl_share", torch.tensor(1.0), persistent=False)
-        return likelihood
-
-    def about(self) -> list[str]:
-        x, y = super().about()
-        kind = self.likelihood.kind if isinstance(self.likelihood, Likelihood) else type(self.likelihood).__name__
-        latents = " and ".join(self.latents)
-        return [f"{x}, likelihood {kind}", y, f"{latents}: {self.config.latent_dim} dimensions"]
-
-    def kl_scale(self) -> AbstractContextManager[object]:
-        """The scale of the latents' sites: β, of which a part is in force while :meth:`set_progress` lets it grow."""
-        assert isinstance(self.config, VAEConfig)
-        beta = self.config.beta
-        return scaled(beta * self.kl_share if self.config.kl_warmup else beta)
-
-    def set_progress(self, progress: float) -> None:
-        """Let β grow linearly from 0 over the training's first ``kl_warmup``, so that the decoder learns to use z
-        before z has a price. Without a call, as under plain ``SVI``, it is whole from the start. Bounds never scale.
-
-        Source: Bowman et al. (2016), arXiv:1511.06349; Fu et al. (2019), arXiv:1903.10145.
-
-        :param progress: the share of the training that is done, 0 to 1.
-        """
-        if isinstance(self.config, VAEConfig) and self.config.kl_warmup:
-            self.kl_share.fill_(min(1.0, progress / self.config.kl_warmup))
-
-    def set_likelihood(self, likelihood: str | nn.Module | None, class_dim: int) -> None:
-        """Make :attr:`likelihood` and :attr:`input_shape` by the decoder's output; called once, by ``__init__``."""
-        self.likelihood, self.input_shape = likelihood_for(
-            likelihood, self.decoder, self.config.latent_dim, class_dim, self.config.likelihood_options
-        )
-        check_encoder(self.encoder, self.likelihood)
-
-    def p_x(self, out: Tensor) -> dist.TorchDistribution:
-        """The likelihood, of the decoder's output; entries of x that are NaN do not count."""
-        p_x: dist.TorchDistribution = self.likelihood(out)
-        return entrywise(p_x)
-
-    def elbo(self, x: ArrayLike, y: ArrayLike | None = None, *, num_samples: int = 1) -> Tensor:
-        """Lower bound on log p(x), or on log p(x, y) for known labels: :func:`pyro_ssvae.elbo`."""
-        return bounds.elbo(self, x, y, num_samples=num_samples)
-
-    def log_likelihood(self, x: ArrayLike, y: ArrayLike | None = None, *, num_samples: int = 100) -> Tensor:
-        """Importance-weighted bound on log p(x), or on log p(x, y): :func:`pyro_ssvae.log_likelihood`."""
-        return bounds.log_likelihood(self, x, y, num_samples=num_samples)
-
-    def encode(self, x: ArrayLike, y: ArrayLike | None = None) -> dist.TorchDistribution:
-        """The posterior of the latents as a Normal, batch shape [B], event shape [D].
-
-        What they depend on in the guide is at its mean. Where the guide has no Normal there (a flow), mean and standard
-        deviation of 100 draws.
-        """
-
-        def rows(x: Tensor, y: Tensor | None = None) -> Tensor:
-            q = self.posterior_trace(x, y)
-            return torch.stack([self.joined(q, "mean"), self.joined(q, "stddev")], 1)
-
-        parts = self.read(rows, x, y)
-        return dist.Normal(parts[:, 0], parts[:, 1]).to_event(1)
-
-    def posterior_trace(self, x: Tensor, y: Tensor | None) -> dict[str, Any]:
-        """The guide's sites at some rows, each at its mean where it has one."""
-        guide = Means()(self.guide)
-        return sampled(poutine.trace(guide).get_trace(x, self.point_labels(x, y)))
-
-    def point_labels(self, x: Tensor, y: Tensor | None) -> Tensor | None:
-        """The labels that stand for missing ones where a verb takes one value of each; here missing ones stay."""
-        return y
-
-    def joined(self, sites: dict[str, Any], moment: str) -> Tensor:
-        """Means or standard deviations of the latent sites side by side, ``[B, D]``."""
-        return torch.cat([moment_of(site["fn"], moment) for site in self.latent_sites(sites)], -1)
-
-    def latent_sites(self, sites: dict[str, Any]) -> list[Any]:
-        """The guide's sites of :attr:`latents`; raise :class:`InputError` where a rewritten guide lacks one."""
-        for name in self.latents:
-            if name not in sites:
-                raise InputError(f"encode: the guide has no site {name!r} (its sites: {', '.join(sites)}); the class's "
-                                 "'latents' says which are encoded")  # fmt: skip
-        return [sites[name] for name in self.latents]
-
-    def parts(self, z: Tensor) -> dict[str, Tensor]:
-        """Latents ``[B, D]`` as the sites have them."""
-        return {self.latents[0]: z}
-
-    def decode(self, z: Tensor, y: ArrayLike | None = None) -> Tensor:
-        """E[x | z] of latents ``[..., D]``, as :meth:`encode` orders them: ``[..., *input_shape]``."""
-        with evaluating(self):
-            z = finite(numbers(z, "z"), "z").to(next(self.parameters()))
-            if z.shape[-1:] != (self.config.latent_dim,):
-                raise InputError(f"z: shape {list(z.shape)}; this model needs [..., {self.config.latent_dim}]")
-            rows = z.reshape(-1, z.shape[-1])
-            n = len(rows)
-            parts, label = self.parts(rows), self.label_values(n, y)
-            needed = [*parts, *(label if y is not None else ())]
-            x = expected_x(self, self.stand_in(n), {**parts, **label}, needed)
-            return x.reshape(z.shape[:-1] + x.shape[1:])
-
-    def label_values(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
-        """The site ``y`` of ``n`` given labels, for a decoder that hears it; here none."""
-        return {}
-
-    def reconstruct(self, x: ArrayLike, y: ArrayLike | None = None) -> Tensor:
-        """E[x | z] at the means of the guide's sites."""
-
-        def rows(x: Tensor, y: Tensor | None = None) -> Tensor:
-            sites = self.posterior_trace(x, y)
-            return expected_x(self, x, self.reconstruction_values(x, y, sites))
-
-        return self.read(rows, x, y)
-
-    def reconstruction_values(self, x: Tensor, y: Tensor | None, sites: dict[str, Any]) -> dict[str, Tensor]:
-        """The values that :meth:`reconstruct` gives the model's latent sites."""
-        return {name: site["value"] for name, site in sites.items() if not site["is_observed"]}
-
-    def generate(self, n: int, y: ArrayLike | None = None) -> Tensor:
-        """``n`` draws from the model: E[x | z] of latents drawn from the prior, of the given labels where given.
-
-        :param y: None, one label for all (a number, a class name, or A values), or labels a row, -1 for missing ones,
-            which are drawn.
-        """
-        n = whole_number("generate", n, 0)
-        with evaluating(self):
-            values = self.drawn_labels(n, y)
-            return expected_x(self, self.stand_in(n), values, values, "generate")
-
-    def drawn_labels(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
-        """The site ``y`` of ``n`` points to generate; empty where it is the model's to draw."""
-        if y is not None:
-            raise InputError(f"generate: {kind_of(self)} has no labels to generate from; y=None is needed")
-        return {}
-
-    def stand_in(self, n: int) -> Tensor:
-        """``n`` points of zeros, for programs that need to know how many."""
-        return next(self.parameters()).new_zeros(n, *self.input_shape)
-
-
-def moment_of(fn: Any, moment: str, draws: int = 100) -> Tensor:
-    """Mean or standard deviation of a distribution, of draws where it does not know it."""
-    try:
-        value: Tensor = getattr(fn, moment)
-    except NotImplementedError:
-        drawn = fn.sample((draws,))
-        value = drawn.mean(0) if moment == "mean" else drawn.std(0)
-    return value
-
-
-def scaled(weight: float | Tensor) -> AbstractContextManager[object]:
-    """``poutine.scale``; a weight of 0, which Pyro refuses, is the smallest number, whose products are 0."""
-    if isinstance(weight, Tensor):
-        weight = weight.clamp_min(torch.finfo(weight.dtype).tiny)
-    else:
-        weight = max(weight, sys.float_info.min)
-    scale: AbstractContextManager[object] = poutine.scale(scale=weight)
-    return scale
-
-
-def positive(log_scale: Tensor, most: float = 15.0) -> Tensor:
-    """A scale from its logarithm, which is kept within ±``most``: far from all training points it would be 0 or ∞."""
-    return log_scale.clamp(-most, most).exp()
-
-
-def standard_normal(like: Tensor, dim: int) -> dist.TorchDistribution:
-    """N(0, I) over ``dim`` dimensions as one event."""
-    return dist.Normal(like.new_zeros(dim), like.new_ones(dim)).to_event(1)
 
 
 def given_labels(y: ArrayLike, n: int, labels: Labels, device: torch.device) -> Tensor:

@@ -20,9 +20,9 @@ from ..infer.protocols import Intervention
 from ..infer.traces import drawn
 from ..labels import MISSING, Labels
 from ..nn.networks import AddClass, features, takes_class_input
-from .base import positive, standard_normal
 from .config import LabelConfig, Size
 from .fixed_draws import fixed_draws
+from .generative import positive, standard_normal
 from .interventions import asked_labels, check_part, prior_of, times
 from .labelled import LabelMixin, gaussian_head
 

@@ -24,7 +24,7 @@ from ..infer.protocols import Classifies, Encodes, Reconstructs, require
 from ..infer.traces import Means, Site, expected_x, is_factor, sampled
 from ..labels import describe
 from . import Model
-from .base import GenerativeModel
+from .generative import GenerativeModel
 from .labelled import ClassifierMixin, ConditionalDecoder
 
 What = Literal["predict_proba", "encode", "decode"]

@@ -22,7 +22,7 @@ from ..infer.batched import evaluation
 from ..infer.protocols import Intervention
 from ..infer.traces import Site, Unobserved, drawn
 from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
-from .base import GenerativeModel, moment_of
+from .generative import GenerativeModel, moment_of
 
 
 def asked(labels: Labels, values: Intervention) -> dict[str, int]:

@@ -27,8 +27,9 @@ from ..infer.traces import need_site
 from ..labels import MISSING, Labels, value_counts
 from ..nn.likelihood_base import Likelihood
 from ..nn.networks import Beside, mixes_rows
-from .base import GenerativeModel, Model, given_labels
+from .base import Model, given_labels
 from .config import HeadConfig, LabelConfig
+from .generative import GenerativeModel
 from .interventions import prior_of
 from .rewritten import completed, guided_probs, overridden_since, probs_of
 

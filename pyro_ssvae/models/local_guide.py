@@ -17,8 +17,8 @@ from ..infer.locality import data_range, draw_sets, erased, touched
 from ..infer.regions import Regions
 from ..infer.traces import drawn, plain
 from ..labels import MISSING, ClassLabels
-from .base import moment_of
 from .config import HeadConfig, Range
+from .generative import moment_of
 from .interventions import Characteristics
 
 BEGINS = 0.1  # share of the training before, in which the decoder learns what an attribute touches

@@ -24,9 +24,9 @@ from ..nn.networks import (
     mlp,
     takes_class_input,
 )
-from .base import positive, standard_normal
 from .config import LabelConfig
 from .fixed_draws import mean_of
+from .generative import positive, standard_normal
 from .labelled import LabelMixin, gaussian_head
 
 HIDDEN = 128  # units of the upper networks' layers

@@ -17,7 +17,7 @@ from ..infer.label_inference import default_how
 from ..infer.protocols import Intervention
 from ..labels import MISSING, Labels
 from ..nn.networks import AddClass, ClassHead, features, takes_class_input
-from .base import positive, standard_normal
+from .generative import positive, standard_normal
 from .interventions import asked_labels, swapped_labels, times
 from .labelled import ConditionalDecoder, gaussian_head
 

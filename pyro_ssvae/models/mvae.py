@@ -25,9 +25,10 @@ from ..infer.subsampled_elbo import SubsampledELBO
 from ..infer.traces import expected_x, sampled
 from ..labels import MISSING, AttributeLabels, Labels
 from ..nn.networks import AddClass, features, mlp, takes_class_input, zeroed
-from .base import GenerativeModel, given_labels, positive, scaled, standard_normal
+from .base import given_labels
 from .config import Range, VAEConfig, Weight
 from .fixed_draws import fixed_draws
+from .generative import GenerativeModel, positive, scaled, standard_normal
 from .interventions import asked_labels, swapped_labels, times
 from .labelled import ClassifierMixin, gaussian_head
 from .rewritten import overridden_since

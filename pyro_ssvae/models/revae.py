@@ -27,9 +27,10 @@ from ..infer.label_inference import MOST_VALUES
 from ..infer.traces import need_site, plain
 from ..labels import MISSING, AttributeLabels, Labels, value_counts
 from ..nn.networks import AddClass, features, takes_class_input
-from .base import Model, given_labels, moment_of, standard_normal
+from .base import Model, given_labels
 from .config import Range, Size, Weight
 from .fixed_draws import fixed_draws, fresh_draws, score_of
+from .generative import moment_of, standard_normal
 from .labelled import LabelMixin
 from .local_guide import LocalGuide, LocalityConfig
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ..labels import Labels
 from ..nn.networks import AddClass, features, takes_class_input
-from .base import GenerativeModel, positive, standard_normal
 from .config import VAEConfig
+from .generative import GenerativeModel, positive, standard_normal
 from .labelled import gaussian_head
 
 

@@ -119,6 +119,21 @@ def trained(finished: tuple[Path, str]) -> Path:
 HELD = {"validation": 144, "validation_labelled": 144}
 
 
+@pytest.mark.parametrize(
+    ("set_by_hand", "kept"), [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "PASSIVE"}, None)]
+)
+def test_threads_sleep_soon_where_nobody_set_how_long_they_wait(
+    set_by_hand: dict[str, str], kept: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # restored afterwards
+        monkeypatch.delenv(name)
+    for name, value in set_by_hand.items():
+        monkeypatch.setenv(name, value)
+    assert main([]) == 2
+    assert os.environ.get("GOMP_SPINCOUNT") == kept
+
+
 def test_the_main_job(finished: tuple[Path, str]) -> None:
     out, said = finished
     assert {path.name for path in out.iterdir()} == FILES

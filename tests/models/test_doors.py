@@ -15,7 +15,7 @@ from tiny import ATTRIBUTES, CASES, CLASSES, build, points, some_labels
 
 from pyro_ssvae import create_model
 from pyro_ssvae.models import MODELS
-from pyro_ssvae.models.base import GenerativeModel
+from pyro_ssvae.models.generative import GenerativeModel
 
 LABELLED = [case for case in CASES if CASES[case][0] != "vae"]
 OF_CLASSES = [case for case in LABELLED if CASES[case][1] is CLASSES]

@@ -16,8 +16,8 @@ import pyro_ssvae as ps
 from pyro_ssvae import AttributeLabels, ClassLabels
 from pyro_ssvae.labels import Labels
 from pyro_ssvae.models import MODELS
-from pyro_ssvae.models.base import GenerativeModel
 from pyro_ssvae.models.config import option_names
+from pyro_ssvae.models.generative import GenerativeModel
 
 WEIGHTED = [
     (case, weight)
