@@ -16,14 +16,17 @@ from ..errors import InputError
 from ..infer.automatic import refuse_row_latents
 from ..infer.batched import evaluation
 from ..infer.stored import note_stored, outside_of
+from .added import has_head
 from .step import Step, check_factors
 
 
 class Outside(NamedTuple):
-    """Parameters of Pyro's store that a pair uses and does not hold; and those among them that no network holds."""
+    """Parameters of Pyro's store that a pair uses and does not hold; those among them that no network holds; and
+    whether a class head learns from a factor of the guide."""
 
     trained: list[Tensor]
     free: list[Tensor]
+    head: bool
 
 
 def find_outside(objective: Step, x: Tensor, y: Tensor) -> Outside:
@@ -40,6 +43,7 @@ def find_outside(objective: Step, x: Tensor, y: Tensor) -> Outside:
         try:
             objective.eval()
             check_factors(objective, x, y)
+            head = has_head(objective.module, x, y)
             if objective.differentiable:
                 objective(x, y)
             else:
@@ -54,7 +58,7 @@ def find_outside(objective: Step, x: Tensor, y: Tensor) -> Outside:
     used = {id(p): p for p in found.values()}
     objective.outside.extend(n for n in called if any(id(p) in used for p in n.parameters()))
     held = {id(p) for p in objective.outside.parameters()}
-    return Outside(list(used.values()), [p for p in used.values() if id(p) not in held])
+    return Outside(list(used.values()), [p for p in used.values() if id(p) not in held], head)
 
 
 @contextmanager

@@ -184,6 +184,15 @@ class Batches:
         return Share(width, first, self.plan.per_epoch, self.rank, self.size)
 
     @property
+    def added_rows(self) -> int:
+        """How many of this process's rows of a step were added: the last ones."""
+        plan = self.plan
+        if plan.blocks is not None:
+            low, high = self.share(plan.extra, 0).bounds
+            return high - low
+        return sum(row % self.size == self.rank for row in range(plan.batch_size, plan.rows))
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of a point."""
         return math.prod(self.x.shape[1:]) * self.x.dtype.itemsize

@@ -74,7 +74,7 @@ def train_in_processes(job: Job, x: Points, y: Tensor, callbacks: Callbacks) -> 
     history: History = {}
     with prepared(job, x, y), store_apart(job.pair):
         objective = Step(job.pair, job.loss)
-        _, free = find_outside(objective, unit_scale(x[:2]), y[:2].long())  # some come into being at the first call
+        free = find_outside(objective, unit_scale(x[:2]), y[:2].long()).free  # some come into being at the first call
         mine = tensors_of(objective.parts, free)
 
         def take(result: object) -> None:

@@ -31,7 +31,7 @@ class FitSettings:
     batch_size: int = 256
     """Rows a step, drawn from all rows."""
     labelled_rows: int = 64
-    """Rows with a label that are added to each batch, where labels are too rare to be in it anyway."""
+    """Rows with a label that are added to each batch, for the class head, where labels are rare."""
     learning_rate: float = 2e-3
     """Peak of a schedule that rises over the first tenth of the steps and falls to zero as a cosine (AdamW)."""
     weight_decay: float = 1e-4

@@ -136,7 +136,7 @@ class TrainingState:
         """Return the history's row of an epoch that ends here; raise :class:`NotFinite` where its loss is not."""
         self.check_loss()
         means = {column: count.double().mean().item() for column, count in self.counts.items()}
-        means["loss"] /= self.plan.rows
+        means["loss"] /= self.plan.batch_size if self.objective.added else self.plan.rows
         for count in self.counts.values():
             count.zero_()
         return {"epoch": float(self.epoch), **means, "seconds": self.seconds}

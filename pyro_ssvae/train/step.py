@@ -15,6 +15,7 @@ from ..errors import InputError
 from ..infer.pairs import Program
 from ..infer.protocols import HasObjective
 from ..infer.traces import is_factor, sampled
+from .added import apart
 from .compile import branchless
 
 Loss: TypeAlias = float | tuple[float, ...]
@@ -45,11 +46,13 @@ class Step(nn.Module):
     :ivar outside: networks that the programs use and the pair does not hold (:mod:`~.outside`).
     :ivar augment: random changes of the points that the guide sees in training. Whatever the guide sees, the objective
         is a bound on log p(x) of the unchanged x, so that what is generated is like the data, not like changed data.
+    :ivar added: rows at a batch's end that count in the class head's factor alone (:mod:`~.added`).
     """
 
     def __init__(self, pair: nn.Module, loss: ELBO | None = None) -> None:
         super().__init__()
         self.augment: Callable[[Tensor], Tensor] | None = None
+        self.added = 0
         self.module, self.outside = pair, nn.ModuleList()
         self.elbo = cast(Objective, loss if loss is not None else objective_of(pair))
 
@@ -76,7 +79,12 @@ class Step(nn.Module):
     def forward(self, x: Tensor, y: Tensor | None) -> Tensor:
         """Return the loss that ``SVI.step`` would differentiate: nats, summed over the batch."""
         assert isinstance(self.elbo, Differentiable)
-        return self.elbo.differentiable_loss(*self.augmented(), x, y)
+        return self.elbo.differentiable_loss(*self.trained(), x, y)
+
+    def trained(self) -> tuple[Program, Program]:
+        """The pair's programs as a step runs them: in training points are changed, and added rows are told apart."""
+        model, guide = self.augmented()
+        return apart(model, guide, self.added) if self.added and self.training else (model, guide)
 
     def augmented(self) -> tuple[Program, Program]:
         """The pair's model, and its guide at randomly changed points: the same ones, however often it is run on x."""
@@ -101,7 +109,7 @@ class Step(nn.Module):
         """Return the loss of an objective that computes the gradients itself; they are in the parameters' ``grad``."""
         trained = next((p for p in self.module.parameters() if p.requires_grad and p.is_contiguous()), None)
 
-        model, guide = self.augmented()
+        model, guide = self.trained()
 
         def registering(x: Tensor, y: Tensor | None) -> object:
             if trained is not None:  # RenyiELBO takes no gradient unless it sees a parameter in the traces

@@ -73,7 +73,8 @@ class Training:
                 f"devices: {self.size} processes share batches of {job.plan.rows} rows; each needs {needed} at least"
             )
         self.objective = Step(job.pair, job.loss)
-        outside, self.free = find_outside(self.objective, unit_scale(x[:2]).to(self.device), y[:2].long())
+        found = find_outside(self.objective, unit_scale(x[:2]).to(self.device), y[:2].long())
+        outside, self.free, self.has_head = found
         self.trained = [*(p for p in job.pair.parameters() if p.requires_grad), *outside]
         if not self.trained:
             raise InputError("fit: the model has no parameters to train")
@@ -159,10 +160,12 @@ class Training:
         """Return the loop, with every choice made."""
         job, plan, state = self.job, self.job.plan, self.state
         group = self.make_group()
+        batches = Batches(self.x, self.y, plan, job.settings.seed, self.device, self.rank, self.size)
+        self.objective.added = batches.added_rows if self.has_head else 0
         guard = FiniteGuard(self.make_gradients(), self.objective, state, shared=self.size > 1)
         validation = job.validation
         return Loop(
-            batches=Batches(self.x, self.y, plan, job.settings.seed, self.device, self.rank, self.size),
+            batches=batches,
             state=state,
             group=group,
             guard=guard,
