@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -33,3 +34,13 @@ def restore_generators(tensors: Mapping[str, Tensor], others: list[Any], device:
     (version, numbers, gauss), numpy_state = others
     random.setstate((version, tuple(numbers), gauss))
     np.random.set_state(tuple(numpy_state))  # noqa: NPY002
+
+
+@contextmanager
+def put_back(device: torch.device) -> Iterator[None]:
+    """Leave all random numbers as they were found: a training's seed is its own, and not the caller's."""
+    tensors, others = generator_tensors(device), other_generators()
+    try:
+        yield
+    finally:
+        restore_generators(tensors, others, device)

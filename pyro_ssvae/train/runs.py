@@ -20,6 +20,7 @@ from .class_weights import set_class_weights
 from .launch import join, no_look_for_gpus
 from .outside import find_outside, store_apart
 from .progress import Callbacks
+from .random_state import put_back
 from .state import History
 from .step import Step
 from .training import Job, Training
@@ -38,13 +39,15 @@ def prepare(job: Job, x: Points, y: Tensor) -> None:
 
 @contextmanager
 def prepared(job: Job, x: Points, y: Tensor) -> Iterator[None]:
-    """:func:`prepare` the pair; in the end its classes count alike again, as another training has its own weights."""
-    prepare(job, x, y)
-    try:
-        yield
-    finally:
-        if job.settings.class_weights is not None and isinstance(job.pair, WeighsClasses):
-            job.pair.set_class_weights(None)
+    """:func:`prepare` the pair; in the end its classes count alike again, as another training has its own weights, and
+    random numbers are as they were found."""
+    with put_back(y.device):
+        prepare(job, x, y)
+        try:
+            yield
+        finally:
+            if job.settings.class_weights is not None and isinstance(job.pair, WeighsClasses):
+                job.pair.set_class_weights(None)
 
 
 def train_here(job: Job, x: Points, y: Tensor, callbacks: Callbacks) -> History:

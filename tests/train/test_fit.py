@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import signal
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,20 @@ def test_the_callers_parameter_store_is_left_alone() -> None:
     with pytest.raises(RuntimeError, match="half-way"):
         train(augmented(), x, y, on_epoch=fail)
     assert set(pyro.get_param_store().keys()) == keys
+
+
+def test_the_callers_random_numbers_are_left_as_they_were() -> None:
+    x, y, _ = blobs(60, 20)
+
+    def numbers() -> tuple[float, float, float]:
+        return float(torch.rand(())), float(np.random.rand()), random.random()  # noqa: NPY002
+
+    model = Plain()
+    pyro.set_rng_seed(3)
+    expected = numbers()
+    pyro.set_rng_seed(3)
+    train(model, x, y, epochs=1, seed=7)
+    assert numbers() == expected
 
 
 @pytest.mark.parametrize("case", ["vae", "classifier", "probabilities", "enumerate", "sparse", "enumerate-attributes"])
