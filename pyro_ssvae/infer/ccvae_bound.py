@@ -93,6 +93,8 @@ class CCVAEBound(DifferentiableELBO):
     :param equal_rates: weight, in training, of :func:`~pyro_ssvae.infer.equal_rates.equal_rates`, a row.
     :param head_terms: add, in training, the prior on π = q(y | x) of
         :class:`~pyro_ssvae.infer.auxiliary.HeadTerms`, with the model's weights.
+    :ivar added: rows at a batch's end that count in training by ``α log q(y_O | x)`` alone; :func:`pyro_ssvae.fit` sets
+        it.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class CCVAEBound(DifferentiableELBO):
         head_terms: bool = False,
     ) -> None:
         super().__init__(max_plate_nesting=vae.plates, strict_enumeration_warning=False)
+        self.added = 0
         self.vae, self.detach, self.alpha = vae, detach, alpha
         self.consistency, self.equal_rates, self.head_terms = consistency, equal_rates, head_terms
 
@@ -156,6 +159,8 @@ class CCVAEBound(DifferentiableELBO):
     def _rows(self, p: Trace, q: Trace, x: Tensor, y: Tensor | None, *, scaled: bool = False) -> Tensor:
         draw, w, log_q_z, log_q_x = self._parts(p, q, x, y)
         weighted = w * ((scaled_elbo(draw) if scaled else draw.elbo()) - log_q_z)
+        if scaled and self.vae.training and self.added:
+            weighted = torch.where(torch.arange(len(x), device=w.device) < len(x) - self.added, weighted, 0.0)
         return with_scores(draw, weighted) + self._labels(q, log_q_x, x, y)
 
     def _labels(self, q: Trace, log_q_x: Tensor, x: Tensor, y: Tensor | None) -> Tensor:

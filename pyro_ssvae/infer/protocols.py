@@ -25,6 +25,13 @@ class HasObjective(Protocol):
 
 
 @runtime_checkable
+class TellsAdded(Protocol):
+    """An objective that knows itself what rows added to a batch for their labels count in: its last ``added`` ones."""
+
+    added: int
+
+
+@runtime_checkable
 class Prepares(Protocol):
     """A pair that takes something from the training data before the first step: units, the prior over labels."""
 

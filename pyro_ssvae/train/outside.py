@@ -15,6 +15,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from ..errors import InputError
 from ..infer.automatic import refuse_row_latents
 from ..infer.batched import evaluation
+from ..infer.protocols import TellsAdded
 from ..infer.stored import note_stored, outside_of
 from .added import has_head
 from .step import Step, check_factors
@@ -22,7 +23,7 @@ from .step import Step, check_factors
 
 class Outside(NamedTuple):
     """Parameters of Pyro's store that a pair uses and does not hold; those among them that no network holds; and
-    whether a class head learns from a factor of the guide."""
+    whether what teaches a class head is known."""
 
     trained: list[Tensor]
     free: list[Tensor]
@@ -43,7 +44,7 @@ def find_outside(objective: Step, x: Tensor, y: Tensor) -> Outside:
         try:
             objective.eval()
             check_factors(objective, x, y)
-            head = has_head(objective.module, x, y)
+            head = isinstance(objective.elbo, TellsAdded) or has_head(objective.module, x, y)
             if objective.differentiable:
                 objective(x, y)
             else:

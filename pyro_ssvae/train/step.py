@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..infer.pairs import Program
-from ..infer.protocols import HasObjective
+from ..infer.protocols import HasObjective, TellsAdded
 from ..infer.traces import is_factor, sampled
 from .added import apart
 from .compile import branchless
@@ -46,7 +46,7 @@ class Step(nn.Module):
     :ivar outside: networks that the programs use and the pair does not hold (:mod:`~.outside`).
     :ivar augment: random changes of the points that the guide sees in training. Whatever the guide sees, the objective
         is a bound on log p(x) of the unchanged x, so that what is generated is like the data, not like changed data.
-    :ivar added: rows at a batch's end that count in the class head's factor alone (:mod:`~.added`).
+    :ivar added: rows at a batch's end that count in what teaches the class head alone (:mod:`~.added`).
     """
 
     def __init__(self, pair: nn.Module, loss: ELBO | None = None) -> None:
@@ -84,7 +84,14 @@ class Step(nn.Module):
     def trained(self) -> tuple[Program, Program]:
         """The pair's programs as a step runs them: in training points are changed, and added rows are told apart."""
         model, guide = self.augmented()
-        return apart(model, guide, self.added) if self.added and self.training else (model, guide)
+        own = isinstance(self.elbo, TellsAdded)
+        return (model, guide) if own or not (self.added and self.training) else apart(model, guide, self.added)
+
+    def tell_added(self, rows: int) -> None:
+        """Set how many rows at a batch's end were added to it for their labels."""
+        self.added = rows
+        if isinstance(self.elbo, TellsAdded):
+            self.elbo.added = rows
 
     def augmented(self) -> tuple[Program, Program]:
         """The pair's model, and its guide at randomly changed points: the same ones, however often it is run on x."""

@@ -161,7 +161,8 @@ class Training:
         job, plan, state = self.job, self.job.plan, self.state
         group = self.make_group()
         batches = Batches(self.x, self.y, plan, job.settings.seed, self.device, self.rank, self.size)
-        self.objective.added = batches.added_rows if self.has_head else 0
+        if self.has_head:
+            self.objective.tell_added(batches.added_rows)
         guard = FiniteGuard(self.make_gradients(), self.objective, state, shared=self.size > 1)
         validation = job.validation
         return Loop(

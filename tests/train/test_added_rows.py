@@ -14,6 +14,7 @@ from tiny import CASES, CLASSES, augmented, build, gradients, loss_at, noisy_gui
 from torch import Tensor
 
 import pyro_ssvae as ps
+from pyro_ssvae.infer.ccvae_bound import CCVAEBound
 from pyro_ssvae.train.added import apart, has_head
 from pyro_ssvae.train.plan import Batches, make_plan
 from pyro_ssvae.train.settings import FitSettings
@@ -51,6 +52,30 @@ def test_the_loss_is_the_batchs_and_the_heads_of_the_added_rows(case: str) -> No
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, msg=name)
     assert has_head(model, x[:2], y[:2])
+
+
+@pytest.mark.parametrize("case", ["revae", "revae-attributes"])
+def test_of_the_revaes_bound_they_have_what_teaches_the_head(case: str) -> None:
+    torch.set_default_dtype(torch.float64)
+    model = build(case).train()
+    x, y, eps = rows(model.labels)
+    bound = CCVAEBound(model, alpha=3.0)
+    bound.added = ADDED
+    torch.manual_seed(0)
+    found = bound.differentiable_loss(model.model, noisy_guide(model, eps), x, y)
+    torch.manual_seed(0)
+    bound.added = 0
+    p, q = bound._draw(model.model, noisy_guide(model, eps), x, y)
+    terms = bound.terms(p, q, x, y)
+    of_batch = sum(term[:N].sum() for term in terms.values())
+    expected = -(of_batch + terms["log q(y_O | x)"][N:].sum())
+    torch.testing.assert_close(found, expected)
+    if case == "revae-attributes":  # of classes q(y_O | x), and so w, is of random draws
+        alone = CCVAEBound(model, alpha=3.0)
+        expected = alone.differentiable_loss(model.model, noisy_guide(model, eps[:N]), x[:N], y[:N])
+        decoder = list(model.decoder.parameters())
+        for one, other in zip(torch.autograd.grad(found, decoder), torch.autograd.grad(expected, decoder), strict=True):
+            torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("case", sorted(WITHOUT))
@@ -111,7 +136,7 @@ def test_each_process_knows_which_rows_were_added(size: int, by_blocks: bool, mo
         assert all((b.y[len(b.y) - s.added_rows :] >= 0).all() for b, s in zip(step, shares))
 
 
-@pytest.mark.parametrize("case", ["probabilities", "enumerate", "vae"])
+@pytest.mark.parametrize("case", ["probabilities", "enumerate", "revae", "vae"])
 def test_a_training_tells_them_apart(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y, _ = few()
     seen: set[tuple[int, int]] = set()
