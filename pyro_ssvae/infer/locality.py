@@ -29,10 +29,11 @@ def touched(before: Tensor, after: Tensor, span: Tensor, threshold: float) -> Te
     """Return where two points differ by more than ``threshold`` of the data's range.
 
     :param before: ``[B, *input_shape]``; ``after`` likewise.
-    :param span: the range of each channel (vectors: entry), shaped to broadcast.
+    :param span: the range of each channel (vectors: entry), shaped to broadcast; of codes 0, of which any two differ
+        by 1.
     :param threshold: τ, in (0, 1).
     """
-    change = smoothed((after - before).abs() / span)
+    change = smoothed(((after - before).abs() / span).nan_to_num(0.0, posinf=1.0))
     if change.dim() == 4:
         change = change.amax(1, keepdim=True)
     return widened(change > threshold)

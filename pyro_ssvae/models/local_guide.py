@@ -17,6 +17,7 @@ from ..infer.locality import data_range, draw_sets, erased, touched
 from ..infer.regions import Regions
 from ..infer.traces import drawn, plain
 from ..labels import MISSING, ClassLabels
+from ..nn.likelihood_base import Likelihood
 from .config import HeadConfig, Range
 from .generative import moment_of
 from .interventions import Characteristics
@@ -58,6 +59,7 @@ class LocalGuide(Characteristics):
             low, high = (0.0, 1.0) if len(units) == 3 else (-2.0, 2.0)
             self.register_buffer("range_low", torch.full(units, low))
             self.register_buffer("range_high", torch.full(units, high))
+            self.mark_codes()
             self.register_buffer("local", torch.tensor(True), persistent=False)
             parts = self.labels.size if self.labels.event_shape else 1
             self.regions = Regions(parts, (1, *self.input_shape[1:]) if len(units) == 3 else self.input_shape)
@@ -67,6 +69,13 @@ class LocalGuide(Characteristics):
         if self.config.locality:
             for buffer, value in zip((self.range_low, self.range_high), data_range(self.inputs(x))):
                 buffer.copy_(value)
+            self.mark_codes()
+
+    def mark_codes(self) -> None:
+        """Give codes, whose size says nothing, the range -1 to -1: none of them, which is left of an erased one."""
+        if isinstance(self.likelihood, Likelihood):
+            for buffer in (self.range_low, self.range_high):
+                buffer[self.likelihood.codes] = -1
 
     def set_progress(self, progress: float) -> None:
         """As the other parts have it; q_S comes into force at a tenth of the training.
@@ -93,11 +102,10 @@ class LocalGuide(Characteristics):
         n, whole_c, whole_s = len(x), plain(q_c), plain(q_s)
         if not isinstance(whole_c, dist.Normal) or not isinstance(whole_s, dist.Normal):
             raise InputError("locality: q(z_c | x) and q(z_s | x) must be Normal; locality=0 takes any")
-        k = max(2, min(n, round(self.config.locality * n)))  # batch normalisation needs two
-        some = torch.randperm(n, device=x.device)[:k]
+        some = torch.randperm(n, device=x.device)[: max(2, round(self.config.locality * n))]  # batch norm needs two
         with torch.no_grad():
             x, y, c, s = x[some], y[..., some], whole_c.loc[..., some, :], whole_s.loc[some]
-            sets = draw_sets(self.labels.size, k, x.device) if self.labels.event_shape else y == y
+            sets = draw_sets(self.labels.size, len(some), x.device) if self.labels.event_shape else y == y
             now = torch.where(y == MISSING, self.log_q_y(c).argmax(-1), y)
             other = self.other_value(now, c)
             flipped = torch.where(sets.unsqueeze(-1), drawn(self.z_c_given(other, s)), c)

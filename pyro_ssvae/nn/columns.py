@@ -47,6 +47,10 @@ class Categorical(Likelihood):
     def decoded(self) -> int:
         return self.categories * self.input_shape[0]
 
+    @property
+    def codes(self) -> list[int]:
+        return list(range(self.input_shape[0]))
+
     def wrong(self, x: Tensor) -> Tensor:
         return ((x < 0) | (x >= self.categories) | (x != x.round())) & ~x.isnan()
 
@@ -128,6 +132,10 @@ class Mixed(Likelihood):
     @property
     def decoded(self) -> int:
         return sum(part.decoded for part in self.likelihoods)
+
+    @property
+    def codes(self) -> list[int]:
+        return [group[i] for part, group in zip(self.likelihoods, self.groups) for i in part.codes]
 
     def take_units(self, x: Tensor) -> None:
         for part, place in zip(self.likelihoods, self.places):

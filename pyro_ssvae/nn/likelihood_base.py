@@ -83,6 +83,11 @@ class Likelihood(nn.Module):
         return self.input_shape[0]
 
     @property
+    def codes(self) -> list[int]:
+        """Columns or channels whose values are codes: one is not more than another."""
+        return []
+
+    @property
     def encoder_shape(self) -> Shape:
         """Shape of what :meth:`standardize` gives."""
         return (self.encoded + self.missing * self.input_shape[0], *self.input_shape[1:])

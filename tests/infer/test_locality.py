@@ -59,6 +59,14 @@ def test_series_have_a_region_a_channel_and_vectors_an_entry() -> None:
     assert touched(before, torch.tensor([[0.3, 0.3, -0.3]]), span, 0.2).tolist() == [[True, False, True]]
 
 
+def test_another_code_is_a_change_whichever_it_is() -> None:
+    before = torch.full((1, 3, 9), 3.0)
+    after = before.clone()
+    after[0, 0, 4], after[0, 1, 4], after[0, 2, 4] = 4, 7, 4
+    span = torch.tensor([[0.0], [0.0], [7.0]])  # 0: codes
+    assert touched(before, after, span, 0.2)[0].nonzero().tolist() == [[c, t] for c in (0, 1) for t in range(2, 7)]
+
+
 def test_one_grey_a_channel_is_left_in_the_region_and_the_rest_as_it_was() -> None:
     x = picture()
     mask = torch.zeros(4, 1, 12, 12, dtype=torch.bool)

@@ -148,6 +148,32 @@ def test_it_comes_into_force_at_a_tenth_of_the_training() -> None:
         assert torch.allclose(z_s, encoded(model, x)[0][:, 2:]) == same, progress
 
 
+def test_a_single_row_trains_too() -> None:
+    for labels in (THREE, CLASSES):
+        model = local(labels, 5)
+        svi = SVI(model.model, model.guide, pyro.optim.Adam({"lr": 1e-3}), loss=model.objective())
+        assert svi.step(points(1)) > 0
+
+
+def test_an_erased_category_is_none_of_them() -> None:
+    """Of three categories the middle of the range is one; of eight, neighbours differ by less than a fifth of it."""
+    columns = ("normal", "categorical:3", "categorical:8")
+    options: Any = {"likelihood": "mixed", "columns": columns, "latent_dim": 12, "locality": 1.0}
+    model: Any = create_model("revae", input_shape=(3,), labels=TWO, **options)
+    x = torch.stack([torch.linspace(-1, 1, 40), torch.arange(40) % 3, torch.arange(40) % 8], 1)
+    for prepared in (False, True):
+        if prepared:
+            model.prepare(x, torch.arange(80).reshape(40, 2) // 2 % 2)
+        means = torch.tensor([0.0, 1.0, 3.0]), torch.tensor([0.0, 0.0, 4.0])
+        region = local_guide.touched(*means, model.range_high - model.range_low, 0.2)
+        assert region.tolist() == [False, True, True]
+        for random in (False, True):
+            left = local_guide.erased(x, region.expand(40, 3), model.range_low, model.range_high, random=random)
+            seen = model.likelihood.standardize(left)
+            assert torch.equal(seen[:, :1], model.likelihood.standardize(x)[:, :1])
+            assert not seen[:, 1:].any()
+
+
 def test_of_classes_the_block_is_what_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local_guide.LocalGuide, "without", lambda self, x, z, flipped, sets: (hidden(x), sets))
     model, x = local(CLASSES, 5), points(6)
