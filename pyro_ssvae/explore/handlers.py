@@ -127,7 +127,8 @@ class Handlers:
     def edited(self, visit: Visit, code: Tensor | None) -> tuple[str, str]:
         """Return the edited point, and what the model reads on its image."""
         assert code is not None
-        image = view.decoded(self.model, code)
+        x = self.point(visit.index)
+        image = view.decoded(self.model, lines.inferred(self.model, self.sliders, x, code))
         drawn = self.picture(image, "edited", f"{self.name}-{visit.index}-edited", visit.recon, narrow=True)
         read = view.probabilities(self.model, image[None])
         return html.page(drawn), self.bars(visit, read)

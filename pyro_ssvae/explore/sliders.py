@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..labels import AttributeLabels
 from ..models import Model
 from .structure import structure
-from .view import alone
+from .view import alone, encoded
 
 STEPS = 400  # of a slider, about
 
@@ -26,6 +26,8 @@ class Characterises(Protocol):
     def place(self, name: str) -> slice: ...
 
     def conditional(self, name: str, value: int) -> tuple[Tensor, Tensor]: ...
+
+    def encode_for(self, x: Tensor, names: Iterable[str]) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -125,3 +127,21 @@ def taken(axis: Axis, code: Tensor, donor: Tensor) -> Tensor:
     code = code.clone()
     code[axis.place] = donor[axis.place]
     return code
+
+
+def inferred(model: Model, sliders: Sequence[Axis], x: Tensor, code: Tensor) -> Tensor:
+    """Return the code with what is as encoded under the guide that an intervention on the other parts takes.
+
+    :param x: the point ``[1, ...]``.
+    """
+    if not isinstance(model, Characterises):
+        return code
+    whole = encoded(model, x)
+    changed = [axis for axis in sliders if not torch.equal(code[axis.place], whole[axis.place])]
+    if not changed:
+        return code
+    with alone(model):
+        rest = model.encode_for(x, [axis.name for axis in changed])[0].clone()
+    for axis in changed:
+        rest[axis.place] = code[axis.place]
+    return rest

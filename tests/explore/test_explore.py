@@ -14,7 +14,7 @@ from tiny import ATTRIBUTES, CASES, CLASSES, augmented, build, points, tiny_deco
 from pyro_ssvae import ReVAE
 from pyro_ssvae.data.schema import Column
 from pyro_ssvae.explore import grids, view
-from pyro_ssvae.explore.sliders import axes, moved, redrawn, taken
+from pyro_ssvae.explore.sliders import axes, inferred, moved, redrawn, taken
 
 WITH_SLIDERS = ("revae", "augmented", "m2", "adgm")  # where the labels are attributes
 HEARS = ("augmented", "adgm")  # decoders that hear the label, of models without interventions
@@ -110,12 +110,23 @@ def test_draws_are_of_the_conditional_prior() -> None:
     assert redrawn(told, torch.full((5,), 0.3), 1, 0).tolist() == pytest.approx([0.3, 0.3, 1, 0.3, 0.3])
 
 
-def test_taking_a_part_is_the_model_s_swap() -> None:
-    model: Any = build("revae-attributes")
-    x = points(2)
-    for axis in axes(model):
-        code = taken(axis, view.encoded(model, x[:1]), view.encoded(model, x[1:]))
+@pytest.mark.parametrize("case", ["revae-attributes", "revae-local"])
+def test_taking_a_part_is_the_model_s_swap(case: str) -> None:
+    """Under the guide that a swap takes, of the parts that are no longer as encoded."""
+    model: Any = build(case)
+    x, sliders = points(2), axes(model)
+    if case == "revae-local":
+        model.range_high.copy_(model.range_low + 1e-3)  # all that moves is touched
+        assert not torch.allclose(model.encode_for(x, ["hat"]), model.encode(x).mean)
+    whole, donor = (view.encoded(model, some) for some in (x[:1], x[1:]))
+    assert torch.equal(inferred(model, sliders, x[:1], whole), whole)
+    for axis in sliders:
+        code = inferred(model, sliders, x[:1], taken(axis, whole, donor))
         torch.testing.assert_close(view.decoded(model, code), model.swap(x[:1], x[1:], axis.name)[0])
+    both = inferred(model, sliders, x[:1], taken(sliders[2], taken(sliders[0], whole, donor), donor))
+    expected = model.encode_for(x[:1], ["scarf", "hat"])[0].clone()
+    expected[0], expected[2] = donor[0], donor[2]
+    torch.testing.assert_close(both, expected)
 
 
 def test_a_grid_has_a_class_a_column_and_a_style_a_row() -> None:

@@ -130,6 +130,19 @@ def test_a_value_drawn_stays_when_another_slider_moves() -> None:
     assert torch.equal(page.moved(drawn, (*after[:2], page.sliders[2].high))[:2], drawn.code[:2])
 
 
+def test_what_is_not_edited_is_inferred_as_in_an_intervention(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = a_page()
+    asked: list[list[str]] = []
+    own = page.model.encode_for
+    monkeypatch.setattr(page.model, "encode_for", lambda x, names: (asked.append([*names]), own(x, asked[-1]))[1])
+    visit, *_, a, b, c = page.pick(3, 4)
+    taken, _, _, *after = page.take(1, visit, 7, a, b, c)
+    page.slide(taken, page.sliders[0].high, *after[1:])
+    page.reset(taken)
+    names = [axis.name for axis in page.sliders]
+    assert asked == [names[1:2], names[:2]]
+
+
 def test_visitors_do_not_disturb_each_other() -> None:
     """All that a visitor changes is in what the handlers return."""
     page = a_page()
