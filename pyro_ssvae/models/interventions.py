@@ -236,6 +236,8 @@ class Characteristics(GenerativeModel):
         """
         if isinstance(self.labels, ClassLabels):
             raise InputError("walk: it goes along attributes; this model has class labels")
+        if first == second:
+            raise InputError(f"walk: {shown(second)} is the first attribute too; another is needed")
         steps = whole_number("steps", steps)
         if not isinstance(k, Real) or not math.isfinite(k):
             raise InputError(f"k: {shown(k)}; a number of standard deviations, such as 2, is needed")

@@ -141,7 +141,7 @@ class ReVAE(LocalGuide, LabelMixin):
         weight = self.config.intervention_consistency
         self.consistency = CONSISTENCY * math.prod(self.input_shape) if weight is None else weight
         self.q_z = nn.Linear(features(encoder), 2 * dim)
-        self.one_sided = [self.attribute_of(name) for name in self.config.one_sided]
+        self.one_sided = sorted({self.attribute_of(name) for name in self.config.one_sided})
         self.start_apart()
         self.set_locality()
 

@@ -236,6 +236,7 @@ def test_walks_that_cannot_be_are_refused(model: ReVAE) -> None:
     x = points(1)
     refused(lambda: model.walk(x, "hatt"), "hatt", "'hat'")
     refused(lambda: model.walk(x, "hat", "berd"), "berd", "'beard'")
+    refused(lambda: model.walk(x, "hat", "hat"), "walk: 'hat'", "the first attribute too")
     refused(lambda: toy(CLASSES, 4).walk(x, "cat"), "walk", "class labels")
     for k in (torch.nan, float("inf"), "2"):
         refused(lambda k=k: model.walk(x, "hat", k=k), "k: ", "a number of standard deviations")

@@ -287,6 +287,7 @@ def test_nothing_is_behind_the_0_of_a_one_sided_attribute() -> None:
     read = fresh.log_q_y(fresh.p_z_c(y).mean).argmax(-1)
     assert torch.equal(read, y)  # the head begins as its inverse
     assert fresh.config.one_sided == ("beard",)
+    assert toy(THREE, 8, one_sided=("scarf", "beard", "scarf")).one_sided == [1, 2]  # each counts once
 
 
 # --- as a model
