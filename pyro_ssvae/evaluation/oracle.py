@@ -27,12 +27,13 @@ from ..errors import InputError
 from ..files import load_tensors, save_tensors
 from ..infer.batched import evaluating, seeded
 from ..labels import MISSING, ClassLabels, Labels, describe, restore
-from ..nn.networks import default_encoder, features
+from ..nn.likelihoods import Likelihood, LikelihoodOptions, encoder_for, named_likelihood
+from ..nn.networks import features
 from ..train.progress import progress_bar
 from ..train.schedule import one_cycle
 from ..train.settings import torch_device
 
-VERSION = 2
+VERSION = 3
 """Part of a kept oracle's key; to be raised whenever training gives another oracle."""
 
 
@@ -88,22 +89,28 @@ class Oracle(nn.Module):
     :param input_shape: shape of one point; the trunk is the default encoder for it.
     :param labels: A attributes or K classes.
     :param factors: the names of each factor's values.
+    :param columns: of a table: the kind of each column.
     """
 
     def __init__(
-        self, input_shape: Sequence[int], labels: Labels, factors: Mapping[str, Sequence[str]] | None = None
+        self,
+        input_shape: Sequence[int],
+        labels: Labels,
+        factors: Mapping[str, Sequence[str]] | None = None,
+        columns: Sequence[str] = (),
     ) -> None:
         super().__init__()
-        self.input_shape, self.labels = tuple(input_shape), labels
+        self.input_shape, self.labels, self.columns = tuple(input_shape), labels, tuple(columns)
         self.factor_names = {factor: list(names) for factor, names in (factors or {}).items()}
-        self.trunk = default_encoder(self.input_shape)
+        self.units = units_of(self.input_shape, self.columns)
+        self.trunk, _ = encoder_for(self.units, self.input_shape, LikelihoodOptions())
         width = features(self.trunk)
         self.label_head = nn.Linear(width, labels.size)
         self.factor_heads = nn.ModuleList(nn.Linear(width, len(names)) for names in self.factor_names.values())
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor], Tensor]:
-        """Return logits of the labels, logits of each factor's values, and features of ``x`` on [0, 1]."""
-        h = self.trunk(x)
+        """Return logits of the labels, logits of each factor's values, and features of ``x``, pixels on [0, 1]."""
+        h = self.trunk(self.units.standardize(x))
         return self.label_head(h), [head(h) for head in self.factor_heads], h
 
     def read(self, x: ArrayLike, *, batch_size: int = 500) -> Reading:
@@ -120,12 +127,20 @@ class Oracle(nn.Module):
         return Reading(probs, self.labels.mode(probs), dict(zip(self.factor_names, values)), torch.cat(h).cpu())
 
 
+def units_of(input_shape: tuple[int, ...], columns: Sequence[str]) -> Likelihood:
+    """Return what the trunk sees points through: pixels as they are, other numbers standardised, categories one-hot;
+    0 where an entry is missing."""
+    name = "mixed" if columns else "bernoulli" if len(input_shape) == 3 else "normal"
+    return named_likelihood(name, input_shape, LikelihoodOptions(columns=tuple(columns)))
+
+
 def train_oracle(
     x: ArrayLike,
     y: ArrayLike,
     labels: Labels,
     factors: Factors | None = None,
     *,
+    columns: Sequence[str] = (),
     device: str = "auto",
     progress: bool = False,
     settings: OracleSettings | None = None,
@@ -134,8 +149,9 @@ def train_oracle(
 
     The same call gives the same oracle on the same machine; the global random state is left as it was.
 
-    :param x: training points ``[N, ...]``, uint8 images or floats.
+    :param x: training points ``[N, ...]``, uint8 images or floats, NaN where an entry is missing.
     :param y: all their labels, ``[N]`` or ``[N, A]``, -1 where unknown.
+    :param columns: of a table: the kind of each column.
     :raises InputError: where no label is known, or the factors are not as many as the points.
     """
     s, points = settings or OracleSettings(), numbers(x, "x")
@@ -150,9 +166,13 @@ def train_oracle(
             )
     where = torch_device(device)
     with seeded(where, s.seed):
-        oracle = Oracle(points.shape[1:], labels, factors.names if factors is not None else None).to(where).train()
+        oracle = Oracle(points.shape[1:], labels, factors.names if factors is not None else None, columns)
         points = points if points.dtype == torch.uint8 else points.to(torch.get_default_dtype())
-        augment = softened if points.dim() == 4 and min(points.shape[2:]) >= 20 else make_augmentation("auto", points)
+        if points.dim() < 4:
+            oracle.units.take_units(unit_scale(points))
+        oracle = oracle.to(where).train()
+        large = points.dim() == 4 and min(points.shape[2:]) >= 20
+        augment = softened if large else make_augmentation(oracle.units.augmentation, points)
         optimizer = torch.optim.AdamW(oracle.parameters(), lr=s.learning_rate, weight_decay=1e-2, foreach=True)
         rows = endless_rows(len(points), min(s.batch_size, len(points)), s.seed)
         with progress_bar(s.steps, progress) as show:
@@ -184,7 +204,7 @@ def oracle_loss(oracle: Oracle, x: Tensor, y: Tensor, values: Mapping[str, Tenso
 
 def softened(x: Tensor) -> Tensor:
     """Shift images a little and blur them, each by a random share of two 3x3 box blurs."""
-    x = affine(x, shift=1 / 32, angle=0.08, scale=0.05, shear=0.05)
+    x = affine(x.nan_to_num(0.0), shift=1 / 32, angle=0.08, scale=0.05, shear=0.05)
     soft = x
     for _ in range(2):
         soft = F.avg_pool2d(F.pad(soft, (1, 1, 1, 1), mode="replicate"), 3, 1)
@@ -219,16 +239,24 @@ def oracle_for(
             return load_oracle(place / name)
         except InputError:  # absent or damaged
             continue
-    oracle = train_oracle(dataset.x, dataset.y, dataset.labels, factors, progress=progress, settings=settings).cpu()
+    oracle = train_oracle(
+        dataset.x, dataset.y, dataset.labels, factors, columns=columns_of(dataset), progress=progress, settings=settings
+    ).cpu()
     size = sum(tensor.numel() * tensor.element_size() for tensor in oracle.state_dict().values())
     keep(folder, name, size + 2**16, lambda path: save_oracle(oracle, path))
     return oracle
 
 
+def columns_of(dataset: Dataset) -> tuple[str, ...]:
+    """Return the kind of each column of a table; of other points none."""
+    return () if dataset.table is None else dataset.table.schema.kinds
+
+
 def oracle_key(dataset: Dataset, factors: Factors | None, settings: OracleSettings) -> str:
     """Return a SHA-256 of what an oracle depends on."""
     names = {} if factors is None else {factor: list(names) for factor, names in factors.names.items()}
-    digest = hashlib.sha256(json.dumps([VERSION, fingerprint(dataset), asdict(settings), names]).encode())
+    about = [VERSION, fingerprint(dataset), asdict(settings), names, columns_of(dataset)]
+    digest = hashlib.sha256(json.dumps(about).encode())
     for name in names:
         digest.update(factors.values[name].long().numpy().tobytes())  # type: ignore[union-attr]
     return digest.hexdigest()
@@ -240,6 +268,7 @@ def save_oracle(oracle: Oracle, path: Path) -> None:
         "input_shape": oracle.input_shape,
         "labels": describe(oracle.labels),
         "factors": oracle.factor_names,
+        "columns": oracle.columns,
     }
     save_tensors(path, oracle.state_dict(), oracle=json.dumps(arguments))
 
@@ -249,7 +278,8 @@ def load_oracle(path: Path) -> Oracle:
     tensors, metadata = load_tensors(path, "an oracle")
     try:
         arguments = json.loads(metadata["oracle"])
-        oracle = Oracle(arguments["input_shape"], restore(arguments["labels"]), arguments["factors"])
+        shape, labels = arguments["input_shape"], restore(arguments["labels"])
+        oracle = Oracle(shape, labels, arguments["factors"], arguments["columns"])
         oracle.load_state_dict(tensors)
     except (KeyError, TypeError, ValueError, RuntimeError):
         raise InputError(f"{path}: not an oracle, or a damaged one") from None

@@ -95,7 +95,41 @@ def test_class_labels_and_vectors() -> None:
     assert float((reading.labels == torch.arange(300) % 3).float().mean()) > 0.9
 
 
+COLUMNS = ("normal", "categorical:5")
+
+
+def rows(n: int = 300) -> tuple[Tensor, Tensor]:
+    """A table of an income, high where one attribute is 1, and of a category, 1 or 3 where the other is; with gaps."""
+    generator = torch.Generator().manual_seed(0)
+    y = torch.randint(2, (n, 2), generator=generator)
+    income = 20_000 + 9_000 * y[:, 0] + 1_000 * torch.randn(n, generator=generator)
+    code = 2 * torch.randint(2, (n,), generator=generator) + y[:, 1]
+    x = torch.stack([income, code], 1)
+    x[torch.rand(n, 2, generator=generator) < 0.1] = torch.nan
+    return x, y
+
+
+def test_missing_entries_and_units_of_columns_do_not_matter() -> None:
+    x, y = rows()
+    series, there = x[:, :1, None].expand(-1, 1, 6), ~x.isnan()
+    for points, columns in ((x, COLUMNS), (x, ()), (series, ())):
+        reading = train_oracle(points, y, LABELS, columns=columns, settings=FEW).read(points)
+        assert reading.probs.isfinite().all()
+        right = [float((reading.labels == y)[there[:, i], i].float().mean()) for i in range(2)]
+        assert right[0] > 0.97
+        assert not columns or right[1] > 0.97  # of numbers 0 to 3 it would have to learn which are odd
+    images, y, _ = squares(60)
+    gaps = images.float() / 255
+    gaps[:, :, :3] = torch.nan
+    for points in (gaps, gaps[:, :, :12]):  # softened, and moved alone
+        reading = train_oracle(points, y, LABELS, settings=OracleSettings(steps=20, batch_size=20)).read(points)
+        assert reading.probs.isfinite().all()
+
+
 def test_saved_and_loaded_it_reads_the_same(trained: Oracle, tmp_path: Path) -> None:
+    table = train_oracle(*rows(), LABELS, columns=COLUMNS, settings=OracleSettings(steps=3))
+    save_oracle(table, tmp_path / "table.safetensors")
+    assert torch.equal(load_oracle(tmp_path / "table.safetensors").read(rows()[0]).probs, table.read(rows()[0]).probs)
     save_oracle(trained, tmp_path / "oracle.safetensors")
     again = load_oracle(tmp_path / "oracle.safetensors")
     x = squares(20, seed=2)[0]
