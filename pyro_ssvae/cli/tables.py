@@ -165,7 +165,7 @@ def add_column(table: Table, name: str, words: Sequence[str]) -> None:
 
 
 def number(value: float | None) -> str:
-    """Return a number in a table's cell: three places, or two digits where it is small."""
+    """Return a number in a cell: three places, or two digits where it is small or, in a table's units, large."""
     if value is None:
         return ""
-    return f"{value:.3f}" if value >= 0.1 or value == 0 else f"{value:.2g}"
+    return f"{value:.3f}" if 0.1 <= value < 1000 or value == 0 else f"{value:.2g}"

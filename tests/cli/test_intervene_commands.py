@@ -189,6 +189,13 @@ def test_evaluate_with_interventions(monkeypatch: pytest.MonkeyPatch, capsys: py
     said = capsys.readouterr().out
     for word in ("success", "chance", "ceiling", *NAMES, "10 test points"):
         assert word in said
+    entry = metrics["diversity_pixels"]["mean"]
+    entry.update(value=112218.7, low=90689.4, high=141741.3, ceiling={"real": 128951.5, "reconstruction": 128951.5})
+    show_interventions(metrics)  # in a table's own units
+    said = capsys.readouterr().out
+    assert "1.1e+05" in said
+    assert "9.1e+04–1.4e+05" in said
+    assert "…" not in said
     plain = a_run("augmented")
     refused(lambda: evaluate.run(Evaluate(plain, interventions=True)), "run", "AugmentedVAE", "has no interventions")
     assert data.factors_of("digits") is None
