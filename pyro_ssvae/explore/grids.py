@@ -120,6 +120,6 @@ def swapped(model: Model, x: Tensor, donor: Tensor) -> Grid | None:
             return Grid(torch.stack(images, 1), [""], ["all labels"] if together else names)
         if isinstance(model, Codes) and isinstance(labels, ClassLabels) and structure(model).decoder_hears_y:
             z = encoded(model, x)[None, : -labels.size]
-            image = model.decode(z, require(model, Classifies).predict_proba(donor))
+            image = model.decode(z, require(model, Classifies).predict_proba(donor), like=x)
             return Grid(image[None], [""], ["class"])
     return None

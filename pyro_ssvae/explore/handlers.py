@@ -85,7 +85,7 @@ class Handlers:
         assert isinstance(index, int)
         probs = view.probabilities(self.model, x)
         code = view.encoded(self.model, x) if self.has_code else None
-        recon = None if code is None else view.decoded(self.model, code)
+        recon = None if code is None else view.decoded(self.model, code, x)
         read = None if recon is None or not self.sliders else view.probabilities(self.model, recon[None])
         visit = Visit(index, code, self.starts(code), as_tuple(probs), recon, as_tuple(read))
         pictures = [self.picture(x[0], f"test point {index}", f"{self.name}-{index}")]
@@ -128,7 +128,7 @@ class Handlers:
         """Return the edited point, and what the model reads on its image."""
         assert code is not None
         x = self.point(visit.index)
-        image = view.decoded(self.model, lines.inferred(self.model, self.sliders, x, code))
+        image = view.decoded(self.model, lines.inferred(self.model, self.sliders, x, code), x)
         drawn = self.picture(image, "edited", f"{self.name}-{visit.index}-edited", visit.recon, narrow=True)
         read = view.probabilities(self.model, image[None])
         return html.page(drawn), self.bars(visit, read)

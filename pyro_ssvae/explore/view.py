@@ -45,7 +45,7 @@ class Codes(Protocol):
 
     def joined(self, sites: dict[str, Site], moment: str) -> Tensor: ...
 
-    def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor: ...
+    def decode(self, z: Tensor, y: Tensor | None = None, *, like: Tensor | None = None) -> Tensor: ...
 
 
 def posterior(model: Model, x: Tensor) -> tuple[dict[str, Site], dict[str, Tensor]]:
@@ -68,14 +68,17 @@ def encoded(model: Model, x: Tensor) -> Tensor:
     return z[0]
 
 
-def decoded(model: Model, code: Tensor) -> Tensor:
-    """Return the mean image of a code; of :func:`encoded`'s, the reconstruction."""
+def decoded(model: Model, code: Tensor, like: Tensor | None = None) -> Tensor:
+    """Return the mean image of a code; of :func:`encoded`'s, the reconstruction.
+
+    :param like: the point ``[1, ...]`` whose size counts have, where they are given it.
+    """
     assert isinstance(model, Codes)
     with alone(model):
         if model.labels is not None and structure(model).decoder_hears_y:
             z, y = code[None].tensor_split([-model.labels.size], 1)
-            return model.decode(z, y)[0]
-        return model.decode(code[None])[0]
+            return model.decode(z, y, like=like)[0]
+        return model.decode(code[None], like=like)[0]
 
 
 def probabilities(model: Model, x: Tensor) -> list[float] | None:

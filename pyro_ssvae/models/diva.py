@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..infer.batched import checked
 from ..infer.label_inference import MOST_VALUES, default_how
 from ..infer.protocols import Intervention
 from ..infer.traces import drawn
@@ -160,13 +161,13 @@ class DIVA(LabelMixin):
         :param num_samples: S draws: ``[S, B, *input_shape]``; None for one without the first dimension.
         :raises InputError: an attribute or class that does not exist, or a value that is neither 0 nor 1.
         """
-        asked = asked_labels(self.labels, values, self.device)
+        asked, (x, _) = asked_labels(self.labels, values, self.device), checked(self, x)
         z_s, y = self.encode(x).mean[:, self.label_dim :], self.predict(x)
         given = {"y": torch.where(asked == MISSING, y, asked), "z_s": z_s}
 
         def draw() -> Tensor:
             z_c = drawn(prior_of(self, "z_c", len(z_s), given)) if len(z_s) else z_s.new_zeros(0, self.label_dim)
-            return self.decode(torch.cat([z_c, z_s], -1))
+            return self.decode(torch.cat([z_c, z_s], -1), like=x)
 
         return times(draw, num_samples)
 
@@ -176,8 +177,9 @@ class DIVA(LabelMixin):
         :param donor: as many points as ``x``, or one for all.
         """
         check_part(self.labels, name)
+        x, _ = checked(self, x)
         z, theirs, d = self.encode(x).mean.clone(), self.encode(donor).mean, self.label_dim
         if len(theirs) not in (1, len(z)):
             raise InputError(f"swap: {len(z)} points and {len(theirs)} donors; as many or one donor are needed")
         z[:, :d] = theirs[:, :d]
-        return self.decode(z)
+        return self.decode(z, like=x)

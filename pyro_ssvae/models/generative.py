@@ -16,7 +16,7 @@ from ..data.inputs import finite, numbers
 from ..distributions.observed import entrywise
 from ..errors import InputError, kind_of, whole_number
 from ..infer import bounds
-from ..infer.batched import evaluating
+from ..infer.batched import checked, evaluating
 from ..infer.traces import Means, expected_x, sampled
 from ..nn.likelihoods import Likelihood, check_encoder, likelihood_for
 from .base import Json, Model
@@ -124,8 +124,11 @@ class GenerativeModel(Model):
         """Latents ``[B, D]`` as the sites have them."""
         return {self.latents[0]: z}
 
-    def decode(self, z: Tensor, y: ArrayLike | None = None) -> Tensor:
-        """E[x | z] of latents ``[..., D]``, as :meth:`encode` orders them: ``[..., *input_shape]``."""
+    def decode(self, z: Tensor, y: ArrayLike | None = None, *, like: ArrayLike | None = None) -> Tensor:
+        """E[x | z] of latents ``[..., D]``, as :meth:`encode` orders them: ``[..., *input_shape]``.
+
+        :param like: points, one for each latent, whose rows' sizes counts have (``library_size``); else ordinary ones.
+        """
         with evaluating(self):
             z = finite(numbers(z, "z"), "z").to(next(self.parameters()))
             if z.shape[-1:] != (self.config.latent_dim,):
@@ -134,7 +137,10 @@ class GenerativeModel(Model):
             n = len(rows)
             parts, label = self.parts(rows), self.label_values(n, y)
             needed = [*parts, *(label if y is not None else ())]
-            x = expected_x(self, self.stand_in(n), {**parts, **label}, needed)
+            x = self.stand_in(n) if like is None else checked(self, like)[0]
+            if len(x) != n:
+                raise InputError(f"like: {len(x)} points for {n} latents; each needs one")
+            x = expected_x(self, x, {**parts, **label}, needed)
             return x.reshape(z.shape[:-1] + x.shape[1:])
 
     def label_values(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..data.checks import shown
 from ..errors import InputError, nearest, whole_number
-from ..infer.batched import evaluation
+from ..infer.batched import checked, evaluation
 from ..infer.protocols import Intervention
 from ..infer.traces import Site, Unobserved, drawn
 from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
@@ -198,7 +198,7 @@ class Characteristics(GenerativeModel):
         :param num_samples: S draws: ``[S, B, *input_shape]``; None for one without the first dimension.
         :raises InputError: an attribute or class that does not exist, or a value that is neither 0 nor 1.
         """
-        chosen = asked(self.labels, values)
+        chosen, (x, _) = asked(self.labels, values), checked(self, x)
         z = self.encode_for(x, chosen) if chosen else self.encode(x).mean
         c, s = self.parts(z)["z_c"], self.parts(z)["z_s"]
         y = self.log_q_y(c).argmax(-1)
@@ -211,7 +211,7 @@ class Characteristics(GenerativeModel):
                 new = self.join(drawn(self.z_c_given(y, s)), s)
                 for at in map(self.place, chosen):
                     changed[:, at] = new[:, at]
-            return self.decode(changed)
+            return self.decode(changed, like=x)
 
         return times(draw, num_samples)
 
@@ -220,12 +220,12 @@ class Characteristics(GenerativeModel):
 
         :param donor: as many points as ``x``, or one for all.
         """
-        at = self.place(name)
+        at, (x, _) = self.place(name), checked(self, x)
         z, theirs = self.encode_for(x, [name]).clone(), self.encode(donor).mean
         if len(theirs) not in (1, len(z)):
             raise InputError(f"swap: {len(z)} points and {len(theirs)} donors; as many or one donor are needed")
         z[:, at] = theirs[:, at]
-        return self.decode(z)
+        return self.decode(z, like=x)
 
     def walk(self, x: ArrayLike, first: str, second: str | None = None, *, steps: int = 7, k: float = 2.0) -> Tensor:
         """Walk ``z_c^i`` of one or two attributes from ``μ_false - kσ_false`` to ``μ_true + kσ_true``.
@@ -241,6 +241,7 @@ class Characteristics(GenerativeModel):
         steps = whole_number("steps", steps)
         if not isinstance(k, Real) or not math.isfinite(k):
             raise InputError(f"k: {shown(k)}; a number of standard deviations, such as 2, is needed")
+        x, _ = checked(self, x)
         z = self.encode_for(x, [first] if second is None else [first, second])
         along = self._path(first, steps, k)
         if second is None:
@@ -250,7 +251,7 @@ class Characteristics(GenerativeModel):
             paths = z[:, None, None].repeat(1, steps, steps, 1)
             paths[:, :, :, self.place(first)] = along
             paths[:, :, :, self.place(second)] = self._path(second, steps, k).unsqueeze(1)
-        images = self.decode(paths.flatten(0, -2))
+        images = self.decode(paths.flatten(0, -2), like=x.repeat_interleave(paths[0, ..., 0].numel(), 0))
         return images.reshape(paths.shape[:-1] + images.shape[1:])
 
     def _path(self, name: str, steps: int, k: float) -> Tensor:

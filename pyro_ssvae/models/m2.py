@@ -13,6 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from ..infer.batched import checked
 from ..infer.label_inference import default_how
 from ..infer.protocols import Intervention
 from ..labels import MISSING, Labels
@@ -126,9 +127,9 @@ class M2(ConditionalDecoder):
             the same: a label's value is all that this model's y holds.
         :raises InputError: an attribute or class that does not exist, or a value that is neither 0 nor 1.
         """
-        asked = asked_labels(self.labels, values, self.device)
+        asked, (x, _) = asked_labels(self.labels, values, self.device), checked(self, x)
         z, y = self.encode(x).mean, self.predict(x)
-        images = self.decode(z, torch.where(asked == MISSING, y, asked))
+        images = self.decode(z, torch.where(asked == MISSING, y, asked), like=x)
         return times(lambda: images, num_samples)
 
     def swap(self, x: ArrayLike, donor: ArrayLike, name: str = "class") -> Tensor:
@@ -136,5 +137,6 @@ class M2(ConditionalDecoder):
 
         :param donor: as many points as ``x``, or one for all.
         """
+        x, _ = checked(self, x)
         y = swapped_labels(self.labels, self.predict(x), self.predict(donor), name)
-        return self.decode(self.encode(x).mean, y)
+        return self.decode(self.encode(x).mean, y, like=x)

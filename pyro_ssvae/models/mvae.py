@@ -214,7 +214,7 @@ class MVAE(ClassifierMixin, GenerativeModel):
         asked = asked_labels(self.labels, values, self.device)
         x, _ = checked(self, x)
         q = self.encode(x, asked.expand(len(x), *asked.shape))
-        return times(lambda: self.decode(q.sample()), num_samples)
+        return times(lambda: self.decode(q.sample(), like=x), num_samples)
 
     def swap(self, x: ArrayLike, donor: ArrayLike, name: str = "class") -> Tensor:
         """``x`` under the expert of the value that the donor's attribute (or class) is predicted to have, at the mean

@@ -11,7 +11,7 @@ import torch
 from data_makers import refused
 from tiny import ATTRIBUTES, CASES, CLASSES, augmented, build, points, tiny_decoder, tiny_encoder
 
-from pyro_ssvae import ReVAE
+from pyro_ssvae import ReVAE, create_model
 from pyro_ssvae.data.schema import Column
 from pyro_ssvae.explore import grids, view
 from pyro_ssvae.explore.sliders import axes, inferred, moved, redrawn, taken
@@ -127,6 +127,13 @@ def test_taking_a_part_is_the_model_s_swap(case: str) -> None:
     expected = model.encode_for(x[:1], ["scarf", "hat"])[0].clone()
     expected[0], expected[2] = donor[0], donor[2]
     torch.testing.assert_close(both, expected)
+
+
+def test_counts_given_a_row_s_size_are_drawn_as_large_as_the_row() -> None:
+    options: Any = {"likelihood": "poisson", "library_size": True, "latent_dim": 12}
+    model: Any = create_model("revae", input_shape=5, labels=ATTRIBUTES, **options).eval()
+    x = torch.full((1, 5), 30.0)
+    torch.testing.assert_close(view.decoded(model, view.encoded(model, x), x), model.reconstruct(x)[0])
 
 
 def test_a_grid_has_a_class_a_column_and_a_style_a_row() -> None:

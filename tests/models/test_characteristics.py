@@ -11,7 +11,7 @@ from revae_toys import CLASSES, THREE, points, toy
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyro_ssvae import AttributeLabels, ReVAE
+from pyro_ssvae import AttributeLabels, ReVAE, create_model
 
 
 @pytest.fixture(params=[1, 2], ids=["d=1", "d=2"])
@@ -33,9 +33,9 @@ def spy(model: ReVAE, monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     seen: list[Tensor] = []
     decode = model.decode
 
-    def watched(z: Tensor) -> Tensor:
+    def watched(z: Tensor, **more: Tensor) -> Tensor:
         seen.append(z.clone())
-        return decode(z)
+        return decode(z, **more)
 
     monkeypatch.setattr(model, "decode", watched)
     return seen
@@ -175,8 +175,6 @@ def test_swaps_that_cannot_be_are_refused(model: ReVAE) -> None:
 
 
 def test_swap_between_images_of_different_sizes_is_refused() -> None:
-    from pyro_ssvae import create_model
-
     images: Any = create_model("revae", input_shape=(1, 8, 8), labels=THREE, latent_dim=5)
     refused(lambda: images.swap(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 10, 8), "hat"), "[1, 1, 10, 8]")
 
@@ -258,3 +256,31 @@ def test_precision_and_mode_are_kept() -> None:
             assert image.dtype == dtype
             assert not image.requires_grad
         assert model.training
+
+
+# --- counts given how many a row holds
+
+
+@pytest.mark.parametrize("name", ["revae", "m2", "mvae", "diva"])
+def test_a_row_of_counts_stays_as_large_as_it_was(name: str) -> None:
+    """The encoder sees counts relative to the row's size alone, so that ten times a row is ten times the answer."""
+    torch.manual_seed(0)
+    options: Any = {"likelihood": "poisson", "library_size": True, "latent_dim": 12}
+    model: Any = create_model(name, input_shape=5, labels=THREE, **options).eval()
+    x, y = torch.poisson(torch.full((40, 5), 9.0)), torch.randint(2, (40, 3))
+    model.prepare(x, y)
+    x, donor = x[:4], x[4:8]
+    verbs: dict[str, Any] = {
+        "intervene": lambda x: model.intervene(x, {"hat": 1, "scarf": 0}, num_samples=2),
+        "swap": lambda x: model.swap(x, donor, "beard"),
+        "reconstruct": model.reconstruct,
+    }
+    if name == "revae":
+        verbs |= {"walk": lambda x: model.walk(x, "hat"), "plane": lambda x: model.walk(x, "hat", "beard", steps=3)}
+        torch.testing.assert_close(model.intervene(x, {}), model.reconstruct(x))
+    for verb, fn in verbs.items():
+        answers = []
+        for rows in (x, 10 * x):
+            torch.manual_seed(1)
+            answers.append(fn(rows))
+        torch.testing.assert_close(answers[1], 10 * answers[0], rtol=1e-4, atol=1e-4, msg=verb)

@@ -180,7 +180,7 @@ def test_reconstruction_is_of_a_draw() -> None:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> tuple[DIVA, list[Tensor]]:
     model, seen = diva(ATTRIBUTES), []
     decode = model.decode
-    monkeypatch.setattr(model, "decode", lambda z: seen.append(z) or decode(z))
+    monkeypatch.setattr(model, "decode", lambda z, **more: seen.append(z) or decode(z, **more))
     return model, seen
 
 
