@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, kind_of, nearest
 from ..files import write_atomically
-from ..infer.batched import evaluating
+from ..infer.batched import evaluating, seeded
 from ..infer.protocols import Classifies, Encodes, Reconstructs, require
 from ..infer.traces import Means, Site, expected_x, is_factor, sampled
 from ..labels import describe
@@ -29,6 +29,7 @@ from .labelled import ClassifierMixin, ConditionalDecoder
 
 What = Literal["predict_proba", "encode", "decode"]
 ROWS = 3  # of the example that the program is traced with
+SEEDS = 10  # that the program is tried with
 MOST_BYTES = 2**31 - 1  # of an ONNX file, whose format counts in 31 bits
 
 
@@ -169,7 +170,8 @@ def export(
     ================= ============================= =================================================
 
     :param dtype: of x: ``torch.float32``, or ``torch.uint8`` for 8-bit pixels.
-    :raises InputError: a model that cannot do it, a file's ending that is neither, or a package that is absent.
+    :raises InputError: a model that cannot do it, one whose answer is the mean of random draws, such as those of a
+        flow, a file's ending that is neither, or a package that is absent.
 
     Example::
 
@@ -251,7 +253,26 @@ def traced(program: nn.Module, example: tuple[Tensor, ...]) -> torch.export.Expo
     # A distribution's lazy attribute that reads another one leaves an empty region, which no .pt2 file is read with.
     found.graph_module.graph.eliminate_dead_code()
     found.graph_module.recompile()
+    if is_drawn(found.module(), example):
+        raise InputError("export: what comes out depends on random draws, which cannot be exported: they would be "
+                         "others at each call")  # fmt: skip
     return found
+
+
+def is_drawn(program: nn.Module, example: tuple[Tensor, ...]) -> bool:
+    """Whether what comes out is another thing with other random numbers."""
+
+    def outputs(seed: int) -> list[Tensor]:
+        with seeded(torch.device("cpu"), seed):
+            found = program(*example)
+        return [found] if isinstance(found, Tensor) else list(found)
+
+    first = outputs(0)
+    return any(
+        not torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+        for seed in range(1, SEEDS)
+        for one, other in zip(first, outputs(seed), strict=True)
+    )
 
 
 @contextmanager

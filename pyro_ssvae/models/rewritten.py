@@ -47,6 +47,8 @@ def guided_probs(pair: nn.Module, x: Tensor, *, of_model: bool = False) -> Tenso
             return found
         return (found[..., 1] if found.dim() > dims else found).t()  # in a plate over attributes: [A, B]
 
+    if torch.compiler.is_exporting():  # refused where they are of draws
+        return probs()
     with seeded(x.device, 0):
         found = [probs(), probs()]
         if not torch.equal(*found):

@@ -12,10 +12,14 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from data_makers import refused
-from tiny import CASES, augmented, build, points
+from edits import FurtherDrawnM2
+from pyro.distributions import transforms
+from tiny import CASES, augmented, build, points, tiny_decoder, tiny_encoder
 from torch import Tensor, nn
 
 from pyro_ssvae import ClassLabels, Model, create_model, export
@@ -148,6 +152,44 @@ def test_an_edited_guide_is_followed(tmp_path: Path) -> None:
     vae.__class__ = Shifted
     (mean, _) = run(export(vae, tmp_path / "m.pt2", what="encode"), x)
     torch.testing.assert_close(mean, before + 3)
+
+
+class FlowM1M2(type(build("m1+m2"))):  # type: ignore[misc]
+    """q(z_1 | x) is a flow, whose mean is that of draws."""
+
+    def q_z_1(self, x: Tensor) -> Any:
+        return dist.TransformedDistribution(super().q_z_1(x), [transforms.TanhTransform()])
+
+
+class RewrittenM2(type(build("m2"))):  # type: ignore[misc]
+    """The head is told of the mean of a latent, or of a draw."""
+
+    drawn = False
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        x, h = self.begin(x), self.features(x)
+        q = dist.Normal(h[:, :3], 2.0).to_event(1)
+        with self.plate(x):
+            a = pyro.sample("a", q)
+            y = self.infer_label(self.head(h) + (a if self.drawn else q.mean), self.targets(y, x))
+            pyro.sample("z", self.q_z(h, self.class_input(y, x)))
+
+
+def test_a_rewritten_guide_is_followed_and_draws_are_refused(tmp_path: Path) -> None:
+    """A program would make others at each call."""
+    vae, x = build("m2").eval(), some_points()
+    before = vae.predict_proba(x)
+    vae.__class__ = RewrittenM2
+    assert (vae.predict_proba(x) - before).abs().max() > 1e-2
+    close(run(export(vae, tmp_path / "m.pt2"), x), [vae.predict_proba(x)])
+    vae.drawn = True
+    refused(lambda: export(vae, tmp_path / "drawn.pt2"), "random draws")
+    other = build("m1+m2").eval()
+    other.__class__ = FlowM1M2
+    refused(lambda: export(other, tmp_path / "drawn.onnx"), "random draws")
+    further = FurtherDrawnM2(tiny_encoder((5,)), tiny_decoder((5,), 2, 3), ClassLabels(3), latent_dim=2).eval()
+    refused(lambda: export(further, tmp_path / "drawn.pt2", what="decode"), "random draws")
+    assert not list(tmp_path.glob("drawn.*"))
 
 
 def test_the_file_holds_the_labels_and_no_trace_of_the_model_is_left(tmp_path: Path) -> None:
