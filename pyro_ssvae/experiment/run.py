@@ -86,8 +86,9 @@ def train(settings: ExperimentConfig) -> Path:
         locked(folder),
         how_to_go_on(folder, begun),
         reopened(folder, experiment.metadata) if begun else nullcontext(),
+        loggers.logger_of(settings.logger, folder, folder.name) as logger,
     ):
-        run(experiment, folder)
+        run(experiment, folder, logger)
     return folder
 
 
@@ -213,11 +214,10 @@ def how_to_go_on(folder: Path, begun: bool) -> Iterator[None]:
         raise
 
 
-def run(experiment: Experiment, folder: Path) -> None:
+def run(experiment: Experiment, folder: Path, logger: loggers.Logger | None = None) -> None:
     """Train, evaluate, and write all into the run's folder, ``metrics.json`` last: it says that the run has ended."""
     settings, dataset, split = experiment.settings, experiment.dataset, experiment.split
     model, options = experiment.model, experiment.metadata["evaluation"]
-    logger = None if settings.logger is None else loggers.open_logger(settings.logger, folder, folder.name)
     on_epoch = None if logger is None else loggers.log_epochs(logger)
     history = fit_model(experiment, folder, progress=not settings.quiet, on_epoch=on_epoch)
     save(model, folder, **experiment.metadata)
@@ -234,7 +234,6 @@ def run(experiment: Experiment, folder: Path) -> None:
     if logger is not None:
         for name in ("test", "baseline"):
             loggers.log_metrics(logger, metrics.get(name, {}), name, step=epochs)
-        loggers.close(logger)
     if settings.figures:
         left_out = settings.source.leave_out
         seen = dataset if left_out is None else datasets.leave_out(dataset, left_out)

@@ -6,10 +6,10 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from ..errors import InputError, nearest
 
@@ -35,17 +35,30 @@ def check(name: str, option: str = "--logger") -> None:
 def open_logger(name: str, folder: str | Path, run: str | None = None) -> Logger:
     """Return the logger of that name, one of :data:`LOGGERS`, that writes into a folder.
 
-    ``tensorboard``: ``FOLDER/tensorboard``. ``mlflow``: the server that ``MLFLOW_TRACKING_URI`` names, or else
-    ``FOLDER/mlflow.db`` (``mlflow ui --backend-store-uri sqlite:///FOLDER/mlflow.db``). ``wandb``: ``FOLDER/wandb`` and
-    the account that ``wandb login`` knows; with ``WANDB_MODE=offline`` the folder alone.
+    ``tensorboard``: ``FOLDER/tensorboard``, where no run is named ``version_0`` there, then ``version_1``.
+    ``mlflow``: the server that ``MLFLOW_TRACKING_URI`` names, or else ``FOLDER/mlflow.db``
+    (``mlflow ui --backend-store-uri sqlite:///FOLDER/mlflow.db``). ``wandb``: ``FOLDER/wandb`` and the account that
+    ``wandb login`` knows; with ``WANDB_MODE=offline`` the folder alone.
 
-    :param run: what MLflow and Weights & Biases call the run.
-    :raises InputError: no such logger, or its package is absent.
+    :param run: whose folder it is, as MLflow and Weights & Biases call it; None for a folder of several.
+    :raises InputError: no such logger, its package is absent, or it cannot be reached or written to.
     """
     check(name, "logger")
-    folder = Path(folder)
+    try:
+        logger = made(name, Path(folder), run)
+        logger.experiment  # noqa: B018 (now, while nothing is trained yet)
+    except Exception as error:  # of each package's own kinds
+        said = " ".join(str(error).split())[:200]
+        raise InputError(f"logger {name}: it cannot be opened ({type(error).__name__}: {said})") from None
+    return cast("Logger", logger)
+
+
+def made(name: str, folder: Path, run: str | None) -> Any:
+    """Return a logger of Lightning; arguments as :func:`open_logger` has them."""
     if name == "tensorboard":
-        return tensorboard(folder / "tensorboard")
+        from lightning.fabric.loggers import TensorBoardLogger
+
+        return TensorBoardLogger(folder, "tensorboard", None if run is None else "")
     if name == "mlflow":
         from lightning.pytorch.loggers import MLFlowLogger
 
@@ -53,10 +66,10 @@ def open_logger(name: str, folder: str | Path, run: str | None = None) -> Logger
         if not address or address in _stores:  # MLflow itself notes the last one there
             address = f"sqlite:///{folder.absolute() / 'mlflow.db'}"
             _stores.add(address)
-        return MLFlowLogger(experiment_name="pyro_ssvae", run_name=run, tracking_uri=address)
+        return MLFlowLogger(experiment_name="pyro_ssvae", run_name=run or "fit", tracking_uri=address)
     from lightning.pytorch.loggers import WandbLogger
 
-    return WandbLogger(project="pyro_ssvae", name=run, save_dir=folder)
+    return WandbLogger(project="pyro_ssvae", name=run or "fit", save_dir=folder)
 
 
 def tensorboard(folder: str | Path) -> Logger:
@@ -78,33 +91,39 @@ def tensorboard(folder: str | Path) -> Logger:
 
 
 @contextmanager
-def logging_to(logger: LoggerLike | None, on_epoch: OnEpoch | None, name: str = "fit") -> Iterator[OnEpoch | None]:
+def logger_of(name: str | None, folder: str | Path, run: str | None = None) -> Iterator[Logger | None]:
+    """Give what :func:`open_logger` gives, None without a name, and end its run: as failed after an error or Ctrl-C."""
+    logger = None if name is None else open_logger(name, folder, run)
+    status = "failed"
+    try:
+        yield logger
+        status = "success"
+    finally:
+        if logger is not None:
+            close(logger, status)
+
+
+@contextmanager
+def logging_to(logger: LoggerLike | None, on_epoch: OnEpoch | None) -> Iterator[OnEpoch | None]:
     """Give what to call at each epoch, so that a training is logged and ``on_epoch`` is called; in the end close.
 
     :param logger: a word opens a logger in the current folder, which is closed in the end; one of one's own stays open.
-    :param name: of the run.
-    :raises InputError: no such logger, or its package is absent.
+    :raises InputError: what :func:`open_logger` refuses, or anything else.
     """
     if logger is None:
         yield on_epoch
         return
-    opened = open_logger(logger, ".", name) if isinstance(logger, str) else logger
-    if not isinstance(opened, lightning_logger()):
-        raise InputError(f"logger: {logger!r}; one of {', '.join(LOGGERS)}, or a logger of Lightning, is needed")
-    log = log_epochs(opened)
+    with logger_of(logger, ".") if isinstance(logger, str) else nullcontext(logger) as opened:
+        if not isinstance(opened, lightning_logger()):
+            raise InputError(f"logger: {logger!r}; one of {', '.join(LOGGERS)}, or a logger of Lightning, is needed")
+        log = log_epochs(opened)
 
-    def both(row: dict[str, float]) -> None:
-        log(row)
-        if on_epoch is not None:
-            on_epoch(row)
+        def both(row: dict[str, float]) -> None:
+            log(row)
+            if on_epoch is not None:
+                on_epoch(row)
 
-    status = "failed"
-    try:
         yield both
-        status = "success"
-    finally:
-        if isinstance(logger, str):
-            close(opened, status)
 
 
 def lightning_logger() -> type[Logger]:

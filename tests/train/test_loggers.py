@@ -175,6 +175,16 @@ def test_mlflow_by_one_word_in_the_shell(tmp_path: Path, empty_store: Path, monk
     assert run.data.metrics["test/accuracy"] == pytest.approx(metrics["test"]["accuracy"])
     assert run.info.status == "FINISHED"
     assert not Path("run/mlflow.db").exists()
+
+    def stopped(*rest: Any, **named: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "evaluate", stopped)
+    assert main([*command[:-1], "stopped"]) == 130
+    assert {run.info.run_name: run.info.status for run, _ in mlflow_runs(tmp_path)} == {
+        "run": "FINISHED",
+        "stopped": "FAILED",
+    }
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     for name in ("one", "two"):  # the second is not the first's, of which MLflow makes a note in the environment
         shutil.copytree(tmp_path / "run", tmp_path / name)
@@ -202,6 +212,30 @@ def test_weights_and_biases_without_a_network(tmp_path: Path, monkeypatch: Any) 
     assert wandb.run is None
     np.testing.assert_allclose([found["train/loss"] for found in logged], history["loss"])
     assert len(list(tmp_path.glob("wandb/offline-run-*/*.wandb"))) == 1
+
+
+def test_each_fit_is_a_run_of_its_own_in_tensorboard(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    for i in range(2):
+        x, y, vae = data()
+        history = ps.fit(vae, x, y, epochs=2, batch_size=20, progress=False, logger="tensorboard")
+        losses = events(tmp_path / "tensorboard" / f"version_{i}")["train/loss"]
+        assert [step for step, _ in losses] == [1, 2]
+        np.testing.assert_allclose([value for _, value in losses], history["loss"], rtol=1e-5)
+
+
+def test_a_logger_that_cannot_be_opened_is_said_before_anything_is_trained(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    x, y, vae = data()
+    before = vae.state_dict()["head.bias"].clone()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nowhere://server")
+    (tmp_path / "tensorboard").write_text("a file")
+    for name, culprit in (("mlflow", "nowhere://server"), ("tensorboard", "/tensorboard")):
+        with pytest.raises(ps.InputError, match=culprit) as caught:
+            ps.fit(vae, x, y, epochs=1, progress=False, logger=name)
+        assert str(caught.value).startswith(f"logger {name}: it cannot be opened (")
+        assert "\n" not in str(caught.value)
+    assert torch.equal(vae.state_dict()["head.bias"], before)
 
 
 def test_a_logger_of_one_s_own_stays_open(tmp_path: Path) -> None:
