@@ -54,7 +54,8 @@ def open_points(
     :raises InputError: naming the path.
     """
     if isinstance(x, np.memmap):
-        return Opened(streamed_map(x) if x.nbytes > streaming.IN_MEMORY else np.array(x))
+        in_file = x._mmap is not None  # type: ignore[attr-defined]  # not what was computed of one
+        return Opened(streamed_map(x) if in_file and x.nbytes > streaming.IN_MEMORY else np.array(x))
     if isinstance(x, ZarrArray):
         return Opened(small(streamed_array(x, "x")))
     path = Path(str(x))
@@ -192,10 +193,14 @@ def mapped(path: Path, name: str) -> np.ndarray | None:
 
 def streamed_map(x: np.memmap) -> Streamed:
     """Return a memory map's rows, read from its file: mapped pages would count as this process's memory."""
+    name = "x" if x.filename is None else str(x.filename)
     if not x.flags.c_contiguous or x.filename is None:
-        raise InputError("x: a memory map of rows that do not lie one after another; np.save(file, x) makes it one")
+        raise InputError(f"{name}: a memory map of rows that do not lie one after another; "
+                         "np.save(file, np.ascontiguousarray(x)) makes it one")  # fmt: skip
     if x.dtype.kind not in "biuf" or x.ndim < 2 or not x.size:
-        raise InputError(f"{x.filename}: {x.dtype} {shown(list(x.shape))}; numbers [N, ...] are needed")
+        raise InputError(f"{name}: {x.dtype} {shown(list(x.shape))}; numbers [N, ...] are needed")
+    if x.mode == "c":  # what was changed is in memory alone
+        return Streamed(lambda rows: np.asarray(x)[rows], x.shape, x.dtype, name)
     mapping: mmap.mmap = x._mmap  # type: ignore[attr-defined]
     begin = x.offset - x.offset % mmap.ALLOCATIONGRANULARITY
     begin += x.ctypes.data - np.frombuffer(mapping, np.uint8).ctypes.data
@@ -216,4 +221,4 @@ def streamed_map(x: np.memmap) -> Streamed:
                     points[i:j] = some[rows[i:j] - first]
         return points
 
-    return Streamed(read, shape, dtype, str(path))
+    return Streamed(read, shape, dtype, name)

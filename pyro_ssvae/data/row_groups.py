@@ -49,6 +49,9 @@ def open_parquet(
         what = f"column {shown(words)} is {schema.field(words).type}" if words else "no column of points"
         raise InputError(f"{files[0]}: {what}; columns of numbers, or one of lists 'x', are needed; ps.data.read_table "
                          "makes numbers of words")  # fmt: skip
+    if lists and not is_number(schema.field(columns[0]).type.value_type):
+        raise InputError(f"{files[0]}: column {shown(columns[0])} is {schema.field(columns[0]).type}; lists of numbers "
+                         "are needed")  # fmt: skip
     groups = [(file, one, g) for file, one in zip(files, footers) for g in range(one.num_row_groups)]
     groups = [(file, one, g) for file, one, g in groups if one.row_group(g).num_rows]
     if not groups:
@@ -176,7 +179,8 @@ def labels_of_column(
             own = [words.setdefault(word, len(words)) if word else -1 for word in coded.dictionary.to_pylist()]
             part = np.asarray([*own, -1], np.int32)[coded.indices.fill_null(len(own)).to_numpy(zero_copy_only=False)]
         elif is_number(values.type):
-            part = pc.fill_null(values.cast(pa.float64()), -1.0).to_numpy(zero_copy_only=False)
+            numbers = pc.fill_null(values.cast(pa.float64()), -1.0).to_numpy(zero_copy_only=False)
+            part = np.where(np.isnan(numbers), -1.0, numbers)
             if not (part == np.round(part)).all():
                 row = place + int(np.flatnonzero(part != np.round(part))[0])
                 raise InputError(f"{file}: column {shown(column)}: row {row} is no whole number; labels are")

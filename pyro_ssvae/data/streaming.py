@@ -15,7 +15,7 @@ import torch
 from numpy.typing import DTypeLike
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, plain_value
 from ..labels import MANY
 from .blocks import Blocks, make_blocks
 from .checks import MAX_BYTES, reason, shown
@@ -253,22 +253,24 @@ def stream(
     :param block: rows that are best read together, such as those of a chunk; by default a quarter of a megabyte of
         them.
     :param name: what is said of it in messages.
-    :raises InputError: a shape without rows, another dtype, a block below 1.
+    :raises InputError: no function, a shape without rows, another dtype, a block below 1.
     """
-    whole = isinstance(shape, (tuple, list)) and all(isinstance(n, int) and n > 0 for n in shape)
-    if not whole or len(shape) < 2:
+    sizes, size = plain_value(shape), plain_value(block)
+    if not callable(read):
+        raise InputError(f"{name}: a {type(read).__name__}; a function of rows that returns their points is needed")
+    if not isinstance(sizes, tuple) or len(sizes) < 2 or not all(isinstance(n, int) and n > 0 for n in sizes):
         raise InputError(f"{name}: shape {shown(shape)}; whole numbers (N, ...) are needed, such as (1000000, 32)")
     if dtype not in ("uint8", "float32"):
         raise InputError(f"{name}: dtype {shown(dtype)}; 'uint8' for pixels, or 'float32', is needed")
-    if block is not None and (not isinstance(block, int) or block < 1):
+    if size is not None and (not isinstance(size, int) or size < 1):
         raise InputError(f"{name}: block {shown(block)}; a number of rows is needed")
-    starts = None if block is None else np.append(np.arange(0, shape[0], block), shape[0])
+    starts = None if size is None else np.append(np.arange(0, sizes[0], size), sizes[0])
 
     def array(rows: np.ndarray) -> np.ndarray:
         points = read(rows)
         return points.detach().cpu().numpy() if isinstance(points, Tensor) else points
 
-    return Streamed(array, tuple(shape), dtype, name, starts)
+    return Streamed(array, sizes, dtype, name, starts)
 
 
 class Latest:

@@ -115,7 +115,12 @@ class Model(nn.Module):
         return TraceEnum_ELBO(max_plate_nesting=1, strict_enumeration_warning=False)
 
     def prepare(self, x: Tensor, y: Tensor) -> None:
-        """Take from the training data what is not trained: the likelihood's units, the prior over labels."""
+        """Take from the training data what is not trained: the likelihood's units, the prior over labels.
+
+        :raises InputError: black and white as 0 and 1 of uint8, whose white is 255.
+        """
+        if x.dtype == torch.uint8 and self.takes_pixels and len(x) and int(x.max()) == 1:
+            raise InputError("x: uint8 pixels of 0 and 1 alone, where 255 is white; floats, or 255 * x, are needed")
         self.likelihood.fit(self.inputs(x))
 
     def check_points(self, x: Tensor) -> Tensor:

@@ -82,6 +82,13 @@ def test_columns_of_parquet_are_the_array(tmp_path: Path) -> None:
     assert torch.equal(read_data(own, tmp_path / "turned.parquet").x[:], torch.from_numpy(X))
 
 
+def test_a_label_that_is_nan_is_missing_as_in_an_array(tmp_path: Path) -> None:
+    """As polars, and pyarrow of NumPy's numbers, write it; pandas writes a gap."""
+    numbers = pa.array(np.where(Y < 0, np.nan, Y))
+    assert numbers.null_count == 0
+    assert torch.equal(read_data(model(), vectors(tmp_path, label=numbers)).y, torch.from_numpy(Y))
+
+
 def test_a_column_of_lists_and_shards_are_the_array(tmp_path: Path) -> None:
     whole = trained(X, Y)
     assert same(trained(vectors(tmp_path, y=Y)), whole)
@@ -159,6 +166,13 @@ def test_parquet_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytes
     refused(lambda: trained(gaps, Y), "columns.parquet", "row 77", "finite")
     monkeypatch.setattr(row_groups, "LARGEST", 4 * D * 10)
     refused(lambda: trained(columns(tmp_path, 11), Y), "row group 0 has 11 rows", "row_group_size=5")
+
+
+def test_lists_of_lists_are_named(tmp_path: Path) -> None:
+    for name, value in (("nested", [[1.0, 2.0], [3.0, 4.0]]), ("words", ["a", "b"])):
+        path = tmp_path / f"{name}.parquet"
+        pq.write_table(pa.table({"x": [value] * N}), path)
+        refused(lambda path=path: trained(path, Y), path.name, "column 'x' is list<", "lists of numbers")  # type: ignore[misc]
 
 
 def test_shards_that_do_not_go_together_are_named(tmp_path: Path) -> None:

@@ -60,6 +60,36 @@ def test_a_file_is_trained_on_as_the_array_is(tmp_path: Path, dtype: Any) -> Non
     assert same(trained(part, y), whole)
 
 
+@pytest.mark.usefixtures("never_in_memory")
+def test_what_of_a_memory_map_is_not_in_its_file_is_trained_on(tmp_path: Path) -> None:
+    """A copy on write is changed in memory alone; a map that was computed of one lies there."""
+    x, y = images(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    changed = np.load(tmp_path / "x.npy", mmap_mode="c")
+    changed[:, 0, 2] = 0.25
+    assert same(trained(changed, y), trained(np.array(changed), y))
+    computed = np.load(tmp_path / "x.npy", mmap_mode="r").astype(np.float64)
+    assert isinstance(computed, np.memmap)
+    assert same(trained(computed, y), trained(x, y))
+
+
+def test_a_stream_takes_numpy_s_numbers_and_names_what_it_cannot_use() -> None:
+    x, _ = images(np.float32)
+    points = streaming.stream(lambda rows: x[rows], (np.int64(N), *SHAPE), block=np.int32(50))  # type: ignore[arg-type]
+    assert points.shape == x.shape
+    assert points.starts.tolist() == [0, 50, 100, N]  # type: ignore[union-attr]
+    refused(lambda: streaming.stream(x, x.shape), "x: a ndarray; a function of rows")  # type: ignore[arg-type]
+    refused(lambda: streaming.stream(lambda rows: x[rows], (N, 0)), "x: shape (120, 0)")
+
+
+def test_black_and_white_of_eight_bits_is_not_taken_for_almost_black(tmp_path: Path) -> None:
+    x, y = images()
+    np.save(tmp_path / "x.npy", x // 128)
+    for source in (x // 128, tmp_path / "x.npy", streaming.stream(lambda rows: x[rows] // 128, x.shape, "uint8")):
+        refused(lambda source=source: trained(source, y), "uint8 pixels of 0 and 1", "255 * x")  # type: ignore[misc]
+    trained(x // 128 * 255, y, epochs=1)
+
+
 def test_what_is_small_is_read_whole(tmp_path: Path) -> None:
     x, y = images()
     np.savez_compressed(tmp_path / "both.npz", x=x, y=y)
