@@ -18,7 +18,7 @@ def repository(name: str) -> tuple[str, str | None]:
 
     :raises InputError: anything else.
     """
-    found = re.fullmatch(r"(?:hf://)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", name, re.ASCII)
+    found = re.fullmatch(r"(?:hf://)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", str(name), re.ASCII)
     if found is None:
         raise InputError(f"hub: {name!r}; owner/name is needed, such as hf://ada/digits or hf://ada/digits@main")
     return found[1], found[2]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, kind_of
 from ..infer.protocols import Classifies
 from . import Model
 from .hub import check_client, failed, repository
@@ -38,7 +39,7 @@ def push_to_hub(
     :param private: whether others cannot see a repository that is made for it.
     :param license: an identifier, such as ``apache-2.0``, for the card.
     :param message: of the commit.
-    :raises InputError: a name without an owner, a folder without a model, or a hub that says no.
+    :raises InputError: a name without an owner, a folder without a model, another license, or a hub that says no.
 
     Example::
 
@@ -48,6 +49,8 @@ def push_to_hub(
     repo, revision = repository(name)
     if revision is not None:
         raise InputError(f"hub: {name!r}; {repo!r} is needed, without a revision")
+    if license and re.fullmatch(r"[\w.+-]+", str(license), re.ASCII) is None:
+        raise InputError(f"license: {str(license)[:80]!r}; an identifier is needed, such as 'apache-2.0'")
     check_client()
     with tempfile.TemporaryDirectory() as place:
         staged = Path(place)
@@ -80,6 +83,8 @@ def gather(run: Model | str | Path, staged: Path) -> None:
             raise InputError(f"hub: an edited model ({edited}) cannot be made again; one as create_model makes it can")
         save(run, staged)
         return
+    if not isinstance(run, (str, Path)):
+        raise InputError(f"hub: {kind_of(run)}; a model of this library, or the folder of a run, is needed")
     folder = Path(run)
     config = read_config(folder)
     load(folder)  # whole, and of this library

@@ -129,9 +129,12 @@ def test_paths_alone_are_left_out() -> None:
 
 def test_what_cannot_be_uploaded_or_fetched_is_one_line(tmp_path: Path, client: Hub, monkeypatch: Any) -> None:
     model = made("probabilities")
-    for name in ("digits", "ada/digits/more", "a b/c", "hf://digits", ""):
+    for name in ("digits", "ada/digits/more", "a b/c", "hf://digits", "", None):
         refused(lambda name=name: push_to_hub(model, name), "owner/name", repr(name))  # type: ignore[misc]
     refused(lambda: push_to_hub(model, "ada/digits@v1"), "without a revision")
+    refused(lambda: push_to_hub(torch.nn.Linear(2, 2), "ada/digits"), "Linear", "a model of this library")  # type: ignore[arg-type]
+    for words in ("mit\nprivate: false", "GPL: v3"):  # of the card's top, which is YAML
+        refused(lambda words=words: push_to_hub(model, "ada/digits", license=words), "license", "'apache-2.0'")  # type: ignore[misc]
     refused(lambda: load("hf://digits"), "owner/name")
     refused(lambda: load("hf://ada/nothing"), "hf://ada/nothing", "404")
     refused(lambda: push_to_hub(tmp_path / "nowhere", "ada/digits"), "nowhere", "no such file")
