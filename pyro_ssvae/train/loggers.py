@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from lightning.fabric.loggers import Logger
+    from lightning.fabric.loggers import Logger, TensorBoardLogger
+    from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 
 LOGGERS = ("tensorboard", "mlflow", "wandb")
 LoggerLike: TypeAlias = "str | Logger"
@@ -50,10 +51,10 @@ def open_logger(name: str, folder: str | Path, run: str | None = None) -> Logger
     except Exception as error:  # of each package's own kinds
         said = " ".join(str(error).split())[:200]
         raise InputError(f"logger {name}: it cannot be opened ({type(error).__name__}: {said})") from None
-    return cast("Logger", logger)
+    return logger
 
 
-def made(name: str, folder: Path, run: str | None) -> Any:
+def made(name: str, folder: Path, run: str | None) -> TensorBoardLogger | MLFlowLogger | WandbLogger:
     """Return a logger of Lightning; arguments as :func:`open_logger` has them."""
     if name == "tensorboard":
         from lightning.fabric.loggers import TensorBoardLogger
