@@ -46,11 +46,13 @@ class ContinuousBernoulli(dist.TorchDistribution):
 
     @property
     def mean(self) -> Tensor:
-        """``1 / (1 - exp(-a)) - 1 / a``."""
-        a = self.logits
-        small = a.abs() < SMALL
-        safe, near = torch.where(small, 1.0, a), torch.where(small, a, 0.0)
-        return torch.where(small, 0.5 + near / 12 - near**3 / 720, -1 / torch.expm1(-safe) - 1 / safe)
+        """``1 / (1 - exp(-a)) - 1 / a``, whose sum at a and -a is 1."""
+        a, size = self.logits, self.logits.abs()
+        small = size < SMALL
+        safe, near = torch.where(small, 1.0, size), torch.where(small, a, 0.0)
+        above = -1 / torch.expm1(-safe) - 1 / safe  # of -|a| the exponential would overflow, and its gradient be NaN
+        large = torch.where(a > 0, above, 1 - above)
+        return torch.where(small, 0.5 + near / 12 - near**3 / 720, large)
 
     @property
     def variance(self) -> Tensor:

@@ -17,7 +17,7 @@ from ..distributions.observed import entrywise
 from ..errors import InputError, kind_of, whole_number
 from ..infer import bounds
 from ..infer.batched import checked, evaluating
-from ..infer.traces import Means, expected_x, sampled
+from ..infer.traces import Means, Site, expected_x, sampled
 from ..nn.likelihoods import Likelihood, check_encoder, likelihood_for
 from .base import Json, Model
 from .config import VAEConfig
@@ -99,7 +99,7 @@ class GenerativeModel(Model):
         parts = self.read(rows, x, y)
         return dist.Normal(parts[:, 0], parts[:, 1]).to_event(1)
 
-    def posterior_trace(self, x: Tensor, y: Tensor | None) -> dict[str, Any]:
+    def posterior_trace(self, x: Tensor, y: Tensor | None) -> dict[str, Site]:
         """The guide's sites at some rows, each at its mean where it has one."""
         guide = Means()(self.guide)
         return sampled(poutine.trace(guide).get_trace(x, self.point_labels(x, y)))
@@ -108,11 +108,11 @@ class GenerativeModel(Model):
         """The labels that stand for missing ones where a verb takes one value of each; here missing ones stay."""
         return y
 
-    def joined(self, sites: dict[str, Any], moment: str) -> Tensor:
+    def joined(self, sites: dict[str, Site], moment: str) -> Tensor:
         """Means or standard deviations of the latent sites side by side, ``[B, D]``."""
         return torch.cat([moment_of(site["fn"], moment) for site in self.latent_sites(sites)], -1)
 
-    def latent_sites(self, sites: dict[str, Any]) -> list[Any]:
+    def latent_sites(self, sites: dict[str, Site]) -> list[Site]:
         """The guide's sites of :attr:`latents`; raise :class:`InputError` where a rewritten guide lacks one."""
         for name in self.latents:
             if name not in sites:
@@ -156,7 +156,7 @@ class GenerativeModel(Model):
 
         return self.read(rows, x, y)
 
-    def reconstruction_values(self, x: Tensor, y: Tensor | None, sites: dict[str, Any]) -> dict[str, Tensor]:
+    def reconstruction_values(self, x: Tensor, y: Tensor | None, sites: dict[str, Site]) -> dict[str, Tensor]:
         """The values that :meth:`reconstruct` gives the model's latent sites."""
         return {name: site["value"] for name, site in sites.items() if not site["is_observed"]}
 

@@ -7,15 +7,13 @@ heart (choice of this project).
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
 from ..infer.pairs import Program, programs
-from ..infer.traces import is_factor, row_frame, sampled
+from ..infer.traces import Site, is_factor, row_frame, sampled
 
 HEAD = "head"
 """The guide's factor from which a class head learns (:class:`~pyro_ssvae.infer.auxiliary.HeadTerms`)."""
@@ -55,7 +53,7 @@ class HeadAlone(Messenger):
         super().__init__()
         self.others, self.scales = others, scales
 
-    def _pyro_sample(self, msg: Any) -> None:
+    def _pyro_sample(self, msg: Site) -> None:
         frame = None if msg["name"] == HEAD else row_frame(msg, len(self.others))
         if frame is None or frame.dim is None:
             return

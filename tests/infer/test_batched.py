@@ -304,15 +304,19 @@ def test_threads_take_turns_and_leave_the_model_as_it_was() -> None:
 
 
 def test_two_trainings_in_threads_are_those_of_one_after_the_other() -> None:
-    def trained(seed: int) -> list[float]:
+    def made() -> ps.Model:
         model = create_model("augmented", input_shape=5, labels=CLASSES, latent_dim=2)
         with torch.no_grad():
             for p in model.parameters():
                 p.fill_(0.01)
+        return model
+
+    def trained(model: ps.Model, seed: int) -> list[float]:
         losses: list[float] = ps.fit(model, x, y, epochs=2, batch_size=4, seed=seed, progress=False)["loss"]
         return losses
 
     x, y = points(12), torch.arange(12) % 3
-    expected = [trained(seed) for seed in range(3)]
+    expected = [trained(made(), seed) for seed in range(3)]
+    models = [made() for _ in range(3)]  # weights are drawn from the random numbers of all threads
     with ThreadPoolExecutor(3) as pool:
-        assert list(pool.map(trained, range(3))) == expected
+        assert list(pool.map(trained, models, range(3))) == expected

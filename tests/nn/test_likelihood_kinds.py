@@ -78,6 +78,22 @@ def test_a_missing_entry_is_no_part_of_bound_units_or_gradient(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)
+def test_gradients_are_finite_wherever_the_decoder_is(name: str) -> None:
+    """In float32, of the log-probability and of the mean, which interventions are trained by."""
+    likelihood = made(name).float()
+    x = data(name)
+    likelihood.fit(x)
+    torch.manual_seed(0)
+    for size in (1.0, 30.0, 100.0, 1000.0, 1e4):
+        out = (size * torch.randn(60, *likelihood.decoder_shape)).requires_grad_()
+        mean = likelihood(out).mean
+        for value in (likelihood(out).log_prob(likelihood.target(x)).sum(), mean.sum() if mean.requires_grad else None):
+            if value is not None and bool(value.isfinite()):
+                (gradient,) = torch.autograd.grad(value, out)
+                assert bool(gradient.isfinite().all()), (size, value)
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
 def test_the_mean_is_that_of_draws_in_the_units_of_x(name: str) -> None:
     likelihood = made(name)
     likelihood.fit(data(name).double())

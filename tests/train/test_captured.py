@@ -212,7 +212,7 @@ def functions() -> tuple[Callable[..., None], Callable[..., None], dict[str, flo
 
 
 def test_a_closure_is_watched(steps: list[CapturedStep]) -> None:
-    found = []
+    found, x = [], points(48)
     for compiled in (False, None):
         pyro.clear_param_store()
         model, guide, weight = functions()
@@ -220,7 +220,7 @@ def test_a_closure_is_watched(steps: list[CapturedStep]) -> None:
         def doubled(row: dict[str, float], weight: dict[str, float] = weight) -> None:
             weight["of x"] = 2.0 if row["epoch"] >= 4 else 1.0
 
-        found.append(train((model, guide), points(48), None, epochs=6, compile=compiled, on_epoch=doubled))  # type: ignore[arg-type]
+        found.append(train((model, guide), x, None, epochs=6, compile=compiled, on_epoch=doubled))  # type: ignore[arg-type]
     assert found[0]["loss"] == found[1]["loss"]
     assert steps[-1].refused == "of x changes while the model trains"
 
