@@ -111,7 +111,7 @@ def revae(model: ReVAE, x: Tensor, y: Tensor) -> Tensor:
     q = torch.where(missing.unsqueeze(-1), log_q_y.exp(), F.one_hot(value.squeeze(-1), 2).to(z_c))
     ratio_c = (q * (prior + log_p_c - torch.where(missing.unsqueeze(-1), log_q_y, 0.0))).sum(-1) - log_q_c
     w = (log_q_z - log_q_x).exp().detach()
-    return -(w * (log_x + ratio_s + ratio_c.sum(0) - log_q_z) + model.config.alpha * log_q_x).sum()
+    return -(w * (log_x + ratio_s + ratio_c.sum(0) - log_q_z) + model.head_terms.alpha * log_q_x).sum()
 
 
 def m2(model: M2, x: Tensor, y: Tensor) -> Tensor:

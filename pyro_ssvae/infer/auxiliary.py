@@ -65,6 +65,12 @@ class HeadTerms(nn.Module):
         self.register_buffer("epsilon", torch.tensor(smoothing or 0.0))
         self.register_buffer("warmup", torch.tensor(1.0), persistent=False)
 
+    def times(self, weight: float) -> None:
+        """Multiply α, w_H and w_m."""
+        self.alpha *= weight
+        self.entropy_weight *= weight
+        self.alignment_weight *= weight
+
     def prepare(self, y: Tensor, error: Callable[[], float | None] = lambda: None) -> None:
         """Take p(y), the shares among the rows without a label, and ε from the labels of the training.
 

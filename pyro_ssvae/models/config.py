@@ -83,7 +83,8 @@ class HeadConfig(Config):
     """p(y): estimated (from the known labels, as far as the other rows agree), proportional (the same, of labels that
     keep the classes' proportions), unlabelled (from the rows without a label alone), uniform, or probabilities."""
     alpha: Weight = 500.0
-    """Weight of the supervised term, in nats a labelled row."""
+    """Weight of the supervised term, in nats a labelled row; of a continuous Bernoulli it and the next two count ten
+    times, as z gains ten times the nats."""
     entropy_weight: Weight = 20.0
     """Weight of the entropy of the missing labels' probabilities (entropy minimisation)."""
     alignment_weight: Weight = 50.0

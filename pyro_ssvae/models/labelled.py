@@ -111,6 +111,12 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
         smoothing = c.label_smoothing if c.entropy_weight or c.label_smoothing is not None else 0.0
         self.head_terms = HeadTerms(labels, prior, c.alpha, c.entropy_weight, c.alignment_weight, smoothing)
 
+    def set_likelihood(self, likelihood: str | nn.Module | None, class_dim: int) -> None:
+        """Make the likelihood too, and weigh the labels' terms by what it gains."""
+        super().set_likelihood(likelihood, class_dim)
+        if isinstance(self.likelihood, Likelihood):
+            self.head_terms.times(self.likelihood.label_weight)
+
     @property
     def label_prior(self) -> LabelPrior:
         """p(y)."""

@@ -188,7 +188,7 @@ class ReVAE(LocalGuide, LabelMixin):
         """One bound for any mix of labels and, in training, the prior on π and the consistency of interventions."""
         c = self.config
         return CCVAEBound(
-            self, detach=c.detach, alpha=c.alpha, consistency=self.consistency,
+            self, detach=c.detach, alpha=self.head_terms.alpha, consistency=self.consistency,
             equal_rates=c.equal_rates if self.one_sided else 0.0,
             head_terms=bool(c.entropy_weight or c.alignment_weight),
         )  # fmt: skip

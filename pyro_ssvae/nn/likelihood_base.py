@@ -45,6 +45,7 @@ class Likelihood(nn.Module):
     :cvar by_column: whether its units are of each column or channel; else of all of x.
     :cvar scales_pixels: whether uint8 values mean pixels in [0, 1]; None where those of pictures do.
     :cvar needs: the values that it takes, in words.
+    :cvar label_weight: what the weights of the labels' terms are multiplied by, where z gains that much more of x.
 
     Sources: Nazábal et al. (2020), arXiv:1807.03653; Mattei, Frellsen (2019), arXiv:1812.02633.
     """
@@ -55,6 +56,7 @@ class Likelihood(nn.Module):
     by_column: ClassVar[bool] = True
     scales_pixels: ClassVar[bool | None] = None
     needs: ClassVar[str] = "finite numbers"
+    label_weight: ClassVar[float] = 1.0
 
     def __init__(self, input_shape: Shape, *, missing: bool = False) -> None:
         super().__init__()

@@ -31,7 +31,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pyro_ssvae import VAE, AugmentedVAE, ClassLabels
+from pyro_ssvae.infer.auxiliary import HeadTerms
 from pyro_ssvae.infer.bounds import reconstruction
+from pyro_ssvae.infer.label_prior import LabelPrior
 from pyro_ssvae.labels import Labels
 
 both = pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES], ids=["classes", "attributes"])
@@ -277,3 +279,14 @@ def test_an_exact_sum_moves_the_head_from_the_start() -> None:
         heads.append(gradients(loss_at(model, x, None, eps), model)["head.weight"])
     assert heads[0].abs().max() > 1e-3
     torch.testing.assert_close(heads[0], heads[1])
+
+
+@pytest.mark.parametrize(("likelihood", "times"), [("bernoulli", 1), ("normal", 1), ("continuous-bernoulli", 10)])
+def test_the_labels_terms_count_as_much_as_the_likelihood_gains(likelihood: str, times: int) -> None:
+    terms = augmented(
+        input_shape=(1, 2, 2), likelihood=likelihood, alpha=2.0, entropy_weight=3.0, label_smoothing=0.0
+    ).head_terms
+    assert (terms.alpha, terms.entropy_weight, terms.alignment_weight) == (2.0 * times, 3.0 * times, 50.0 * times)
+    logits, y = torch.randn(4, 3), torch.tensor([0, 1, -1, 2])
+    own = HeadTerms(CLASSES, LabelPrior(CLASSES, "estimated"), 2.0 * times, 3.0 * times, 50.0 * times)
+    torch.testing.assert_close(terms.eval()(logits, y), own.eval()(logits, y))
