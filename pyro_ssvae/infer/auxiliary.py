@@ -13,6 +13,8 @@ from ..labels import MISSING, Labels, value_counts
 from .label_prior import LabelPrior, UnlabelledShares
 
 MOST_SMOOTHING, SHARE = 0.04, 0.5
+HEAD = "head"
+"""The guide's factor from which a class head learns."""
 
 
 class HeadTerms(nn.Module):
@@ -93,7 +95,7 @@ class HeadTerms(nn.Module):
 
         :param divergence: KL of a relaxed label, which its own site does not score.
         """
-        pyro.factor("head", divergence - self(logits, y), has_rsample=True)
+        pyro.factor(HEAD, divergence - self(logits, y), has_rsample=True)
 
     def regularizer(self, logits: Tensor, y: Tensor) -> Tensor:
         """``- w_H max(0, H(π) - H_ε) - w_m c Σ_k π_k log(m_k / s_k)`` of the missing labels, ``[..., B]``."""

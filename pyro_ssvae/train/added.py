@@ -12,20 +12,24 @@ from pyro import poutine
 from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
+from ..infer.auxiliary import HEAD
 from ..infer.pairs import Program, programs
 from ..infer.traces import Site, is_factor, row_frame, sampled
 
-HEAD = "head"
-"""The guide's factor from which a class head learns (:class:`~pyro_ssvae.infer.auxiliary.HeadTerms`)."""
 NOTHING = 1e-20
 """A scale: 0 times the -inf of a value that a known label rules out is NaN."""
 
 
-def has_head(pair: nn.Module, x: Tensor, y: Tensor) -> bool:
-    """Whether a class head learns from a factor ``head`` of the guide, by a run on these rows."""
+def guide_factors(pair: nn.Module, x: Tensor, y: Tensor) -> list[str]:
+    """Return the names of the guide's factors, by a run on these rows."""
     with torch.no_grad(), poutine.block():
         sites = sampled(poutine.trace(programs(pair)[1]).get_trace(x, y))
-    return HEAD in sites and is_factor(sites[HEAD])
+    return [name for name, site in sites.items() if is_factor(site)]
+
+
+def has_head(pair: nn.Module, x: Tensor, y: Tensor) -> bool:
+    """Whether a class head learns from a factor ``head`` of the guide, by a run on these rows."""
+    return HEAD in guide_factors(pair, x, y)
 
 
 def apart(model: Program, guide: Program, added: int) -> tuple[Program, Program]:

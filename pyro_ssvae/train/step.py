@@ -7,15 +7,13 @@ from typing import Protocol, TypeAlias, cast, runtime_checkable
 
 import pyro
 import torch
-from pyro import poutine
 from pyro.infer import ELBO, ReweightedWakeSleep, TraceEnum_ELBO
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..infer.pairs import Program
 from ..infer.protocols import HasObjective, TellsAdded
-from ..infer.traces import is_factor, sampled
-from .added import apart
+from .added import apart, guide_factors
 from .compile import branchless
 
 Loss: TypeAlias = float | tuple[float, ...]
@@ -147,10 +145,7 @@ def check_factors(objective: Step, x: Tensor, y: Tensor) -> None:
     ReweightedWakeSleep raises the guide's log-probability, in which a factor has the opposite sign of its cost.
     """
     if isinstance(objective.elbo, ReweightedWakeSleep):
-        _, guide = objective.programs
-        with torch.no_grad(), poutine.block():
-            sites = sampled(poutine.trace(guide).get_trace(x, y))
-        for name in (name for name, site in sites.items() if is_factor(site)):
+        for name in guide_factors(objective.module, x, y):
             raise InputError(
                 f"loss: ReweightedWakeSleep would train the guide's factor {name!r} backwards; another is needed"
             )
