@@ -57,9 +57,7 @@ def open_logger(name: str, folder: str | Path, run: str | None = None) -> Logger
 def made(name: str, folder: Path, run: str | None) -> TensorBoardLogger | MLFlowLogger | WandbLogger:
     """Return a logger of Lightning; arguments as :func:`open_logger` has them."""
     if name == "tensorboard":
-        from lightning.fabric.loggers import TensorBoardLogger
-
-        return TensorBoardLogger(folder, "tensorboard", None if run is None else "")
+        return tensorboard(folder / "tensorboard", None if run is None else "")
     if name == "mlflow":
         from lightning.pytorch.loggers import MLFlowLogger
 
@@ -73,9 +71,10 @@ def made(name: str, folder: Path, run: str | None) -> TensorBoardLogger | MLFlow
     return WandbLogger(project="pyro_ssvae", name=run or "fit", save_dir=folder)
 
 
-def tensorboard(folder: str | Path) -> Logger:
+def tensorboard(folder: str | Path, version: str | None = "") -> TensorBoardLogger:
     """Return a logger into ``folder``, which ``tensorboard --logdir folder`` shows.
 
+    :param version: of the run, a folder in it; None for a new one.
     :raises InputError: the package ``tensorboard`` is absent.
 
     Example::
@@ -88,7 +87,7 @@ def tensorboard(folder: str | Path) -> Logger:
     from lightning.fabric.loggers import TensorBoardLogger
 
     path = Path(folder)
-    return TensorBoardLogger(root_dir=path.parent, name=path.name, version="")
+    return TensorBoardLogger(root_dir=path.parent, name=path.name, version=version)
 
 
 @contextmanager
