@@ -25,6 +25,9 @@ from .bootstrap import Metrics
 from .generative import bounded, generative_metrics
 from .metrics import attribute_metrics, class_metrics, clustering_metrics, semi_unsupervised_metrics
 
+CLUSTERED = 20_000
+"""Rows that k-means sees at most."""
+
 
 @dataclass(frozen=True)
 class Held:
@@ -197,16 +200,21 @@ def label_metrics(held: Held, known_classes: Sequence[int] | None) -> Metrics:
 
 
 def cluster_metrics(held: Held) -> Metrics:
-    """``clustering``: k-means on the latent means, where there are latents and classes."""
+    """``clustering``: k-means on the latent means, where there are latents and classes; of more than
+    :data:`CLUSTERED` rows so many are drawn, the labelled first."""
     pair, known = held.pair, held.known
     if not (isinstance(pair, Encodes) and held.classes and known.any()):
         return {}
+    order = torch.randperm(len(known), generator=torch.Generator().manual_seed(held.seed))
+    some = torch.cat([order[known[order]], order[~known[order]]])[:CLUSTERED].sort().values
+    rows = replace(held, x=held.x[some], y=held.y[some]) if len(some) < len(known) else held
     try:
-        z = held.read(lambda part: pair.encode(part).mean.flatten(1))
+        z = rows.read(lambda part: pair.encode(part).mean.flatten(1))
     except InputError:  # a rewritten guide whose latents have other names
         return {}
     clusters = kmeans(z, held.classes, held.seed)
-    found = None if clusters is None else clustering_metrics(clusters[known], held.y[known], held.classes)
+    known = rows.known
+    found = None if clusters is None else clustering_metrics(clusters[known], rows.y[known], held.classes)
     return {"clustering": found}
 
 

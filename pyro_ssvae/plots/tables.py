@@ -69,14 +69,12 @@ def units_of(model: nn.Module, x: Tensor) -> Units | None:
     names = schema.names if schema is not None else names
     if x.dim() != 2 or (names is None and x.shape[1] > MOST_COLUMNS):
         return None
-    shown = x[:, :MOST_COLUMNS].detach().double().cpu()
-    there = ~shown.isnan()
-    n = there.sum(0).clamp_min(1)
-    loc = shown.nan_to_num().sum(0) / n
-    scale = (((shown - loc).nan_to_num() ** 2).sum(0) / n).sqrt()
-    words = [column.words for column in schema.columns] if schema is not None else [()] * shown.shape[1]
+    shown = [column[~column.isnan()].double() for column in x[:, :MOST_COLUMNS].detach().cpu().unbind(1)]
+    loc = torch.stack([values.sum() / max(1, len(values)) for values in shown])
+    scale = torch.stack([((v - m).square().sum() / max(1, len(v))).sqrt() for v, m in zip(shown, loc)])
+    words = [column.words for column in schema.columns] if schema is not None else [()] * len(shown)
     every = names or tuple(f"feature {i}" for i in range(x.shape[1]))
-    kept = shown.shape[1]
+    kept = len(shown)
     return Units(tuple(every[:kept]), loc, scale.where(scale > 0, 1.0), tuple(words[:kept]), x.shape[1])
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from itertools import permutations
 from typing import Any
 
@@ -307,7 +308,15 @@ def test_clusters_match_classes_whatever_their_order() -> None:
     assert (matching[found] == truth).sum() == best
 
 
-def test_latent_clusters_are_found() -> None:
+@pytest.mark.parametrize("most", [20_000, 70])
+def test_latent_clusters_are_found(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Of more rows than k-means sees, all labelled ones are judged; here 60 of 90."""
+    seen = []
+    monkeypatch.setattr(sys.modules["pyro_ssvae.evaluation.evaluate"], "CLUSTERED", most)
+    monkeypatch.setattr(
+        "pyro_ssvae.evaluation.evaluate.clustering_metrics",
+        lambda *told: (seen.append(len(told[0])), clustering_metrics(*told))[1],
+    )
     model = LinearGaussian(ClassLabels(3))
     y = torch.arange(90) % 3
     centres = torch.tensor([[6.0, 0.0], [-6.0, 5.0], [0.0, -6.0]])
@@ -317,6 +326,7 @@ def test_latent_clusters_are_found() -> None:
     hidden[:30] = -1
     result = evaluate(model, x, hidden, known_classes=[])
     assert result["clustering"] == {"accuracy": 1.0, "nmi": pytest.approx(1.0), "ari": 1.0}
+    assert seen == [60]
     assert "accuracy" not in result
     assert result["semi_unsupervised"]["seen_accuracy"] is None
     assert evaluate(Table(ClassLabels(3)), torch.eye(3), torch.arange(3)).keys().isdisjoint({"clustering", "elbo"})
