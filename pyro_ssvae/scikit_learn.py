@@ -6,7 +6,7 @@ import io
 import random
 import sys
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from typing import Any
 
@@ -16,20 +16,18 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.exceptions import DataConversionWarning
 from sklearn.utils import Tags, check_random_state
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .data.checks import NO_LABEL, means_missing
+from .data.estimator_labels import are_words, as_array, encode_labels, label_column, missing_rows
 from .data.foreign_types import SparseMatrix
-from .data.frames import float_array, unmasked
-from .data.inputs import numbers
-from .data.label_values import is_gap
+from .data.schema import Schema
+from .data.table_data import holds_words, read_features
+from .data.tables import encode
 from .errors import InputError
 from .infer.batched import alone
 from .infer.protocols import Classifies, Encodes, require
-from .labels import MISSING, ClassLabels
+from .labels import ClassLabels
 from .models import Model, create_model
 from .train.fit import History, fit
 
@@ -39,7 +37,8 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
 
     ``fit(X, y)`` takes all rows; ``y`` is missing where it is None, NaN or ``missing_label``. ``transform`` gives the
     latents, the mean of q(z | x). A missing cell of ``X`` is NaN; where there is one in training, the encoder is also
-    shown which cells are there.
+    shown which cells are there. A data frame may have columns of words, yes and no, and dates: they are read as
+    :func:`pyro_ssvae.data.read_table` reads them, and new ones by ``schema_``.
 
     :param model: a name in :data:`~pyro_ssvae.models.MODELS` that predicts labels.
     :param latent_dim: width of the latents. This, ``likelihood``, ``label_inference`` and ``label_prior`` are options
@@ -61,6 +60,7 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     :ivar vae_: the trained model.
     :ivar classes_: the classes, sorted.
     :ivar history_: of the training, one entry an epoch in each column.
+    :ivar schema_: what the columns of a table with words are; None of numbers alone.
     :ivar n_features_in_: the number of columns of ``X``; their names, where they have some, are ``feature_names_in_``.
 
     Threads take turns, since Pyro's store is a process's (``n_jobs`` starts processes).
@@ -114,7 +114,8 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             raise InputError(
                 "SSVAEClassifier requires y to be passed, but the target y is None; -1, None or NaN is a missing label"
             )
-        x = self.points(X, reset=True)
+        with nullcontext() if self.verbose else lines_as_warnings():
+            x = self.points(X, reset=True)
         self.classes_, codes = encode_labels(label_column(y), len(x), self.missing_label)
         seed = int(check_random_state(self.random_state).randint(2**31))
         with random_numbers_kept():
@@ -134,6 +135,8 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             if (value := getattr(self, name)) is not None
         }
         options |= {"missing": True} if x.is_floating_point() and bool(x.isnan().any()) else {}
+        if self.schema_ is not None:
+            options |= {"columns": self.schema_.kinds, "missing": True, "schema": self.schema_}
         labels = ClassLabels([str(name) for name in self.classes_])
         own = dict(self.model_options or {})
         return create_model(self.model, input_shape=tuple(x.shape[1:]), labels=labels, **{**options, **own})
@@ -193,9 +196,15 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     def points(self, X: ArrayLike, reset: bool = False) -> torch.Tensor:  # noqa: N803
         """Return checked points ``[N, *input_shape]``; NaN is a missing cell.
 
-        :param reset: note the features' number and names, else compare with them.
+        :param reset: note the features' number and names, and what a table's columns are, else compare with them.
         """
         shape = checked_shape(self.input_shape)
+        if reset:
+            self.schema_: Schema | None = None
+        if not shape and isinstance(X, pd.DataFrame) and (holds_words(X) if reset else self.schema_ is not None):
+            return self.rows(X, reset)
+        if self.schema_ is not None:
+            raise InputError("X: fit saw a table with words; a DataFrame with the same columns is needed")
         X = as_array(X)  # noqa: N806
         pixels = len(shape) == 3 and has_bytes(X)
         checked: Any = validate_data(
@@ -211,6 +220,15 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         if shape and np.prod(shape) != rows.shape[1]:
             raise InputError(f"X: {rows.shape[1]} features; input_shape {list(shape)} needs {np.prod(shape)}")
         return torch.from_numpy(rows.reshape(len(rows), *(shape or rows.shape[1:])))
+
+    def rows(self, frame: pd.DataFrame, reset: bool) -> torch.Tensor:
+        """Return the rows of a table with words, dates or yes and no, ``[N, D]``."""
+        validate_data(self, frame, reset=reset, skip_check_array=True)
+        if self.schema_ is None:
+            self.schema_, x = read_features(frame)
+            return x
+        with nullcontext() if self.verbose else lines_as_warnings():
+            return encode(frame, self.schema_)[0]
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
@@ -229,113 +247,11 @@ def checked_shape(shape: tuple[int, ...] | None) -> tuple[int, ...]:
     return tuple(int(n) for n in shape)
 
 
-def as_array(x: ArrayLike) -> ArrayLike:
-    """Return tensors as arrays, and masked entries as NaN; anything else as it is."""
-    if isinstance(x, torch.Tensor):
-        x = numbers(x, "X").cpu()
-        return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
-    return float_array(x, "X") if isinstance(x, np.ma.MaskedArray) else x
-
-
 def has_bytes(x: object) -> bool:
     """Whether an array, a sparse matrix or all columns of a table are uint8."""
     if isinstance(x, pd.DataFrame):
         return all(dtype == np.uint8 for dtype in x.dtypes)
     return isinstance(x, (np.ndarray, SparseMatrix)) and x.dtype == np.uint8
-
-
-def label_column(y: ArrayLike) -> NDArray[Any]:
-    """Return labels ``[N]`` as an array, objects where some may be missing among whole numbers.
-
-    :raises InputError: y is no column.
-    """
-    column: NDArray[Any]
-    if isinstance(y, (pd.Series, pd.DataFrame, pd.api.extensions.ExtensionArray)):
-        dtypes = y.dtypes if isinstance(y, pd.DataFrame) else [y.dtype]
-        nullable = any(map(pd.api.types.is_extension_array_dtype, dtypes))  # whole numbers with gaps stay whole
-        column = np.asarray(y.astype(object) if nullable else y)
-    elif isinstance(y, np.ma.MaskedArray):
-        column = unmasked(y)
-    else:
-        column = np.array(y, dtype=object) if isinstance(y, (list, tuple)) else np.asarray(as_array(y))
-    if column.ndim == 2 and column.shape[1] == 1:
-        warnings.warn(
-            "A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples,).",
-            DataConversionWarning,
-            stacklevel=3,
-        )
-        column = column[:, 0]
-    if column.ndim != 1:
-        raise InputError(f"y: bad input shape {list(column.shape)}; one label a row, [N], is needed")
-    if np.iscomplexobj(column):
-        raise InputError("y: complex numbers; classes are needed")
-    for row, value in enumerate(column if column.dtype == object else ()):
-        if isinstance(value, Collection) and not are_words(value):
-            raise InputError(
-                f"y: row {row} is {str(value)[:80]}, a {type(value).__name__}; a word or a number is needed"
-            )
-    return column
-
-
-def encode_labels(y: NDArray[Any], n: int, missing_label: object) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return the classes, sorted, and each row's class as a number, -1 where it is missing.
-
-    :raises InputError: another number of rows than ``n``, no label, or numbers that are no classes.
-    """
-    if len(y) != n:
-        raise InputError(f"y: {len(y)} rows, but X has {n}; both need the same number")
-    missing = missing_rows(y, missing_label)
-    known = y[~missing]
-    if not len(known):
-        raise InputError("y: no label is known, all are NaN, None or missing_label; at least one is needed")
-    if known.dtype == object:
-        kinds = {type(value) for value in known}
-        known = known.astype(str) if kinds <= {str, np.str_} else np.array(list(known))
-        if not all(isinstance(v, (str, bytes)) for v in y[~missing]) and known.dtype.kind in "US":
-            row = next(i for i in np.flatnonzero(~missing) if not isinstance(y[i], str))
-            raise InputError(f"y: row {row} is {y[row]!r}, among words; labels of one kind are needed")
-    check_classification_targets(known)
-    classes, found = np.unique(known, return_inverse=True)
-    codes = np.full(n, MISSING, dtype=np.int64)
-    codes[~missing] = found
-    return classes, codes
-
-
-def missing_rows(y: NDArray[Any], missing_label: object, classes: set[object] | None = None) -> NDArray[np.bool_]:
-    """Return which labels are missing ``[N]``: None, NaN, and what ``missing_label`` says.
-
-    :param classes: of a trained estimator, which are labels whatever they are; None has a warning say what was taken
-        for what.
-    """
-    missing = np.asarray(pd.isna(y), dtype=bool)
-    known = set(y[~missing].tolist())
-    if not known or is_gap(missing_label):
-        return missing
-    if not (isinstance(missing_label, str) and missing_label == "auto"):
-        return missing | np.array([not gone and value == missing_label for value, gone in zip(y, missing)], dtype=bool)
-    learnt = classes or set()
-    signs = classes is None and known in ({MISSING, 1}, {str(MISSING), "1"})
-    words = {value for value in known - learnt if isinstance(value, str) and means_missing(value, ())}
-    values = {value for value in known - learnt if not are_words(value) and value == MISSING}
-    if classes is None and words - NO_LABEL:
-        told = ", ".join(map(repr, sorted(words - NO_LABEL)))
-        say(f"y: {told} is taken as a missing label; missing_label=None makes a class of it")
-    gone = words | values
-    if signs:
-        (sign,) = gone
-        say(f"y: -1 and 1 are all that it holds, so both are classes; missing_label={sign!r} makes -1 a missing label")
-        gone = set()
-    return missing | np.array([value in gone for value in y.tolist()], dtype=bool)
-
-
-def are_words(label: object) -> bool:
-    """Whether a label is a word, not a number."""
-    return isinstance(label, (str, bytes))
-
-
-def say(line: str) -> None:
-    """Warn of how labels were read."""
-    warnings.warn(line, UserWarning, stacklevel=5)
 
 
 @contextmanager

@@ -345,3 +345,56 @@ def test_threads_take_turns(blobs: Any) -> None:
     expected = cross_val_score(small(), x, y, cv=3)
     with joblib.parallel_backend("threading"):
         np.testing.assert_array_equal(cross_val_score(small(), x, y, cv=3, n_jobs=3, error_score="raise"), expected)
+
+
+def worded(n: int = 120) -> tuple[pd.DataFrame, np.ndarray]:
+    """A table whose words tell the class, with a gap in each column, and its labels."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, n)
+    frame = pd.DataFrame(
+        {
+            "age": rng.normal(50, 10, n) + 5 * y,
+            "job": np.array(["cook", "smith"])[y],
+            "town": pd.Categorical(rng.choice(["Ulm", "Bonn", "Kiel"], n)),
+            "smokes": rng.choice(["yes", "no"], n),
+            "seen": pd.Timestamp("2020-01-01") + pd.to_timedelta(rng.integers(0, 900, n), unit="D"),
+        }
+    )
+    for i, name in enumerate(frame):
+        frame.loc[i, name] = None
+    return frame, np.array(["ill", "well"])[y]
+
+
+def test_a_table_with_words_yes_and_no_dates_and_gaps() -> None:
+    frame, y = worded()
+    some = np.where(np.arange(len(y)) < 40, y, np.array(None))
+    model: Any = small(epochs=60).fit(frame, some)
+    assert model.schema_.kinds == ("normal", "bernoulli", "categorical:3", "bernoulli", "normal")
+    assert model.vae_.likelihood.kind == "mixed"
+    assert list(model.feature_names_in_) == ["age", "job", "town", "smokes", "seen"]
+    assert model.n_features_in_ == 5
+    assert model.score(frame, y) > 0.9  # the job is the class: a model blind to words has .69
+    x, _, _ = ps.data.encode(frame, model.schema_)
+    np.testing.assert_array_equal(model.predict_proba(frame), model.vae_.predict_proba(x).numpy())
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict_proba(frame.iloc[:7]), model.predict_proba(frame.iloc[:7]))
+    folds = cross_val_score(make_pipeline(small(epochs=2)), frame, y, cv=3)
+    assert np.isfinite(folds).all()
+
+
+def test_a_table_unlike_that_of_training() -> None:
+    frame, y = worded()
+    model = small(epochs=2).fit(frame, y)
+    gone, new = frame.assign(job=None), frame.assign(job="pilot")
+    with pytest.warns(UserWarning, match="column 'job': 'pilot' not in training; missing cells"):
+        found = model.predict_proba(new)
+    np.testing.assert_array_equal(found, model.predict_proba(gone))
+    for x in (frame.to_numpy(), np.zeros((3, 5))):
+        refused(
+            lambda x=x: model.predict(x), "X: fit saw a table with words; a DataFrame with the same columns is needed"
+        )
+    with pytest.raises(ValueError, match="now missing"):
+        model.predict(frame[["age"]])
+    numbers = frame[["age"]].assign(height=1.0 * np.arange(len(frame)))
+    assert model.fit(numbers, y).schema_ is None  # an array of numbers, as it always was
+    assert model.predict(numbers[:3]).shape == (3,)

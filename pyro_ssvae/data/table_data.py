@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,30 @@ def read_table(
     for note in [] if quiet else notes:
         say(note)
     return found
+
+
+def holds_words(frame: pd.DataFrame) -> bool:
+    """Whether a column has words, categories or dates, which an array of numbers has no place for."""
+    others = [cells for _, cells in frame.items() if not is_number(cells.dtype)]
+    return any(cells.dtype != object or cells.map(lambda cell: isinstance(cell, (str, date))).any() for cells in others)
+
+
+def is_number(dtype: object) -> bool:
+    """Whether cells of a dtype are numbers, or yes and no."""
+    return pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
+
+
+def read_features(frame: pd.DataFrame) -> tuple[Schema, Tensor]:
+    """Return what the columns of a table without a target are, and its rows ``[N, D]``; notes are said.
+
+    :raises InputError: as :func:`read_table`.
+    """
+    notes: list[str] = []
+    wanted = Wanted((), None, {})
+    columns, left_out, x = features(opened(frame, wanted, notes), wanted, notes)
+    for note in notes:
+        say(note)
+    return Schema(tuple(columns), left_out=tuple(left_out)), x
 
 
 def told_kinds(columns: Mapping[str, str] | Sequence[str]) -> dict[str, str]:

@@ -1,0 +1,123 @@
+"""Labels as scikit-learn's users hold them: words or numbers, None, NaN or -1 where missing."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import DataConversionWarning
+from sklearn.utils.multiclass import check_classification_targets
+
+from ..errors import InputError
+from ..labels import MISSING
+from .checks import NO_LABEL, means_missing
+from .frames import float_array, unmasked
+from .inputs import numbers
+from .label_values import is_gap
+
+
+def as_array(x: ArrayLike) -> ArrayLike:
+    """Return tensors as arrays, and masked entries as NaN; anything else as it is."""
+    if isinstance(x, torch.Tensor):
+        x = numbers(x, "X").cpu()
+        return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    return float_array(x, "X") if isinstance(x, np.ma.MaskedArray) else x
+
+
+def label_column(y: ArrayLike) -> NDArray[Any]:
+    """Return labels ``[N]`` as an array, objects where some may be missing among whole numbers.
+
+    :raises InputError: y is no column.
+    """
+    column: NDArray[Any]
+    if isinstance(y, (pd.Series, pd.DataFrame, pd.api.extensions.ExtensionArray)):
+        dtypes = y.dtypes if isinstance(y, pd.DataFrame) else [y.dtype]
+        nullable = any(map(pd.api.types.is_extension_array_dtype, dtypes))  # whole numbers with gaps stay whole
+        column = np.asarray(y.astype(object) if nullable else y)
+    elif isinstance(y, np.ma.MaskedArray):
+        column = unmasked(y)
+    else:
+        column = np.array(y, dtype=object) if isinstance(y, (list, tuple)) else np.asarray(as_array(y))
+    if column.ndim == 2 and column.shape[1] == 1:
+        warnings.warn(
+            "A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples,).",
+            DataConversionWarning,
+            stacklevel=3,
+        )
+        column = column[:, 0]
+    if column.ndim != 1:
+        raise InputError(f"y: bad input shape {list(column.shape)}; one label a row, [N], is needed")
+    if np.iscomplexobj(column):
+        raise InputError("y: complex numbers; classes are needed")
+    for row, value in enumerate(column if column.dtype == object else ()):
+        if isinstance(value, Collection) and not are_words(value):
+            raise InputError(
+                f"y: row {row} is {str(value)[:80]}, a {type(value).__name__}; a word or a number is needed"
+            )
+    return column
+
+
+def encode_labels(y: NDArray[Any], n: int, missing_label: object) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Return the classes, sorted, and each row's class as a number, -1 where it is missing.
+
+    :raises InputError: another number of rows than ``n``, no label, or numbers that are no classes.
+    """
+    if len(y) != n:
+        raise InputError(f"y: {len(y)} rows, but X has {n}; both need the same number")
+    missing = missing_rows(y, missing_label)
+    known = y[~missing]
+    if not len(known):
+        raise InputError("y: no label is known, all are NaN, None or missing_label; at least one is needed")
+    if known.dtype == object:
+        kinds = {type(value) for value in known}
+        known = known.astype(str) if kinds <= {str, np.str_} else np.array(list(known))
+        if not all(isinstance(v, (str, bytes)) for v in y[~missing]) and known.dtype.kind in "US":
+            row = next(i for i in np.flatnonzero(~missing) if not isinstance(y[i], str))
+            raise InputError(f"y: row {row} is {y[row]!r}, among words; labels of one kind are needed")
+    check_classification_targets(known)
+    classes, found = np.unique(known, return_inverse=True)
+    codes = np.full(n, MISSING, dtype=np.int64)
+    codes[~missing] = found
+    return classes, codes
+
+
+def missing_rows(y: NDArray[Any], missing_label: object, classes: set[object] | None = None) -> NDArray[np.bool_]:
+    """Return which labels are missing ``[N]``: None, NaN, and what ``missing_label`` says.
+
+    :param classes: of a trained estimator, which are labels whatever they are; None has a warning say what was taken
+        for what.
+    """
+    missing = np.asarray(pd.isna(y), dtype=bool)
+    known = set(y[~missing].tolist())
+    if not known or is_gap(missing_label):
+        return missing
+    if not (isinstance(missing_label, str) and missing_label == "auto"):
+        return missing | np.array([not gone and value == missing_label for value, gone in zip(y, missing)], dtype=bool)
+    learnt = classes or set()
+    signs = classes is None and known in ({MISSING, 1}, {str(MISSING), "1"})
+    words = {value for value in known - learnt if isinstance(value, str) and means_missing(value, ())}
+    values = {value for value in known - learnt if not are_words(value) and value == MISSING}
+    if classes is None and words - NO_LABEL:
+        told = ", ".join(map(repr, sorted(words - NO_LABEL)))
+        say(f"y: {told} is taken as a missing label; missing_label=None makes a class of it")
+    gone = words | values
+    if signs:
+        (sign,) = gone
+        say(f"y: -1 and 1 are all that it holds, so both are classes; missing_label={sign!r} makes -1 a missing label")
+        gone = set()
+    return missing | np.array([value in gone for value in y.tolist()], dtype=bool)
+
+
+def are_words(label: object) -> bool:
+    """Whether a label is a word, not a number."""
+    return isinstance(label, (str, bytes))
+
+
+def say(line: str) -> None:
+    """Warn of how labels were read."""
+    warnings.warn(line, UserWarning, stacklevel=5)
