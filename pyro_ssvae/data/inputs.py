@@ -22,7 +22,7 @@ from .label_values import by_name, label_values, numbered
 from .point_files import open_points
 from .schema import Schema, is_table
 from .streaming import Streamed
-from .zarr_arrays import ZarrArray
+from .zarr_arrays import ZarrArray, ZarrGroup
 
 Points: TypeAlias = Tensor | Streamed
 
@@ -243,7 +243,7 @@ def received(x: object, y: object, input_shape: tuple[int, ...] | None, pair: nn
     if isinstance(x, (str, Path)) and is_annotated(x):
         return unpack(read_h5ad(Path(x)), y if isinstance(y, str) else None)
     target = y if isinstance(y, str) else None
-    if not isinstance(x, Tensor) and isinstance(x, (np.memmap, str, Path, ZarrArray)):
+    if not isinstance(x, Tensor) and isinstance(x, (np.memmap, str, Path, ZarrArray, ZarrGroup)):
         opened = open_points(x, input_shape, target, white_level)
         if target is not None and opened.y is None:
             raise InputError(f"y: {shown(target)} names a column; {shown(str(x))} has no labels; some are needed")

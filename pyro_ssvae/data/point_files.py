@@ -22,7 +22,7 @@ from .folder import training_images
 from .images import decode, white_of
 from .row_groups import open_parquet
 from .streaming import Streamed
-from .zarr_arrays import ZarrArray, is_zarr, open_zarr, streamed_array
+from .zarr_arrays import ZarrArray, ZarrGroup, is_zarr, of_group, open_zarr, streamed_array
 
 GAP = 2**14  # bytes between two rows, up to which what lies between is read too
 SHARDS = (".npy", ".parquet")
@@ -47,7 +47,7 @@ class Opened(NamedTuple):
 def open_points(
     x: object, input_shape: tuple[int, ...] | None, target: str | None = None, white_level: int | None = None
 ) -> Opened:
-    """Return points by the path of their file or folder, in NumPy's memory map or in an array of Zarr.
+    """Return points by the path of their file or folder, in NumPy's memory map, or in an array or a group of Zarr.
 
     :param target: the name of the column that holds the labels, of Parquet.
     :param white_level: what was white in the images of 16 bits of the training; None where it had none.
@@ -58,6 +58,9 @@ def open_points(
         return Opened(streamed_map(x) if in_file and x.nbytes > streaming.IN_MEMORY else np.array(x))
     if isinstance(x, ZarrArray):
         return Opened(small(streamed_array(x, "x")))
+    if isinstance(x, ZarrGroup):
+        points, y = of_group(x, "x")
+        return Opened(small(points), y)
     path = Path(str(x))
     if is_zarr(path):
         points, y = open_zarr(path)

@@ -91,13 +91,8 @@ def read_table(
 
 def holds_words(frame: pd.DataFrame) -> bool:
     """Whether a column has words, categories or dates, which an array of numbers has no place for."""
-    others = [cells for _, cells in frame.items() if not is_number(cells.dtype)]
+    others = [cells for _, cells in frame.items() if not pd.api.types.is_numeric_dtype(cells.dtype)]
     return any(cells.dtype != object or cells.map(lambda cell: isinstance(cell, (str, date))).any() for cells in others)
-
-
-def is_number(dtype: object) -> bool:
-    """Whether cells of a dtype are numbers, or yes and no."""
-    return pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype)
 
 
 def read_features(frame: pd.DataFrame) -> tuple[Schema, Tensor]:

@@ -66,14 +66,22 @@ def open_zarr(path: Path) -> tuple[Streamed, np.ndarray | None]:
         raise InputError(f"{path}: not an array or a group of Zarr, or a damaged one ({reason(error)})") from None
     if isinstance(opened, ZarrArray):
         return streamed_array(opened, str(path), path), None
-    group = cast(ZarrGroup, opened)
+    return of_group(cast(ZarrGroup, opened), str(path), path)
+
+
+def of_group(group: ZarrGroup, name: str, place: Path | None = None) -> tuple[Streamed, np.ndarray | None]:
+    """Return the points of a group's array ``x``, and the labels of its array ``y``.
+
+    :param place: as in :func:`streamed_array`.
+    :raises InputError: no array ``x``.
+    """
     there = list(group.array_keys())
     used = by_usual_names(there)
     if "x" not in used:
         has = f" (it has {', '.join(map(shown, there[:5]))})" if there else ""
-        raise InputError(f"{path}: no array 'x'{has}; x [N, ...] is needed, and y is optional")
+        raise InputError(f"{name}: no array 'x'{has}; x [N, ...] is needed, and y is optional")
     y = group[used["y"]][:] if "y" in used else None
-    return streamed_array(group[used["x"]], str(path), path / used["x"]), y
+    return streamed_array(group[used["x"]], name, place / used["x"] if place else None), y
 
 
 def streamed_array(x: ZarrArray, name: str, place: Path | None = None) -> Streamed:

@@ -124,6 +124,7 @@ def test_zarr_is_the_array(tmp_path: Path) -> None:
     group.create_array("features", data=X, chunks=(N, 2))
     group.create_array("label", data=Y.astype(np.int8))
     assert same(trained(tmp_path / "both.zarr"), whole)
+    assert same(trained(group), whole)
 
 
 def test_zarr_that_cannot_be_used_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
