@@ -64,7 +64,7 @@ class Classifier(ClassifierMixin):
         self.labels: Labels = labels
         self.input_shape = tuple(input_shape)
         self.encoder = encoder
-        self.head = ClassHead(encoder, labels.size)
+        self.head = ClassHead(encoder, labels.size, alone=True)
         self.class_weights: Tensor | None = None
         self.likelihood = self.units(likelihood)
         c = self.config

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from ..errors import InputError
 
 FEW = 50  # labels, of which an error rate is half believed
+TAUGHT = 0.02  # of a head's gradient reaches a table's features
 
 
 class Encoder(nn.Sequential):
@@ -34,10 +35,10 @@ class Encoder(nn.Sequential):
 
 
 class Beside(nn.Module):
-    """``[dropout(body(x)), x]``: a network's features beside its input, of which a head may be linear.
+    """``[body(x), x]``: a network's features beside its input, of which a head may be linear.
 
     :param body: maps ``[B, D]`` to ``[B, H]``.
-    :ivar dropout: the share of features that is dropped in training, for the heads of z too (docs/recipe.md).
+    :ivar dropout: the share of features that a :class:`ClassHead` drops in training.
     :ivar out_features: H + D.
     """
 
@@ -46,22 +47,9 @@ class Beside(nn.Module):
         self.body = body
         self.dropout = dropout
         self.out_features = body.out_features + in_features
-        self.most_kept = 1 - dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([F.dropout(self.body(x), self.dropout, self.training), x], -1)
-
-    def lean_on_input(self, error: float, chance: float, labels: float) -> None:
-        """Keep ``(1 - dropout) max(0.1, g²)`` of the features in training, ``g = max(0, 1 - 2 e / e_0 n / (n + 50))``.
-
-        Where classes overlap, features learn the labels by heart (choice; docs/recipe.md).
-
-        :param error: e, how often simple methods miss labels that they have not seen.
-        :param chance: e_0, how often a guess does; 0 of one class.
-        :param labels: n, of which e is known.
-        """
-        g = max(0.0, 1 - 2 * error / chance * labels / (labels + FEW)) if chance else 1.0
-        self.dropout = 1 - self.most_kept * max(0.1, g * g)
+        return torch.cat([self.body(x), x], -1)
 
 
 def zeroed(head: nn.Linear) -> nn.Linear:
@@ -74,23 +62,45 @@ def zeroed(head: nn.Linear) -> nn.Linear:
 class ClassHead(nn.Linear):
     """A linear layer from an encoder's features to logits, :func:`zeroed`.
 
-    What an :class:`Encoder` says is to be dropped in training is dropped here, and not before the heads of z, whose
-    scale would take the noise for the data's.
+    What an encoder says is to be dropped in training is dropped here, and not before the heads of z, whose scale would
+    take the noise for the data's. What stands :class:`Beside` the features is not dropped, nor is what ``more`` adds.
+
+    The features of a table learn labels by heart where classes overlap, the sooner the larger α is. So little of the
+    head's gradient reaches them (docs/recipe.md).
 
     :param more: further numbers behind the features.
+    :param alone: nothing but the head teaches the encoder, so that the whole gradient reaches it.
+    :ivar passed: the share of the gradient that reaches the features.
     """
 
-    def __init__(self, encoder: nn.Module, size: int, more: int = 0) -> None:
-        width = features(encoder)
-        super().__init__(width + more, size)
+    def __init__(self, encoder: nn.Module, size: int, more: int = 0, alone: bool = False) -> None:
+        super().__init__(features(encoder) + more, size)
         zeroed(self)
-        self.features = width
-        self.dropout = encoder.dropout if isinstance(encoder, Encoder) else 0.0
+        of_table = isinstance(encoder, Beside)
+        self.features = features(encoder.body if isinstance(encoder, Beside) else encoder)
+        self.dropout = encoder.dropout if isinstance(encoder, (Encoder, Beside)) else 0.0
+        self.most_kept = 1 - self.dropout
+        self.alone = alone
+        self.passed = TAUGHT if of_table and not alone else 1.0
 
     def forward(self, h: Tensor) -> Tensor:
-        if self.training and self.dropout:
-            h = torch.cat([F.dropout(h[..., : self.features], self.dropout), h[..., self.features :]], -1)
+        if self.training and (self.dropout or self.passed < 1):
+            f = F.dropout(h[..., : self.features], self.dropout)
+            f = torch.lerp(f.detach(), f, self.passed) if self.passed < 1 else f
+            h = torch.cat([f, h[..., self.features :]], -1)
         return super().forward(h)
+
+    def lean_on_input(self, error: float, chance: float, labels: float) -> None:
+        """Keep ``(1 - dropout) max(0.1, g²)`` of a table's features, and pass on g² / 50 of the gradient, with
+        ``g = max(0, 1 - 2 e / e_0 n / (n + 50))``.
+
+        :param error: e, how often simple methods miss labels that they have not seen.
+        :param chance: e_0, how often a guess does; 0 of one class.
+        :param labels: n, of which e is known.
+        """
+        g = max(0.0, 1 - 2 * error / chance * labels / (labels + FEW)) if chance else 1.0
+        self.dropout = 1 - self.most_kept * max(0.1, g * g)
+        self.passed = 1.0 if self.alone else TAUGHT * g * g
 
 
 class Decoder(nn.Module):
@@ -193,7 +203,7 @@ def default_encoder(input_shape: tuple[int, ...], deep: bool = False) -> Encoder
 
 
 def table_encoder(flat: int, deep: bool = False) -> Beside:
-    """Two layers of 128, at least half of their output dropped, beside the cells: tables are often all but linear.
+    """Two layers of 128 beside the cells: tables are often all but linear.
 
     :param flat: numbers that the encoder sees of a row.
     :param deep: a third layer.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from pyro_ssvae import ClassLabels, create_model
 from pyro_ssvae.nn.networks import (
     AddClass,
+    ClassHead,
     Decoder,
     default_decoder,
     default_encoder,
@@ -106,15 +107,47 @@ def test_whether_rows_meet_in_a_network() -> None:
     assert not mixes_rows(default_decoder((6,), 4, 3))
 
 
-def test_features_of_a_table_are_dropped_where_simple_methods_err() -> None:
-    """Few labels say little of how often; at half of chance by many labels hardly any feature is left."""
+def test_features_of_a_table_serve_the_head_less_where_simple_methods_err() -> None:
+    """Few labels say little of how often; at half of chance by many labels hardly any feature is left, and none is
+    taught."""
     encoder = table_encoder(4)
-    for error, labels, dropped in ((0.0, 1000, 0.5), (0.25, 50, 0.875), (0.25, 1e6, 0.95), (0.5, 10, 0.7777778)):
-        encoder.lean_on_input(error, 0.5, labels)
-        assert encoder.dropout == pytest.approx(dropped)
+    head, alone = ClassHead(encoder, 2), ClassHead(encoder, 2, alone=True)
+    assert (head.dropout, head.passed, alone.passed) == (0.5, 0.02, 1.0)
+    for error, labels, g in ((0.0, 1000, 1.0), (0.25, 50, 0.5), (0.25, 1e6, 0.0), (0.5, 10, 2 / 3)):
+        for each in (head, alone):
+            each.lean_on_input(error, 0.5, labels)
+            assert each.dropout == pytest.approx(1 - max(0.05, g**2 / 2), abs=1e-4)
+        assert head.passed == pytest.approx(g**2 / 50, abs=1e-5)
+        assert alone.passed == 1
+
+
+def test_a_table_is_encoded_without_noise_and_its_cells_are_never_dropped() -> None:
+    torch.manual_seed(0)
+    encoder = table_encoder(4)
+    head = ClassHead(encoder, 2)
+    nn.init.normal_(head.weight)
     x = torch.randn(8, 4)
-    assert torch.equal(encoder(x)[:, -4:], x)
-    assert torch.equal(encoder.eval()(x)[:, :-4], encoder.body(x))
+    h = encoder(x)
+    assert torch.equal(h, torch.cat([encoder.body(x), x], 1))
+    head.dropout = 1.0
+    torch.testing.assert_close(head(h), x @ head.weight[:, -4:].T)
+
+
+def test_so_much_of_the_heads_gradient_reaches_a_tables_features() -> None:
+    """The layer's own weights have all of it."""
+    torch.manual_seed(0)
+    grads = {}
+    for passed in (1.0, 0.02, 0.0):
+        torch.manual_seed(1)
+        encoder = table_encoder(4)
+        head = ClassHead(encoder, 2)
+        nn.init.normal_(head.weight)
+        head.passed, head.dropout = passed, 0.0
+        head(encoder(torch.randn(8, 4))).square().sum().backward()
+        grads[passed] = [p.grad for p in (head.weight, encoder.body[0].weight)]
+    for passed, (own, body) in grads.items():
+        torch.testing.assert_close(own, grads[1.0][0])
+        torch.testing.assert_close(body, passed * grads[1.0][1])
 
 
 @pytest.mark.parametrize("name", ["augmented", "m2", "adgm", "classifier"])
@@ -145,6 +178,6 @@ def test_a_training_asks_how_often_simple_methods_err() -> None:
         for name in ("augmented", "classifier"):
             vae = create_model(name, input_shape=3, labels=ClassLabels(2), columns=("normal",) * 3)
             vae.prepare(x, y)
-            kept.append(1 - vae.encoder.dropout)
+            kept.append(1 - vae.head.dropout)
     assert kept[0] == kept[1] > 0.4
     assert kept[2] == kept[3] == pytest.approx(0.05)
