@@ -9,9 +9,10 @@ from typing import Any
 
 import pyro
 import pyro.distributions as dist
+import torch
 from torch import Tensor, nn
 
-from ..labels import Labels
+from ..labels import MISSING, Labels
 from ..nn.networks import AddClass, ClassHead, features, takes_class_input
 from .generative import positive, standard_normal
 from .labelled import ConditionalDecoder, gaussian_head
@@ -108,6 +109,10 @@ class AugmentedVAE(ConditionalDecoder):
         return self.label_inference.probs(self.head(self.encoder(self.likelihood.standardize(x))))
 
     def reconstruction_values(self, x: Tensor, y: Tensor | None, sites: dict[str, Any]) -> dict[str, Tensor]:
-        """A missing label enters as its probabilities."""
-        c = self.labels.impute(self.class_probs(x), self.targets(y, x))
+        """A missing label enters as its probabilities; the most probable one where the model takes labels alone."""
+        probs, known = self.class_probs(x), self.targets(y, x)
+        if self.takes_probs:
+            c = self.labels.impute(probs, known)
+        else:
+            c = torch.where(known == MISSING, self.labels.mode(probs), known)
         return {**super().reconstruction_values(x, y, sites), "y": c}

@@ -21,6 +21,7 @@ from ..infer.traces import Means, Site, expected_x, sampled
 from ..nn.likelihoods import Likelihood, check_encoder, likelihood_for
 from .base import Json, Model
 from .config import VAEConfig
+from .rewritten import overridden_since
 
 
 class GenerativeModel(Model):
@@ -128,6 +129,7 @@ class GenerativeModel(Model):
         """E[x | z] of latents ``[..., D]``, as :meth:`encode` orders them: ``[..., *input_shape]``.
 
         :param like: points, one for each latent, whose rows' sizes counts have (``library_size``); else ordinary ones.
+            Latents that a rewritten guide has beside these are theirs too; else they are drawn from the prior.
         """
         with evaluating(self):
             z = finite(numbers(z, "z"), "z").to(next(self.parameters()))
@@ -140,8 +142,16 @@ class GenerativeModel(Model):
             x = self.stand_in(n) if like is None else checked(self, like)[0]
             if len(x) != n:
                 raise InputError(f"like: {len(x)} points for {n} latents; each needs one")
-            x = expected_x(self, x, {**parts, **label}, needed)
+            further = {} if like is None else self.further_latents(x)
+            x = expected_x(self, x, {**further, **parts, **label}, needed)
             return x.reshape(z.shape[:-1] + x.shape[1:])
+
+    def further_latents(self, x: Tensor) -> dict[str, Tensor]:
+        """The values at points of the latents that a rewritten guide has beside z and y, at their means."""
+        if not len(x) or not overridden_since(self, "guide", "default"):
+            return {}
+        sites = self.posterior_trace(x, None)
+        return {n: site["value"] for n, site in sites.items() if not (site["is_observed"] or n in (*self.latents, "y"))}
 
     def label_values(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
         """The site ``y`` of ``n`` given labels, for a decoder that hears it; here none."""

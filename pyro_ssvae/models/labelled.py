@@ -280,6 +280,23 @@ class ConditionalDecoder(LabelMixin):
         z = z[row] if z.dim() == 2 else z.expand(*needed.shape, -1)[place, row]
         return Scattered(self.p_x(self.decoder(z, c[place, row])), place, row, needed.shape)
 
+    @property
+    def takes_probs(self) -> bool:
+        """Whether x is decoded of a missing label's probabilities; what was rewritten and never trained on any may take
+        labels alone, such as by ``one_hot``."""
+        parts = ("model", "p_x_given", "class_input")
+        return self.label_inference.relaxed or not any(overridden_since(self, part, "default") for part in parts)
+
+    def decode(self, z: Tensor, y: ArrayLike | None = None, *, like: ArrayLike | None = None) -> Tensor:
+        try:
+            return super().decode(z, y, like=like)
+        except (RuntimeError, TypeError, IndexError):  # of a program of one's own
+            if self.takes_probs or not self.label_values(len(z), y)["y"].is_floating_point():
+                raise
+        raise InputError(
+            "decode: the model as it was rewritten takes labels, and no probabilities; all labels are needed"
+        )
+
     def label_values(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
         if isinstance(y, (Tensor, np.ndarray)) and is_float(y) and y.ndim == 2:
             given = numbers(y, "y").to(self.device)

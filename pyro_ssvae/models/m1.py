@@ -17,7 +17,16 @@ from torch import Tensor, nn
 from ..infer.auxiliary import HeadTerms
 from ..infer.batched import evaluating
 from ..infer.label_prior import LabelPrior
-from ..infer.traces import Site, Unobserved, expected_x, need_site
+from ..infer.traces import (
+    PARTS_OF_X,
+    Site,
+    Unobserved,
+    expected_x,
+    is_computed,
+    need_site,
+    row_frame,
+    sampled,
+)
 from ..labels import Labels
 from ..nn.networks import mlp, zeroed
 from .base import given_labels
@@ -88,7 +97,7 @@ class M1(VAE, ClassifierMixin):
 
     def logits_given(self, z: Tensor) -> Tensor:
         """Logits of q(y | z), the head's or a rewritten guide's: ``[B, K]`` or ``[B, A]``."""
-        if not overridden_since(self, "guide", "q_y"):
+        if not overridden_since(self, "guide", "logits_given"):
             logits: Tensor = self.head(z)
             return logits
         q = poutine.trace(poutine.condition(self.guide, {"z": z})).get_trace(self.stand_in(len(z)), None)
@@ -110,8 +119,16 @@ class M1(VAE, ClassifierMixin):
         with evaluating(self):
             known = given_labels(y, n, self.labels, self.device)
             model = Unobserved()(self.model)
-            pool: Site = poutine.trace(model).get_trace(self.stand_in(POOL)).nodes["z"]  # type: ignore[assignment]
-            z = pool["value"]
-            logits = self.logits_given(z).unsqueeze(1).expand(-1, n, -1)
+            pool = poutine.trace(model).get_trace(self.stand_in(POOL))
+            logits = self.logits_given(need_site(pool, "z", "generate")["value"]).unsqueeze(1).expand(-1, n, -1)
             weights = self.labels.masked(logits, known).log_prob(self.labels.safe_values(known, logits))
-            return expected_x(self, self.stand_in(n), {"z": z[dist.Categorical(logits=weights.t()).sample()]})
+            chosen = dist.Categorical(logits=weights.t()).sample()
+            latents = {name: site for name, site in sampled(pool).items() if name not in ("x", *PARTS_OF_X)}
+            values = {name: rows_of(site, POOL, chosen) for name, site in latents.items() if not is_computed(site)}
+            return expected_x(self, self.stand_in(n), values)
+
+
+def rows_of(site: Site, n: int, rows: Tensor) -> Tensor:
+    """Some rows of a site's value; all of it where it is in no plate over the n rows."""
+    value, frame = site["value"], row_frame(site, n)
+    return value if frame is None else value.index_select(frame.dim - site["fn"].event_dim, rows)

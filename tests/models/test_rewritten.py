@@ -13,6 +13,7 @@ from formulas import NO_REGULARIZER
 from pair_suite import loss_of
 from tiny import ATTRIBUTES, CLASSES, make, points, tiny_decoder, tiny_encoder
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 import pyro_ssvae as ps
 from pyro_ssvae.models.rewritten import overridden_since, probs_of
@@ -351,3 +352,113 @@ def test_a_likelihood_of_which_only_the_distribution_is_stated_takes_gaps(kind: 
 
 def test_a_likelihood_that_is_none_is_refused() -> None:
     refused(lambda: make("vae", likelihood=nn.Identity()), "likelihood: a Identity", "fit, standardize and target")
+
+
+class TakesLabels(ps.AugmentedVAE):
+    """x hears y by one_hot, which takes whole numbers alone."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        with self.plate(x):
+            y = pyro.sample("y", self.p_y())
+            z = pyro.sample("z", self.p_z(x))
+            c = F.one_hot(y, self.labels.size).to(x)
+            pyro.sample("x", self.p_x(self.decoder(z, c.expand(*y.shape[:-1], len(x), -1))), obs=x)
+
+
+def test_a_model_that_takes_labels_alone_reconstructs_by_the_most_probable() -> None:
+    model = TakesLabels(
+        tiny_encoder((5,)), tiny_decoder((5,), 2, 3), CLASSES, latent_dim=2, label_inference="enumerate"
+    )
+    x = points(6)
+    y = torch.tensor([0, 1, 2, -1, -1, -1])
+    model.eval()
+    expected = model.decode(model.encode(x).mean, torch.where(y < 0, model.predict(x), y))
+    torch.testing.assert_close(model.reconstruct(x, y), expected)
+    assert ps.evaluate(model, x, y, num_samples=2)["reconstruction_error"] > 0
+    refused(lambda: model.decode(torch.zeros(3, 2)), "decode: the model as it was rewritten takes labels", "all labels")
+
+
+class FurtherLatent(ps.M2):
+    """A further latent w moves x by itself; the guide reads it off x."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        with self.plate(x):
+            y = pyro.sample("y", self.p_y())
+            z = pyro.sample("z", self.p_z(x))
+            w = pyro.sample("w", dist.Normal(x.new_zeros(1), 9.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.decoder(z, self.class_input(y, x)) + w, 1.0).to_event(1), obs=x)
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        super().guide(x, y)
+        with pyro.plate("further", len(x)):
+            pyro.sample("w", dist.Normal(self.inputs(x)[:, :1], 1.0).to_event(1))
+
+
+class FurtherOfDIVA(ps.models.MODELS["diva"]):  # type: ignore[misc, name-defined]
+    """The same of a DIVA."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        with self.plate(x):
+            y = pyro.sample("y", self.p_y())
+            z_c = pyro.sample("z_c", self.p_z_c(self.class_input(y, x)))
+            z_s = pyro.sample("z_s", self.p_z_s(x))
+            w = pyro.sample("w", dist.Normal(x.new_zeros(1), 9.0).to_event(1))
+            out = self.decoder(torch.cat([z_c, z_s], -1), None) + w
+            pyro.sample("x", dist.Normal(out, 1.0).to_event(1), obs=x)
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        super().guide(x, y)
+        with pyro.plate("further", len(x)):
+            pyro.sample("w", dist.Normal(self.inputs(x)[:, :1], 1.0).to_event(1))
+
+
+def test_an_intervention_keeps_what_a_further_latent_holds_of_the_point() -> None:
+    """It was drawn from its prior, so that the point was lost."""
+    model = FurtherLatent(tiny_encoder((5,)), tiny_decoder((5,), 2, 3), CLASSES, latent_dim=2).eval()
+    x = points(6)
+    z = model.encode(x).mean
+    for found, y in ((model.intervene(x, 2), torch.tensor([2])), (model.swap(x, x), model.predict(x))):
+        c = F.one_hot(y, 3).float().expand(6, -1)
+        torch.testing.assert_close(found, model.decoder(z, c).detach() + x[:, :1])
+    diva = FurtherOfDIVA(tiny_encoder((5,)), tiny_decoder((5,), 3, 0), CLASSES, latent_dim=3, label_dim=1).eval()
+    torch.testing.assert_close(diva.swap(x, x), diva.decoder(diva.encode(x).mean, None).detach() + x[:, :1])
+
+
+class HeadOfItsOwn(OwnM1):
+    """q_y says what the rewritten guide does."""
+
+    def q_y(self, x: Tensor) -> Tensor:
+        return self.labels.probs(self.of_z(self.own(x)))
+
+    guide = OwnM1.guide
+
+
+class AboveZ(ps.M1):
+    """u is above z, and x is u."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        with self.plate(x):
+            u = pyro.sample("u", dist.Normal(x.new_zeros(1), 3.0).to_event(1))
+            pyro.sample("z", dist.Normal(u.expand(-1, 2), 0.01).to_event(1))
+            pyro.sample("x", dist.Normal(u.expand(-1, 5), 1.0).to_event(1), obs=x)
+
+
+def test_points_of_a_label_of_an_m1_follow_its_edits() -> None:
+    """A guide and q_y that were rewritten together; latents above z, which are drawn with it."""
+    torch.manual_seed(0)
+    own = HeadOfItsOwn(tiny_encoder((5,)), tiny_decoder((5,), 2, 0), CLASSES, latent_dim=2).eval()
+    above = AboveZ(tiny_encoder((5,)), tiny_decoder((5,), 2, 0), CLASSES, latent_dim=2).eval()
+    above.head = nn.Linear(2, 3)  # type: ignore[assignment]
+    for head in (own.of_z, above.head):
+        with torch.no_grad():
+            head.weight.copy_(30 * torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]))
+            head.bias.copy_(torch.tensor([0.0, 0.0, -900.0]))  # type: ignore[operator]
+    seen: list[Tensor] = []
+    own.decoder.register_forward_hook(lambda module, inputs, out: seen.append(inputs[0]))
+    own.generate(200, 1)
+    assert float((seen[-1][:, 0] < 0).float().mean()) > 0.95
+    assert float((above.generate(200, 1) < 0).float().mean()) > 0.95
