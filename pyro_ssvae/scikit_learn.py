@@ -19,6 +19,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeatures
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .data.checks import shown
 from .data.estimator_labels import are_words, as_array, encode_labels, label_column, missing_rows
 from .data.foreign_types import SparseMatrix
 from .data.schema import Schema
@@ -201,21 +202,26 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         shape = checked_shape(self.input_shape)
         if reset:
             self.schema_: Schema | None = None
-        if not shape and isinstance(X, pd.DataFrame) and (holds_words(X) if reset else self.schema_ is not None):
-            return self.rows(X, reset)
+        if isinstance(X, pd.DataFrame):
+            if X.columns.has_duplicates:
+                twice = shown(str(X.columns[X.columns.duplicated()][0]))
+                raise InputError(f"X: two columns are named {twice}; each needs a name of its own")
+            if self.schema_ is not None or (reset and not shape and holds_words(X)):
+                return self.rows(X, reset)
         if self.schema_ is not None:
             raise InputError("X: fit saw a table with words; a DataFrame with the same columns is needed")
         X = as_array(X)  # noqa: N806
         pixels = len(shape) == 3 and has_bytes(X)
-        checked: Any = validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse=True,
-            dtype=np.uint8 if pixels else [np.float64, np.float32],
-            ensure_all_finite="allow-nan",
-            ensure_min_samples=2 if reset else 1,
-        )
+        with words_refused():
+            checked: Any = validate_data(
+                self,
+                X,
+                reset=reset,
+                accept_sparse=True,
+                dtype=np.uint8 if pixels else [np.float64, np.float32],
+                ensure_all_finite="allow-nan",
+                ensure_min_samples=2 if reset else 1,
+            )
         rows = np.array(checked.toarray() if issparse(checked) else checked)  # a copy: tensors need memory of their own
         if shape and np.prod(shape) != rows.shape[1]:
             raise InputError(f"X: {rows.shape[1]} features; input_shape {list(shape)} needs {np.prod(shape)}")
@@ -252,6 +258,21 @@ def has_bytes(x: object) -> bool:
     if isinstance(x, pd.DataFrame):
         return all(dtype == np.uint8 for dtype in x.dtypes)
     return isinstance(x, (np.ndarray, SparseMatrix)) and x.dtype == np.uint8
+
+
+@contextmanager
+def words_refused() -> Iterator[None]:
+    """Say of words and dates where numbers are needed what takes them."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        dates = isinstance(error, np.exceptions.DTypePromotionError)
+        if not dates and "could not convert string" not in str(error):
+            raise
+        raise InputError(
+            f"X: {'dates beside numbers' if dates else error}; words and dates need a DataFrame in fit, such as a "
+            "transformer gives after set_output(transform='pandas'), and no input_shape"
+        ) from None
 
 
 @contextmanager

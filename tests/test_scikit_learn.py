@@ -398,3 +398,35 @@ def test_a_table_unlike_that_of_training() -> None:
     numbers = frame[["age"]].assign(height=1.0 * np.arange(len(frame)))
     assert model.fit(numbers, y).schema_ is None  # an array of numbers, as it always was
     assert model.predict(numbers[:3]).shape == (3,)
+
+
+def test_na_among_objects_is_a_gap_of_numbers_too() -> None:
+    cells = np.array([pd.NA, *range(39)], dtype=object)
+    model = small(epochs=1).fit(pd.DataFrame({"a": cells, "b": cells[::-1]}), np.arange(40) % 2)
+    assert model.schema_ is None
+    other = pd.DataFrame({"a": [None, 3.0], "b": [2.0, 1.0]})
+    found = model.predict_proba(pd.DataFrame({"a": np.array([pd.NA, 3], dtype=object), "b": [2, 1]}))
+    np.testing.assert_array_equal(found, model.predict_proba(other))
+
+
+def test_words_and_dates_where_numbers_are_needed_are_refused_in_a_line() -> None:
+    frame, y = worded()
+    numbers = pd.DataFrame({"age": frame["age"], "height": 1.0 * np.arange(len(frame))})
+    model = small(epochs=1).fit(numbers, y)
+    for cells in (frame["job"], frame["seen"]):
+        refused(lambda cells=cells: model.predict(numbers.assign(height=cells)), "X: ", "words and dates need")
+    refused(lambda: small(input_shape=(1, 5, 1)).fit(frame, y), "words and dates need", "no input_shape")
+    refused(lambda: small().fit(frame[["age", "job"]].to_numpy(), y), "X: ", "set_output(transform='pandas')")
+    for table in (frame[["job", "town"]], numbers):
+        twice = table.set_axis(["b", "b"], axis=1)
+        refused(lambda twice=twice: small().fit(twice, y), "X: two columns are named 'b'")
+
+
+def test_categories_that_are_numbers_are_no_amounts() -> None:
+    frame, y = worded()
+    codes = pd.Series(np.arange(len(y)) % 4 * 10)
+    model = small(epochs=1).fit(frame.assign(town=pd.Categorical(codes)), y)
+    assert model.schema_.columns[2].kind == "categorical:4"
+    assert model.schema_.columns[2].words == ("0", "10", "20", "30")
+    found = model.predict_proba(frame.assign(town=pd.Categorical(codes)))
+    np.testing.assert_array_equal(model.predict_proba(frame.assign(town=codes * 1.0)), found)

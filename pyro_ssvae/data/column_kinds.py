@@ -64,7 +64,9 @@ def kind_of(cells: pd.Series, name: str, told: str | None = None, comma: bool | 
         return "as told"
     if pd.api.types.is_datetime64_any_dtype(cells.dtype) or told == "date":
         column = date_column(cells, name, where)
-    elif told in ("category", "yes-no") or (told is None and pd.api.types.is_bool_dtype(cells.dtype)):
+    elif told in ("category", "yes-no") or (
+        told is None and (pd.api.types.is_bool_dtype(cells.dtype) or is_code(cells))
+    ):
         column = word_column(cells, name, where, told)
     elif is_number(cells) or told is not None:
         column = number_column(cells, name, where, told, comma)
@@ -76,6 +78,11 @@ def kind_of(cells: pd.Series, name: str, told: str | None = None, comma: bool | 
 def is_number(cells: pd.Series) -> bool:
     """Whether cells are numbers, or durations, by their type."""
     return bool(pd.api.types.is_numeric_dtype(cells.dtype) or pd.api.types.is_timedelta64_dtype(cells.dtype))
+
+
+def is_code(cells: pd.Series) -> bool:
+    """Whether cells are categories that are numbers: by their type they are no amounts."""
+    return isinstance(cells.dtype, pd.CategoricalDtype) and pd.api.types.is_numeric_dtype(cells.dtype.categories.dtype)
 
 
 def guessed(cells: pd.Series, name: str, where: str, file: bool | None = None) -> Column | str:

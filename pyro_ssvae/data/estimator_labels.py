@@ -22,10 +22,12 @@ from .label_values import is_gap
 
 
 def as_array(x: ArrayLike) -> ArrayLike:
-    """Return tensors as arrays, and masked entries as NaN; anything else as it is."""
+    """Return tensors as arrays, and masked entries and NA among objects as NaN; anything else as it is."""
     if isinstance(x, torch.Tensor):
         x = numbers(x, "X").cpu()
         return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    if isinstance(x, pd.DataFrame) and any(map(pd.api.types.is_object_dtype, x.dtypes)):
+        return x.where(x.notna(), np.nan)
     return float_array(x, "X") if isinstance(x, np.ma.MaskedArray) else x
 
 
