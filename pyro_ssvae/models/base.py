@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..data.dataset import labels_in_words, times
 from ..data.label_values import label_values
 from ..data.schema import Schema
+from ..distributions.observed import entrywise
 from ..errors import InputError
 from ..infer.batched import batched, opened
 from ..labels import ClassLabels, Labels
@@ -168,7 +169,7 @@ class Model(nn.Module):
 
     def plate(self, x: Tensor) -> AbstractContextManager[object]:
         """The plate ``data`` over the rows of ``x``."""
-        plate: AbstractContextManager[object] = pyro.plate("data", len(x), dim=-1)
+        plate: AbstractContextManager[object] = Rows("data", len(x), dim=-1)
         return plate
 
     def read(self, rows: Callable[..., Tensor], x: ArrayLike, y: ArrayLike | None = None) -> Tensor:
@@ -183,6 +184,15 @@ class Model(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device
+
+
+class Rows(pyro.plate):
+    """A plate in which the site ``x``, however it was edited, takes gaps: entries that are NaN do not count."""
+
+    def _process_message(self, msg: Any) -> None:
+        if msg["type"] == "sample" and msg["name"] == "x":
+            msg["fn"] = entrywise(msg["fn"])
+        super()._process_message(msg)
 
 
 def given_labels(y: ArrayLike, n: int, labels: Labels, device: torch.device) -> Tensor:

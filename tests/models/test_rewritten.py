@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import pyro_ssvae as ps
+from pyro_ssvae.infer.traces import enumerated, plain
 from pyro_ssvae.models.rewritten import overridden_since, probs_of
 from pyro_ssvae.nn.likelihood_base import Likelihood
 
@@ -462,3 +464,47 @@ def test_points_of_a_label_of_an_m1_follow_its_edits() -> None:
     own.generate(200, 1)
     assert float((seen[-1][:, 0] < 0).float().mean()) > 0.95
     assert float((above.generate(200, 1) < 0).float().mean()) > 0.95
+
+
+class HeavyTails(ps.M2):
+    """p_x says nothing of gaps."""
+
+    def p_x(self, out: Tensor) -> dist.TorchDistribution:
+        return dist.StudentT(5.0, out, 0.5).to_event(1)
+
+
+class OwnX(ps.ReVAE):
+    """Nor does a model that is written anew."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        data = self.plate(x)
+        with data:
+            z_s = pyro.sample("z_s", self.p_z_s(x))
+        with self.label_plates(data):
+            z_c = pyro.sample("z_c", self.p_z_c(pyro.sample("y", self.p_y())))
+        with data:
+            pyro.sample("x", dist.Normal(self.decoder(self.join(z_c, z_s), None), 0.5).to_event(1), obs=x)
+
+
+@pytest.mark.parametrize("kind", [HeavyTails, OwnX])
+def test_an_edited_likelihood_takes_gaps(kind: Any) -> None:
+    """The bounds are those of the entries that are there, and the others are filled."""
+    torch.manual_seed(0)
+    size = 3 if kind is HeavyTails else 0
+    options = {"latent_dim": 2} if size else {"latent_dim": 4, "label_dim": 1}
+    vae = kind(
+        tiny_encoder((5,)), tiny_decoder((5,), options["latent_dim"], size), CLASSES, likelihood="normal", **options
+    )
+    x, y = points(12), torch.arange(12) % 3
+    gaps = x.clone()
+    gaps[::2, 1] = torch.nan
+    assert np.isfinite(ps.fit(vae, gaps, y, epochs=2, batch_size=6, progress=False)["loss"]).all()
+    pyro.set_rng_seed(0)
+    p, _ = next(iter(enumerated(vae.double(), gaps[:1].double(), None)))
+    own = plain(p.nodes["x"]["fn"]).log_prob(gaps[:1].double().nan_to_num())
+    there = torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(p.nodes["x"]["unscaled_log_prob"], (own * there).sum(-1))
+    filled = ps.impute(vae.float(), gaps, num_samples=5)
+    assert bool(filled.isfinite().all())
+    assert torch.equal(filled[1::2], x[1::2])
