@@ -129,7 +129,7 @@ class GenerativeModel(Model):
         """E[x | z] of latents ``[..., D]``, as :meth:`encode` orders them: ``[..., *input_shape]``.
 
         :param like: points, one for each latent, whose rows' sizes counts have (``library_size``); else ordinary ones.
-            Latents that a rewritten guide has beside these are theirs too; else they are drawn from the prior.
+            Latents that the guide of a rewritten pair has beside these are theirs too; else the prior draws them.
         """
         with evaluating(self):
             z = finite(numbers(z, "z"), "z").to(next(self.parameters()))
@@ -147,8 +147,8 @@ class GenerativeModel(Model):
             return x.reshape(z.shape[:-1] + x.shape[1:])
 
     def further_latents(self, x: Tensor) -> dict[str, Tensor]:
-        """The values at points of the latents that a rewritten guide has beside z and y, at their means."""
-        if not len(x) or not overridden_since(self, "guide", "default"):
+        """The values at points of the guide's latents beside z and y, at their means, which a rewritten x may hear."""
+        if not len(x) or not any(overridden_since(self, program, "default") for program in ("model", "guide")):
             return {}
         sites = self.posterior_trace(x, None)
         return {n: site["value"] for n, site in sites.items() if not (site["is_observed"] or n in (*self.latents, "y"))}

@@ -20,10 +20,10 @@ from ..distributions.relaxed import AcceptRelaxed
 from ..distributions.sparse import Scattered
 from ..errors import InputError
 from ..infer.auxiliary import HeadTerms
-from ..infer.batched import seeded
+from ..infer.batched import evaluating, seeded
 from ..infer.label_inference import MOST_SUMMED, AcceptLabels, How, Known, LabelInference
 from ..infer.label_prior import LabelPrior
-from ..infer.traces import need_site
+from ..infer.traces import Unobserved, need_site
 from ..labels import MISSING, Labels, value_counts
 from ..nn.likelihood_base import Likelihood
 from ..nn.networks import Beside, ClassHead, mixes_rows
@@ -139,7 +139,8 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
         self.prepare_head(x, y, self.head_terms)
 
     def check_plate(self) -> None:
-        """Raise :class:`InputError` where a rewritten model's p(y) does not take the relaxed labels of the guide."""
+        """Raise :class:`InputError` where a rewritten model's p(y), or its x, does not take the relaxed labels of the
+        guide."""
         if not (self.label_inference.relaxed and overridden_since(self, "model", "default")):
             return
         store = pyro.get_param_store()
@@ -153,6 +154,23 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
                 f"label_inference: {self.label_inference.how} hands the model relaxed labels; its plate must be "
                 "'with self.plate(x):', or label_inference='enumerate' is needed"
             )
+        n = self.labels.size + 2  # another number than that of the inputs, with which they must not broadcast
+        whole = self.labels.mode(torch.zeros(n, self.labels.size, device=self.device))
+        if self.runs_on(whole) and not self.runs_on(self.label_prior.logits.new_full((n, self.labels.size), 0.5)):
+            raise InputError(
+                f"label_inference: {self.label_inference.how} hands the model relaxed labels, of which its x takes "
+                "none; self.class_input(y, x) does, or label_inference='enumerate' is needed"
+            )
+
+    def runs_on(self, y: Tensor) -> bool:
+        """Whether the model, as it is, runs on values of the site y."""
+        store, model = pyro.get_param_store(), poutine.condition(Unobserved()(self.model), {"y": y})
+        try:
+            with seeded(self.device, 0), store.scope(store.get_state()), evaluating(self), poutine.block():
+                model(self.stand_in(len(y)), None)
+        except Exception:  # of a program of one's own
+            return False
+        return True
 
     def set_progress(self, progress: float) -> None:
         """β as :meth:`.GenerativeModel.set_progress` has it, and what reaches the head:

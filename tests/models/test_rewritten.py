@@ -381,6 +381,47 @@ def test_a_model_that_takes_labels_alone_reconstructs_by_the_most_probable() -> 
     refused(lambda: model.decode(torch.zeros(3, 2)), "decode: the model as it was rewritten takes labels", "all labels")
 
 
+class Embedded(ps.AugmentedVAE):
+    """x hears y by an embedding."""
+
+    def __init__(self, *parts: Any, **options: Any) -> None:
+        super().__init__(*parts, **options)
+        self.of_y = nn.Embedding(self.labels.size, 5)
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        with self.plate(x):
+            y = pyro.sample("y", self.p_y())
+            z = pyro.sample("z", self.p_z(x))
+            out = self.decoder(z, self.class_input(y, x)) + self.of_y(y.long())
+            pyro.sample("x", self.p_x(out), obs=x)
+
+
+@pytest.mark.parametrize("kind", [TakesLabels, Embedded])
+def test_relaxed_labels_that_x_does_not_take_are_refused_before_training(kind: Any) -> None:
+    x, y = points(12), torch.arange(12) % 4 - 1
+
+    def fit(how: str) -> None:
+        vae = kind(tiny_encoder((5,)), tiny_decoder((5,), 2, 3), CLASSES, latent_dim=2, label_inference=how)
+        ps.fit(vae, x, y, epochs=1, progress=False)
+
+    for how in ("plug-in", "straight-through"):
+        refused(lambda how=how: fit(how), "label_inference: ", "relaxed labels", "class_input", "'enumerate'")
+    fit("enumerate")
+
+
+class HearsA(ps.ADGM):
+    """x hears a, which the guide has of its own."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        with self.plate(x):
+            y = pyro.sample("y", self.p_y())
+            z = pyro.sample("z", self.p_z(x))
+            a = pyro.sample("a", self.p_a(z, self.class_input(y, x)))
+            pyro.sample("x", self.p_x(self.decoder(z, self.class_input(y, x)) + a[..., :1]), obs=x)
+
+
 class FurtherLatent(ps.M2):
     """A further latent w moves x by itself; the guide reads it off x."""
 
@@ -425,6 +466,10 @@ def test_an_intervention_keeps_what_a_further_latent_holds_of_the_point() -> Non
     for found, y in ((model.intervene(x, 2), torch.tensor([2])), (model.swap(x, x), model.predict(x))):
         c = F.one_hot(y, 3).float().expand(6, -1)
         torch.testing.assert_close(found, model.decoder(z, c).detach() + x[:, :1])
+    adgm = HearsA(tiny_encoder((5,)), tiny_decoder((5,), 2, 3), CLASSES, latent_dim=2, likelihood="normal").eval()
+    z, a = adgm.encode(x).mean, adgm.q_a(adgm.features(x)).mean
+    expected = adgm.decoder(z, F.one_hot(torch.tensor(1), 3).float().expand(6, -1)) + a[:, :1]
+    torch.testing.assert_close(adgm.decode(z, 1, like=x), expected.detach())
     diva = FurtherOfDIVA(tiny_encoder((5,)), tiny_decoder((5,), 3, 0), CLASSES, latent_dim=3, label_dim=1).eval()
     torch.testing.assert_close(diva.swap(x, x), diva.decoder(diva.encode(x).mean, None).detach() + x[:, :1])
 
