@@ -59,3 +59,13 @@ def networks(pair: nn.Module) -> Iterator[nn.Module]:
         elif id(part) not in seen:
             seen.add(id(part))
             yield part
+
+
+def replaced(model: nn.Module) -> list[str]:
+    """Return the methods that a model or a part of it has in the place of its class's: ``p_z``, ``decoder.forward``."""
+    return [
+        f"{path}.{name}".lstrip(".")
+        for path, part in model.named_modules()
+        for name, value in vars(part).items()
+        if callable(value) and callable(getattr(type(part), name, None))
+    ]

@@ -9,6 +9,7 @@ from types import FunctionType
 import torch
 from torch import nn
 
+from ..infer.pairs import replaced
 from . import Model, create_model
 
 
@@ -28,16 +29,6 @@ def signature(model: nn.Module) -> dict[str, object]:
 def kinds(model: nn.Module) -> dict[str, str]:
     """Return the kind of each network of a model by name."""
     return {name: kind(part) for name, part in model.named_modules() if name}
-
-
-def replaced(model: nn.Module) -> list[str]:
-    """Return the methods that a model or a part of it has in the place of its class's: ``p_z``, ``decoder.forward``."""
-    return [
-        f"{path}.{name}".lstrip(".")
-        for path, part in model.named_modules()
-        for name, value in vars(part).items()
-        if callable(value) and callable(getattr(type(part), name, None))
-    ]
 
 
 def kind(part: nn.Module) -> str:

@@ -20,7 +20,7 @@ from ..data.inputs import Points, open_data, unlearnt_where_refused
 from ..data.streaming import some_of
 from ..errors import InputError, plain_value
 from ..infer.batched import alone
-from ..infer.pairs import PairLike, as_pair
+from ..infer.pairs import PairLike, as_pair, replaced
 from ..infer.protocols import Schedules
 from ..labels import labels_of
 from . import loggers
@@ -193,12 +193,14 @@ def validation_of(
 
 
 def meaning(pair: nn.Module) -> Json:
-    """Return what weights of the same shapes may still differ in: the labels' names in order, the likelihood, the
-    model's options, p(y) among them apart from the others."""
+    """Return what weights of the same shapes may still differ in: the class, the methods that were replaced in
+    this very model, the labels' names in order, the likelihood, the model's options, p(y) among them apart."""
     labels, likelihood = labels_of(pair), dict(pair.named_children()).get("likelihood")
     config = vars(pair).get("config")
     options = asdict(config) if is_dataclass(config) and not isinstance(config, type) else {}
     about = {
+        "model": type(pair).__name__,
+        "replaced": replaced(pair),
         "label names": None if labels is None else list(labels.names),
         "likelihood": None if likelihood is None else type(likelihood).__name__,
         "label_prior": options.pop("label_prior", None),

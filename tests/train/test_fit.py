@@ -462,6 +462,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(tmp_path: Path, stop: int) -> No
                 os.kill(os.getpid(), signal.SIGINT)
             super().guide(x, y)
 
+    Stopped.__name__ = AugmentedVAE.__name__  # else it is another model's training
     model = layered()
     model.__class__ = Stopped
     before = signal.getsignal(signal.SIGINT)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyro.distributions as dist
 import pytest
 import torch
 from data_makers import refused
@@ -15,6 +16,7 @@ from test_fit import blobs, same, train
 from torch import Tensor
 
 from pyro_ssvae import ClassLabels, Model, create_model
+from pyro_ssvae.models.augmented import AugmentedVAE
 from pyro_ssvae.train.fit import Interrupted
 from pyro_ssvae.train.schedule import LearningRate, one_cycle
 
@@ -156,6 +158,27 @@ def test_labels_of_other_names_or_another_likelihood_are_another_training(tmp_pa
     laplace = animals("owl", "cat", "dog", likelihood="laplace")
     refused(lambda: train(laplace, X, FEW, **again), "likelihood Normal, not Laplace")
     assert len(train(animals("owl", "cat", "dog"), X, FEW, **again)["epoch"]) == 4
+
+
+def test_an_edited_model_is_another_training(tmp_path: Path) -> None:
+    """Its weights fit those of the model that it is an edit of."""
+
+    class Wide(AugmentedVAE):
+        def p_z(self, x: Tensor) -> dist.TorchDistribution:
+            return dist.Normal(x.new_zeros(2), 3.0).to_event(1)
+
+    def vae() -> AugmentedVAE:
+        return AugmentedVAE.default((5,), ClassLabels(3), latent_dim=2)
+
+    place = tmp_path / "c"
+    train(vae(), X, FEW, epochs=2, checkpoint=place)
+    again = {"epochs": 4, "resume": place}
+    edited, replaced = vae(), vae()
+    edited.__class__ = Wide
+    replaced.p_z = edited.p_z  # type: ignore[method-assign]
+    refused(lambda: train(edited, X, FEW, **again), str(place), "model AugmentedVAE, not Wide")
+    refused(lambda: train(replaced, X, FEW, **again), str(place), "replaced [], not ['p_z']")
+    assert len(train(vae(), X, FEW, **again)["epoch"]) == 4
 
 
 def test_other_options_of_the_model_are_another_training(tmp_path: Path) -> None:
