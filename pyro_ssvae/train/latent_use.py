@@ -84,5 +84,5 @@ def say_collapse(active: float, units: int) -> None:
     if active < min(units, max(2.0, FEW * units)):
         verb = "is" if active == 1 else "are"
         told = f"{active:.0f} of {units} latent dimensions {verb} active, the decoder hardly uses z"
-        cure = "a likelihood that is a density of the data, more epochs or a smaller beta may help"
+        cure = "where entries of x tell of each other, a density as likelihood, more epochs or a smaller beta may help"
         print(f"fit: {told}; {cure}", file=sys.stderr)
