@@ -19,6 +19,9 @@ ELSEWHERE = {
     "Adam trains; in Python fit(..., optimizer=...) takes another": (
         "optimizer optimiser optim opt momentum adam sgd scheduler lr-scheduler"
     ),
+    "--epochs says how long; an epoch is all rows once, in steps of --batch-size": (
+        "steps max-steps num-steps iterations num-iterations iters n-iter max-iter"
+    ),
     "a tenth of the training rows is held out by itself": "val-split validation validation-split val-size holdout",
     "points are read without further processes; --devices 2 trains in two": "workers num-workers",
     "in Python models take networks of your own": "dropout activation batch-norm kernel-size channels",
@@ -37,7 +40,8 @@ def complaint(command: str, options: Mapping[str, str], arguments: Sequence[str]
     unknown = unknown_option(options, arguments)
     if unknown is not None:
         close = nearest(unknown, options, ALIKE).replace("'", "")
-        other = next((said for said, names in ELSEWHERE.items() if unknown.lstrip("-") in names.split()), see)
+        fit = [said for said in ELSEWHERE if options.keys() >= set(re.findall("--[a-z-]+", said))]
+        other = next((said for said in fit if unknown.lstrip("-") in ELSEWHERE[said].split()), see)
         return f"{command}: there is no option {unknown}{close if 'mean' in close else f'; {other}'}"
     option = next(iter(re.findall(r"(?:parsing|argument) '?(?:-[a-z]/)?(--[a-z][a-z-]*)", words)), None)
     if option is not None:

@@ -157,6 +157,8 @@ def test_a_name_that_is_none_is_refused() -> None:
         (["train", "--lr", "0.1"], "train: there is no option --lr (did you mean --learning-rate?)"),
         (["train", "--optimizer", "sgd"], "train: there is no option --optimizer; Adam trains;"),
         (["train", "--val-split", "0.1"], "there is no option --val-split; a tenth of the training rows"),
+        (["train", "--steps", "500"], "there is no option --steps; --epochs says how long"),
+        (["evaluate", "--steps", "500"], "there is no option --steps; see pyro-ssvae evaluate --help"),
         (["train", "--dropout", "0.1"], "there is no option --dropout; in Python models take networks of your own"),
         (["train", "--momentum", "0.1"], "there is no option --momentum; Adam"),
         (["generate", "r", "--num", "3"], "there is no option --num (did you mean --n?)"),
