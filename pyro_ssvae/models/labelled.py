@@ -26,7 +26,7 @@ from ..infer.label_prior import LabelPrior
 from ..infer.traces import Unobserved, need_site
 from ..labels import MISSING, Labels, value_counts
 from ..nn.likelihood_base import Likelihood
-from ..nn.networks import Beside, ClassHead, mixes_rows
+from ..nn.networks import ClassHead, mixes_rows
 from .base import Model, given_labels
 from .config import HeadConfig, LabelConfig
 from .generative import GenerativeModel
@@ -67,10 +67,12 @@ class ClassifierMixin(Model):
         error = cache(lambda: self.expected_error(x, y))
         if terms is not None:
             terms.prepare(y, error)
-        if isinstance(self.encoder, Beside) and isinstance(self.head, ClassHead):
+        heads = [part for part in self.modules() if isinstance(part, ClassHead) and part.of_table]
+        if heads:
             values = 2 if self.labels.event_shape else self.labels.size
             n = int(value_counts(y, values).sum()) / math.prod(self.labels.event_shape)
-            self.head.lean_on_input(error() or 0.0, 1 - 1 / values, n)
+            for head in heads:
+                head.lean_on_input(error() or 0.0, 1 - 1 / values, n)
 
     def class_probs(self, x: Tensor) -> Tensor:
         """The probabilities of the site y: :meth:`q_y`, unless a program that was rewritten since has others.

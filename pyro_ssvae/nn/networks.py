@@ -70,18 +70,19 @@ class ClassHead(nn.Linear):
 
     :param more: further numbers behind the features.
     :param alone: nothing but the head teaches the encoder, so that the whole gradient reaches it.
+    :ivar of_table: the encoder is :class:`Beside`.
     :ivar passed: the share of the gradient that reaches the features.
     """
 
     def __init__(self, encoder: nn.Module, size: int, more: int = 0, alone: bool = False) -> None:
         super().__init__(features(encoder) + more, size)
         zeroed(self)
-        of_table = isinstance(encoder, Beside)
+        self.of_table = isinstance(encoder, Beside)
         self.features = features(encoder.body if isinstance(encoder, Beside) else encoder)
         self.dropout = encoder.dropout if isinstance(encoder, (Encoder, Beside)) else 0.0
         self.most_kept = 1 - self.dropout
         self.alone = alone
-        self.passed = TAUGHT if of_table and not alone else 1.0
+        self.passed = TAUGHT if self.of_table and not alone else 1.0
 
     def forward(self, h: Tensor) -> Tensor:
         if self.training and (self.dropout or self.passed < 1):
