@@ -22,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .data.checks import shown
 from .data.estimator_labels import are_words, as_array, encode_labels, label_column, missing_rows
 from .data.foreign_types import SparseMatrix
+from .data.frames import pandas_frame
 from .data.schema import Schema
 from .data.table_data import holds_words, read_features
 from .data.tables import encode
@@ -202,6 +203,7 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         shape = checked_shape(self.input_shape)
         if reset:
             self.schema_: Schema | None = None
+        X = X if (table := pandas_frame(X)) is None else table  # noqa: N806
         if isinstance(X, pd.DataFrame):
             if X.columns.has_duplicates:
                 twice = shown(str(X.columns[X.columns.duplicated()][0]))

@@ -12,6 +12,7 @@ from typing import Any
 import joblib
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from data_makers import refused
@@ -376,6 +377,8 @@ def test_a_table_with_words_yes_and_no_dates_and_gaps() -> None:
     assert model.score(frame, y) > 0.9  # the job is the class: a model blind to words has .69
     x, _, _ = ps.data.encode(frame, model.schema_)
     np.testing.assert_array_equal(model.predict_proba(frame), model.vae_.predict_proba(x).numpy())
+    arrow = pa.Table.from_pandas(frame)  # another library's
+    np.testing.assert_array_equal(model.predict_proba(arrow), model.predict_proba(frame))
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(again.predict_proba(frame.iloc[:7]), model.predict_proba(frame.iloc[:7]))
     folds = cross_val_score(make_pipeline(small(epochs=2)), frame, y, cv=3)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from ..errors import InputError
 from .checks import hint, shown
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @runtime_checkable
@@ -53,10 +56,30 @@ class ArrowTable(Protocol):
 
 
 @runtime_checkable
+class HasPandas(Protocol):
+    """A table that gives itself as pandas has it."""
+
+    def to_pandas(self) -> pd.DataFrame: ...
+
+
+@runtime_checkable
 class Column(Protocol):
     """A column of a table."""
 
     def to_numpy(self) -> np.ndarray: ...
+
+
+def pandas_frame(table: object) -> pd.DataFrame | None:
+    """Return a table of pandas, polars, pyarrow or a like library as pandas has it; None of anything else."""
+    import pandas as pd
+
+    if isinstance(table, pd.DataFrame):
+        return table
+    if not isinstance(table, (Frame, ArrowTable)):
+        return None
+    if isinstance(table, HasPandas):
+        return table.to_pandas()
+    return pd.DataFrame({str(name): np.asarray(table[[name]])[:, 0] for name in table.columns})
 
 
 def names_of(frame: Frame) -> tuple[str, ...] | None:

@@ -222,15 +222,12 @@ def same_scale(x: Tensor, before: tuple[float, float] | None, learn: bool) -> tu
 def by_schema(pair: nn.Module, x: object, y: object) -> Given | None:
     """Return what a table holds as a pair that was made for one reads it; None of anything else."""
     schema = pair.schema if isinstance(pair, HasSchema) else None
-    x = x.to_pandas() if isinstance(x, ArrowTable) else x
-    if not isinstance(schema, Schema) or not (isinstance(x, Frame) or (isinstance(x, (str, Path)) and is_table(x))):
+    if not isinstance(schema, Schema):
         return None
-    import pandas as pd
-
+    if not (isinstance(x, (Frame, ArrowTable)) or (isinstance(x, (str, Path)) and is_table(x))):
+        return None
     from .tables import encode
 
-    if isinstance(x, Frame) and not isinstance(x, pd.DataFrame):
-        x = pd.DataFrame({str(name): np.asarray(x[[name]])[:, 0] for name in x.columns})  # of another library
     if isinstance(y, str) and [y] != [target.name for target in schema.targets]:
         raise InputError(f"y: {y!r} is not the target that the model was made for")
     points, labels, _ = encode(x, schema)

@@ -20,12 +20,11 @@ from .column_kinds import in_order, kind_of, kind_word
 from .dataset import Dataset, Table
 from .date_cells import other_order, parse_dates
 from .notices import say
-from .number_words import COMMA, frame_comma, is_words, times_of
-from .own_types import own_types
+from .number_words import COMMA, is_words, times_of
 from .schema import Column, Schema
 from .splits import split_rows
-from .table_files import column_names, read_file, release_memory
-from .tables import SPLIT, TableLike, column_values, target_values, test_of_words
+from .table_files import read_file, release_memory
+from .tables import SPLIT, TableLike, column_values, in_memory, target_values, test_of_words
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,8 @@ def read_table(
     categories, two words, dates as days since the first. Columns that are empty, the same in every row, or number or
     name the rows, are left out. What was decided is said on stderr.
 
-    :param table: a data frame, or the path of a CSV, TSV, Parquet or Feather file.
+    :param table: a data frame of pandas, polars or a like library, a table of pyarrow, or the path of a CSV, TSV,
+        Parquet or Feather file.
     :param target: the column of classes, by any words; or several, of yes and no each. An empty cell is missing.
     :param id: the column that names the rows.
     :param columns: corrections, ``{"age": "count"}`` or ``["age=count"]``: number, count, category, yes-no, date,
@@ -74,7 +74,7 @@ def read_table(
         vae = ps.create_model("augmented", **data.model_options())
         ps.fit(vae, data.x, data.y)
     """
-    where = "the table" if isinstance(table, pd.DataFrame) else str(table)
+    where = str(table) if isinstance(table, (str, Path)) else "the table"
     try:
         wanted = Wanted((target,) if isinstance(target, str) else tuple(target), id, told_kinds(columns))
         notes: list[str] = []
@@ -124,13 +124,11 @@ def told_kinds(columns: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
 
 def opened(table: TableLike, wanted: Wanted, notes: list[str]) -> pd.DataFrame:
     """Return the table as a data frame of its own, whose columns may be taken out."""
-    if isinstance(table, pd.DataFrame):
-        names = column_names(table, "the table")
-        if not len(table):
+    if not isinstance(table, (str, Path)):
+        frame = in_memory(table)
+        if not len(frame):
             raise InputError("the table has no row; a row a point is needed")
-        frame = own_types(table.set_axis(names, axis=1).reset_index(drop=True))
-        frame.attrs[COMMA] = frame_comma(frame, MISSING_LABELS)
-        return frame
+        return frame.reset_index(drop=True)
     words = [column for column, kind in wanted.kinds.items() if kind in ("category", "yes-no", "date")]
     text = [*wanted.target, *([] if wanted.id is None else [wanted.id]), *words, SPLIT, SPLIT.capitalize()]
     return read_file(Path(table), text, notes.append)

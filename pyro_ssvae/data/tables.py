@@ -20,6 +20,7 @@ from .cells import MISSING_LABELS, MISSING_WORDS, factorized, first, numbers_of,
 from .checks import hint, shown
 from .column_kinds import ANSWERS
 from .date_cells import date_words, dates_of, example, stamps, stamps_of
+from .frames import ArrowTable, Frame, pandas_frame
 from .label_values import places_of
 from .notices import say
 from .number_words import COMMA, decimal_comma, frame_comma, parse_number
@@ -27,8 +28,8 @@ from .own_types import own_types
 from .schema import Column, Schema
 from .table_files import column_names, read_file
 
-TableLike: TypeAlias = pd.DataFrame | str | Path
-"""A data frame, or the path of a table."""
+TableLike: TypeAlias = pd.DataFrame | Frame | ArrowTable | str | Path
+"""A data frame of pandas, polars or a like library, a table of pyarrow, or the path of a table."""
 SPLIT = "split"
 """The column that says ``train`` or ``test``."""
 
@@ -47,7 +48,7 @@ def encode(frame: TableLike, schema: Schema) -> tuple[Tensor, Tensor | None, lis
 
         x, y, ids = encode("new.csv", schema)
     """
-    where = "the table" if isinstance(frame, pd.DataFrame) else str(frame)
+    where = str(frame) if isinstance(frame, (str, Path)) else "the table"
     return encode_frame(as_frame(frame, schema), schema, where)
 
 
@@ -70,9 +71,20 @@ def encode_frame(frame: pd.DataFrame, schema: Schema, where: str) -> tuple[Tenso
 def as_frame(frame: TableLike, schema: Schema, note: Callable[[str], None] = say) -> pd.DataFrame:
     """Return a table as a data frame whose columns' names are words, and whose decimals are told."""
     comma = any(column.format == "," for column in schema.columns)
-    if not isinstance(frame, pd.DataFrame):
+    if isinstance(frame, (str, Path)):
         return read_file(Path(frame), schema.text, note, comma)
-    frame = own_types(frame.set_axis(column_names(frame, "the table"), axis=1))
+    return in_memory(frame)
+
+
+def in_memory(table: Frame | ArrowTable) -> pd.DataFrame:
+    """Return a table that is no file as a data frame of its own, as :func:`as_frame` has it.
+
+    :raises InputError: it is no table.
+    """
+    given = pandas_frame(table)
+    if given is None:
+        raise InputError(f"the table: a {type(table).__name__}; a data frame, or the path of a table, is needed")
+    frame = own_types(given.set_axis(column_names(given, "the table"), axis=1))
     frame.attrs[COMMA] = frame_comma(frame, MISSING_LABELS)
     return frame
 

@@ -315,11 +315,39 @@ def test_a_pair_of_ones_own_imputes_columns_by_name() -> None:
     refused(lambda: ps.impute(pair, gappy.replace(gappy.iloc[3, 0], np.inf)), "row 3", "infinite")
 
 
-def test_tables_of_pyarrow_are_tables_for_a_model_made_for_one() -> None:
-    arrow = pytest.importorskip("pyarrow")
-    table = pd.DataFrame(
-        {"age": np.arange(N), "job": np.array(["u", "v"])[np.arange(N) % 2], "kind": np.array(NAMES)[Y]}
-    )
-    data = read_table(table, target=["kind"])
+class PlainFrame:
+    """A table of a library that pandas is unknown to."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame, self.columns, self.dtypes = frame, list(frame.columns), list(frame.dtypes)
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    def __getitem__(self, columns: list[object]) -> np.ndarray:
+        return self.frame[columns].to_numpy()
+
+    def to_numpy(self) -> np.ndarray:
+        return self.frame.to_numpy()
+
+
+@pytest.mark.parametrize("library", ["pyarrow", "polars", "plain"])
+def test_tables_of_other_libraries_are_read_as_those_of_pandas(library: str) -> None:
+    """A table of polars ended in "expected str, bytes or os.PathLike object"."""
+    ages = np.where(np.arange(N) == 3, np.nan, np.arange(N))
+    table = pd.DataFrame({"age": ages, "job": np.array(["u", "v"])[np.arange(N) % 2], "kind": np.array(NAMES)[Y]})
+    if library == "plain":
+        other: object = PlainFrame(table)
+    else:
+        module = pytest.importorskip(library)
+        other = module.from_pandas(table) if library == "polars" else module.Table.from_pandas(table)
+    data, found = read_table(table, target=["kind"], quiet=True), read_table(other, target=["kind"], quiet=True)
+    np.testing.assert_array_equal(found.x, data.x)
+    assert torch.equal(found.y, data.y)
+    assert found.table.schema == data.table.schema
     vae = ps.create_model("augmented", **data.model_options(), latent_dim=2)
-    assert torch.equal(vae.predict_proba(arrow.Table.from_pandas(table)), vae.predict_proba(table))
+    assert torch.equal(vae.predict_proba(other), vae.predict_proba(table))
+
+
+def test_what_is_no_table_is_said() -> None:
+    refused(lambda: read_table([[1.0, 2.0]], target="kind"), "the table: a list", "a data frame")
