@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -65,7 +66,7 @@ def open_points(
     if is_zarr(path):
         points, y = open_zarr(path)
         return Opened(small(points), y)
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() in SHARDS) if path.is_dir() else []
+    files = shards_of(path) if path.is_dir() else []
     if path.is_dir() and (not files or (path / "labels.csv").exists()):
         return of_images(path, input_shape, white_level)
     suffix = path.suffix.lower()
@@ -77,6 +78,16 @@ def open_points(
             "with labels.csv, is needed"
         )
     return of_arrays(path)
+
+
+def shards_of(folder: Path) -> list[Path]:
+    """Return a folder's files of rows, their names' numbers in order: ``part-2.npy`` before ``part-10.npy``."""
+
+    def place(file: Path) -> list[tuple[int, str]]:
+        parts = re.split(r"([0-9]+)", file.name)
+        return [*((int(part), "") if part.isdecimal() else (0, part) for part in parts), (0, file.name)]
+
+    return sorted((file for file in folder.iterdir() if file.suffix.lower() in SHARDS), key=place)
 
 
 def small(points: Streamed) -> Tensor | Streamed:
@@ -124,7 +135,7 @@ def arrays_in(path: Path) -> tuple[np.ndarray | None, np.ndarray | Tensor | None
 
 
 def of_shards(files: Sequence[Path], input_shape: tuple[int, ...] | None, target: str | None) -> Opened:
-    """Return the points of several files, one after another in the order of their names, as one array.
+    """Return the points of several files, one after another, as one array.
 
     :raises InputError: naming the first file of another kind, shape, dtype or columns than the first one.
     """

@@ -94,7 +94,7 @@ def test_a_column_of_lists_and_shards_are_the_array(tmp_path: Path) -> None:
     assert same(trained(vectors(tmp_path, y=Y)), whole)
     (tmp_path / "parts").mkdir()
     (tmp_path / "arrays").mkdir()
-    for i, rows in enumerate((slice(0, 33), slice(33, 100), slice(100, N))):
+    for i, rows in zip((2, 9, 10), (slice(0, 33), slice(33, 100), slice(100, N))):  # 10 comes after 9
         vectors(tmp_path / "parts", 20, f"{i}.parquet", X[rows], y=Y[rows])
         np.save(tmp_path / "arrays" / f"{i}.npy", X[rows])
     assert same(trained(tmp_path / "parts"), whole)
