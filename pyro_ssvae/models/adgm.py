@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from ..infer.label_inference import default_how
 from ..labels import MISSING, Labels
 from ..nn.networks import AddClass, ClassHead, features, takes_class_input
+from .conditional_decoder import ConditionalDecoder
 from .fixed_draws import fixed_draws
-from .generative import positive, standard_normal
-from .labelled import ConditionalDecoder, gaussian_head
+from .generative import gaussian_head, positive, standard_normal
 
 HIDDEN = 256  # units of the hidden layer of each Gaussian
 MOST_DECODES = 16  # of attributes' values a point, where nobody says how missing labels are inferred

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ..labels import MISSING, Labels
 from ..nn.networks import AddClass, ClassHead, features, takes_class_input
-from .generative import positive, standard_normal
-from .labelled import ConditionalDecoder, gaussian_head
+from .conditional_decoder import ConditionalDecoder
+from .generative import gaussian_head, positive, standard_normal
 
 
 class AugmentedVAE(ConditionalDecoder):

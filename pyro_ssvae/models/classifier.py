@@ -17,8 +17,8 @@ from ..infer.label_prior import LabelPrior
 from ..labels import MISSING, Labels
 from ..nn.likelihoods import Likelihood, encoder_for, named_likelihood
 from ..nn.networks import ClassHead
+from .classifier_mixin import ClassifierMixin
 from .config import Config, Weight, make_config
-from .labelled import ClassifierMixin
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,9 +23,9 @@ from ..labels import MISSING, Labels
 from ..nn.networks import AddClass, features, takes_class_input
 from .config import LabelConfig, Size
 from .fixed_draws import fixed_draws
-from .generative import positive, standard_normal
+from .generative import gaussian_head, positive, standard_normal
 from .interventions import asked_labels, check_part, prior_of, times
-from .labelled import LabelMixin, gaussian_head
+from .label_mixin import LabelMixin
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,9 @@ from ..infer.protocols import Classifies, Encodes, Reconstructs, require
 from ..infer.traces import Means, Site, expected_x, is_factor, sampled
 from ..labels import describe
 from . import Model
+from .classifier_mixin import ClassifierMixin
+from .conditional_decoder import ConditionalDecoder
 from .generative import GenerativeModel
-from .labelled import ClassifierMixin, ConditionalDecoder
 
 What = Literal["predict_proba", "encode", "decode"]
 ROWS = 3  # of the example that the program is traced with

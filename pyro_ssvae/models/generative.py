@@ -220,3 +220,8 @@ def positive(log_scale: Tensor, most: float = 15.0) -> Tensor:
 def standard_normal(like: Tensor, dim: int) -> dist.TorchDistribution:
     """N(0, I) over ``dim`` dimensions as one event."""
     return dist.Normal(like.new_zeros(dim), like.new_ones(dim)).to_event(1)
+
+
+def gaussian_head(width: int, latent_dim: int) -> tuple[nn.Linear, nn.Linear]:
+    """Layers to the mean and to the log-scale of a Gaussian."""
+    return nn.Linear(width, latent_dim), nn.Linear(width, latent_dim)

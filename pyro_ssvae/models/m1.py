@@ -30,9 +30,9 @@ from ..infer.traces import (
 from ..labels import Labels
 from ..nn.networks import mlp, zeroed
 from .base import given_labels
+from .classifier_mixin import ClassifierMixin
 from .config import VAEConfig, Weight
 from .fixed_draws import mean_of
-from .labelled import ClassifierMixin
 from .rewritten import overridden_since, probs_of
 from .vae import VAE
 

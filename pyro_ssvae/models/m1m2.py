@@ -26,8 +26,8 @@ from ..nn.networks import (
 )
 from .config import LabelConfig
 from .fixed_draws import mean_of
-from .generative import positive, standard_normal
-from .labelled import LabelMixin, gaussian_head
+from .generative import gaussian_head, positive, standard_normal
+from .label_mixin import LabelMixin
 
 HIDDEN = 128  # units of the upper networks' layers
 MOST_VALUES = 16  # of attributes that are enumerated where nobody says how missing labels are inferred

@@ -18,9 +18,9 @@ from ..infer.label_inference import default_how
 from ..infer.protocols import Intervention
 from ..labels import MISSING, Labels
 from ..nn.networks import AddClass, ClassHead, features, takes_class_input
-from .generative import positive, standard_normal
+from .conditional_decoder import ConditionalDecoder
+from .generative import gaussian_head, positive, standard_normal
 from .interventions import asked_labels, swapped_labels, times
-from .labelled import ConditionalDecoder, gaussian_head
 
 MOST_DECODES = 16  # of attributes' values a point, where nobody says how missing labels are inferred
 

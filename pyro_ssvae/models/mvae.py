@@ -26,11 +26,11 @@ from ..infer.traces import expected_x, sampled
 from ..labels import MISSING, AttributeLabels, Labels
 from ..nn.networks import AddClass, features, mlp, takes_class_input, zeroed
 from .base import given_labels
+from .classifier_mixin import ClassifierMixin
 from .config import Range, VAEConfig, Weight
 from .fixed_draws import fixed_draws
-from .generative import GenerativeModel, positive, scaled, standard_normal
+from .generative import GenerativeModel, gaussian_head, positive, scaled, standard_normal
 from .interventions import asked_labels, swapped_labels, times
-from .labelled import ClassifierMixin, gaussian_head
 from .rewritten import overridden_since
 
 HIDDEN = 256  # units of the labels' decoder

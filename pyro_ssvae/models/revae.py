@@ -31,7 +31,7 @@ from .base import Model, given_labels
 from .config import Range, Size, Weight
 from .fixed_draws import fixed_draws, fresh_draws, score_of
 from .generative import moment_of, standard_normal
-from .labelled import LabelMixin
+from .label_mixin import LabelMixin
 from .local_guide import LocalGuide, LocalityConfig
 
 FLOOR = 1e-3  # of every scale

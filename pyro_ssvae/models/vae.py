@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from ..labels import Labels
 from ..nn.networks import AddClass, features, takes_class_input
 from .config import VAEConfig
-from .generative import GenerativeModel, positive, standard_normal
-from .labelled import gaussian_head
+from .generative import GenerativeModel, gaussian_head, positive, standard_normal
 
 
 class VAE(GenerativeModel):

@@ -22,7 +22,8 @@ from pyro_ssvae.infer.label_inference import ExactLabels, LabelInference, values
 from pyro_ssvae.infer.traces import enumerated, sampled
 from pyro_ssvae.labels import Labels
 from pyro_ssvae.models import MODELS
-from pyro_ssvae.models.labelled import ConditionalDecoder, LabelMixin
+from pyro_ssvae.models.conditional_decoder import ConditionalDecoder
+from pyro_ssvae.models.label_mixin import LabelMixin
 
 WORDS = ["enumerate", "sparse", "plug-in", "straight-through", "sample"]
 NAMES = [name for name, model in MODELS.items() if issubclass(model, LabelMixin)]

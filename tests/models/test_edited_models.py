@@ -35,7 +35,7 @@ import pyro_ssvae as ps
 from pyro_ssvae import VAE
 from pyro_ssvae.infer.bounds import Draw, reconstruction
 from pyro_ssvae.infer.traces import enumerated
-from pyro_ssvae.models.labelled import LabelMixin
+from pyro_ssvae.models.label_mixin import LabelMixin
 from pyro_ssvae.nn.likelihoods import Normal
 
 DRAWS = 20_000

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from pyro_ssvae import ClassLabels, Model, create_model, export
 from pyro_ssvae.models import GenerativeModel
 from pyro_ssvae.models import export as exporting
-from pyro_ssvae.models.labelled import ConditionalDecoder
+from pyro_ssvae.models.conditional_decoder import ConditionalDecoder
 from pyro_ssvae.nn.likelihoods import LIKELIHOODS
 
 CLASSIFIERS = [case for case in CASES if case != "vae"]

@@ -15,7 +15,7 @@ from pyro_ssvae import AttributeLabels, AugmentedVAE, ClassLabels, Model
 from pyro_ssvae.distributions.relaxed import AcceptRelaxed, PlugIn, StraightThrough
 from pyro_ssvae.labels import Labels
 from pyro_ssvae.models import MODELS
-from pyro_ssvae.models.labelled import ConditionalDecoder
+from pyro_ssvae.models.conditional_decoder import ConditionalDecoder
 from pyro_ssvae.nn.networks import Decoder
 
 CLASSES = ClassLabels(3)
