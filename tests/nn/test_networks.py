@@ -50,6 +50,66 @@ def test_the_shape_chooses_the_kind_of_network(shape: tuple[int, ...], kind: typ
     assert type(weighted[0]) is kind
 
 
+def layers(network: nn.Module) -> str:
+    """The layers with weights: numbers or channels in and out, a convolution's side and stride."""
+    found = []
+    for part in network.modules():
+        if isinstance(part, nn.Linear):
+            found.append(f"{part.in_features}-{part.out_features}")
+        elif isinstance(part, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)):
+            found.append(f"{part.in_channels}-{part.out_channels}:{part.kernel_size[0]}/{part.stride[0]}")
+    return " ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("shape", "standard", "deep"),
+    [
+        ((7,), "7-256 256-256", "7-256 256-256 256-256"),
+        (
+            (3, 20),
+            "3-64:5/2 64-128:5/2 128-128:5/2",
+            "3-64:5/2 64-64:3/1 64-128:5/2 128-128:3/1 128-128:5/2 128-128:3/1",
+        ),
+        ((1, 8, 8), "1-32:5/2 512-256", "1-32:5/2 32-32:3/1 512-256"),
+        (
+            (1, 28, 28),
+            "1-32:5/2 32-64:3/2 64-64:3/1 64-128:3/2 128-128:3/1 2048-256",
+            "1-32:5/2 32-32:3/1 32-64:3/2 64-64:3/1 64-128:3/2 128-128:3/1 2048-256",
+        ),
+        (
+            (3, 64, 64),
+            "12-32:4/2 32-64:4/2 64-128:4/2 2048-256",
+            "12-32:4/2 32-32:3/1 32-64:4/2 64-64:3/1 64-128:4/2 128-128:3/1 2048-256",
+        ),
+    ],
+)
+def test_the_layers_of_default_encoders(shape: tuple[int, ...], standard: str, deep: str) -> None:
+    assert layers(default_encoder(shape)) == standard
+    assert layers(default_encoder(shape, deep=True)) == deep
+
+
+@pytest.mark.parametrize(
+    ("shape", "standard", "deep"),
+    [
+        ((300,), "5-500 3-500 500-500 500-300", "5-500 3-500 500-500 500-500 500-300"),
+        (
+            (1, 28, 28),
+            "5-500 3-500 500-500 500-784",
+            "5-512 3-512 512-6272 128-64:4/2 64-64:3/1 64-32:3/1 32-4:3/1",
+        ),
+        ((3, 64, 64), *["5-256 3-256 256-2048 128-64:4/2 64-64:4/2 64-12:4/2"] * 2),
+    ],
+)
+def test_the_layers_of_default_decoders(shape: tuple[int, ...], standard: str, deep: str) -> None:
+    assert layers(default_decoder(shape, 5, 3)) == standard
+    assert layers(default_decoder(shape, 5, 3, deep=True)) == deep
+
+
+def test_the_layers_of_a_table() -> None:
+    assert layers(table_encoder(9)) == "9-128 128-128"
+    assert layers(table_encoder(9, deep=True)) == "9-128 128-128 128-128"
+
+
 @pytest.mark.parametrize("shape", [(7,), (3, 40, 40)])
 def test_decoding_enumerated_classes_is_decoding_each(shape: tuple[int, ...]) -> None:
     decoder, z = default_decoder(shape, 4, 3).double().eval(), torch.randn(2, 4, dtype=torch.float64)
