@@ -53,6 +53,7 @@ def note(
     :param calibrate: False leaves the calibration out.
     """
     x_val, y_val = validation
+    (folder / CALIBRATION).unlink(missing_ok=True)  # of the run before it was gone on with
     calibration = calibration_of(model, split, x_val, y_val, train) if calibrate else None
     if calibration is not None:
         calibration.save(folder / CALIBRATION)

@@ -10,10 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from data_makers import npz
 
-from pyro_ssvae import load
+from pyro_ssvae import ClassLabels, create_model, load
 from pyro_ssvae.cli.main import main
+from pyro_ssvae.data import Dataset
+from pyro_ssvae.experiment import reliability
 from pyro_ssvae.experiment import run as running
 
 TINY = ("--epochs", "2", "--batch-size", "16", "--labelled-rows", "4", "--latent-dim", "2", "--quiet", "--no-baseline")
@@ -188,3 +191,14 @@ def test_where_nothing_comes_of_it_all_is_put_back(run: Path, monkeypatch: Any, 
     assert "x: it cannot be" in said(capfd, "--resume", "run", "--epochs", "4")
     assert {name: (run / name).read_bytes() for name in before} == before
     assert not (run / "metrics-2.json").exists()
+
+
+def test_a_calibration_of_earlier_weights_is_not_kept(tmp_path: Path) -> None:
+    """Once there are no labels to calibrate by, the sets of the run before would be of another model."""
+    vae = create_model("augmented", input_shape=(4,), labels=ClassLabels(2), latent_dim=2)
+    x, y = torch.randn(60, 4), torch.arange(60) % 2
+    split = Dataset("own", x, y, x, y, ClassLabels(2))
+    reliability.note(vae, split, (x[:30], y[:30]), None, tmp_path)
+    assert (tmp_path / "calibration.json").exists()
+    reliability.note(vae, split, (x[:30], torch.full((30,), -1)), None, tmp_path)
+    assert not (tmp_path / "calibration.json").exists()
