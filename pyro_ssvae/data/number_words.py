@@ -20,12 +20,15 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?")
 _POINTS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+(,\d+)?")
 _COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+_GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}([ '’])\d{3}(?:\1\d{3})*([.,]\d*)?")
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
 
 
 def bare(word: str) -> str:
-    """Return a word without a currency's or percent's sign."""
-    return word.strip().strip("$€£%").strip().replace("−", "-")
+    """Return a word without a currency's or percent's sign, and without the blanks or apostrophes between thousands."""
+    word = " ".join(word.split()).strip("$€£%").strip().replace("−", "-")
+    groups = _GROUPS.fullmatch(word)
+    return word.replace(groups[1], "") if groups else word
 
 
 def parse_number(word: str, comma: bool = False) -> float:
