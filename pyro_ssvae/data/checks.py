@@ -96,6 +96,15 @@ def sort_words(words: Iterable[str]) -> list[str]:
     return sorted(different)
 
 
+def case_variants(words: Iterable[str]) -> str:
+    """Return, for a message, words that differ in capital letters alone; an empty word where there are none."""
+    alike: dict[str, list[str]] = {}
+    for word in words:
+        alike.setdefault(word.lower(), []).append(word)
+    groups = [" and ".join(map(shown, sorted(group))) for group in alike.values() if len(group) > 1]
+    return f"{', '.join(groups[:3])} are different words; write them alike where they mean the same" if groups else ""
+
+
 def encode_words(
     columns: Sequence[Sequence[str]], names: Sequence[str] | None, where: str, else_class: str = "rename it"
 ) -> tuple[list[Tensor], Sequence[str]]:
@@ -117,6 +126,8 @@ def encode_words(
     say_missing({word: counts[word] for word in missing - NO_LABEL}, where, else_class)
     if len(words) == 1 and words == ["1"] and counts["-1"]:
         say(f"{where}: {ONE_VALUE}")
+    if names is None and (variants := case_variants(words)):
+        say(f"{where}: {variants}")
     names = words if names is None else names
     classes = {word: k for k, word in enumerate(names)}
     for word in words:

@@ -115,7 +115,7 @@ def word_column(cells: pd.Series, name: str, where: str, told: str | None) -> Co
     """Return a column of categories, or of two words."""
     places, words = factorized(cells, where, None)
     missing = float((places < 0).mean())
-    n = int((places >= 0).sum())
+    n, words = int((places >= 0).sum()), one_spelling(words)
     if len(words) < 2:
         return "no value in any row" if not words else f"the same in every row ({shown(words[0])})"
     if len(words) == 2:
@@ -130,6 +130,13 @@ def word_column(cells: pd.Series, name: str, where: str, told: str | None) -> Co
             f"--columns {shown(name + '=leave-out')} leaves it out"
         )
     return Column(name, f"categorical:{len(words)}", "words", tuple(sort_words(words)), missing=missing)
+
+
+def one_spelling(words: list[str]) -> list[str]:
+    """Return the first spelling of no and of yes, where words are a pair of :data:`ANSWERS` but for capital letters."""
+    first_of = {word.lower(): word for word in reversed(words)}
+    pair = any(set(first_of) == set(answers) for answers in ANSWERS)
+    return [word for word in words if first_of[word.lower()] == word] if pair else words
 
 
 def in_order(words: Sequence[str]) -> tuple[str, ...]:

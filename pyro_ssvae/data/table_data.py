@@ -15,8 +15,8 @@ from torch import Tensor
 from ..errors import InputError
 from ..labels import MISSING
 from .cells import MAYBE_WORDS, MISSING_LABELS, MISSING_WORDS, factorized, first, word_of
-from .checks import MAX_CLASSES, hint, shown, sort_words
-from .column_kinds import in_order, kind_of, kind_word
+from .checks import MAX_CLASSES, case_variants, hint, shown, sort_words
+from .column_kinds import in_order, kind_of, kind_word, one_spelling
 from .dataset import Dataset, Table
 from .date_cells import other_order, parse_dates
 from .notices import say
@@ -201,7 +201,7 @@ def features(frame: pd.DataFrame, wanted: Wanted, notes: list[str]) -> tuple[lis
 
 
 def say_gaps(cells: pd.Series, column: Column, notes: list[str]) -> None:
-    """Say which words among others were taken for a missing cell, and which were not that may mean one."""
+    """Say which words among others were taken for a missing cell, and which were not that may mean one, or the same."""
     if column.reads != "words":
         return
     where = f"column {shown(column.name)}"
@@ -214,6 +214,8 @@ def say_gaps(cells: pd.Series, column: Column, notes: list[str]) -> None:
     if kept:
         notes.append(f"{where}: {', '.join(map(shown, kept))} is taken for a category; where it means a missing cell, "
                      "leave the cell empty")  # fmt: skip
+    if variants := case_variants(column.words):
+        notes.append(f"{where}: {variants}")
 
 
 def say_reading(cells: pd.Series, column: Column, notes: list[str]) -> None:
@@ -262,10 +264,16 @@ def target_column(cells: pd.Series, name: str, several: bool, notes: list[str]) 
         notes.append(
             f"{where}: {', '.join(map(shown, gaps[:5]))} means a missing label; rename it to make a class of it"
         )
-    if set(words) > {"-1", "1"} or (set(words) > {"-1", "0"} and several):
+    below = any(word.startswith("-") and word[1:].isdecimal() for word in words if word != "-1")  # a scale, as -2 to 2
+    if not below and (set(words) > {"-1", "1"} or (set(words) > {"-1", "0"} and several)):
         notes.append(f"{where}: -1 means a missing label")
         places = np.where(places == words.index("-1"), MISSING, places)
         words = [word for word in words if word != "-1"]
+    elif "-1" in words:
+        notes.append(f"{where}: -1 is taken for a value; where it means a missing label, leave the cell empty")
+    words = one_spelling(words)
+    if variants := case_variants(words):
+        notes.append(f"{where}: {variants}")
     missing = float((places < 0).mean())
     if len(words) == 1 and missing and not several:
         notes.append(f"{where}: {shown(words[0])} is the only class; rows without it count as unlabelled")

@@ -149,9 +149,12 @@ def test_targets_are_any_words() -> None:
         ([True, False, True], ("False", "True")),
         ([-1, 1, 1], ("-1", "1")),
         ([-1, 0, 1], ("0", "1")),
+        ([-2, -1, 0, 1], ("-1", "-2", "0", "1")),  # a scale
+        (["Yes", "no", "YES", "No"], ("no", "Yes")),
+        (["True", "TRUE", "False", "false"], ("False", "True")),
         (["x ", " x", "y"], ("x", "y")),
     ]:
-        data = read_table(frame.assign(t=words * 8), target="t", quiet=True)
+        data = read_table(frame.assign(t=(words * 24)[:24]), target="t", quiet=True)
         assert set(data.labels.names) == set(names)
     two = frame.assign(s=["no", "yes", None] * 8, m=["f", "m"] * 12)
     data = read_table(two, target=["s", "m"], quiet=True)
@@ -160,6 +163,21 @@ def test_targets_are_any_words() -> None:
     y = torch.cat([data.y, data.y_test])
     assert int((y[:, 0] == -1).sum()) == 8
     assert int(y[:, 1].sum()) == 12
+
+
+def test_words_that_may_mean_the_same_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.DataFrame({"a": np.arange(24) ** 1.5, "b": ["Red", "red", "blue", "Blue"] * 6})
+    answers = frame.assign(c=["Yes", "no", "YES", "No"] * 6)
+    data = read_table(answers.assign(t=["Cat", "cat", "Dog", "dog"] * 6), target="t")
+    said = capsys.readouterr().err
+    assert "column 'b': 'Blue' and 'blue', 'Red' and 'red' are different words" in said
+    assert "--target t: 'Cat' and 'cat', 'Dog' and 'dog' are different words" in said
+    assert "column 'c'" not in said
+    assert data.labels.names == ("Cat", "Dog", "cat", "dog")
+    x, _, _ = encode(answers, schema_of(data))
+    assert x[:4, 2].tolist() == [1, 0, 1, 0]
+    read_table(frame.assign(t=[-1, 1] * 12), target="t")
+    assert "--target t: -1 is taken for a value;" in capsys.readouterr().err
 
 
 def test_faults_of_the_options_are_named() -> None:
