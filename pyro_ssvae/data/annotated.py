@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
-from .checks import class_labels, encode_words, finite, reason, shown
+from .checks import check_classes, class_labels, encode_words, finite, reason, shown
 from .containers import column_of, unpack
 from .dataset import Dataset
 from .foreign_types import Annotated
@@ -126,6 +126,7 @@ def targets(matrix: Annotated, target: Sequence[str], n: int, path: Path) -> tup
     columns = [column_of(matrix.obs, name, f"{path}: obs") for name in target]
     if len(target) == 1:
         (y,), found = encode_words([words_of(columns[0])], None, f"{path}: obs {shown(target[0])}", "rename it")
+        check_classes(len(found), int((y != MISSING).sum()), f"{path}: obs {shown(target[0])}")
         return y, class_labels(found)
     labels = AttributeLabels(target)
     values = np.stack([np.asarray(column, dtype=object) for column in columns], -1)

@@ -96,6 +96,12 @@ def sort_words(words: Iterable[str]) -> list[str]:
     return sorted(different)
 
 
+def check_classes(classes: int, known: int, where: str) -> None:
+    """Refuse a column of labels with too many different words for classes: an identifier, or an amount."""
+    if classes > MAX_CLASSES or (classes > 50 and classes > known / 2):
+        raise InputError(f"{where}: {classes:,} different values in {known:,} rows; a column of classes is needed")
+
+
 def case_variants(words: Iterable[str]) -> str:
     """Return, for a message, words that differ in capital letters alone; an empty word where there are none."""
     alike: dict[str, list[str]] = {}

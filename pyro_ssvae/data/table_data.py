@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..labels import MISSING
 from .cells import MAYBE_WORDS, MISSING_LABELS, MISSING_WORDS, factorized, first, word_of
-from .checks import MAX_CLASSES, case_variants, hint, shown, sort_words
+from .checks import case_variants, check_classes, hint, shown, sort_words
 from .column_kinds import in_order, kind_of, kind_word, one_spelling
 from .dataset import Dataset, Table
 from .date_cells import other_order, parse_dates
@@ -285,9 +285,7 @@ def target_column(cells: pd.Series, name: str, several: bool, notes: list[str]) 
             raise InputError(f"{where}: {len(words)} different words ({', '.join(map(shown, words[:3]))} …); of "
                              "several targets each has two, such as no and yes")  # fmt: skip
         return Column(name, "bernoulli", "words", in_order(words), missing=missing)
-    known = int((places >= 0).sum())
-    if len(words) > MAX_CLASSES or (len(words) > 50 and len(words) > known / 2):
-        raise InputError(f"{where}: {len(words):,} different values in {known:,} rows; a column of classes is needed")
+    check_classes(len(words), int((places >= 0).sum()), where)
     return Column(name, f"categorical:{len(words)}", "words", tuple(sort_words(words)), missing=missing)
 
 

@@ -189,6 +189,12 @@ def test_files_that_do_not_fit_are_refused_in_one_line() -> None:
     refused(lambda: ps.data.load("none.h5ad"), "none.h5ad", "no X")
 
 
+def test_a_column_of_amounts_is_no_column_of_classes() -> None:
+    x, _, obs = cells(120, 1, depth=np.arange(120) / 7)
+    write("old.h5ad", x, obs)
+    refused(lambda: ps.data.load("old.h5ad", target=["depth"]), "'depth'", "120 different values", "column of classes")
+
+
 def test_attributes_and_whole_numbers_as_classes() -> None:
     x, y, obs = cells(60, 6)
     obs = obs.assign(sick=np.where(y > 0, "yes", "no"), old=np.where(y > 1, 1, 0))
