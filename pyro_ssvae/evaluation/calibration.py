@@ -32,6 +32,8 @@ COVERAGE = 0.9
 """Of prediction sets, where nothing else is said."""
 MOST_SCORES = 2000
 """Scores that are kept, at most; evenly spaced ones of more."""
+ROUNDING = 1e-2
+"""How far probabilities may be from summing to 1: those of 16 bits, or written with few digits, are."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,21 @@ class Calibration:
     def checked(self, probs: ArrayLike) -> Tensor:
         """Return probabilities as a tensor.
 
-        :raises InputError: those of another kind of labels, or of another number of attributes.
+        :raises InputError: those of another kind of labels, or of another number of attributes; or a row of others
+            than probabilities, such as logits.
         """
         found = numbers(probs, "probs")
         if found.dim() != 2 or not (self.classes or found.shape[1] == len(self.temperature)):
             needed = "[N, K] of classes" if self.classes else f"[N, {len(self.temperature)}] of attributes"
             raise InputError(f"probs: shape {list(found.shape)}; {needed}, as predict_proba gives them, are needed")
+        within = ((found >= -ROUNDING) & (found <= 1 + ROUNDING)).all(1)
+        one = (found.double().sum(1) - 1).abs() <= ROUNDING if self.classes else torch.ones_like(within)
+        wrong = (~(within & one)).nonzero()
+        if len(wrong):
+            row = int(wrong[0])
+            said = ", ".join(f"{p:.3g}" for p in found[row, :3].tolist()) + " …" * (found.shape[1] > 3)
+            needed = f"numbers from 0 to 1{' that sum to 1' * self.classes}"
+            raise InputError(f"probs: row {row} is {said}; {needed}, as predict_proba gives them, are needed")
         return found
 
     def predict_proba(self, probs: ArrayLike) -> Tensor:

@@ -181,6 +181,19 @@ def test_the_temperature_stays_where_it_does_not_help() -> None:
     assert 0.2 < temperature(right, torch.zeros(40, dtype=torch.long), True)[0] < 1.0  # not 0, though all are right
 
 
+def test_what_is_no_probability_is_refused() -> None:
+    """Of logits, of the classes' first columns, or of NaN, sets would hold anything, or nothing."""
+    p, y = drawn(100, 5)
+    made = from_probs(p, y, ClassLabels(4))
+    assert made.predict_set(p.half()).any(1).all()
+    assert made.predict_set(p.numpy().round(4)).any(1).all()
+    for wrong in (p.log(), p[:, :2], p * torch.nan):
+        for ask in (made.predict_proba, made.predict_set):
+            refused(lambda ask=ask, wrong=wrong: ask(wrong), "probs: row 0", "sum to 1", "predict_proba")
+    attributes = from_probs(p[:, :1], y.clamp_max(1)[:, None], AttributeLabels(["a"]))
+    refused(lambda: attributes.predict_proba(p[:, :1] + 1), "probs: row 0", "from 0 to 1")
+
+
 def test_predict_proba_of_the_model_stays(tmp_path: Path) -> None:
     vae = ps.create_model("augmented", input_shape=(3,), labels=ClassLabels(2, ["cat", "dog"]), latent_dim=2)
     x, y = torch.randn(60, 3), torch.arange(60) % 2
