@@ -519,6 +519,7 @@ def test_arguments_that_cannot_be_used(arguments: list[str], culprits: list[str]
         ("--batch 16", ["did you mean --batch-size?"]),
         ("--gpu 1", ["did you mean --device?"]),
         ("--hide-classes 7 eleven", ["'eleven'"]),
+        ("--hide-classes 0 1 2 3 4 5 6 7 8 9", ["--hide-classes", "--labels 0"]),
         ("--leave-out eleven", ["--leave-out", "'eleven'"]),
         ("--image-size -3", ["--image-size", "-3"]),
     ],
