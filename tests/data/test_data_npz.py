@@ -436,3 +436,9 @@ def test_labels_with_two_meanings_are_said(
 def test_a_missing_label_among_floats_is_nan(tmp_path: Path) -> None:
     y = np.array([0, np.nan, 2, -1, 0, 1, 2, np.nan, 1, 1])
     assert labelled(tmp_path, y=y).y.tolist() == [0, -1, 2, -1, 0, 1, 2, -1, 1, 1]
+
+
+def test_words_that_differ_in_capitals_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = load_npz(npz(tmp_path / "own.npz", x=np.eye(40), y=np.array(["Cat", "cat", "dog", "dog"] * 10)))
+    assert tuple(data.labels.names) == ("Cat", "cat", "dog")
+    assert "own.npz: y: 'Cat' and 'cat' are different words" in capsys.readouterr().err
