@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..infer.label_inference import default_how
-from ..labels import MISSING, Labels
+from ..labels import Labels
 from ..nn.networks import AddClass, ClassHead, features, takes_class_input
 from .conditional_decoder import ConditionalDecoder
 from .fixed_draws import fixed_draws
@@ -57,6 +57,8 @@ class ADGM(ConditionalDecoder):
     ``z`` (event [D]; N(0, I) / q(z | a, y, x)), ``a`` (event [D]; p(a | z, y) / q(a | x)), ``x`` (event input_shape)
     and the guide's factor ``head``. While enumerated, ``y``, ``z`` and ``x`` have a further dimension on the left.
     """
+
+    hears_label = True
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, labels: Labels, **options: Any) -> None:
         super().__init__()
@@ -114,8 +116,3 @@ class ADGM(ConditionalDecoder):
         """``E_q(a|x)[ q(y | a, x) ]``, by 100 fixed draws."""
         h = self.encoder(self.likelihood.standardize(x))
         return self.label_inference.probs(self.logits(h, fixed_draws(self.q_a(h), self.noise))).mean(0)
-
-    def point_labels(self, x: Tensor, y: Tensor | None) -> Tensor:
-        """Missing labels as the most probable ones."""
-        known = self.targets(y, x)
-        return torch.where(known == MISSING, self.labels.mode(self.class_probs(x)), known)

@@ -35,8 +35,10 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
 
     :ivar head_terms: what trains the head beside the bound, and p(y) as its ``label_prior``.
     :ivar label_inference: how a missing label is inferred.
+    :cvar hears_label: whether a latent of the guide depends on y, of which a verb takes the most probable value.
     """
 
+    hears_label: ClassVar[bool] = False
     Config: ClassVar[type[HeadConfig]] = HeadConfig
     labels: Labels
     config: HeadConfig
@@ -143,6 +145,12 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
     def networks_of_label(self) -> tuple[nn.Module, ...]:
         """The networks that hear the label."""
         return ()
+
+    def point_labels(self, x: Tensor, y: Tensor | None) -> Tensor | None:
+        if not self.hears_label:
+            return y
+        known = self.targets(y, x)
+        return torch.where(known == MISSING, self.labels.mode(self.class_probs(x)), known)
 
     def class_input(self, y: Tensor, like: Tensor) -> Tensor:
         """A value of the site y as a network takes it, ``[..., B, K]`` or ``[..., B, A]``, of rows ``[B, ...]``."""

@@ -64,6 +64,8 @@ class M2(ConditionalDecoder):
     While enumerated, ``y``, ``z`` and ``x`` have a further dimension on the left, of size K or 2^A.
     """
 
+    hears_label = True
+
     def __init__(self, encoder: nn.Module, decoder: nn.Module, labels: Labels, **options: Any) -> None:
         super().__init__()
         likelihood = self.set_options(options)
@@ -112,11 +114,6 @@ class M2(ConditionalDecoder):
 
     def q_y(self, x: Tensor) -> Tensor:
         return self.label_inference.probs(self.head(self.encoder(self.likelihood.standardize(x))))
-
-    def point_labels(self, x: Tensor, y: Tensor | None) -> Tensor:
-        """Missing labels as the most probable ones."""
-        known = self.targets(y, x)
-        return torch.where(known == MISSING, self.labels.mode(self.class_probs(x)), known)
 
     def intervene(self, x: ArrayLike, values: Intervention, *, num_samples: int | None = None) -> Tensor:
         """Encode ``x`` to the mean of q(z | x, y), set y, decode.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pyro
 import pytest
 import torch
 from formulas import (
@@ -136,3 +137,27 @@ def test_generated_latents_are_drawn() -> None:
     spread = (means.var(0) + scale**2).sqrt().detach()
     torch.testing.assert_close(z_1.mean(0), means.mean(0), rtol=0, atol=float(5 * spread.max() / 3000**0.5))
     torch.testing.assert_close(z_1.std(0), spread, rtol=0.08, atol=0)
+
+
+class HearsZ(M1M2):
+    """x hears z, which depends on the label, beside z_1."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.begin(x)
+        with self.plate(x):
+            y = pyro.sample("y", self.p_y())
+            z = pyro.sample("z", self.p_z(x))
+            z_1 = pyro.sample("z_1", self.p_z_1(z, self.class_input(y, x)))
+            return pyro.sample("x", self.p_x(self.decoder(z_1 + z, None)), obs=self.likelihood.target(x))
+
+
+@pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES])
+def test_a_missing_label_is_the_most_probable_one_for_what_hears_it(labels: Labels) -> None:
+    model = m1m2(labels)
+    model.__class__ = HearsZ
+    x = points(6, (5,)).double()
+    by_prediction = model.reconstruct(x, model.predict(x))
+    for _ in range(3):  # z heard a label that was drawn
+        torch.testing.assert_close(model.reconstruct(x), by_prediction)
+    other = model.reconstruct(x, 1 - model.predict(x) if labels is ATTRIBUTES else (model.predict(x) + 1) % 3)
+    assert not torch.allclose(other, by_prediction)
