@@ -35,7 +35,7 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
 
     :ivar head_terms: what trains the head beside the bound, and p(y) as its ``label_prior``.
     :ivar label_inference: how a missing label is inferred.
-    :cvar hears_label: whether a latent of the guide depends on y, of which a verb takes the most probable value.
+    :cvar hears_label: whether a latent of the guide, as it was written here, depends on y.
     """
 
     hears_label: ClassVar[bool] = False
@@ -147,9 +147,11 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
         return ()
 
     def point_labels(self, x: Tensor, y: Tensor | None) -> Tensor | None:
-        if not self.hears_label:
+        """Missing labels as the most probable ones, where the guide's latents hear them, or may and they are drawn."""
+        drawn = not self.label_inference.relaxed and overridden_since(self, "guide", "default")
+        if not (self.hears_label or drawn):
             return y
-        known = self.targets(y, x)
+        known = self.labels.check(y, len(x), x.device)
         return torch.where(known == MISSING, self.labels.mode(self.class_probs(x)), known)
 
     def class_input(self, y: Tensor, like: Tensor) -> Tensor:

@@ -553,3 +553,25 @@ def test_an_edited_likelihood_takes_gaps(kind: Any) -> None:
     filled = ps.impute(vae.float(), gaps, num_samples=5)
     assert bool(filled.isfinite().all())
     assert torch.equal(filled[1::2], x[1::2])
+
+
+class ZHearsY(ps.AugmentedVAE):
+    """A guide in which z depends on the label."""
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        h = self.encoder(self.likelihood.standardize(x))
+        with self.plate(x):
+            value = self.infer_label(self.head(h), self.targets(y, x))
+            pyro.sample("z", dist.Normal(self.loc(h) + 3 * self.class_input(value, x)[..., :2], 1.0).to_event(1))
+
+
+@pytest.mark.parametrize("how", ["enumerate", "plug-in"])
+def test_a_rewritten_guide_whose_z_hears_the_label_encodes_by_one_value(how: Any) -> None:
+    model = make("augmented", label_inference=how).eval()
+    model.__class__ = ZHearsY
+    x = points(6, (5,))
+    label = model.predict(x) if how == "enumerate" else model.predict_proba(x)
+    means = model.loc(model.features(x)) + 3 * model.class_input(label, x)[:, :2]
+    for _ in range(3):  # a drawn label made another mean each time
+        torch.testing.assert_close(model.encode(x).mean, means)
