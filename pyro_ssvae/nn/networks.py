@@ -214,18 +214,13 @@ def table_encoder(flat: int, deep: bool = False) -> Beside:
 
 
 def conv_encoder(input_shape: tuple[int, ...], deep: bool = False) -> Encoder:
-    """Convolutions of stride 2, the first 5x5, the others 3x3, until the image's side is at most 4; a linear layer.
-
-    Each but the first is followed by one that keeps the size.
-
-    :param deep: the first too.
-    """
+    """Convolutions of stride 2, the first 5x5, the others 3x3, until the image's side is at most 4; a linear layer."""
     channels, height, width = input_shape
     layers: list[nn.Module] = []
     i, j, kernel = channels, 32, 5
     while min(height, width) > 4:
         layers += [nn.Conv2d(i, j, kernel, stride=2, padding=kernel // 2, bias=False), nn.BatchNorm2d(j), nn.ReLU()]
-        layers += same_size(j) if deep or kernel == 3 else []
+        layers += same_size(j) if deep else []
         i, j, kernel, height, width = j, min(2 * j, 128), 3, (height + 1) // 2, (width + 1) // 2
     return Encoder(*layers, nn.Flatten(), *mlp([i * height * width, 256]), out_features=256)
 
