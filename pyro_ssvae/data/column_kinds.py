@@ -21,7 +21,7 @@ from .cells import (
 )
 from .checks import hint, shown, sort_words
 from .date_cells import date_format, dates_of, example
-from .number_words import decimal_comma, parse_number, times_of
+from .number_words import decimal_comma, parse_number, time_format, times_of
 from .schema import Column
 
 ANSWERS = (
@@ -173,7 +173,8 @@ def date_column(cells: pd.Series, name: str, where: str) -> Column | str:
 
 def number_column(cells: pd.Series, name: str, where: str, told: str | None, file: bool | None = None) -> Column | str:
     """Return a column of numbers: two-valued, counts, or real, by their spread and tails."""
-    comma = bool(file) if is_number(cells) else decimal_comma(factorized(cells, where)[1], file)
+    words = [] if is_number(cells) else factorized(cells, where, MISSING_LABELS)[1]
+    form = time_format(words) or ("," if (decimal_comma(words, file) if words else bool(file)) else "")
     x, wrong = numbers_of(cells, where, file)
     if wrong.any():
         raise InputError(
@@ -193,11 +194,11 @@ def number_column(cells: pd.Series, name: str, where: str, told: str | None, fil
         row = first(np.abs(x) > np.finfo(np.float32).max)
         raise InputError(f"{where}: row {row} is {cell(cells, row)}; a number below 3.4e38 is needed, in a larger unit")
     whole = bool((known == np.round(known)).all())
-    if told is None and bool(((known == low) | (known == high)).all()):
+    if told is None and "%" not in form and bool(((known == low) | (known == high)).all()):
         return Column(name, "bernoulli", "words", in_order([word_of(low), word_of(high)]), missing=missing)
     if told is None and whole and numbered(known, name):
         return f"{len(known):,} numbers, all different: it numbers the rows"
-    column = Column(name, told or "normal", whole=whole, format="," if comma else "", missing=missing)
+    column = Column(name, told or "normal", whole=whole, format=form, missing=missing)
     if told in (None, "number", "count"):
         column = replace(column, kind=number_kind(known, whole, told, where))
     size, spread = max(abs(low), abs(high)), known.std()

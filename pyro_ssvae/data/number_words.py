@@ -56,6 +56,24 @@ def times_of(words: Sequence[str]) -> np.ndarray | None:
     return np.array([3600 * float(hour) + 60 * float(minute) + float(second) for hour, minute, second in parts])
 
 
+def time_format(words: Sequence[str]) -> str:
+    """Return how times of the day are written, for ``strptime``: to the second where one is; empty where words are no
+    times."""
+    if times_of(words) is None:
+        return ""
+    found = [_TIME.fullmatch(word) for word in words]
+    return "%H:%M:%S" if any(time is not None and time[3] is not None for time in found) else "%H:%M"
+
+
+def time_words(seconds: np.ndarray, form: str) -> pd.Series:
+    """Return times of the day as words, from seconds since midnight; None where NaN."""
+    step = 1 if "%S" in form else 60
+    last = 86_400 - step
+    whole = np.clip(np.round(np.nan_to_num(seconds) / step) * step, 0, last).astype(np.int64)
+    words = pd.Series(whole.astype("datetime64[s]")).dt.strftime(form).astype(object)
+    return words.mask(np.isnan(seconds), None)
+
+
 def sign_of(word: str) -> str:
     """Return which sign the decimals of a number have, ``,`` or ``.``; ``?`` where a comma may be either."""
     word = bare(word)

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
 from decimal import Decimal
 
 import numpy as np
 import pandas as pd
 
-from .checks import shown
-
 EPOCH = datetime.date(1970, 1, 1).toordinal()
 
 
-def own_types(frame: pd.DataFrame, note: Callable[[str], None] = lambda line: None) -> pd.DataFrame:
+def own_types(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a data frame whose dates are dates, whose periods are the dates that they begin at, whose decimals are
-    floats, and whose times are seconds of the day.
-
-    :param note: told, in a line, what became of times.
-    """
+    floats, and whose times are words such as ``07:30``."""
     objects = [
         i
         for i, dtype in enumerate(frame.dtypes)
@@ -30,12 +24,8 @@ def own_types(frame: pd.DataFrame, note: Callable[[str], None] = lambda line: No
         return frame
     frame = frame.copy(deep=False)
     for i, cells in found.items():
-        if cells is None:
-            continue
-        name = frame.columns[i]
-        if isinstance(next(iter(frame.iloc[:, i].dropna()), None), datetime.time):
-            note(f"column {shown(name)}: times of the day are read as seconds since midnight")
-        frame[name] = cells
+        if cells is not None:
+            frame[frame.columns[i]] = cells
     return frame
 
 
@@ -50,14 +40,10 @@ def own_type(cells: pd.Series) -> pd.Series | None:
     if kinds == {Decimal}:
         return cells.astype(np.float64)
     if kinds == {datetime.time}:
-        return cells.map(seconds, na_action="ignore").astype(np.float64)
+        whole = all(time.second == time.microsecond == 0 for time in known)
+        return cells.map(lambda time: time.isoformat("minutes" if whole else "auto"), na_action="ignore")
     if kinds == {datetime.date}:
         days = cells.map(lambda day: day.toordinal(), na_action="ignore").astype(np.float64) - EPOCH
         dates = np.where(days.isna(), 0, days).astype("datetime64[D]").astype("datetime64[s]")
         return pd.Series(dates, index=cells.index).mask(days.isna())
     return None
-
-
-def seconds(time: datetime.time) -> float:
-    """Return a time of the day in seconds."""
-    return time.hour * 3600 + time.minute * 60 + time.second + time.microsecond / 1e6

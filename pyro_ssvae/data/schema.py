@@ -34,7 +34,8 @@ class Column:
     :param offset: what is taken off a number, where all of them are far from 0 and float32 would lose their digits.
     :param whole: numbers are whole ones.
     :param start: the day that is 0, ISO 8601.
-    :param format: how dates are written, for ``strptime``; empty for ISO 8601.
+    :param format: how dates are written, for ``strptime``, empty for ISO 8601; of numbers that are seconds since
+        midnight, how times are; ``","`` where numbers have decimal commas.
     :param missing: a share of the cells that training had was missing.
     """
 
@@ -47,6 +48,11 @@ class Column:
     start: str = ""
     format: str = ""
     missing: float = 0.0
+
+    @property
+    def is_time(self) -> bool:
+        """Whether its cells are times of the day."""
+        return self.reads == "number" and self.format.startswith("%")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from .column_kinds import in_order, kind_of, kind_word, one_spelling
 from .dataset import Dataset, Table
 from .date_cells import other_order, parse_dates
 from .notices import say
-from .number_words import COMMA, is_words, times_of
+from .number_words import COMMA, is_words, time_words, times_of
 from .schema import Column, Schema
 from .splits import split_rows
 from .table_files import read_file, release_memory
@@ -321,7 +321,7 @@ def test_rows(y: Tensor, test: Tensor | None, notes: list[str]) -> tuple[Tensor,
 
 
 def ranges(x: Tensor, column: Column, i: int) -> str:
-    """Return what a column holds, in a few words: its words, its dates, or from where to where."""
+    """Return what a column holds, in a few words: its words, its dates, its times, or from where to where."""
     if column.reads == "words":
         few = ", ".join(column.words[:4])
         return (few if len(few) <= 40 else few[:39] + "…") + (" …" if len(column.words) > 4 else "")
@@ -330,4 +330,6 @@ def ranges(x: Tensor, column: Column, i: int) -> str:
     if column.reads == "date":
         start = np.datetime64(column.start, "D")
         return " … ".join(str(start + np.timedelta64(int(np.floor(day)), "D")) for day in (low, high))
+    if column.is_time:
+        return " … ".join(time_words(np.array([low, high]), column.format))
     return f"{low:g} … {high:g}"

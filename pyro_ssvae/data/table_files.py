@@ -52,7 +52,7 @@ def read_file(
         raise InputError(f"{path}: cannot be read ({reason(error)})") from None
     told = frame.attrs.get(COMMA)
     frame.columns = pd.Index(column_names(frame, str(path)))
-    frame = own_types(frame, lambda line: note(f"{path}: {line}"))
+    frame = own_types(frame)
     frame.attrs[COMMA] = frame_comma(frame, MISSING_LABELS) if told is None else told
     if not len(frame):
         raise InputError(f"{path}: no row below the header; a row a point is needed")

@@ -23,7 +23,7 @@ from .date_cells import date_words, dates_of, example, stamps, stamps_of
 from .frames import ArrowTable, Frame, pandas_frame
 from .label_values import places_of
 from .notices import say
-from .number_words import COMMA, decimal_comma, frame_comma, parse_number
+from .number_words import COMMA, decimal_comma, frame_comma, parse_number, time_words
 from .own_types import own_types
 from .schema import Column, Schema
 from .table_files import column_names, read_file
@@ -105,7 +105,7 @@ def given_cells(path: Path, schema: Schema, x: Tensor) -> list[pd.Series]:
 
 def as_given(cells: pd.Series, column: Column, where: str, comma: bool | None) -> pd.Series:
     """Return a column's cells: numbers as float64, or as whole numbers where the column is of such; else words."""
-    if column.reads == "number":
+    if column.reads == "number" and not column.is_time:
         if column.whole and pd.api.types.is_integer_dtype(cells.dtype) and (cells.isna() | (cells < 2**63)).all():
             return cells.reset_index(drop=True).astype("Int64")
         found = pd.Series(numbers_of(cells, where, comma if comma is not None else column.format == ",")[0])
@@ -282,6 +282,8 @@ def cells_of(values: np.ndarray, column: Column) -> pd.Series:
     if column.reads == "date":
         return date_words(stamps_of(values, column), column)
     values = values + column.offset
+    if column.is_time:
+        return time_words(values, column.format)
     return whole_cells(values) if column.whole else pd.Series(values)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from pyro_ssvae.data import Schema, encode, read_table
+from pyro_ssvae.data import Schema, decode, encode, read_table
 from pyro_ssvae.data.date_cells import date_format, parse_dates
 from pyro_ssvae.data.table_files import read_file
 from pyro_ssvae.errors import InputError
@@ -77,7 +78,7 @@ def test_dates_decimals_and_times(tmp_path: Path, capsys: pytest.CaptureFixture[
     data = read_table(tmp_path / "t.csv", target="y")
     assert data.table is not None
     assert "column 'at': times of the day are read as seconds" in capsys.readouterr().err
-    assert data.table.ranges == ("1800 … 84600",)
+    assert data.table.ranges == ("00:30 … 23:30",)
 
 
 def test_every_year_is_a_date(tmp_path: Path) -> None:
@@ -150,6 +151,31 @@ def test_times_in_words_are_those_of_a_text_file(tmp_path: Path, capsys: pytest.
     assert schema_of(frame.assign(at=[f"1:{i % 7}00" for i in range(N)])).columns[0].reads == "words"
     with pytest.raises(InputError, match="first row 0: '07:30'"):
         read_table(frame.assign(at=["07:30" if i == 0 else str(i) for i in range(N)]), target="y")
+
+
+@pytest.mark.parametrize(("seconds", "form"), [(False, "%H:%M"), (True, "%H:%M:%S")])
+def test_times_come_back_as_they_are_written(seconds: bool, form: str) -> None:
+    """A filled or generated time was a number of seconds."""
+    at = [f"{i % 24:02d}:{i % 7:02d}" + f":{i % 5:02d}" * seconds for i in range(N)]
+    frame = pd.DataFrame({"at": at, "v": np.linspace(0, 1, N), "y": list("ab") * (N // 2)})
+    schema = schema_of(frame)
+    assert schema.columns[0].format == form
+    x, _, _ = encode(frame, schema)
+    assert decode(x, schema)["at"].tolist() == at
+    offset = schema.columns[0].offset
+    rows = torch.tensor([[-9.0, 0.0], [86_399.9, 0.0], [86_340.0 - 40, 0.0], [float("nan"), 0.0]])
+    rows[:, 0] -= offset
+    wanted = ["00:00:00", "23:59:59", "23:58:20", None] if seconds else ["00:00", "23:59", "23:58", None]
+    assert decode(rows, schema)["at"].tolist() == wanted
+
+
+def test_two_times_of_the_day_are_times() -> None:
+    """They were the two words "27000" and "68400", which no cell has, so that all cells were missing."""
+    frame = pd.DataFrame({"at": ["07:30", "19:00"] * (N // 2), "v": np.linspace(0, 1, N), "y": list("ab") * (N // 2)})
+    schema = schema_of(frame)
+    x, _, _ = encode(frame, schema)
+    assert (x[:2, 0] + schema.columns[0].offset).tolist() == [27_000, 68_400]
+    assert decode(x, schema)["at"].tolist() == frame["at"].tolist()
 
 
 def test_cells_that_are_lists_are_named(tmp_path: Path) -> None:
