@@ -307,8 +307,11 @@ def laid(points: Points, input_shape: tuple[int, ...] | None) -> Points:
 
 def check_points(points: Points, input_shape: tuple[int, ...] | None, least: int) -> None:
     """Raise :class:`InputError` where there are too few points, or points of another shape."""
+    if tuple(points.shape) == input_shape:
+        raise InputError(f"x: shape {list(points.shape)}, that of one point; x[None] is a batch of it")
     if points.dim() < 2 or len(points) < least:
-        raise InputError(f"x: shape {list(points.shape)}; at least {least} points are needed, [N, ...]")
+        some = "a point is" if least < 2 else f"at least {least} points are"
+        raise InputError(f"x: shape {list(points.shape)}; {some} needed, [N, ...]")
     if input_shape is not None and tuple(points.shape[1:]) != input_shape:
         needed = ", ".join(map(str, input_shape))
         raise InputError(f"x: shape {list(points.shape)}; this model needs [N, {needed}]")

@@ -55,6 +55,15 @@ def test_points_of_another_shape(case: str) -> None:
     assert np.isfinite(step(model, points(4).numpy(), y))
 
 
+@pytest.mark.parametrize("shape", [(6,), (3, 8, 8)])
+def test_one_point_without_its_row(shape: tuple[int, ...]) -> None:
+    model: Any = create_model("augmented", input_shape=shape, labels=CLASSES, latent_dim=4)
+    x = points(2, shape)
+    refused(lambda: model.predict(x[0]), f"x: shape {list(shape)}", "one point", "x[None]")
+    assert model.predict(x[0][None]).shape == (1,)
+    refused(lambda: model.predict(x[:0]), f"x: shape {[0, *shape]}; a point is needed")
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_one_row_and_batch_normalisation(name: str) -> None:
     """Refused in training mode; in evaluation mode one row is a batch like any other."""
