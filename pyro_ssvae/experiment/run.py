@@ -86,7 +86,7 @@ def train(settings: ExperimentConfig) -> Path:
         locked(folder),
         how_to_go_on(folder, begun),
         reopened(folder, experiment.metadata) if begun else nullcontext(),
-        loggers.logger_of(settings.logger, folder, folder.name) as logger,
+        loggers.logger_of(settings.logger, folder, folder.name, resumed=begun) as logger,
     ):
         run(experiment, folder, logger)
     return folder

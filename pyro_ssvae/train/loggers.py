@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 
 LOGGERS = ("tensorboard", "mlflow", "wandb")
+PROJECT = "pyro_ssvae"
+FOLDER = "pyro_ssvae.folder"
+"""MLflow's tag that says where a run's files are."""
 LoggerLike: TypeAlias = "str | Logger"
 """One of :data:`LOGGERS`, or a logger of Lightning Fabric or PyTorch Lightning."""
 _stores: set[str] = set()  # addresses of MLflow that nobody gave
@@ -33,7 +36,7 @@ def check(name: str, option: str = "--logger") -> None:
         raise InputError(f"{option} {name}: the package {name} is absent; pip install pyro_ssvae[{name}]")
 
 
-def open_logger(name: str, folder: str | Path, run: str | None = None) -> Logger:
+def open_logger(name: str, folder: str | Path, run: str | None = None, *, resumed: bool = False) -> Logger:
     """Return the logger of that name, one of :data:`LOGGERS`, that writes into a folder.
 
     ``tensorboard``: ``FOLDER/tensorboard``, where no run is named ``version_0`` there, then ``version_1``.
@@ -42,11 +45,12 @@ def open_logger(name: str, folder: str | Path, run: str | None = None) -> Logger
     ``wandb login`` knows; with ``WANDB_MODE=offline`` the folder alone.
 
     :param run: whose folder it is, as MLflow and Weights & Biases call it; None for a folder of several.
+    :param resumed: go on with the run that MLflow has of this folder, where it has one.
     :raises InputError: no such logger, its package is absent, or it cannot be reached or written to.
     """
     check(name, "logger")
     try:
-        logger = made(name, Path(folder), run)
+        logger = made(name, Path(folder), run, resumed)
         logger.experiment  # noqa: B018 (now, while nothing is trained yet)
     except Exception as error:  # of each package's own kinds
         said = " ".join(str(error).split())[:200]
@@ -54,7 +58,7 @@ def open_logger(name: str, folder: str | Path, run: str | None = None) -> Logger
     return logger
 
 
-def made(name: str, folder: Path, run: str | None) -> TensorBoardLogger | MLFlowLogger | WandbLogger:
+def made(name: str, folder: Path, run: str | None, resumed: bool) -> TensorBoardLogger | MLFlowLogger | WandbLogger:
     """Return a logger of Lightning; arguments as :func:`open_logger` has them."""
     if name == "tensorboard":
         return tensorboard(folder / "tensorboard", None if run is None else "")
@@ -65,10 +69,25 @@ def made(name: str, folder: Path, run: str | None) -> TensorBoardLogger | MLFlow
         if not address or address in _stores:  # MLflow itself notes the last one there
             address = f"sqlite:///{folder.absolute() / 'mlflow.db'}"
             _stores.add(address)
-        return MLFlowLogger(experiment_name="pyro_ssvae", run_name=run or "fit", tracking_uri=address)
+        place = str(folder.absolute())
+        earlier = earlier_run(address, place) if resumed else None
+        return MLFlowLogger(PROJECT, run or "fit", address, tags={FOLDER: place}, run_id=earlier)
     from lightning.pytorch.loggers import WandbLogger
 
-    return WandbLogger(project="pyro_ssvae", name=run or "fit", save_dir=folder)
+    return WandbLogger(project=PROJECT, name=run or "fit", save_dir=folder)
+
+
+def earlier_run(address: str, folder: str) -> str | None:
+    """Return the id of the latest run that an MLflow store has of a folder; None where it has none."""
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(address)
+    experiment = client.get_experiment_by_name(PROJECT)
+    if experiment is None:
+        return None
+    quote = '"' if "'" in folder else "'"
+    runs = client.search_runs([experiment.experiment_id], f"tags.`{FOLDER}` = {quote}{folder}{quote}", max_results=1)
+    return runs[0].info.run_id if runs else None
 
 
 def tensorboard(folder: str | Path, version: str | None = "") -> TensorBoardLogger:
@@ -91,9 +110,11 @@ def tensorboard(folder: str | Path, version: str | None = "") -> TensorBoardLogg
 
 
 @contextmanager
-def logger_of(name: str | None, folder: str | Path, run: str | None = None) -> Iterator[Logger | None]:
+def logger_of(
+    name: str | None, folder: str | Path, run: str | None = None, *, resumed: bool = False
+) -> Iterator[Logger | None]:
     """Give what :func:`open_logger` gives, None without a name, and end its run: as failed after an error or Ctrl-C."""
-    logger = None if name is None else open_logger(name, folder, run)
+    logger = None if name is None else open_logger(name, folder, run, resumed=resumed)
     status = "failed"
     try:
         yield logger

@@ -175,6 +175,10 @@ def test_mlflow_by_one_word_in_the_shell(tmp_path: Path, empty_store: Path, monk
     assert run.data.metrics["test/accuracy"] == pytest.approx(metrics["test"]["accuracy"])
     assert run.info.status == "FINISHED"
     assert not Path("run/mlflow.db").exists()
+    assert main(["train", "--resume", "run", "--epochs", "5"]) == 0
+    ((again, losses),) = mlflow_runs(tmp_path)  # the same run goes on
+    assert again.info.run_id == run.info.run_id
+    assert [step for step, _ in losses] == [1, 2, 3, 4, 5]
 
     def stopped(*rest: Any, **named: Any) -> Any:
         raise KeyboardInterrupt
