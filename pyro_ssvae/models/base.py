@@ -162,6 +162,10 @@ class Model(nn.Module):
             raise InputError("x: 1 row; in training mode batch normalisation needs at least 2")
         return x.to(p.dtype) / 255 if x.dtype == torch.uint8 and self.takes_pixels else x.to(p.dtype)
 
+    def stand_in(self, n: int) -> Tensor:
+        """``n`` points of zeros, for programs that need to know how many."""
+        return next(self.parameters()).new_zeros(n, *self.input_shape)
+
     def targets(self, y: Tensor | None, x: Tensor) -> Tensor:
         """``y`` for the rows of ``x``, all missing where it is None; its values are checked while Pyro validates."""
         assert self.labels is not None

@@ -17,9 +17,8 @@ from ..infer.label_inference import MOST_SUMMED, How, Known
 from ..labels import MISSING, Labels, value_counts
 from .base import given_labels
 from .config import LabelConfig
-from .interventions import prior_of
 from .label_mixin import LabelMixin
-from .rewritten import overridden_since, probs_of
+from .rewritten import overridden_since, prior_of, probs_of
 
 ROUNDING = 1e-4  # of a probability
 SMALL = 256  # numbers of a point, whose decode costs no more than to find those that need one

@@ -24,8 +24,9 @@ from ..nn.networks import AddClass, features, takes_class_input
 from .config import LabelConfig, Size
 from .fixed_draws import fixed_draws
 from .generative import gaussian_head, positive, standard_normal
-from .interventions import asked_labels, check_part, prior_of, times
+from .interventions import asked_labels, check_part, times
 from .label_mixin import LabelMixin
+from .rewritten import prior_of
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,12 +16,12 @@ from ..data.inputs import finite, numbers
 from ..distributions.observed import entrywise
 from ..errors import InputError, kind_of, whole_number
 from ..infer import bounds
-from ..infer.batched import checked, evaluating
+from ..infer.batched import checked, evaluating, seeded
 from ..infer.traces import Means, Site, expected_x, sampled
 from ..nn.likelihoods import Likelihood, check_encoder, likelihood_for
 from .base import Json, Model
 from .config import VAEConfig
-from .rewritten import overridden_since
+from .rewritten import overridden_since, prior_of
 
 
 class GenerativeModel(Model):
@@ -123,7 +123,15 @@ class GenerativeModel(Model):
 
     def parts(self, z: Tensor) -> dict[str, Tensor]:
         """Latents ``[B, D]`` as the sites have them."""
-        return {self.latents[0]: z}
+        return dict(zip(self.latents, z.split(self.widths(), -1)))
+
+    def widths(self) -> list[int]:
+        """The dimensions of each of :attr:`latents` that :meth:`parts` takes; of a class that names others, as its
+        model has them."""
+        if not overridden_since(self, "latents", "default"):
+            return [self.config.latent_dim]
+        with seeded(self.device, 0):
+            return [prior_of(self, name, 1, {}, "decode").event_shape.numel() for name in self.latents]
 
     def decode(self, z: Tensor, y: ArrayLike | None = None, *, like: ArrayLike | None = None) -> Tensor:
         """E[x | z] of latents ``[..., D]``, as :meth:`encode` orders them: ``[..., *input_shape]``.
@@ -133,8 +141,8 @@ class GenerativeModel(Model):
         """
         with evaluating(self):
             z = finite(numbers(z, "z"), "z").to(next(self.parameters()))
-            if z.shape[-1:] != (self.config.latent_dim,):
-                raise InputError(f"z: shape {list(z.shape)}; this model needs [..., {self.config.latent_dim}]")
+            if z.shape[-1:] != (sum(self.widths()),):
+                raise InputError(f"z: shape {list(z.shape)}; this model needs [..., {sum(self.widths())}]")
             rows = z.reshape(-1, z.shape[-1])
             n = len(rows)
             parts, label = self.parts(rows), self.label_values(n, y)
@@ -186,10 +194,6 @@ class GenerativeModel(Model):
         if y is not None:
             raise InputError(f"generate: {kind_of(self)} has no labels to generate from; y=None is needed")
         return {}
-
-    def stand_in(self, n: int) -> Tensor:
-        """``n`` points of zeros, for programs that need to know how many."""
-        return next(self.parameters()).new_zeros(n, *self.input_shape)
 
 
 def moment_of(fn: Any, moment: str, draws: int = 100) -> Tensor:

@@ -12,17 +12,16 @@ import numpy as np
 import pyro.distributions as dist
 import torch
 from numpy.typing import ArrayLike
-from pyro import poutine
-from pyro.poutine.runtime import NonlocalExit
 from torch import Tensor
 
 from ..data.checks import shown
 from ..errors import InputError, nearest, whole_number
-from ..infer.batched import checked, evaluation
+from ..infer.batched import checked
 from ..infer.protocols import Intervention
-from ..infer.traces import Site, Unobserved, drawn
+from ..infer.traces import drawn
 from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
 from .generative import GenerativeModel, moment_of
+from .rewritten import prior_of
 
 
 def asked(labels: Labels, values: Intervention) -> dict[str, int]:
@@ -111,28 +110,6 @@ def times(draw: Callable[[], Tensor], num_samples: int | None) -> Tensor:
     if n is None or n < 1:
         raise InputError(f"num_samples: {shown(num_samples)}; None or a whole number of at least 1 is needed")
     return torch.stack([draw() for _ in range(n)])
-
-
-def prior_of(
-    model: GenerativeModel, site: str, n: int, values: dict[str, Tensor], verb: str = "intervene"
-) -> dist.TorchDistribution:
-    """Return what the model, as it is, draws a site of ``n`` points from, given values of other sites.
-
-    The model's program runs, in evaluation mode and unseen by handlers around it, until it comes to that site; what it
-    draws before, and is not given, is drawn.
-
-    :raises InputError: a model without that site.
-    """
-    given = poutine.condition(Unobserved()(model.model), values)
-    until = poutine.escape(given, escape_fn=lambda msg: msg["name"] == site)
-    try:
-        with evaluation(model), poutine.block():
-            until(model.stand_in(n), None)
-    except NonlocalExit as found:
-        site_of: Site = found.site  # type: ignore[assignment]
-        fn: dist.TorchDistribution = site_of["fn"]
-        return fn
-    raise InputError(f"{verb}: the model has no site {site!r} to draw from")
 
 
 class Characteristics(GenerativeModel):

@@ -26,8 +26,7 @@ from .base import given_labels
 from .classifier_mixin import ClassifierMixin
 from .config import HeadConfig
 from .generative import GenerativeModel
-from .interventions import prior_of
-from .rewritten import completed, overridden_since
+from .rewritten import completed, overridden_since, prior_of
 
 
 class LabelMixin(ClassifierMixin, GenerativeModel):

@@ -1,4 +1,4 @@
-"""Programs that were rewritten: what verbs read off their site y."""
+"""Programs that were rewritten: what verbs read off their sites."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import Any
 import pyro.distributions as dist
 import torch
 from pyro import poutine
+from pyro.poutine.runtime import NonlocalExit
 from torch import Tensor, nn
 
 from ..distributions.relaxed import PlugIn, factorizes
 from ..distributions.wrapped import Wrapped
 from ..errors import InputError
-from ..infer.batched import seeded
+from ..infer.batched import evaluation, seeded
 from ..infer.label_inference import MOST_VALUES
 from ..infer.pairs import programs
-from ..infer.traces import need_site
+from ..infer.traces import Site, Unobserved, need_site
 from ..labels import MISSING, Labels
+from .base import Model
 
 DRAWS = 100  # of the guide, where y depends on what it draws before
 
@@ -26,6 +28,28 @@ def overridden_since(part: object, name: str, other: str) -> bool:
     places = [vars(part), *map(vars, type(part).__mro__)]
     first, second = (next(i for i, there in enumerate(places) if method in there) for method in (name, other))
     return first < second
+
+
+def prior_of(
+    model: Model, site: str, n: int, values: dict[str, Tensor], verb: str = "intervene"
+) -> dist.TorchDistribution:
+    """Return what the model, as it is, draws a site of ``n`` points from, given values of other sites.
+
+    The model's program runs, in evaluation mode and unseen by handlers around it, until it comes to that site; what it
+    draws before, and is not given, is drawn.
+
+    :raises InputError: a model without that site.
+    """
+    given = poutine.condition(Unobserved()(model.model), values)
+    until = poutine.escape(given, escape_fn=lambda msg: msg["name"] == site)
+    try:
+        with evaluation(model), poutine.block():
+            until(model.stand_in(n), None)
+    except NonlocalExit as found:
+        site_of: Site = found.site  # type: ignore[assignment]
+        fn: dist.TorchDistribution = site_of["fn"]
+        return fn
+    raise InputError(f"{verb}: the model has no site {site!r} to draw from")
 
 
 def guided_probs(pair: nn.Module, x: Tensor, *, of_model: bool = False) -> Tensor:

@@ -327,6 +327,37 @@ def test_latents_of_other_names() -> None:
     torch.testing.assert_close(named.decode(z), named.reconstruct(x))
 
 
+class TwoLatents(VAE):
+    """A further latent w of x's offset."""
+
+    latents = ("z", "w")
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        with self.plate(x):
+            z = pyro.sample("z", self.p_z(x))
+            w = pyro.sample("w", dist.Normal(x.new_zeros(3), 1.0).to_event(1))
+            out = self.decoder(z, None) + w.sum(-1, keepdim=True)
+            pyro.sample("x", self.p_x(out), obs=x)
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        with self.plate(x):
+            pyro.sample("z", self.q_z(x))
+            pyro.sample("w", dist.Normal(x[:, :3], 0.1).to_event(1))
+
+
+def test_latents_of_several_sites_come_back() -> None:
+    model, x = linear(TwoLatents), points(6).double()
+    z = model.encode(x).mean
+    assert z.shape == (6, 5)
+    torch.testing.assert_close(z[:, 2:], x[:, :3])
+    torch.testing.assert_close(model.decode(z), model.reconstruct(x))
+    by_hand = model.p_x(model.decoder(z[:, :2], None) + z[:, 2:].sum(-1, keepdim=True)).mean
+    torch.testing.assert_close(model.decode(z), by_hand)
+    refused(lambda: model.decode(z[:, :2]), "z: shape [6, 2]", "[..., 5]")
+
+
 class Masked(VAE):
     """Some rows of x are observed."""
 
