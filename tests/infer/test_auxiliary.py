@@ -36,6 +36,10 @@ def test_supervised_term_by_hand(labels: Labels) -> None:
     picked = log_pi.gather(-1, y.clamp_min(0).unsqueeze(-1)).squeeze(-1) * weights_of(labels, y) * (y >= 0)
     expected = picked if labels is CLASSES else picked.sum(-1)
     torch.testing.assert_close(supervised(labels, logits, y, OMEGA[labels].double()), expected)
+    even = (0.7 * log_pi + 0.3 * log_pi.mean(-1, keepdim=True)).gather(-1, y.clamp_min(0).unsqueeze(-1)).squeeze(-1)
+    picked = even * weights_of(labels, y) * (y >= 0)  # ω is that of the known value, of the smoothed part too
+    expected = picked if labels is CLASSES else picked.sum(-1)
+    torch.testing.assert_close(supervised(labels, logits, y, OMEGA[labels].double(), 0.3), expected)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if isinstance(build(case), WeighsClasses)])

@@ -112,6 +112,32 @@ def test_programs_of_ones_own(how: str) -> None:
     torch.testing.assert_close(found, expected + head_cost(model, x[N:], y[N:], eps[N:]))
 
 
+class Masked(ps.AugmentedVAE):
+    """Of some rows x does not count."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.begin(x)
+        with self.plate(x):
+            y = pyro.sample("y", self.p_y())
+            with self.kl_scale():
+                z = pyro.sample("z", self.p_z(x))
+            with poutine.mask(mask=x[:, 0] > 0.5):
+                return pyro.sample("x", self.p_x_given(z, y, x), obs=self.likelihood.target(x))
+
+
+@pytest.mark.parametrize("how", ["plug-in", "enumerate"])
+def test_scales_and_masks_of_a_program_stay(how: str) -> None:
+    """β, and rows of which a program leaves x out, count as they do where no row is added."""
+    torch.set_default_dtype(torch.float64)
+    model = augmented(label_inference=how, beta=0.3).eval()
+    model.__class__ = Masked
+    x, y, eps = rows(CLASSES)
+    assert 0 < int((x[:N, 0] > 0.5).sum()) < N
+    found = model.objective().differentiable_loss(*apart(model.model, noisy_guide(model, eps), ADDED), x, y)
+    expected = loss_at(model, x[:N], y[:N], eps[:N]) + head_cost(model, x[N:], y[N:], eps[N:])
+    torch.testing.assert_close(found, expected)
+
+
 def few(**options: Any) -> tuple[Tensor, Tensor, FitSettings]:
     y = torch.full((200,), -1)
     y[::40] = torch.arange(5) % 3
