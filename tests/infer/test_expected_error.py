@@ -10,7 +10,7 @@ from torch import Tensor
 
 import pyro_ssvae as ps
 from pyro_ssvae.infer.auxiliary import smoothing_for
-from pyro_ssvae.infer.expected_error import expected_error, rows_to_ask
+from pyro_ssvae.infer.expected_error import evenly, expected_error, rows_to_ask
 from pyro_ssvae.labels import ClassLabels
 
 
@@ -67,6 +67,17 @@ def test_rows_to_ask_hold_all_classes_and_are_few() -> None:
     known = y[rows][y[rows] != ps.MISSING]
     assert len(known) == 500
     assert int((known == 1).sum()) == pytest.approx(500 * 100 / 3100, abs=1)
+
+
+def test_a_rare_class_that_even_steps_would_miss_stays() -> None:
+    """Of 5,000 labels every tenth is asked: of 20 of one class two."""
+    y = torch.zeros(5000, dtype=torch.long)
+    missed = torch.ones(5000, dtype=torch.bool)
+    missed[evenly(5000, 500)] = False
+    y[missed.nonzero().squeeze(1)[::220][:20]] = 1
+    rows = rows_to_ask(y)
+    assert len(rows) == 500
+    assert int((y[rows] == 1).sum()) == pytest.approx(2, abs=1)
 
 
 def test_smoothing_is_half_of_it_of_vectors_alone() -> None:

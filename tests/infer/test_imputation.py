@@ -174,6 +174,23 @@ def test_an_own_pair_is_imputed_where_its_site_x_is_over_entries() -> None:
     refused(lambda: ps.elbo(Own(), x), "NaN")
 
 
+def test_where_no_draw_explains_what_is_observed_all_count_alike() -> None:
+    """Of x ~ U(z, z + 1) given 99 no z ~ N(0, 1) is possible: the mean of 400 draws of z + 1/2, to 5 / 20."""
+
+    class Between(nn.Module):
+        def model(self, x: Tensor, y: object = None) -> None:
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(x.new_zeros(1), x.new_ones(1)).to_event(1)).expand(-1, 2)
+                pyro.sample("x", dist.Uniform(z, z + 1, validate_args=False).to_event(1), obs=x)
+
+        def guide(self, x: Tensor, y: object = None) -> None:
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal(x.new_zeros(1), x.new_ones(1)).to_event(1))
+
+    found = ps.impute(Between(), torch.tensor([[99.0, NAN]] * 20).double(), num_samples=400, seed=0)
+    assert bool(((found[:, 1] - 0.5).abs() < 5 / 20).all())
+
+
 @pytest.mark.parametrize("draws", [False, True])
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_what_is_filled_in_is_a_value_of_the_data(name: str, draws: bool) -> None:

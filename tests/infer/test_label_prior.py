@@ -13,7 +13,7 @@ from torch import Tensor
 
 import pyro_ssvae as ps
 from pyro_ssvae.infer.auxiliary import HeadTerms, smoothing_for
-from pyro_ssvae.infer.label_prior import LabelPrior, Prior
+from pyro_ssvae.infer.label_prior import EARLY, LabelPrior, Prior
 from pyro_ssvae.labels import AttributeLabels, ClassLabels, Labels
 
 TWO = ClassLabels(2, ["benign", "malignant"])
@@ -63,6 +63,17 @@ def test_what_is_measured_before_the_warm_up(labels: Labels) -> None:
     torch.testing.assert_close(terms.shares.early, r)
 
 
+def test_the_head_is_asked_over_so_many_batches_at_most() -> None:
+    terms = made(TWO)
+    terms.prepare(torch.tensor([0, 1] * 10 + [-1] * 80))
+    now = torch.zeros((), dtype=torch.float64)
+    for batch in range(EARLY + 1):
+        mean = torch.tensor([0.5, 0.5] if batch < EARLY else [1.0, 0.0], dtype=torch.float64)
+        terms.shares.observe(mean, mean[:1], torch.ones(1, dtype=torch.float64), now)
+    assert float(terms.shares.seen) == EARLY
+    torch.testing.assert_close(terms.shares.early, torch.tensor([0.5, 0.5], dtype=torch.float64))
+
+
 @pytest.mark.parametrize(
     ("found", "certainty"),
     [([0.5, 0.5], 0.0), ([0.55, 0.45], (1 - (0.05 / 0.225) ** 2) * 0.1), ([0.3, 0.7], 0.0), ([0.9, 0.1], 0.0)],
@@ -94,6 +105,9 @@ def test_labels_drawn_at_random_are_known_to_their_sampling_error_alone() -> Non
     sharp = torch.eye(3, dtype=torch.float64)[[0] * 79 + [1] * 13 + [2] * 8] * 0.91 + 0.03  # e = .06
     terms(sharp.log(), missing(CLASSES, 100))
     assert float(terms.shares.certainty) == 0  # δ = .08 is above e / 2, however well r and s agree
+    for counts, drawn_evenly in (([5, 5, 5], True), ([5, 6, 6], True), ([5, 6, 7], False)):
+        terms.prepare(torch.tensor([0] * counts[0] + [1] * counts[1] + [2] * counts[2] + [-1] * 60))
+        assert bool(terms.shares.spread == 0) == drawn_evenly  # as many of each class, to one
     told = made(CLASSES, "proportional")
     told.set_progress(0.0)
     told.prepare(y)
@@ -204,6 +218,14 @@ def test_what_is_said_of_shares_that_predictions_contradict() -> None:
     assert given is not None
     assert given.startswith("label_prior says that 50%")
     assert "is enforced" in given
+    terms = made(CLASSES, (0.5, 0.3, 0.2))
+    terms.set_progress(0.0)
+    terms.prepare(torch.tensor([0, 1, 2] + [-1] * 9000))
+    terms(logits_of([0.1, 0.6, 0.3]), missing(CLASSES, 64))
+    third = terms.shares.remark()  # not the first class, whose share is off by most, but downwards
+    assert third is not None
+    for word in (f"{CLASSES.names[1]!r}", "30%", "60%"):
+        assert word in third
     assert remark("estimated", 4, [0.2, 0.8]) is None  # 8 labels drawn at random may well be even
     assert remark("estimated", 50, [0.45, 0.55]) is None  # the head errs in more rows than these
 

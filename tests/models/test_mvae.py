@@ -118,7 +118,8 @@ def test_random_subsets_by_default() -> None:
     def made(labels: Any, **options: Any) -> int:
         return MVAE(tiny_encoder((5,)), tiny_decoder((5,), 2, 0), labels, latent_dim=2, **options).subsets
 
-    assert [made(CLASSES), made(ATTRIBUTES), made(AttributeLabels(["a"])), made(CLASSES, subsets=3)] == [0, 1, 0, 3]
+    of_attributes = [made(AttributeLabels(names)) for names in (["a"], ["a", "b"])]
+    assert [made(CLASSES), made(ATTRIBUTES), *of_attributes, made(CLASSES, subsets=3)] == [0, 1, 0, 1, 3]
     refused(lambda: made(CLASSES, subsets=-1), "subsets: -1", "at least 0")
 
 
