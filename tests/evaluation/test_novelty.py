@@ -57,6 +57,26 @@ def test_one_in_twenty_known_points_is_above_one() -> None:
     assert bool((ps.novelty(pair, 10 + x[:5], reference=held) > 3).all())
 
 
+def test_the_points_of_the_statistics_are_drawn_by_the_seed() -> None:
+    """Of points in order, the first fifth would be far from the others."""
+    x = torch.randn(4000, 4, generator=torch.Generator().manual_seed(1), dtype=torch.double)
+    known, pair = x[:2000][x[:2000, 0].argsort()], Identity()
+    first, again, other = (reference_of(pair, known, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first.unit, again.unit)
+    assert not torch.equal(first.unit, other.unit)
+    for reference in (first, other):
+        assert abs(float((novelty(pair, x[2000:], reference) > 1).double().mean()) - 0.05) < 0.03
+
+
+def test_a_direction_without_variance_has_a_ten_thousandth_of_the_mean() -> None:
+    """By 100,000 points Ledoit and Wolf leave it 2e-5 of the variance of the other."""
+    h = torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.double)
+    h[:, 1] = 3.0
+    _, whiten = moments(h, torch.zeros(len(h), dtype=torch.long))
+    least = 1e-4 * h.var(0, correction=0).mean()
+    assert torch.allclose((whiten @ whiten.T)[1, 1], 1 / least)
+
+
 def test_a_class_that_was_left_out_is_strange() -> None:
     """On three clouds of which training had two; the bound is not asked."""
     generator = torch.Generator().manual_seed(2)

@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 import torch
 from data_makers import refused
+from scipy.optimize import brentq
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
 import pyro_ssvae as ps
 from pyro_ssvae import AttributeLabels, ClassLabels
-from pyro_ssvae.evaluation.calibration import Calibration, from_probs
+from pyro_ssvae.evaluation.calibration import Calibration, from_probs, kept
 from pyro_ssvae.evaluation.prediction_sets import label_sets, log_odds, threshold
-from pyro_ssvae.evaluation.temperature import temperature
+from pyro_ssvae.evaluation.temperature import best, temperature, tempered
 from pyro_ssvae.infer.protocols import Classifies
 
 
@@ -192,6 +193,31 @@ def test_what_is_no_probability_is_refused() -> None:
             refused(lambda ask=ask, wrong=wrong: ask(wrong), "probs: row 0", "sum to 1", "predict_proba")
     attributes = from_probs(p[:, :1], y.clamp_max(1)[:, None], AttributeLabels(["a"]))
     refused(lambda: attributes.predict_proba(p[:, :1] + 1), "probs: row 0", "from 0 to 1")
+
+
+def test_a_temperature_is_taken_where_it_helps_labels_that_it_was_not_fitted_to() -> None:
+    """Of right probabilities T is 1: fitted to 60 labels it helps these always, and others as often as not."""
+    found = [temperature(*drawn(60, seed), True) for seed in range(12)]
+    assert 0 < found.count((1.0, 0.0)) < 12
+
+
+def test_the_shift_has_a_standard_normal_prior() -> None:
+    """Of probabilities of a half T does nothing, and b is where ``n (σ(b) - share) + b = 0``."""
+    p, y = torch.full((30, 1), 0.5, dtype=torch.double), (torch.arange(30) < 24).long().unsqueeze(1)
+    expected = brentq(lambda b: 30 / (1 + math.exp(-b)) - 24 + b, 0, 5)
+    assert best(p, y, classes=False) == pytest.approx((1.0, expected), abs=1e-4)
+
+
+def test_a_sure_attribute_is_as_sure_as_single_precision_allows() -> None:
+    p = torch.tensor([[0.0, 1.0]], dtype=torch.double)
+    assert tempered(p, 1.0, 0.0, classes=False)[0].tolist() == pytest.approx([0.0, 1 - 2**-24], abs=1e-10)
+
+
+def test_many_scores_are_kept_evenly() -> None:
+    found = torch.tensor(kept(torch.randperm(5000, generator=torch.Generator().manual_seed(0)).double()))
+    assert (len(found), float(found[0]), float(found[-1])) == (2000, 0.0, 4999.0)
+    assert set(found.diff().tolist()) == {2.0, 3.0}  # 4999 / 1999 = 2.5
+    assert kept(torch.tensor([2.0, 1.0])) == (1.0, 2.0)
 
 
 def test_predict_proba_of_the_model_stays(tmp_path: Path) -> None:
