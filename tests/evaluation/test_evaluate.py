@@ -18,6 +18,7 @@ from torchmetrics.functional import classification as tm
 from pyro_ssvae import create_model
 from pyro_ssvae.errors import InputError
 from pyro_ssvae.evaluation.evaluate import anomaly_scores, evaluate
+from pyro_ssvae.evaluation.generative import affordable
 from pyro_ssvae.evaluation.metrics import (
     attribute_metrics,
     calibration_error,
@@ -261,6 +262,21 @@ def test_the_rows_of_the_likelihood_are_drawn_by_the_seed() -> None:
     # q is the posterior: of the same rows every draw has the same weight, so that other rows alone make a difference
     assert bound(x[:40], 1) == pytest.approx(first, abs=1e-4)
     assert bound(x, 1, 40) != pytest.approx(chosen, abs=1e-2)
+
+
+def test_active_units_are_of_rows_drawn_by_the_seed() -> None:
+    """Of 1,200 rows the first 1,000, the most that are looked at, are alike."""
+    model = LinearGaussian(ClassLabels(3))
+    x = model.draw(1200)
+    x[:1000] = 0.0
+    assert evaluate(model, x, likelihood_rows=1, num_samples=1)["active_units"] == 2
+
+
+def test_rows_of_the_likelihood_are_a_thousand_or_fewer_but_fifty_at_least() -> None:
+    model = LinearGaussian(ClassLabels(3))
+    x = model.draw(8)
+    with evaluating(model):
+        assert [affordable(model, x, n) for n in (1, 10**9)] == [1000, 50]
 
 
 def test_reconstruction_error_of_bytes_is_on_the_unit_scale() -> None:

@@ -143,6 +143,10 @@ def test_errors_of_features_are_in_their_own_units() -> None:
     assert reconstruction_error(x, mean) == pytest.approx(1.0, rel=1e-5)
     constant = torch.cat([x[:, :1], torch.ones(200, 1)], 1)
     assert reconstruction_error(constant, constant + 0.1) < 0.05  # (0.1² / 1 + 0.1² / var) / 2
+    rounded = torch.cat([x[:, :1], torch.full((200, 1), 1e6)], 1).double()
+    rounded[::2, 1] += 1e-9 * 1e6  # what is left of a constant's rounding is no unit
+    found = reconstruction_error(rounded, rounded + torch.tensor([0.0, 0.1], dtype=torch.double))
+    assert found == pytest.approx(0.1**2 / 2, rel=1e-6)
     series = torch.randn(20, 2, 50)
     assert reconstruction_error(series, series.mean((0, 2), keepdim=True).expand_as(series)) == pytest.approx(1.0)
     pictures = points(4, SHAPE)

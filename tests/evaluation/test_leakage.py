@@ -12,7 +12,7 @@ from toy_blocks import NAMES, BlockModel, BlockOracle, blocks, pictures, world
 
 from pyro_ssvae.cli.tables import show_interventions
 from pyro_ssvae.evaluation.interventions import evaluate_interventions
-from pyro_ssvae.evaluation.leakage import classified
+from pyro_ssvae.evaluation.leakage import classified, kinds_after
 
 X, Y, FACTORS = world(400)
 
@@ -68,6 +68,18 @@ def test_each_swap_says_whose_kind_it_brings() -> None:
                 assert shares == [1, 0]
             else:
                 assert shares == ([1, 0] if name == bringer else [0, 1]), (factor, name)
+
+
+def test_a_swap_is_judged_on_as_many_different_receivers(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Tensor] = []
+
+    def watched(trial: Any, factor: str, value: Tensor, receivers: Tensor, donors: Tensor, name: str) -> list[float]:
+        seen.append(receivers)
+        return kinds_after(trial, factor, value, receivers, donors, name)
+
+    monkeypatch.setattr("pyro_ssvae.evaluation.leakage.kinds_after", watched)
+    table(Leaky(), points=60)
+    assert [len(receivers.unique()) for receivers in seen] == [60] * 9
 
 
 def test_each_part_of_the_latents_is_read_apart_under_the_guide_of_the_swap() -> None:

@@ -49,6 +49,17 @@ def test_class_posterior_against_integration_over_z(label_inference: str) -> Non
     assert (model.predict_proba(x) - exact).abs().max() > 0.1  # it isn't just the head
 
 
+def test_draws_are_those_of_the_seed() -> None:
+    """The same call gives the same numbers, another seed others; each batch has draws of its own."""
+    model, x = augmented(label_inference="enumerate").double(), points(4).double()
+    first, again, other = (ps.class_posterior(model, x, num_samples=5, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    found = ps.doubts(model, x.repeat(2, 1), num_samples=5, batch_size=4)
+    assert found.equals(ps.doubts(model, x.repeat(2, 1), num_samples=5, batch_size=4))
+    assert (found["kl"][:4].to_numpy() != found["kl"][4:].to_numpy()).all()
+
+
 def test_class_posterior_of_attributes_sums_the_others_out() -> None:
     torch.set_default_dtype(torch.float64)
     model, x = wide(augmented(ATTRIBUTES, label_inference="enumerate")), points(3)
@@ -117,6 +128,9 @@ def test_the_strange_point_is_found_for_the_reason_it_is_strange() -> None:
     assert len(found) == 5
     assert list(found["score"]) == sorted(found["score"], reverse=True)
     assert found["score"].iloc[0] == pytest.approx(39**0.5, rel=0.02)  # the most that one of 40 can stand out
+    parts = ps.doubts(model, x, num_samples=8)[["reconstruction", "kl"]]
+    scores = ((parts - parts.mean()) / parts.std(ddof=0)).max(axis=1)
+    np.testing.assert_allclose(found["score"], scores.sort_values(ascending=False).head(5), rtol=1e-6)
 
 
 def test_rank_by_label() -> None:
