@@ -172,6 +172,17 @@ def test_hold_out_is_stratified_and_loses_nothing(monkeypatch: pytest.MonkeyPatc
     assert fingerprint(hold_out(dataset(), fraction=0.25, seed=4)[0]) != fingerprint(train)
 
 
+def test_few_labels_are_all_trained_on_and_half_of_the_other_rows_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    """35 labels and 15 rows without one: a quarter of all would be 12 of the 15."""
+    monkeypatch.setattr("pyro_ssvae.data.splits.FEW_LABELS", 35)
+    assert counts(hold_out(dataset(), fraction=0.25)[2]) == [5, 3, 1]
+    monkeypatch.setattr("pyro_ssvae.data.splits.FEW_LABELS", 36)
+    first, again, other = (hold_out(dataset(), fraction=0.25, seed=seed) for seed in (0, 0, 1))
+    assert first[2].tolist() == [-1] * 8
+    assert torch.equal(first[1], again[1])
+    assert not torch.equal(first[1], other[1])
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.integers(-1, 4), min_size=2, max_size=60), st.floats(0.01, 0.99))
 def test_split_rows_divides_every_stratum(values: list[int], fraction: float) -> None:

@@ -390,3 +390,21 @@ def test_the_options_are_saved_and_loaded(tmp_path: Any) -> None:
     other: Any = ps.load(tmp_path)
     assert isinstance(other.likelihood, Mixed)
     torch.testing.assert_close(other.predict_proba(x), model.predict_proba(x), rtol=0, atol=0)
+
+
+def test_an_ordinary_row_is_the_median_one() -> None:
+    """One row of very many counts makes no other row a small one; its own rates are relative to its size."""
+    like = Poisson((2,), library_size=True)
+    x = torch.tensor([[1.0, 3.0], [2.0, 2.0], [90.0, 10.0]])
+    like.take_units(x)
+    assert float(like.size) == 2
+    relative = torch.tensor([[1.0, 3.0], [2.0, 2.0], [3.6, 0.4]])
+    torch.testing.assert_close(like.log_mean, relative.mean(0).log())
+
+
+@pytest.mark.parametrize("kind", [NegativeBinomial, ZeroInflatedNegativeBinomial])
+def test_a_dispersion_is_from_a_thousandth_to_a_thousand(kind: type[NegativeBinomial]) -> None:
+    like = kind((3,))
+    with torch.no_grad():
+        like.raw_dispersion.copy_(torch.tensor([-100.0, 0.0, 100.0]))
+    torch.testing.assert_close(like.dispersion, torch.tensor([1e-3, 1.0, 1000.0]), rtol=2e-3, atol=0)
