@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pyro
 import pytest
 import torch
 from data_makers import refused
 from torch import Tensor, nn
 
-from pyro_ssvae import ClassLabels, create_model
+from pyro_ssvae import AttributeLabels, ClassLabels, create_model
+from pyro_ssvae.labels import Labels
 from pyro_ssvae.nn.networks import (
     AddClass,
     ClassHead,
@@ -241,3 +244,16 @@ def test_a_training_asks_how_often_simple_methods_err() -> None:
             kept.append(1 - vae.head.dropout)
     assert kept[0] == kept[1] > 0.4
     assert kept[2] == kept[3] == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize(("labels", "chance"), [(ClassLabels(4), 0.75), (AttributeLabels(["a", "b", "c"]), 0.5)])
+def test_a_head_is_told_chance_and_the_labels_of_one_attribute(labels: Labels, chance: float) -> None:
+    """50 labels (of each attribute), of which a tenth is missed: g = 1 - 2 · 0.1 / e_0 · 50 / 100."""
+    vae: Any = create_model("augmented", input_shape=3, labels=labels, columns=("normal",) * 3)
+    vae.expected_error = lambda x, y: 0.1
+    y = torch.full((80, *labels.event_shape), -1)
+    y[:50] = (torch.arange(50) % 2).reshape(-1, *[1] * len(labels.event_shape))
+    vae.prepare(torch.randn(80, 3), y)
+    g = 1 - 0.1 / chance
+    assert vae.head.passed == pytest.approx(0.02 * g**2)
+    assert 1 - vae.head.dropout == pytest.approx(0.5 * g**2)
