@@ -408,3 +408,17 @@ def test_a_dispersion_is_from_a_thousandth_to_a_thousand(kind: type[NegativeBino
     with torch.no_grad():
         like.raw_dispersion.copy_(torch.tensor([-100.0, 0.0, 100.0]))
     torch.testing.assert_close(like.dispersion, torch.tensor([1e-3, 1.0, 1000.0]), rtol=2e-3, atol=0)
+
+
+def test_degrees_of_freedom_leave_a_mean() -> None:
+    like = StudentT((2,))
+    with torch.no_grad():
+        like.raw_df.copy_(torch.tensor([-100.0, 4.0]))
+    torch.testing.assert_close(like.df, torch.tensor([1.1, 1.1 + math.log1p(math.exp(4.0))]))
+
+
+def test_logistics_begin_evenly_and_narrow() -> None:
+    """About a twentieth of the range wide; four such widths lie between neighbours."""
+    fn: Any = named_likelihood("discretized-logistic-mixture", (2,), LikelihoodOptions())(torch.zeros(1, 30)).base_dist
+    torch.testing.assert_close(fn.loc[0, 0], torch.tensor([0.1, 0.3, 0.5, 0.7, 0.9]))
+    torch.testing.assert_close(fn.scale[0, 0], torch.full((5,), 2e-4 + math.log1p(math.exp(-3.0))))
