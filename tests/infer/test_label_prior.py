@@ -230,6 +230,13 @@ def test_what_is_said_of_shares_that_predictions_contradict() -> None:
     assert remark("estimated", 50, [0.45, 0.55]) is None  # the head errs in more rows than these
 
 
+@pytest.mark.parametrize(("weight", "lines"), [(0.0, []), (1.0, ["said"])])
+def test_nothing_is_said_of_shares_that_have_no_weight(weight: float, lines: list[str]) -> None:
+    model: Any = ps.create_model("augmented", input_shape=4, labels=TWO, alignment_weight=weight)
+    model.head_terms.shares.remark = lambda: "said"
+    assert model.remarks() == lines
+
+
 def test_smoothing_by_the_number_of_labels() -> None:
     assert smoothing_for(TWO, torch.tensor([0, 1] * 5 + [-1])) == 0.04
     assert smoothing_for(TWO, torch.tensor([0, 1] * 50 + [-1])) == pytest.approx(1 / 102)
