@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from pyro_ssvae.cli.main import COMMANDS
 from pyro_ssvae.data.sources import NAMES
@@ -83,5 +86,11 @@ def test_numbers_are_those_of_the_ablation() -> None:
 def test_mnist_is_that_of_its_table() -> None:
     table = rows((ROOT / "results" / "ablation-mnist" / "table.md").read_text())
     (measured,) = (row[3] for row in table if row[:2] == ["100", "augmented"])
-    for page in (README, (ROOT / "docs" / "results.md").read_text()):
-        assert measured in page
+    pages = (ROOT / "docs" / "results.md").read_text()
+    assert measured in pages
+    runs = rows((ROOT / "results" / "ablation-mnist" / "longer.md").read_text())
+    longer = [float(row[2]) for row in runs if len(row) == 6 and row[0] == "12,656"]
+    assert len(longer) == 5
+    half = stats.t.ppf(0.975, 4) * np.std(longer, ddof=1) / math.sqrt(5)
+    for page in (README, pages):
+        assert f"{np.mean(longer):.4f} ± {half:.4f}" in page

@@ -42,7 +42,7 @@ class ReadsInterventions(Protocol):
 def intervention_consistency(vae: ReadsInterventions, z_c: Tensor, z_s: Tensor, y: Tensor) -> Tensor:
     """Return ``log q(y' | x')`` of the pictures x' of interventions: ``[n]`` nats.
 
-    y' is y, or its most probable value where it is missing, with some attributes flipped (classes: another class);
+    y' is y, or its most probable value where it is missing, with some attributes flipped (classes: any at random);
     z_c' is drawn from the model's p(z_c | y') where they differ, and x' = E[x | z_c', z_s]. The gradient reaches the
     decoder alone: encoder and head, in evaluation mode, read x' as they would read a real point.
 
