@@ -104,7 +104,7 @@ def train_split(dataset: Dataset, source: DataConfig, seed: int) -> tuple[Datase
     """Return the training part of a data set, less what its source leaves out and hides, and the validation part."""
     train, x_val, y_val = held_out(dataset, source)
     y = datasets.hide_classes(train.y, train.labels, source.hide_classes) if source.hide_classes else train.y
-    if source.hide_classes and source.keep != "0" and not datasets.known_rows(y).any():
+    if source.hide_classes and source.keep not in ("0", "all") and not datasets.known_rows(y).any():
         words = " ".join(source.hide_classes)[:100]
         raise InputError(f"--hide-classes {words}: no label of another class is there; fewer classes, or --labels 0")
     y = datasets.hide_labels(y, train.labels, source.keep, seed, source.labels_by)

@@ -217,5 +217,5 @@ def test_what_cannot_be_used_is_refused() -> None:
     model = build("enumerate")
     refused(lambda: ps.sites(model, points(3), num_samples=0), "num_samples", "at least 1")
     refused(lambda: ps.sites(model, torch.zeros(3, 4)), "x: shape [3, 4]", "[N, 5]")
-    refused(lambda: ps.sites(model, torch.zeros(0, 5)), "x: shape [0, 5]", "at least 1 point")
+    refused(lambda: ps.sites(model, torch.zeros(0, 5)), "x: shape [0, 5]", "a point is needed")
     refused(lambda: ps.sites(model, points(3), torch.tensor([0, 1])), "y: 2 rows, but x has 3")
