@@ -73,6 +73,18 @@ class Visitor:
         self.wait(lambda: self.pictures(part) not in (before, []), f"{part} to change")
         return self.pictures(part)
 
+    def settle(self, part: str) -> None:
+        """Wait until a part has not changed for a second: answers to a hand that drags are on their way till then."""
+        last: list[Any] = [None, 0.0]
+
+        def still() -> bool:
+            now = self.pictures(part)
+            if now != last[0]:
+                last[:] = [now, time.monotonic()]
+            return time.monotonic() - last[1] > 1
+
+        self.wait(still, f"{part} to settle")
+
     def slide(self, i: int, *values: float) -> None:
         self.look().execute_script(SLIDE, i, values)
 
@@ -191,6 +203,7 @@ def test_sliders_of_a_revae(served: Callable[[str], str], browser: Any) -> None:
     # As fast as a hand drags it: the last value is what is shown in the end.
     visitor.changed("edited", lambda: visitor.slide(0, *[start[0] + 0.01 * i for i in range(30)], 1e6))
     visitor.wait(lambda: visitor.pictures("edited") == high, "the last of many values")
+    visitor.settle("edited")
 
     visitor.changed("edited", lambda: visitor.press("draw 1", 1))
     visitor.wait(lambda: visitor.sliders()[1] != start[1], "the slider to follow the draw")
