@@ -154,7 +154,7 @@ def column_values(cells: pd.Series, column: Column, where: str, comma: bool | No
         values, wrong = numbers_of(cells, where, column.format == "," if comma is None else comma)
         wrong = wrong | np.isinf(values)
         values = values - column.offset
-        what, like = "number", "a number"
+        what, like = ("time of the day", "07:30") if column.is_time else ("number", "a number")
     if wrong.any():
         row = first(wrong)
         raise InputError(

@@ -146,7 +146,7 @@ def test_times_in_words_are_those_of_a_text_file(tmp_path: Path, capsys: pytest.
     capsys.readouterr()
     read_table(frame, target="y")
     assert "column 'at': times of the day are read as seconds" in capsys.readouterr().err
-    with pytest.raises(InputError, match="row 3 is no number: '24:00'"):
+    with pytest.raises(InputError, match="row 3 is no time of the day: '24:00'; 07:30 or an empty cell"):
         encode(frame.assign(at=["24:00" if i == 3 else at for i, at in enumerate(frame["at"])]), schema)
     assert schema_of(frame.assign(at=[f"1:{i % 7}00" for i in range(N)])).columns[0].reads == "words"
     with pytest.raises(InputError, match="first row 0: '07:30'"):
