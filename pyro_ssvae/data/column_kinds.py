@@ -174,7 +174,7 @@ def date_column(cells: pd.Series, name: str, where: str) -> Column | str:
 def number_column(cells: pd.Series, name: str, where: str, told: str | None, file: bool | None = None) -> Column | str:
     """Return a column of numbers: two-valued, counts, or real, by their spread and tails."""
     words = [] if is_number(cells) else factorized(cells, where, MISSING_LABELS)[1]
-    form = time_format(words) or ("," if (decimal_comma(words, file) if words else bool(file)) else "")
+    form = time_format(words) or ("," if decimal_comma(words, file) else "")
     x, wrong = numbers_of(cells, where, file)
     if wrong.any():
         raise InputError(

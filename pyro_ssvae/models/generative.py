@@ -141,8 +141,9 @@ class GenerativeModel(Model):
         """
         with evaluating(self):
             z = finite(numbers(z, "z"), "z").to(next(self.parameters()))
-            if z.shape[-1:] != (sum(self.widths()),):
-                raise InputError(f"z: shape {list(z.shape)}; this model needs [..., {sum(self.widths())}]")
+            width = sum(self.widths())
+            if z.shape[-1:] != (width,):
+                raise InputError(f"z: shape {list(z.shape)}; this model needs [..., {width}]")
             rows = z.reshape(-1, z.shape[-1])
             n = len(rows)
             parts, label = self.parts(rows), self.label_values(n, y)

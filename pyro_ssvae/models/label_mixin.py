@@ -34,7 +34,7 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
 
     :ivar head_terms: what trains the head beside the bound, and p(y) as its ``label_prior``.
     :ivar label_inference: how a missing label is inferred.
-    :cvar hears_label: whether a latent of the guide, as it was written here, depends on y.
+    :cvar hears_label: whether an encoded latent of the guide, as it was written here, depends on y.
     """
 
     hears_label: ClassVar[bool] = False
@@ -146,9 +146,10 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
         return ()
 
     def point_labels(self, x: Tensor, y: Tensor | None) -> Tensor | None:
-        """Missing labels as the most probable ones, where the guide's latents hear them, or may and they are drawn."""
-        drawn = not self.label_inference.relaxed and overridden_since(self, "guide", "default")
-        if not (self.hears_label or drawn):
+        """Missing labels as the most probable ones, where encoded latents hear them, or what was rewritten may hear
+        drawn ones."""
+        rewritten = any(overridden_since(self, program, "default") for program in ("model", "guide"))
+        if not (self.hears_label or (rewritten and not self.label_inference.relaxed)):
             return y
         known = self.labels.check(y, len(x), x.device)
         return torch.where(known == MISSING, self.labels.mode(self.class_probs(x)), known)

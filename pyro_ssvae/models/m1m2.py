@@ -60,7 +60,6 @@ class M1M2(LabelMixin):
     Config: ClassVar[type[LabelConfig]] = LabelConfig
     config: LabelConfig
     latents = ("z_1",)
-    hears_label = True
 
     def __init__(
         self,
