@@ -15,6 +15,8 @@ from .schema import Column
 
 DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T]\d{1,2}:\d.*)?|\d{1,2}[ -]?[A-Za-z]{3,9}\.?,?[ -]?\d{2,4}")
 """What may be a date."""
+ZONED = re.compile(r".*:\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)")
+"""A time that says its distance from UTC."""
 FORMATS = (
     *("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d.%m.%y", "%m/%d/%y", "%d/%m/%y"),
     *("%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%d-%b-%y", "%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M"),
@@ -120,10 +122,12 @@ def stamps_of(values: np.ndarray, column: Column) -> np.ndarray:
 
 
 def date_words(dates: np.ndarray, column: Column) -> pd.Series:
-    """Return dates as the words that a column has, in its format or in ISO 8601; None for NaT."""
+    """Return dates as the words that a column has, in its format or in ISO 8601, in UTC with its Z where the column says
+    its distance from it; None for NaT."""
     gaps = np.isnat(dates)
     if column.format:
         words = pd.Series(dates.astype("datetime64[s]")).dt.strftime(column.format).astype(object)
     else:
-        words = pd.Series(np.datetime_as_string(dates.astype("datetime64[s]"), unit=unit_of(column)), dtype=object)
+        unit, zone = ("s", "UTC") if column.zoned else (unit_of(column), "naive")
+        words = pd.Series(np.datetime_as_string(dates.astype("datetime64[s]"), unit, zone), dtype=object)
     return words.mask(gaps, None)

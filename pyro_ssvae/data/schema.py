@@ -36,6 +36,7 @@ class Column:
     :param start: the day that is 0, ISO 8601.
     :param format: how dates are written, for ``strptime``, empty for ISO 8601; of numbers that are seconds since
         midnight, how times are; ``","`` where numbers have decimal commas.
+    :param zoned: dates say their distance from UTC; written are those of UTC.
     :param missing: a share of the cells that training had was missing.
     """
 
@@ -47,6 +48,7 @@ class Column:
     whole: bool = False
     start: str = ""
     format: str = ""
+    zoned: bool = False
     missing: float = 0.0
 
     @property
@@ -124,6 +126,6 @@ def _column(saved: Mapping[str, object]) -> Column:
     numbers = (column.offset, column.missing)
     if column.reads not in get_args(Reads) or not all(isinstance(text, str) for text in texts):
         raise TypeError(f"column {str(column.name)[:40]!r}")
-    if not all(isinstance(number, (int, float)) for number in numbers) or not isinstance(column.whole, bool):
+    if not all(isinstance(number, (int, float)) for number in numbers) or not isinstance(column.whole, bool) or not isinstance(column.zoned, bool):
         raise TypeError(f"column {column.name[:40]!r}")
     return column

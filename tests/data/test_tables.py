@@ -356,6 +356,23 @@ def test_dates_are_decoded_to_their_unit_in_every_year() -> None:
         assert cells.isna().tolist() == [False, True]
 
 
+@pytest.mark.parametrize("of_type", [False, True])
+def test_a_filled_time_with_a_zone_says_its_zone(of_type: bool) -> None:
+    """It came back without one, among cells that have theirs."""
+    words = [f"2024-03-{1 + i % 28:02d}T{i % 24:02d}:30:00+02:00" for i in range(60)]
+    frame = pd.DataFrame({"at": words, "v": np.arange(60) / 7, "y": list("ab") * 30})
+    if of_type:
+        frame["at"] = pd.to_datetime(frame["at"])
+    schema = schema_of(read_table(frame, target="y", quiet=True))
+    assert schema.columns[0].zoned and restore_schema(schema.to_json()) == schema
+    x, _, _ = encode(frame, schema)
+    cells = decode(x, schema)["at"]
+    assert cells[1] == "2024-03-01T23:30:00Z"  # 01:30 of the second, two hours east
+    assert encode(frame.assign(at=cells), schema)[0].allclose(x, atol=1e-5)
+    days = Column("t", "normal", "date", whole=True, zoned=True, start="2024-01-01")
+    assert decode(np.array([[1.0]]), Schema((days,)))["t"].tolist() == ["2024-01-02T00:00:00Z"]
+
+
 def test_whole_numbers_beyond_64_bits_are_decoded_and_filled() -> None:
     column = Column("n", "normal", "number", whole=True, offset=2.0**64 - 2.0**50)
     cells = decode(np.array([[-(2.0**40)], [np.nan]]), Schema((column,)))["n"]
