@@ -61,6 +61,7 @@ PEOPLE_SAY = {
     "student-t": "t robust studentt",
     "negative-binomial": "nb negbin count counts",
     "zero-inflated-negative-binomial": "zinb scvi zero-inflated",
+    "zero-inflated-log-normal": "ziln hurdle two-part amount",
     "enumerate": "exact marginalise marginalize sum enumeration parallel",
     "straight-through": "gumbel gumbel-softmax concrete relaxed st",
     "plug-in": "probabilities pi soft mean-field plugin",

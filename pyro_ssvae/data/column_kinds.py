@@ -227,12 +227,14 @@ def numbered(known: np.ndarray, name: str) -> bool:
 def number_kind(known: np.ndarray, whole: bool, told: str | None, where: str) -> str:
     """Return the likelihood of numbers.
 
-    Whole numbers from 0 on whose variance is at least half their mean are counts: Poisson up to 1.5 times it,
-    negative binomial beyond. Positive numbers that are less skewed as logarithms are log-normal; tails beyond a
-    kurtosis of 12 are Student's t; else normal.
+    Amounts that a tenth and more of the rows have none of are 0 or log-normal. Whole numbers from 0 on whose variance
+    is at least half their mean are counts: Poisson up to 1.5 times it, negative binomial beyond. Positive numbers that
+    are less skewed as logarithms are log-normal; tails beyond a kurtosis of 12 are Student's t; else normal.
     """
     some = known[:: int(np.ceil(len(known) / SAMPLE))]
     mean, variance = some.mean(), some.var()
+    if told != "count" and known.min() == 0 and is_amount(some, whole):
+        return "zero-inflated-log-normal"
     if told == "count" and (not whole or known.min() < 0):
         raise InputError(f"{where}: {known.min():g} to {known.max():g}; counts are whole numbers from 0 on")
     counts = whole and known.min() == 0 and known.max() <= LARGEST_COUNT and variance >= 0.5 * mean
@@ -244,6 +246,18 @@ def number_kind(known: np.ndarray, whole: bool, told: str | None, where: str) ->
         if abs(shape(logs)[0]) < 0.7 * skew:
             return "log-normal"
     return "student-t" if kurtosis > 12 else "normal"
+
+
+def is_amount(x: np.ndarray, whole: bool) -> bool:
+    """Whether numbers from 0 on are 0 in a tenth of the cells and more, and a log-normal amount in the others: with a
+    long tail, or far from 0. Small whole numbers are counts."""
+    above = x[x > 0]
+    if len(above) > 0.9 * len(x) or len(np.unique(above)) < 5:
+        return False
+    low = np.quantile(above, 0.05)
+    skew = shape(above)[0]
+    tail = skew > 1.5 and abs(shape(np.log(above))[0]) < 0.7 * skew
+    return bool((tail or low > 0.25 * np.median(above)) and not (whole and low < 10))
 
 
 def shape(x: np.ndarray) -> tuple[float, float]:

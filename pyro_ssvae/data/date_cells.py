@@ -122,12 +122,13 @@ def stamps_of(values: np.ndarray, column: Column) -> np.ndarray:
 
 
 def date_words(dates: np.ndarray, column: Column) -> pd.Series:
-    """Return dates as the words that a column has, in its format or in ISO 8601, in UTC with its Z where the column says
-    its distance from it; None for NaT."""
+    """Return dates as the words that a column has, in its format or in ISO 8601, with a Z where it has zones; None for
+    NaT."""
     gaps = np.isnat(dates)
+    seconds = dates.astype("datetime64[s]")
     if column.format:
-        words = pd.Series(dates.astype("datetime64[s]")).dt.strftime(column.format).astype(object)
+        words = pd.Series(seconds).dt.strftime(column.format).astype(object)
     else:
-        unit, zone = ("s", "UTC") if column.zoned else (unit_of(column), "naive")
-        words = pd.Series(np.datetime_as_string(dates.astype("datetime64[s]"), unit, zone), dtype=object)
+        unit = "s" if column.zoned else unit_of(column)
+        words = pd.Series(np.datetime_as_string(seconds, unit=unit), dtype=object) + "Z" * column.zoned
     return words.mask(gaps, None)

@@ -126,6 +126,10 @@ def _column(saved: Mapping[str, object]) -> Column:
     numbers = (column.offset, column.missing)
     if column.reads not in get_args(Reads) or not all(isinstance(text, str) for text in texts):
         raise TypeError(f"column {str(column.name)[:40]!r}")
-    if not all(isinstance(number, (int, float)) for number in numbers) or not isinstance(column.whole, bool) or not isinstance(column.zoned, bool):
+    if (
+        not all(isinstance(number, (int, float)) for number in numbers)
+        or not isinstance(column.whole, bool)
+        or not isinstance(column.zoned, bool)
+    ):
         raise TypeError(f"column {column.name[:40]!r}")
     return column

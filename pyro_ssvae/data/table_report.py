@@ -11,7 +11,8 @@ MOST_LINES = 40
 """Columns up to which each has a line."""
 WORDS = {
     "normal": "number", "student-t": "number (heavy tails: Student's t)", "log-normal": "number (skewed: log-normal)",
-    "laplace": "number (Laplace)", "poisson": "count (Poisson)", "negative-binomial": "count (negative binomial)",
+    "zero-inflated-log-normal": "amount (0 or log-normal)", "laplace": "number (Laplace)",
+    "poisson": "count (Poisson)", "negative-binomial": "count (negative binomial)",
     "zero-inflated-negative-binomial": "count (zero-inflated)", "bernoulli": "yes-no",
 }  # fmt: skip
 

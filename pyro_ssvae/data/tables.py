@@ -176,7 +176,7 @@ def column_values(cells: pd.Series, column: Column, where: str, comma: bool | No
 def outside_support(values: np.ndarray, column: Column) -> np.ndarray:
     """Return which values the likelihood of a column does not take."""
     counts = column.kind in ("poisson", "negative-binomial", "zero-inflated-negative-binomial")
-    below = values < 0 if counts or column.kind == "log-normal" else np.zeros(len(values), bool)
+    below = values < 0 if counts or column.kind.endswith("log-normal") else np.zeros(len(values), bool)
     return below | (values != np.round(values)) & ~np.isnan(values) if counts else below
 
 

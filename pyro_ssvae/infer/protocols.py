@@ -49,6 +49,14 @@ class Schedules(Protocol):
 
 
 @runtime_checkable
+class Hurries(Protocol):
+    """A pair some of whose parameters should learn faster than the others, where the training passes few times over
+    the rows."""
+
+    def hurried(self) -> list[Tensor]: ...
+
+
+@runtime_checkable
 class Remarks(Protocol):
     """A pair that may have something to say once it is trained: a line each."""
 

@@ -197,6 +197,12 @@ class GenerativeModel(Model):
         return {}
 
 
+def outside(model: nn.Module, *parts: nn.Module) -> list[Tensor]:
+    """Return a model's parameters that are in none of some of its parts."""
+    inside = {id(parameter) for part in parts for parameter in part.parameters()}
+    return [parameter for parameter in model.parameters() if id(parameter) not in inside]
+
+
 def moment_of(fn: Any, moment: str, draws: int = 100) -> Tensor:
     """Mean or standard deviation of a distribution, of draws where it does not know it."""
     try:

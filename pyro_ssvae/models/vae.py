@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..labels import Labels
 from ..nn.networks import AddClass, features, takes_class_input
 from .config import VAEConfig
-from .generative import GenerativeModel, gaussian_head, positive, standard_normal
+from .generative import GenerativeModel, gaussian_head, outside, positive, standard_normal
 
 
 class VAE(GenerativeModel):
@@ -59,6 +59,10 @@ class VAE(GenerativeModel):
         x = self.begin(x)
         with self.plate(x), self.kl_scale():
             pyro.sample("z", self.q_z(x))
+
+    def hurried(self) -> list[Tensor]:
+        """Of a table, all but the encoder; see :class:`~.augmented.AugmentedVAE`."""
+        return outside(self, self.encoder) if self.config.columns else []
 
     def p_z(self, x: Tensor) -> dist.TorchDistribution:
         """``N(0, I)``."""

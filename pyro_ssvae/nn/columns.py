@@ -15,7 +15,7 @@ from ..errors import InputError, nearest
 from .counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from .likelihood_base import Likelihood, LikelihoodOptions, Shape
 from .pixels import Bernoulli, Binomial, ContinuousBernoulli
-from .reals import Laplace, LogNormal, Normal, StudentT
+from .reals import Laplace, LogNormal, Normal, StudentT, ZeroInflatedLogNormal
 
 
 class Categorical(Likelihood):
@@ -77,7 +77,7 @@ def number_of(categories: int | None) -> int:
 KINDS: dict[str, type[Likelihood]] = {
     kind.kind: kind
     for kind in (
-        Normal, Laplace, StudentT, LogNormal, Bernoulli, ContinuousBernoulli, Binomial,
+        Normal, Laplace, StudentT, LogNormal, ZeroInflatedLogNormal, Bernoulli, ContinuousBernoulli, Binomial,
         Poisson, NegativeBinomial, ZeroInflatedNegativeBinomial, Categorical,
     )
 }  # fmt: skip
@@ -91,8 +91,8 @@ class Mixed(Likelihood):
     standardised units, those beyond 3 drawn in (:func:`drawn_in`), categories one-hot.
 
     :param columns: the kind of each column: ``"normal"``, ``"laplace"``, ``"student-t"``, ``"log-normal"``,
-        ``"bernoulli"``, ``"continuous-bernoulli"``, ``"binomial"``, ``"poisson"``, ``"negative-binomial"``,
-        ``"zero-inflated-negative-binomial"``, or ``"categorical:3"`` with the number of values.
+        ``"zero-inflated-log-normal"``, ``"bernoulli"``, ``"continuous-bernoulli"``, ``"binomial"``, ``"poisson"``,
+        ``"negative-binomial"``, ``"zero-inflated-negative-binomial"``, or ``"categorical:3"``, of 3 values.
 
     Source: Nazábal et al. (2020), arXiv:1807.03653.
     """

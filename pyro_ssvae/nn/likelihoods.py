@@ -13,6 +13,7 @@ name                                values                                  log 
 ``normal``, ``laplace``             real                                    a density            1
 ``student-t``                       real, heavy tails                       a density            1
 ``log-normal``                      0 and above, skewed                     a density            1
+``zero-inflated-log-normal``        as it, many of them 0                   both                 2
 ``poisson``                         counts                                  a probability        1
 ``negative-binomial``               counts, overdispersed                   a probability        1
 ``zero-inflated-negative-binomial`` counts with further zeros               a probability        2
@@ -37,17 +38,18 @@ from .counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from .likelihood_base import Likelihood, LikelihoodOptions, Shape
 from .networks import AddClass, default_encoder, table_encoder
 from .pixels import Bernoulli, Binomial, ContinuousBernoulli, DiscretizedLogisticMixture
-from .reals import Laplace, LogNormal, Normal, StudentT
+from .reals import Laplace, LogNormal, Normal, StudentT, ZeroInflatedLogNormal
 
 LikelihoodName = Literal[
     "bernoulli", "continuous-bernoulli", "binomial", "discretized-logistic-mixture", "normal", "laplace", "student-t",
-    "log-normal", "poisson", "negative-binomial", "zero-inflated-negative-binomial", "categorical", "mixed",
+    "log-normal", "zero-inflated-log-normal", "poisson", "negative-binomial", "zero-inflated-negative-binomial",
+    "categorical", "mixed",
 ]  # fmt: skip
 LIKELIHOODS: dict[str, type[Likelihood]] = {
     kind.kind: kind
     for kind in (
         Bernoulli, ContinuousBernoulli, Binomial, DiscretizedLogisticMixture, Normal, Laplace, StudentT, LogNormal,
-        Poisson, NegativeBinomial, ZeroInflatedNegativeBinomial, Categorical, Mixed,
+        ZeroInflatedLogNormal, Poisson, NegativeBinomial, ZeroInflatedNegativeBinomial, Categorical, Mixed,
     )
 }  # fmt: skip
 
@@ -209,6 +211,7 @@ __all__ = [
     "Normal",
     "Poisson",
     "StudentT",
+    "ZeroInflatedLogNormal",
     "ZeroInflatedNegativeBinomial",
     "check_encoder",
     "default_likelihood",

@@ -1,4 +1,4 @@
-"""Likelihoods of real numbers, in standardised units: Normal, Laplace, Student's t, and log-normal."""
+"""Likelihoods of real numbers, in standardised units: Normal, Laplace, Student's t, log-normal, and it with zeros."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..distributions.shifted_log_normal import ShiftedLogNormal
+from ..distributions.zero_inflated import ZeroInflated
 from ..errors import InputError
-from .likelihood_base import Likelihood, Shape, floored
+from .likelihood_base import Likelihood, LikelihoodOptions, Measure, Shape, floored
 
 SMALLEST_SCALE = 0.05  # of a learned σ, in standardised units
 MOST_SPREAD = 6e18  # of a feature; the square of three of them is a number in float32
@@ -180,3 +181,55 @@ class LogNormal(Normal):
     def forward(self, out: Tensor) -> dist.TorchDistribution:
         loc, scale = self.located(out.clamp(-MOST_LOG, MOST_LOG))
         return self.entries(ShiftedLogNormal(loc, scale, self.least), 1.0)
+
+
+class ZeroInflatedLogNormal(LogNormal):
+    """As :class:`LogNormal` of the numbers above 0; 0 itself has the probability ``σ(gate + log(n_0 / n_+))``.
+
+    For amounts that many rows have none of, such as debts. n_0 and n_+ are how many of a feature's training values are
+    0 and above; m, s and c are of those above. The decoder puts out two numbers an entry, ``out`` and ``gate``. The
+    encoder sees two: the standardised logarithm, 0 where there is none, and 1 or -1, whether there is one.
+    """
+
+    kind = "zero-inflated-log-normal"
+    measure: ClassVar[Measure] = "mixed"
+
+    def __init__(
+        self, input_shape: Shape, *, missing: bool = False, scale: float | Literal["learned"] = "learned"
+    ) -> None:
+        super().__init__(input_shape, missing=missing, scale=scale)
+        self.log_odds: Tensor
+        self.register_buffer("log_odds", torch.zeros_like(self.shift))
+
+    @classmethod
+    def numbers(cls, options: LikelihoodOptions) -> int:
+        return 2
+
+    @property
+    def encoded(self) -> int:
+        return 2 * self.input_shape[0]
+
+    @property
+    def decoded(self) -> int:
+        return 2 * self.input_shape[0]
+
+    def take_units(self, x: Tensor) -> None:
+        dims = [0, *range(2, x.dim())]
+        zeros, others = (x == 0).sum(dims) + 0.5, (x > 0).sum(dims) + 0.5
+        self.log_odds.copy_((zeros / others).log().reshape(self.log_odds.shape))
+        super().take_units(torch.where(x > 0, x, torch.nan))
+
+    def centre_and_spread(self, x: Tensor, dims: list[int]) -> tuple[Tensor, Tensor]:
+        shift, spread = super().centre_and_spread(x, dims)
+        return shift.nan_to_num(), spread.nan_to_num()  # of a feature without a number above 0
+
+    def to_units(self, x: Tensor, missing: Tensor) -> Tensor:
+        amount = super().to_units(x, missing | (x <= 0))
+        there = torch.where(missing, 0.0, (x > 0).to(amount) * 2 - 1)
+        return torch.cat([amount, there], -self.event_dim)
+
+    def forward(self, out: Tensor) -> dist.TorchDistribution:
+        amount, gate = self.split(out, 2)
+        loc, scale = self.located(amount.clamp(-MOST_LOG, MOST_LOG))
+        above = ShiftedLogNormal(loc, scale, self.least)
+        return self.entries(ZeroInflated(gate + self.log_odds, above), 1.0)

@@ -194,8 +194,13 @@ def optimizer_numbers(optimizer: torch.optim.Optimizer) -> Json:
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], numbers: Json | None = None
 ) -> None:
-    """Put back what :func:`optimizer_tensors` and :func:`optimizer_numbers` returned."""
+    """Put back what :func:`optimizer_tensors` and :func:`optimizer_numbers` returned.
+
+    :raises ValueError: of an optimiser with other groups of parameters.
+    """
     whole = optimizer.state_dict()
+    if numbers is not None and len(numbers["groups"]) != len(whole["param_groups"]):
+        raise ValueError(f"{len(numbers['groups'])} groups of parameters; this one has {len(whole['param_groups'])}")
     whole["state"] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer."):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TypeAlias
 
 import torch
@@ -18,6 +18,8 @@ MakeOptimizer: TypeAlias = Callable[[list[Tensor]], torch.optim.Optimizer]
 OptimizerLike: TypeAlias = type[torch.optim.Optimizer] | MakeOptimizer
 """A class of ``torch.optim``, or a function of the list of parameters that returns an optimiser."""
 
+PASSES, FASTER = 400, 5.0
+"""Up to how many passes over the rows the parameters that a pair names learn faster, and how much at most."""
 NEEDED = "a class of torch.optim, or a function of the parameters that returns an optimiser, is needed"
 
 
@@ -41,19 +43,29 @@ def check_step(kind: type[torch.optim.Optimizer]) -> None:
 
 
 def make_optimizer(
-    parameters: Sequence[Tensor], matrices: Iterable[Tensor], s: FitSettings, given: OptimizerLike | None = None
+    parameters: Sequence[Tensor],
+    matrices: Iterable[Tensor],
+    s: FitSettings,
+    given: OptimizerLike | None = None,
+    hurried: tuple[Collection[Tensor], float] = ((), 1.0),
 ) -> torch.optim.Optimizer:
     """Return the optimiser of some parameters; the weight matrices among them decay, and nothing else.
 
     :param matrices: from :func:`weight_matrices`.
     :param given: AdamW by default. A class gets the learning rate and the decay of the settings; a function's own
         learning rates are the peaks of the schedule.
+    :param hurried: parameters that AdamW, as the default, gives so many times the learning rate.
     :raises InputError: an optimiser that cannot be made of these parameters.
     """
     if given is None:
-        return torch.optim.AdamW(
-            decaying(parameters, matrices, s.weight_decay), lr=s.learning_rate, betas=(0.9, 0.99), fused=True
-        )
+        fast, factor = {id(parameter) for parameter in hurried[0]}, hurried[1]
+        groups = []
+        for part, rate in (
+            ([p for p in parameters if id(p) not in fast], s.learning_rate),
+            ([p for p in parameters if id(p) in fast], factor * s.learning_rate),
+        ):
+            groups += [{**group, "lr": rate} for group in decaying(part, matrices, s.weight_decay)]
+        return torch.optim.AdamW(groups, lr=s.learning_rate, betas=(0.9, 0.99), fused=True)
     try:
         if isinstance(given, type):
             takes = inspect.signature(given).parameters
@@ -68,6 +80,11 @@ def make_optimizer(
         raise InputError(f"optimizer: the function returned {name_of(made)}; {NEEDED}")
     check_step(type(made))
     return made
+
+
+def hurry(passes: float) -> float:
+    """Return how many times the learning rate they get, of a training of so many passes: ``400 / passes`` in [1, 5]."""
+    return min(max(1.0, PASSES / passes), FASTER)
 
 
 def decaying(parameters: Sequence[Tensor], matrices: Iterable[Tensor], decay: float) -> list[dict[str, object]]:

@@ -18,7 +18,7 @@ from ..data.inputs import Points
 from ..data.streaming import some_of
 from ..distributed import broadcast
 from ..errors import InputError
-from ..infer.protocols import CountsDecodes, Generates, Prepares, Remarks, Schedules
+from ..infer.protocols import CountsDecodes, Generates, Hurries, Prepares, Remarks, Schedules
 from ..nn.networks import mixes_rows
 from .average import Average, tensors_of
 from .captured import CapturedStep
@@ -29,7 +29,7 @@ from .divergence import FiniteGuard, recovering
 from .group import Alone, Group, Measured, Several, check_alike
 from .latent_use import latent_use_of, say_collapse
 from .loop import Hooks, Loop
-from .optimizer import OptimizerLike, make_optimizer, weight_matrices
+from .optimizer import OptimizerLike, hurry, make_optimizer, weight_matrices
 from .outside import find_outside
 from .plan import Batch, Batches, Plan
 from .precision import mixed_networks
@@ -82,7 +82,10 @@ class Training:
             check_alike(y, job.plan.n, self.device)
             broadcast(tensors_of(self.objective.parts, self.free))
         s = job.settings
-        self.optimizer = make_optimizer(self.trained, weight_matrices(self.objective), s, job.optimizer)
+        fast = job.pair.hurried() if isinstance(job.pair, Hurries) else []
+        passes = job.plan.steps * job.plan.batch_size / job.plan.n
+        matrices = weight_matrices(self.objective)
+        self.optimizer = make_optimizer(self.trained, matrices, s, job.optimizer, (fast, hurry(passes)))
         self.forward, self.wrapped = fabric.setup(self.objective.train(), self.optimizer)
         self.rate = LearningRate(self.optimizer)
         self.average = Average(self.objective.parts, self.free, decay=s.average)

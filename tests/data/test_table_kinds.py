@@ -31,7 +31,11 @@ def kind(values: object, told: str | None = None) -> Column:
     [
         (g.normal(170, 10, N), "normal"),
         (np.exp(g.normal(10, 1, N)), "log-normal"),
-        (np.where(g.random(N) < 0.3, 0.0, np.exp(g.normal(3, 1, N))), "log-normal"),
+        (np.where(g.random(N) < 0.02, 0.0, np.exp(g.normal(3, 1, N))), "log-normal"),
+        (np.where(g.random(N) < 0.3, 0.0, np.exp(g.normal(3, 1, N))), "zero-inflated-log-normal"),
+        (np.where(g.random(N) < 0.9, 0, g.integers(1500, 2600, N)), "zero-inflated-log-normal"),  # losses
+        (np.where(g.random(N) < 0.3, 0.0, g.random(N)), "normal"),  # shares
+        (np.where(g.random(N) < 0.5, 0, g.negative_binomial(2, 0.2, N)), "negative-binomial"),
         (g.standard_t(2, N), "student-t"),
         (g.poisson(3, N), "poisson"),
         (g.negative_binomial(1, 0.2, N), "negative-binomial"),

@@ -42,6 +42,7 @@ def data(name: str, n: int = 60, shape: tuple[int, ...] = (7,)) -> Tensor:
     }  # fmt: skip
     x |= dict.fromkeys(("negative-binomial", "zero-inflated-negative-binomial"), x["poisson"])
     x |= dict.fromkeys(("laplace", "student-t"), x["normal"])
+    x["zero-inflated-log-normal"] = torch.where(draw < 0.4, 0.0, 50 * draw)
     some = x.get(name, draw)
     if name == "mixed":
         some = torch.stack([draw[:, 0], *(d.floor() for d in (3 * draw[:, 1], 4 * draw[:, 2], 2 * draw[:, 3])),

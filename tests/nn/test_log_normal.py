@@ -1,4 +1,4 @@
-"""The log-normal likelihood: a density in the units of x, its moments, and what the encoder sees of a table."""
+"""The log-normal likelihood, and with zeros: a density in the units of x, its moments, and what the encoder sees."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from scipy import integrate, stats
 from torch import Tensor
 
 from pyro_ssvae.distributions.shifted_log_normal import ShiftedLogNormal
+from pyro_ssvae.distributions.zero_inflated import ZeroInflated
 from pyro_ssvae.nn.columns import drawn_in
 from pyro_ssvae.nn.likelihoods import LikelihoodOptions, named_likelihood
-from pyro_ssvae.nn.reals import LogNormal
+from pyro_ssvae.nn.reals import LogNormal, ZeroInflatedLogNormal
 
 torch.manual_seed(0)
 X = torch.randn(500, 3, dtype=torch.float64).mul(1.3).add(torch.tensor([2.0, 0, -4])).exp()
@@ -97,3 +98,52 @@ def test_a_cell_that_is_far_off_does_not_drown_the_others() -> None:
     x[0, 0] = 1e9
     table.fit(x)
     assert float(table.standardize(x).abs().max()) < 3 + math.log(20)  # a single outlier lies sqrt(n) from the mean
+
+
+def test_an_amount_is_zero_or_of_a_density() -> None:
+    """P(0) = σ(1.2), and what lies above shares σ(-1.2): moments by those of SciPy's log-normal."""
+    gate, loc, scale, shift = (torch.tensor(value, dtype=torch.float64) for value in (1.2, 0.7, 0.4, 0.0))
+    fn = ZeroInflated(gate, ShiftedLogNormal(loc, scale, shift))
+    law, above = stats.lognorm(0.4, scale=math.exp(0.7)), 1 / (1 + math.exp(1.2))
+    assert float(fn.log_prob(torch.tensor(0.0).double()).exp()) == pytest.approx(1 - above, rel=1e-12)
+    for value in (0.3, 2.0, 9.0):
+        wanted = math.log(above) + law.logpdf(value)
+        assert float(fn.log_prob(torch.tensor(value, dtype=torch.float64))) == pytest.approx(wanted, rel=1e-12)
+    second = above * (law.var() + law.mean() ** 2)
+    assert float(fn.mean) == pytest.approx(above * law.mean(), rel=1e-12)
+    assert float(fn.variance) == pytest.approx(second - (above * law.mean()) ** 2, rel=1e-12)
+    torch.manual_seed(0)
+    draws = fn.expand([2]).sample(torch.Size([20_000]))
+    assert draws.shape == (20_000, 2)
+    assert float((draws == 0).double().mean()) == pytest.approx(1 - above, abs=5 * math.sqrt(above / 40_000))
+    assert float(draws.mean()) == pytest.approx(float(fn.mean), abs=5 * math.sqrt(float(fn.variance) / 40_000))
+
+
+def test_the_units_of_amounts_are_those_above_zero() -> None:
+    """An output of 0 is a feature's share of zeros, and the mean logarithm of what lies above."""
+    x = X[:, :3].clone()
+    x[::5, 0] = 0  # a fifth
+    x[:, 2] = 0  # all
+    x[1] = torch.tensor([torch.nan, 2.0, 0.0])
+    likelihood = ZeroInflatedLogNormal((3,), missing=True).double()
+    likelihood.fit(x)
+    out = torch.zeros(1, 6).double()
+    at_zero = likelihood(out).base_dist.log_prob(torch.zeros(1, 3).double()).exp()
+    wanted = torch.tensor([[100.5 / (100.5 + 399.5), 0.5 / 501, 500.5 / 501]]).double()
+    torch.testing.assert_close(at_zero, wanted)
+    alone = LogNormal((1,)).double()
+    alone.fit(x[x[:, 0] > 0, :1])
+    torch.testing.assert_close(likelihood.shift[0], alone.shift[0])
+    torch.testing.assert_close(likelihood.spread[0], alone.spread[0])
+    torch.testing.assert_close(likelihood.least[0], alone.least[0])
+    seen = likelihood.standardize(x)
+    assert seen.shape == (500, 9)
+    there = x[:, 0] > 0
+    torch.testing.assert_close(seen[there, :1], alone.standardize(x[there, :1]))
+    assert seen[:2, [0, 3, 6]].tolist() == [[0, -1, 1], [0, 0, 0]]  # 0; missing
+    assert seen[2, [3, 6]].tolist() == [1, 1]
+    assert bool(seen.isfinite().all())
+    gate = torch.tensor([[0.0, 0, 0, 2, 0, 0]]).double()  # by column: amounts, then gates
+    more = likelihood(gate).base_dist.log_prob(torch.zeros(1, 3).double()).exp()[0, 0]
+    assert float(more) == pytest.approx(1 / (1 + math.exp(-2) * 399.5 / 100.5))
+    refused(lambda: likelihood.check(torch.full((1, 3), -1.0).double()), "row 0, column 0 is -1", "at least 0")
