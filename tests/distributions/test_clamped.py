@@ -27,6 +27,15 @@ def test_probabilities_are_those_of_the_entries() -> None:
     weights = q.log_prob(values).exp()
     torch.testing.assert_close(weights.sum(0), torch.ones(2))
     torch.testing.assert_close((weights.unsqueeze(-1) * values).sum(0), expected)
+    assert torch.equal(q.enumerate_support(expand=False), values[:, :1]), "one row for all"
+
+
+def test_draws_are_of_the_missing_entries_alone() -> None:
+    q = ClampedBernoulli(LOGITS, Y)
+    drawn = q.sample(torch.Size([4000]))
+    assert drawn.dtype == torch.int64
+    assert torch.equal(drawn[:, Y != -1], Y[Y != -1].expand(4000, -1))
+    torch.testing.assert_close(drawn.float().mean(0), q.mean, rtol=0, atol=5 * 0.5 / 4000**0.5)
 
 
 def test_gradient_of_a_known_entry_is_nothing() -> None:
@@ -57,16 +66,18 @@ def test_a_known_label_is_repeated_and_counts_once() -> None:
         assert (values == torch.where(known == -1, places, known)).all()
         drawn = q.sample()
         assert torch.equal(q.log_prob(drawn), base.log_prob(drawn)), "a draw is scored as what it is"
+        several = q.sample(torch.Size([2]))
+        assert torch.equal(q.log_prob(several), base.log_prob(several))
         assert q.expand([3, 2]).enumerate_support().shape == (len(places), 3, 2, *q.event_shape)
 
 
 def test_a_known_label_is_skipped_at_all_places_but_its_own() -> None:
-    y = torch.tensor([-1, 2])
-    base = dist.Categorical(logits=clamped_logits(LOGITS, y))
+    y = torch.tensor([-1, 2, 0])  # 0 too, which is what -1 is looked up as
+    base = dist.Categorical(logits=clamped_logits(LOGITS[[0, 1, 1]], y))
     q = SkipKnown(base, y)
     values = q.enumerate_support()
-    assert values.tolist() == [[0, -1], [1, -1], [2, 2]]
+    assert values.tolist() == [[0, -1, 0], [1, -1, -1], [2, 2, -1]]
     assert torch.equal(q.log_prob(values), base.log_prob(base.enumerate_support()))
     drawn = q.sample()
     assert torch.equal(q.log_prob(drawn), base.log_prob(drawn))
-    assert q.expand([3, 2]).enumerate_support().shape == (3, 3, 2)
+    assert q.expand([3, 3]).enumerate_support().shape == (3, 3, 3)

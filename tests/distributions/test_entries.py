@@ -41,6 +41,27 @@ def test_continuous_bernoulli_has_the_right_gradient_where_the_series_takes_over
     torch.testing.assert_close(gradient, 0.3 - ContinuousBernoulli(LOGITS).mean, rtol=1e-6, atol=1e-7)
 
 
+def test_continuous_bernoulli_draws_by_its_inverse_distribution_function() -> None:
+    """``F(x) = (exp(a x) - 1) / (exp(a) - 1)`` of a draw is the uniform number that it is made of."""
+    torch.manual_seed(0)
+    u = torch.rand(50, len(LOGITS), dtype=torch.float64)
+    torch.manual_seed(0)
+    x = ContinuousBernoulli(LOGITS).rsample((50,))
+    a = torch.where(LOGITS == 0, 1.0, LOGITS)
+    cdf = torch.where(LOGITS == 0, x, torch.expm1(a * x) / torch.expm1(a))
+    torch.testing.assert_close(cdf, u, rtol=0, atol=1e-8)  # the series near 0 leaves out a² / 12
+
+    def draw(a: Tensor) -> Tensor:
+        torch.manual_seed(0)
+        return ContinuousBernoulli(a).rsample((3,))
+
+    away = torch.tensor([-200.0, -5.0, -1e-4, 0.0, 0.05, 30.0]).double()  # from where the series takes over
+    assert torch.autograd.gradcheck(draw, away.requires_grad_())
+    far = ContinuousBernoulli(torch.tensor([-200.0, 200.0]))  # exp(200) is no float32
+    drawn = far.sample((4000,))
+    assert bool(((drawn.mean(0) - far.mean).abs() < 5 * far.variance.sqrt() / 4000**0.5).all())
+
+
 def test_binomial_levels_are_scipys() -> None:
     logits, n = torch.tensor([-3.0, 0.2, 2.0]).double(), 16
     k = torch.arange(n + 1).double().unsqueeze(-1)
@@ -49,6 +70,7 @@ def test_binomial_levels_are_scipys() -> None:
     torch.testing.assert_close(fn.log_prob(k / n), expected)
     torch.testing.assert_close(fn.log_prob(((k + 0.4) / n).clamp_max(1)), expected)
     torch.testing.assert_close((fn.log_prob(k / n).exp() * k / n).sum(0), fn.mean)
+    torch.testing.assert_close((fn.log_prob(k / n).exp() * (k / n - fn.mean) ** 2).sum(0), fn.variance)
 
 
 def mixture() -> LogisticMixtureLevels:
@@ -68,6 +90,18 @@ def test_logistic_mixture_is_the_mass_of_each_levels_interval() -> None:
     torch.testing.assert_close(found.sum(0), torch.ones(3).double())
     mean = (found * k.unsqueeze(-1) / 255).sum(0)
     assert (mean - fn.mean).abs().max() < 0.5 / 255
+    x = ((torch.arange(100_000).double() + 0.5) / 100_000).reshape(-1, 1, 1)  # midpoints, twenty to the least scale
+    cdf = torch.as_tensor(stats.logistic.cdf(x, fn.loc.numpy(), fn.scale.numpy()))
+    torch.testing.assert_close(fn.mean, (fn.logits.softmax(-1) * (1 - cdf).mean(0)).sum(-1), rtol=1e-6, atol=0)
+
+
+def test_the_tails_of_a_logistic_are_drawn() -> None:
+    """Six scales off on either side."""
+    n, p = 40_000, float(stats.logistic.cdf(51.5 / 255, 0.5, 0.05))
+    torch.manual_seed(0)
+    level = (LogisticMixtureLevels(*torch.tensor([[0.0], [0.5], [0.05]])).sample((n,)) * 255).round()
+    for tail in (level <= 51, level >= 204):
+        assert abs(float(tail.float().mean()) - p) < 5 * (p * (1 - p) / n) ** 0.5
 
 
 def test_logistic_mixture_has_finite_gradients_far_out() -> None:
@@ -113,6 +147,7 @@ def test_codes_are_a_categorical_whose_mean_is_the_mode() -> None:
     torch.manual_seed(0)
     shares = torch.stack([(fn.sample((20_000,)) == c).double().mean(0) for c in range(3)], -1)
     torch.testing.assert_close(shares, logits.softmax(-1), rtol=0, atol=5 * 0.5 / 20_000**0.5)
+    assert fn.support.check(torch.tensor([-1.0, 0.0, 2.0, 3.0])).tolist() == [False, True, True, False]
 
 
 def test_an_unobserved_entry_is_left_out_and_has_no_gradient() -> None:
@@ -138,6 +173,7 @@ def test_an_unobserved_entry_is_left_out_and_has_no_gradient() -> None:
         dist.Pareto(torch.tensor([1.0, 2.0]).double(), 0.5),  # the same, and 0 is outside
         dist.Bernoulli(torch.tensor([0.5, 0.2]).double()),  # the first's mode is NaN
         dist.Beta(torch.tensor([2.0, 0.5]).double(), 2.0),
+        dist.Uniform(torch.tensor([1.0, 2.0]).double(), 3.0),  # its mode is NaN, and 0 is outside
         dist.Poisson(torch.tensor([3.5, 0.1]).double()),
         dist.LogNormal(torch.tensor([0.0, 1.0]).double(), 1.0),  # 0 is outside
     ],
@@ -152,6 +188,7 @@ def test_what_stands_for_a_missing_entry_is_in_the_support(base: dist.TorchDistr
     gap = x.clone()
     gap[0] = torch.nan
     torch.testing.assert_close(fn.log_prob(gap), base.log_prob(x)[1])
+    torch.testing.assert_close(fn.expand((3,)).log_prob(gap), base.log_prob(x)[1].expand(3))
 
 
 def test_a_missing_entry_has_no_gradient() -> None:
@@ -186,6 +223,8 @@ def test_counts_are_relative_to_what_a_row_holds() -> None:
     torch.testing.assert_close(fn.at(x).mean, rate)
     torch.testing.assert_close(fn.mean, rate.new_tensor([[1.0, 2.0, 6.0]]).expand(2, 3))
     torch.testing.assert_close(fn.at(torch.zeros(2, 3).double()).mean, fn.mean)
+    normal = GivenSize(lambda log_size: dist.Normal(log_size + rate, 3.0).to_event(1), torch.ones(1).double(), 1)
+    assert torch.equal(normal.variance, torch.full((2, 3), 9.0).double())
 
 
 def test_columns_add_up_and_come_in_their_own_order() -> None:
@@ -199,7 +238,31 @@ def test_columns_add_up_and_come_in_their_own_order() -> None:
     first = normal.log_prob(x[0, 2]) + normal.log_prob(x[0, 0] - 5) + codes[2]
     torch.testing.assert_close(fn.log_prob(x), torch.stack([first, normal.log_prob(x[1, 2]) + codes[1]]))
     torch.testing.assert_close(fn.mean, torch.tensor([[5.0, 1.0, 0.0]] * 2).double())
-    assert fn.sample((7,)).shape == (7, 2, 3)
+    drawn = fn.sample((7,))
+    assert drawn.shape == (7, 2, 3)
+    assert bool(((drawn - torch.tensor([5.0, 1.0, 0.0])).abs()[..., [0, 2]] < 4).all())
+    assert torch.equal(drawn[..., 1], drawn[..., 1].round())
+
+
+@pytest.mark.parametrize(
+    "fn",
+    [
+        ContinuousBernoulli(torch.tensor(0.7).double()),
+        BinomialLevels(torch.tensor(0.7).double(), torch.tensor(4.0).double()),
+        LogisticMixtureLevels(*torch.tensor([[0.0, 1.0], [0.2, 0.7], [0.1, 0.3]]).double()),
+        Codes(torch.tensor([0.5, -1.0, 0.0]).double()),
+        GivenSize(lambda size: dist.Poisson(torch.tensor([1.0, 5.0]) * size.exp()).to_event(1), torch.ones(1), 1),
+        Columns([dist.Normal(torch.zeros(1), 1.0).to_event(1), dist.Poisson(torch.ones(1)).to_event(1)],
+                [torch.tensor([1]), torch.tensor([0])]),
+    ],
+    ids=lambda fn: type(fn).__name__,
+)  # fmt: skip
+def test_an_expanded_distribution_is_the_same_in_every_place(fn: dist.TorchDistribution) -> None:
+    wide, x = fn.expand(torch.Size([5])), fn.sample()
+    assert (wide.batch_shape, wide.event_shape) == ((5,), fn.event_shape)
+    torch.testing.assert_close(wide.log_prob(x), fn.log_prob(x).expand(5))
+    torch.testing.assert_close(wide.mean, fn.mean.expand(5, *fn.event_shape))
+    assert wide.sample().shape == (5, *fn.event_shape)
 
 
 def test_columns_say_which_rows_they_have_a_probability_for() -> None:

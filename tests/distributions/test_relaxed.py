@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyro.distributions as dist
 import pytest
 import torch
+from data_makers import refused
 
 from pyro_ssvae import AttributeLabels, ClassLabels
 from pyro_ssvae.distributions.relaxed import AcceptRelaxed, PlugIn, StraightThrough
@@ -109,3 +110,20 @@ def test_known_labels_among_relaxed_ones_score_as_labels() -> None:
     q.known = torch.tensor([[True, False, True], [False, False, False]])
     values = torch.tensor([[1.0, 0.4, 0.0], [0.2, 0.4, 0.9]])
     torch.testing.assert_close(q.log_prob(values), torch.tensor([0.1 * 0.7, 1.0]).log())
+
+
+def test_a_mask_leaves_attributes_independent() -> None:
+    p = AcceptRelaxed(dist.Bernoulli(torch.tensor([0.1, 0.6, 0.3])).to_event(1).mask(True).expand([2]))
+    p.set_known(torch.tensor([[True, False, True], [False, True, False]]))
+    values = torch.tensor([[1.0, 0.4, 0.0], [0.2, 0.0, 0.9]])
+    torch.testing.assert_close(p.log_prob(values), torch.tensor([0.1 * 0.7, 0.4]).log())
+
+
+def test_of_attributes_that_depend_on_one_another_whole_rows_score_and_parts_are_refused() -> None:
+    each = dist.Bernoulli(torch.tensor([[0.9, 0.8, 0.1], [0.2, 0.3, 0.6]])).to_event(1)
+    p = AcceptRelaxed(dist.MixtureSameFamily(dist.Categorical(torch.tensor([0.3, 0.7])), each))
+    p.set_known(torch.tensor([[True, True, True], [False, False, False]]))
+    expected = torch.tensor([0.3 * 0.9 * 0.2 * 0.1 + 0.7 * 0.2 * 0.7 * 0.6, 1.0]).log()
+    torch.testing.assert_close(p.log_prob(torch.tensor([[1.0, 0.0, 1.0], [0.2, 0.4, 0.9]])), expected)
+    partly = torch.tensor([[True, True, True], [False, True, False]])
+    refused(lambda: p.set_known(partly), "MixtureSameFamily", "depend on one another", "'enumerate'")

@@ -35,6 +35,7 @@ def test_density_and_moments_are_scipys() -> None:
     assert float(fn.mean) == pytest.approx(law.mean(), rel=1e-12)
     assert float(fn.variance) == pytest.approx(law.var(), rel=1e-12)
     assert fn.expand([4]).sample(torch.Size([3])).shape == (3, 4)
+    assert fn.support.check(torch.tensor([-1.6, -1.4, 0.0])).tolist() == [False, True, True]
     draws = fn.rsample(torch.Size([40_000]))
     assert float(draws.min()) == 0
     assert float(draws.mean()) == pytest.approx(law.expect(lambda x: x, lb=0), abs=5 * law.std() / 200)
