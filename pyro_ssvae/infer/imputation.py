@@ -82,10 +82,11 @@ class Filler:
                 raise InputError("impute: the model's joint is no number where entries of x are missing")
             total = torch.logaddexp(total, log_w)
             share = torch.where(total.isneginf(), 1 / (s + 1), (log_w - total).exp())  # of the weights so far
-            if self.draws:
-                share = torch.bernoulli(share.clamp(0, 1))
             fn = self.p_x(p, x)
-            values = [fn.sample()] if self.draws else averaged(fn)
+            if self.draws:
+                values, share = [fn.sample()], torch.bernoulli(share.clamp(0, 1))
+            else:
+                values = averaged(fn)
             sums = [mixed(old, new, share) for old, new in zip(sums or values, values)]
         filled = sums[0] if self.draws else restored(fn, sums)
         if not filled[missing].isfinite().all():
@@ -154,8 +155,9 @@ def restored(fn: dist.TorchDistribution, values: list[Tensor]) -> Tensor:
 
 
 def mixed(old: Tensor, new: Tensor, share: Tensor) -> Tensor:
-    """``old + share (new - old)`` with a share of each row, ``[B]``."""
-    return old + share.reshape(-1, *(1,) * (new.dim() - 1)) * (new - old)
+    """``old + share (new - old)`` with a share of each row, ``[B]``: at 0 and 1 exactly one of the two."""
+    share = share.reshape(-1, *(1,) * (new.dim() - 1))
+    return torch.where(share < 1, torch.where(share > 0, old + share * (new - old), old), new)
 
 
 class LeaveOut(poutine.messenger.Messenger):

@@ -191,6 +191,27 @@ def test_where_no_draw_explains_what_is_observed_all_count_alike() -> None:
     assert bool(((found[:, 1] - 0.5).abs() < 5 / 20).all())
 
 
+def test_a_draw_is_one_of_the_values_drawn_whatever_their_size() -> None:
+    """1e9 and 0.001, of which a sum in float32 would keep the larger alone."""
+
+    class Apart(nn.Module):
+        def model(self, x: Tensor, y: object = None) -> None:
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(x.new_zeros(1), 1.0).to_event(1))
+                loc = torch.cat([z, torch.where(z > 0, 1e9, 1e-3)], 1)
+                pyro.sample("x", dist.Normal(loc, torch.tensor([10.0, 1e-9])).to_event(1), obs=x)
+
+        def guide(self, x: Tensor, y: object = None) -> None:
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal(x.new_zeros(1), 1.0).to_event(1))
+
+    found = ps.impute(Apart(), torch.tensor([[0.0, NAN]] * 200), num_samples=30, draws=True, seed=0)[:, 1]
+    small = found[found < 1e8]
+    assert 60 < len(small) < 140  # half of 200, to 5.6 standard deviations
+    torch.testing.assert_close(small, torch.full_like(small, 1e-3))
+    torch.testing.assert_close(found[found > 1e8], torch.full((200 - len(small),), 1e9))
+
+
 @pytest.mark.parametrize("draws", [False, True])
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_what_is_filled_in_is_a_value_of_the_data(name: str, draws: bool) -> None:
