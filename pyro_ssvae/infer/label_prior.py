@@ -214,7 +214,8 @@ def given_logits(labels: Labels, prior: Prior) -> Tensor:
             raise InputError(f"label_prior: {prior!r}; {', '.join(map(repr, WORDS))} or probabilities are needed")
         return torch.zeros(labels.size)
     probs = torch.as_tensor(prior, dtype=torch.double)
-    if probs.shape != (labels.size,) or not bool(((probs > 0) & (probs < 1)).all() or labels.size == 1):
+    certain = labels.size == 1 and not labels.event_shape  # the only class there is
+    if probs.shape != (labels.size,) or not bool(((probs > 0) & (probs < 1)).all() or certain):
         raise InputError(f"label_prior: {list(prior)}; {labels.size} probabilities above 0 and below 1 are needed")
     if labels.event_shape:
         return torch.logit(probs).float()

@@ -237,6 +237,23 @@ def test_nothing_is_said_of_shares_that_have_no_weight(weight: float, lines: lis
     assert model.remarks() == lines
 
 
+@pytest.mark.parametrize("p", [0.0, 1.0, 1.5, -0.1])
+@pytest.mark.parametrize("labels", [TWO, AttributeLabels(["a", "b"]), AttributeLabels(["a"])], ids=["2", "ab", "a"])
+def test_probabilities_that_are_none_are_refused(labels: Labels, p: float) -> None:
+    """Of a single attribute too, which is no single class."""
+    given = [p, 1 - p][: labels.size]
+    refused(lambda: LabelPrior(labels, given), f"label_prior: {given}", "above 0 and below 1")
+
+
+def test_probabilities_are_the_prior_as_they_are_given() -> None:
+    assert float(LabelPrior(ClassLabels(1), [1.0])().log_prob(torch.tensor(0))) == 0
+    p = LabelPrior(AttributeLabels(["a", "b"]), [0.2, 0.9])()
+    torch.testing.assert_close(p.log_prob(torch.tensor([1, 0])), torch.tensor(0.2 * 0.1).log())
+    rounded = LabelPrior(CLASSES, [0.3333, 0.3333, 0.3333]).logits.double()  # their sum is short by less than 1e-3
+    torch.testing.assert_close(rounded.exp().sum(), torch.tensor(1.0).double(), rtol=0, atol=1e-6)
+    refused(lambda: LabelPrior(CLASSES, [0.33, 0.33, 0.33]), "label_prior", "sum to 1")
+
+
 def test_smoothing_by_the_number_of_labels() -> None:
     assert smoothing_for(TWO, torch.tensor([0, 1] * 5 + [-1])) == 0.04
     assert smoothing_for(TWO, torch.tensor([0, 1] * 50 + [-1])) == pytest.approx(1 / 102)
