@@ -118,6 +118,8 @@ class M1(VAE, ClassifierMixin):
             return super().generate(n)
         with evaluating(self):
             known = given_labels(y, n, self.labels, self.device)
+            if not n:
+                return super().generate(0)
             model = Unobserved()(self.model)
             pool = poutine.trace(model).get_trace(self.stand_in(POOL))
             logits = self.logits_given(need_site(pool, "z", "generate")["value"]).unsqueeze(1).expand(-1, n, -1)

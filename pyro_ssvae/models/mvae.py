@@ -180,7 +180,7 @@ class MVAE(ClassifierMixin, GenerativeModel):
 
     def label_experts(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """The sum of the precisions of the known labels' experts, and of their means weighted by it: ``[B, D]``."""
-        y = y.reshape(len(y), -1)
+        y = y.reshape(len(y), len(self.label_loc))
         i, at = torch.arange(y.shape[1], device=y.device), y.clamp_min(0)
         t = (-2 * self.label_log_scale[i, at]).exp() * (y != MISSING).unsqueeze(-1)
         return t.sum(1), (t * self.label_loc[i, at]).sum(1)

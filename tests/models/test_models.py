@@ -90,6 +90,7 @@ def test_shapes(name: str, shape: tuple[int, ...], labels: Labels) -> None:
         assert model.decode(torch.randn(2, 3, 4)).shape == (2, 3, *shape)
         if name != "vae":
             assert model.generate(3, y).shape == (3, *shape)
+            assert model.generate(0, y[2]).shape == (0, *shape)
             assert model.generate(2, y[2]).shape == (2, *shape)
 
 
