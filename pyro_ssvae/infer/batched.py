@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..data.inputs import ChecksPoints, Points, read_data, whole
 from ..data.streaming import Streamed
 from ..errors import InputError
+from ..nn.networks import evaluation
 from .automatic import few_rows
 from .pairs import networks
 from .traces import enumerated, sampled
@@ -139,18 +140,6 @@ def evaluating(pair: nn.Module, seed: int | None = None) -> Iterator[None]:
             device = next((p.device for p in pair.parameters()), torch.device("cpu"))
             stack.enter_context(seeded(device, seed))
         yield
-
-
-@contextmanager
-def evaluation(pair: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; each part then has the mode it had."""
-    modes = [(part, part.training) for part in pair.modules()]
-    pair.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 @contextmanager

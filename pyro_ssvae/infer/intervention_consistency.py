@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from ..labels import MISSING, Labels
-from .batched import evaluation
+from ..nn.networks import evaluation
 from .traces import drawn
 
 FLIPPED = 0.3  # of the attributes of a row

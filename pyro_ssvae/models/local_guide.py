@@ -12,12 +12,13 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..errors import InputError
-from ..infer.batched import batched, checked, evaluating, evaluation
+from ..infer.batched import batched, checked, evaluating
 from ..infer.locality import data_range, draw_sets, erased, touched
 from ..infer.regions import Regions
 from ..infer.traces import drawn, plain
 from ..labels import MISSING, ClassLabels
 from ..nn.likelihood_base import Likelihood
+from ..nn.networks import evaluation
 from .config import HeadConfig, Range
 from .generative import moment_of
 from .interventions import Characteristics

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from ..distributions.relaxed import PlugIn, factorizes
 from ..distributions.wrapped import Wrapped
 from ..errors import InputError
-from ..infer.batched import evaluation, seeded
+from ..infer.batched import seeded
 from ..infer.label_inference import MOST_VALUES
 from ..infer.pairs import programs
 from ..infer.traces import Site, Unobserved, need_site
 from ..labels import MISSING, Labels
+from ..nn.networks import evaluation
 from .base import Model
 
 DRAWS = 100  # of the guide, where y depends on what it draws before

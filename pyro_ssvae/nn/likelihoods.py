@@ -36,7 +36,7 @@ from ..errors import InputError, nearest
 from .columns import Categorical, Mixed
 from .counts import NegativeBinomial, Poisson, ZeroInflatedNegativeBinomial
 from .likelihood_base import Likelihood, LikelihoodOptions, Shape
-from .networks import AddClass, default_encoder, table_encoder
+from .networks import AddClass, default_encoder, evaluation, table_encoder
 from .pixels import Bernoulli, Binomial, ContinuousBernoulli, DiscretizedLogisticMixture
 from .reals import Laplace, LogNormal, Normal, StudentT, ZeroInflatedLogNormal
 
@@ -146,31 +146,25 @@ def check_encoder(encoder: nn.Module, likelihood: nn.Module) -> None:
     """Raise :class:`InputError` where an encoder does not take what the likelihood makes of points."""
     if not isinstance(likelihood, Likelihood) or likelihood.encoder_shape == likelihood.input_shape:
         return
-    training = encoder.training
     try:
-        with torch.no_grad():
-            encoder.eval()(next(encoder.parameters()).new_zeros(2, *likelihood.encoder_shape))
+        with torch.no_grad(), evaluation(encoder):
+            encoder(next(encoder.parameters()).new_zeros(2, *likelihood.encoder_shape))
     except (RuntimeError, ValueError):
         needed = f"[B, {', '.join(map(str, likelihood.encoder_shape))}]"
         what = ", the mask among them" if likelihood.missing else ""
         raise InputError(f"encoder: it must take {needed}, which {likelihood.kind!r} makes of x{what}") from None
-    finally:
-        encoder.train(training)
 
 
 def decoded_shape(decoder: nn.Module, latent_dim: int, class_dim: int) -> Shape:
     """Return the shape of what a decoder puts out for a point, by a run on zeros."""
     p = next(decoder.parameters())
     z, c = p.new_zeros(2, latent_dim), p.new_zeros(2, class_dim)
-    training = decoder.training
     try:
-        with torch.no_grad():
-            out_shape = tuple(decoder.eval()(z, c).shape[1:])
+        with torch.no_grad(), evaluation(decoder):
+            out_shape = tuple(decoder(z, c).shape[1:])
     except RuntimeError as error:
         reason = str(error).splitlines()[0][:150]
         raise InputError(f"decoder: it does not take z of latent_dim {latent_dim} ({reason})") from None
-    finally:
-        decoder.train(training)
     inner = decoder.decoder if isinstance(decoder, AddClass) else decoder
     shaping = (nn.Flatten, nn.Unflatten, nn.Identity)
     last = [None, *(module for module in inner.modules() if not isinstance(module, shaping))][-1]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -20,6 +21,18 @@ from ..errors import InputError
 
 FEW = 50  # labels, of which an error rate is half believed
 TAUGHT = 0.02  # of a head's gradient reaches a table's features
+
+
+@contextmanager
+def evaluation(network: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; each part then has the mode it had."""
+    modes = [(part, part.training) for part in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
 
 
 class Encoder(nn.Sequential):

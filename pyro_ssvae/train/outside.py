@@ -14,9 +14,9 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ..errors import InputError
 from ..infer.automatic import refuse_row_latents
-from ..infer.batched import evaluation
 from ..infer.protocols import TellsAdded
 from ..infer.stored import note_stored, outside_of
+from ..nn.networks import evaluation
 from .added import has_head
 from .step import Step, check_factors
 

@@ -15,15 +15,18 @@ from pyro_ssvae import ClassLabels, create_model, fit
 from pyro_ssvae.nn.likelihood_base import floored
 from pyro_ssvae.nn.likelihoods import (
     LIKELIHOODS,
+    Bernoulli,
     Binomial,
     Likelihood,
     LikelihoodOptions,
+    LogNormal,
     Mixed,
     NegativeBinomial,
     Normal,
     Poisson,
     StudentT,
     ZeroInflatedNegativeBinomial,
+    default_likelihood,
     encoder_for,
     named_likelihood,
 )
@@ -203,12 +206,109 @@ def test_grey_levels_are_found_in_the_data(n: int) -> None:
 
 
 def test_binarized_pixels_stay_missing() -> None:
-    from pyro_ssvae.nn.likelihoods import Bernoulli
-
     target = Bernoulli((3,), binarize=True).target(torch.tensor([[0.5, torch.nan, 1.0]]))
     assert bool(target[0, 1].isnan())
     assert target[0, 0] in (0, 1)
     assert target[0, 2] == 1
+
+
+def test_likelihoods_by_the_shape_of_a_point() -> None:
+    found = [default_likelihood(shape) for shape in ((5,), (2, 16), (1, 8, 8), (1, 19, 40), (1, 20, 20), (3, 8, 8))]
+    assert found == ["normal", "normal", "normal", "normal", "continuous-bernoulli", "bernoulli"]
+    names, shapes = ("normal", "poisson", "binomial"), ((7,), (1, 4, 4))
+    bytes_are_pixels = {name: [made(name, shape).takes_pixels for shape in shapes] for name in names}
+    assert bytes_are_pixels == {"normal": [False, True], "poisson": [False, False], "binomial": [True, True]}
+    assert made("mixed").codes == [COLUMNS.index("categorical:3")]
+
+
+def test_levels_that_are_given_or_nearly_met() -> None:
+    """A value may be 1e-4 of a level off; 0.5005 is 1e-3 of a half off, and of no grid of up to 255."""
+    given = Binomial((3,), levels=16)
+    given.fit(torch.tensor([[0.0, 0.2, 1.0]]))
+    assert float(given.levels) == 16
+    for value, levels in ((0.5 + 1e-6, 2), (0.5005, 255)):
+        likelihood = Binomial((3,))
+        likelihood.fit(torch.tensor([[0.0, value, 1.0]]))
+        assert float(likelihood.levels) == levels
+
+
+def test_a_range_is_that_of_the_values_that_are_there() -> None:
+    refused(lambda: Bernoulli((3,)).fit(torch.tensor([[0.0, torch.nan, 255.0]])), "from 0 to 255")
+
+
+# --- units
+
+
+@pytest.mark.parametrize("library_size", [False, True])
+def test_the_encoder_sees_the_standardised_logarithm_of_counts(library_size: bool) -> None:
+    """``log(1 + x)`` or ``log(1 + x / ℓ)``, ℓ a row's mean over the median one; a constant column keeps its spread."""
+    x = torch.poisson(torch.tensor([2.0, 9.0, 30.0]).double().expand(201, 3))
+    x[:, 0] = torch.nan if library_size else 4.0
+    x[0, 0] = 4.0
+    likelihood = Poisson((3,), library_size=library_size).double()
+    likelihood.take_units(x)
+    size = x.nanmean(1, keepdim=True) / x.nanmean(1).median() if library_size else torch.ones(201, 1).double()
+    seen = (x / size)[:, 1:].log1p()
+    expected = (seen - seen.mean(0)) / seen.std(0, correction=0)
+    found = likelihood.standardize(x)
+    torch.testing.assert_close(found[:, 1:], expected)
+    torch.testing.assert_close(found[:, 0], torch.zeros(201).double())
+    assert bool(likelihood.standardize(x - 50).isfinite().all()), "noise may take a count below 0"
+    if not library_size:
+        torch.testing.assert_close(likelihood.log_rate(torch.tensor([0.0, 1e4, -1e4]).double()).exp(),
+                                   torch.tensor([4.0, math.exp(30), math.exp(-30)]).double())  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 5)])
+def test_a_feature_without_counts_has_half_a_count_in_all(shape: tuple[int, ...]) -> None:
+    x = torch.zeros(10, *shape)
+    x[:, 1] = 3.0
+    likelihood = Poisson(shape)
+    likelihood.take_units(x)
+    n = x[:, 0].numel()
+    torch.testing.assert_close(likelihood.log_mean.flatten().exp(), torch.tensor([0.5 / n, 3.0]))
+
+
+def test_sizes_are_numbers_where_most_rows_are_empty() -> None:
+    x = torch.zeros(9, 2)
+    x[:4] = torch.tensor([1.0, 3.0])
+    likelihood = Poisson((2,), library_size=True)
+    likelihood.fit(x)
+    assert bool(likelihood(torch.zeros(9, 2)).log_prob(x).isfinite().all())
+    assert bool(likelihood.standardize(x).isfinite().all())
+
+
+def test_units_of_columns_that_are_mostly_one_value() -> None:
+    """An interquartile range of 0 gives way to the standard deviation, and rounding is no spread."""
+    x = torch.zeros(100, 1).double()
+    x[:10] = 5.0
+    tails = StudentT((1,)).double()
+    tails.fit(x)
+    assert float(tails.shift) == 0
+    assert float(tails.spread) == pytest.approx(5 * (0.1 * 0.9) ** 0.5)
+    constant = Normal((1,))
+    constant.fit(torch.full((49, 1), 0.1))
+    assert float(constant.spread) == 1
+
+
+def test_quantiles_of_many_rows_are_of_rows_evenly_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sorted ones, of which the first hundred say little."""
+    monkeypatch.setattr("pyro_ssvae.nn.reals.MOST_SORTED", 100)
+    x = torch.arange(1.0, 1001.0).unsqueeze(1)
+    tails, skewed = StudentT((1,)), LogNormal((1,))
+    for likelihood in (tails, skewed):
+        likelihood.fit(x)
+    assert float(tails.shift) == pytest.approx(500, abs=10)  # steps of ten
+    assert float(tails.spread) == pytest.approx(500 / 1.349, abs=20)
+    assert float(skewed.least) == pytest.approx(50, abs=10)
+
+
+def test_the_shift_of_a_log_normal_is_a_twentieth_of_its_positive_values() -> None:
+    x = torch.cat([torch.zeros(60), torch.arange(1.0, 102.0)]).unsqueeze(1)
+    likelihood = LogNormal((1,))
+    likelihood.fit(x)
+    assert float(likelihood.least) == 6
+    assert bool(likelihood.standardize(x - 20).isfinite().all()), "noise may take a value below 0"
 
 
 # --- scales
@@ -262,6 +362,7 @@ def test_a_column_of_large_numbers_leaves_the_others_their_units() -> None:
         ("categorical", 0.5, ["row 2, column 1 is 0.5", "from 0 to 3"]),
         ("mixed", 3.0, ["row 2, column 1 is 3", "from 0 to 2"]),
         ("normal", math.inf, ["row 2, column 1 is inf", "NaN where"]),
+        ("normal", -math.inf, ["row 2, column 1 is -inf", "NaN where"]),
     ],
 )
 @pytest.mark.parametrize("verb", ["fit", "elbo"])
@@ -346,12 +447,15 @@ def test_small_integers_are_counts_and_not_pixels() -> None:
     ("options", "words"),
     [
         ({"likelihood": "categorical"}, ["categories: None", "at least 2"]),
+        ({"likelihood": "categorical", "categories": 1}, ["categories: 1", "at least 2"]),
         ({"likelihood": "poisson", "categories": 3}, ["categories", "poisson", "leave it out"]),
         ({"likelihood": "normal", "columns": ("normal",) * 3}, ["columns", "normal"]),
         ({"library_size": True}, ["library_size", "normal"]),
         ({"columns": ("normal", "normal")}, ["columns: 2", "[3]"]),
         ({"columns": ("normal", "normal", "norml")}, ["columns", "norml", "did you mean 'normal'"]),
         ({"columns": ("normal", "normal", "categorical")}, ["categorical:3"]),
+        ({"columns": ("normal", "normal", "categorical:1")}, ["'categorical:1'", "number of values"]),
+        ({"columns": ("normal", "normal", "categorical:²")}, ["'categorical:²'", "number of values"]),
         ({"columns": ("normal", "normal", "normal:3")}, ["normal:3", "alone"]),
     ],
 )
@@ -373,10 +477,21 @@ def test_own_networks_are_checked_against_the_shapes() -> None:
     refused(lambda: VAE(encoder, wrong, latent_dim=2, columns=("normal", "categorical:3")), "decoder", "[5]", "[4]")
     refused(lambda: VAE(encoder, wrong, latent_dim=2, likelihood=Normal((3,))), "decoder", "[5]", "[3]")
     refused(lambda: VAE(encoder, nn.Linear(2, 3), latent_dim=2, missing=True), "encoder", "[B, 6]", "mask")
+    refused(lambda: VAE(encoder, nn.Linear(2, 3), latent_dim=2, likelihood=nn.Identity()), "Identity", "standardize")
     encoder, out = encoder_for("mixed", (3,), LikelihoodOptions(columns=("normal", "categorical:3", "normal")))
     seen = torch.randn(4, 5)
     assert out == (5,)
     assert torch.equal(encoder(seen)[:, 128:], seen)  # the cells themselves, beside two layers' features
+
+
+def test_parts_that_their_owner_froze_stay_in_evaluation_mode() -> None:
+    from pyro_ssvae import VAE
+
+    encoder = nn.Sequential(nn.BatchNorm1d(6).eval(), nn.Linear(6, 4))
+    decoder = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3).eval())
+    modes = [part.training for part in (*encoder, *decoder)]
+    VAE(encoder, decoder, latent_dim=2, missing=True)
+    assert [part.training for part in (*encoder, *decoder)] == modes
 
 
 def test_the_options_are_saved_and_loaded(tmp_path: Any) -> None:
