@@ -45,8 +45,10 @@ def by_hand(one_sided: list[int]) -> float:
     return total
 
 
-def rates(one_sided: list[int], y: Tensor = Y) -> Tensor:
+def rates(one_sided: list[int], y: Tensor = Y, log_q_y: Tensor | None = None, move: Tensor | float = 0.0) -> Tensor:
     loc_c, scale_c, loc_s, scale_s = latents()
+    loc_c, loc_s = loc_c + move, loc_s + move
+    log_q_y = PI.log() if log_q_y is None else log_q_y
     q_c, q_s = dist.Normal(loc_c, scale_c).to_event(1), dist.Normal(loc_s, scale_s).to_event(1)
     prior = dist.Normal(torch.zeros(2), torch.ones(2)).to_event(1)
 
@@ -54,12 +56,20 @@ def rates(one_sided: list[int], y: Tensor = Y) -> Tensor:
         y = y.unsqueeze(-1).expand(2, 4, 3)
         return dist.Normal(PRIOR_LOC[y], PRIOR_SCALE[y]).to_event(1)
 
-    return equal_rates(one_sided, PI.log(), y, q_c, q_s, p_c, prior)
+    return equal_rates(one_sided, log_q_y, y, q_c, q_s, p_c, prior)
 
 
 @pytest.mark.parametrize("one_sided", [[0], [1], [0, 1]])
 def test_it_is_the_sum_of_the_gaps_outside_the_attribute(one_sided: list[int]) -> None:
     assert float(rates(one_sided)) == pytest.approx(by_hand(one_sided), rel=1e-5)
+
+
+def test_it_moves_the_encoder_and_not_the_head() -> None:
+    log_q_y, move = PI.log().requires_grad_(), torch.zeros(()).requires_grad_()
+    rates([0, 1], log_q_y=log_q_y, move=move).backward()
+    assert log_q_y.grad is None
+    assert move.grad is not None
+    assert float(move.grad) != 0
 
 
 def test_a_batch_of_one_side_says_nothing() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 import pyro_ssvae as ps
 from pyro_ssvae.infer.auxiliary import smoothing_for
-from pyro_ssvae.infer.expected_error import evenly, expected_error, rows_to_ask
+from pyro_ssvae.infer.expected_error import evenly, expected_error, folds_of, rows_to_ask, spread_mistakes
 from pyro_ssvae.labels import ClassLabels
 
 
@@ -56,6 +57,42 @@ def test_attributes_are_a_mean_and_rare_labels_say_nothing() -> None:
     assert expected_error(x, torch.stack([y, same, y], 1)) == pytest.approx(1 / 32)
     assert expected_error(x, same) is None
     assert expected_error(x, torch.tensor([0, 1] + [-1] * 28)) is None
+
+
+def test_a_class_of_one_label_is_left_out() -> None:
+    y = torch.cat([torch.arange(30) % 2, torch.tensor([2])])
+    x = torch.stack([10.0 * y, torch.zeros(31)], 1)
+    assert expected_error(x, y) == pytest.approx(1 / 32)
+
+
+def test_a_plane_counts_where_neighbours_do_not() -> None:
+    """Four columns of noise, ten times as wide as the gap of 6 that the first one tells the classes apart by."""
+    g = torch.Generator().manual_seed(0)
+    y = torch.arange(100) % 2
+    x = torch.cat([6.0 * y.unsqueeze(1) - 3, 60 * torch.randn(100, 4, generator=g)], 1)
+    assert spread_mistakes(x.double().numpy(), y.numpy(), np.arange(100)) > 25
+    assert expected_error(x, y) == pytest.approx(1 / 102)
+
+
+@pytest.mark.parametrize(("n", "d"), [(8, 2), (40, 60), (60, 55)])
+def test_few_rows_of_few_or_many_columns_are_asked(n: int, d: int) -> None:
+    """Fewer than eleven neighbours, or components than columns."""
+    y = torch.arange(n) % 2
+    x = torch.zeros(n, d)
+    x[:, 0] = 10.0 * y
+    assert expected_error(x + 1e-3 * torch.randn(n, d), y) == pytest.approx(1 / (n + 2))
+
+
+def test_there_are_five_folds_or_as_many_as_the_rarest_class_has_labels() -> None:
+    assert [folds_of(np.array([0] * 20 + [1] * rare)).get_n_splits() for rare in (2, 3, 5, 20)] == [2, 3, 5, 5]
+
+
+def test_a_row_with_any_attribute_has_a_label() -> None:
+    y = torch.full((6000, 2), ps.MISSING)
+    y[:3000, 0] = torch.arange(3000) % 2
+    y[3000:5000, 1] = 1
+    known = (y[rows_to_ask(y)] != ps.MISSING).any(1)
+    assert (len(known), int(known.sum())) == (1500, 500)
 
 
 def test_rows_to_ask_hold_all_classes_and_are_few() -> None:

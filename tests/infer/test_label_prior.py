@@ -230,6 +230,57 @@ def test_what_is_said_of_shares_that_predictions_contradict() -> None:
     assert remark("estimated", 50, [0.45, 0.55]) is None  # the head errs in more rows than these
 
 
+def sharp(share: float, n: int = 100) -> Tensor:
+    """Logits of which such a share of the rows is of the first of two classes, each to .98."""
+    return torch.tensor([[0.98, 0.02], [0.02, 0.98]]).double().log()[(torch.arange(n) >= share * n).long()]
+
+
+def test_shares_within_two_standard_deviations_of_the_labels_own_are_not_spoken_of() -> None:
+    """Of 100 even labels: .1. The head of 42 rows in a hundred is .077 off, that of 35 in a hundred .144."""
+    for share, said in ((0.42, False), (0.35, True)):
+        terms = made(TWO)
+        terms.set_progress(0.0)
+        terms.prepare(torch.tensor([0] * 50 + [1] * 50 + [-1] * 900))
+        assert terms.shares.remark() is None, "nothing was measured"
+        terms(sharp(share), missing(TWO, 100))
+        assert (terms.shares.remark() is not None) == said
+
+
+def test_rows_without_a_label_contradict_no_shares_that_are_theirs() -> None:
+    terms = made(TWO, "unlabelled")
+    terms.set_progress(0.0)
+    terms.prepare(torch.tensor([0] * 50 + [1] * 50 + [-1] * 900))
+    terms(sharp(0.2), missing(TWO, 100))
+    assert bool(terms.shares.contradicted())
+    assert terms.shares.remark() is None
+
+
+def test_of_attributes_the_one_is_named_that_is_contradicted() -> None:
+    """A head of .4 that errs in as many rows contradicts nothing; another one's .44 is sure, and less than half."""
+    labels = AttributeLabels(["hat", "beard"])
+    terms = made(labels)
+    terms.set_progress(0.0)
+    terms.prepare(torch.tensor([[0, 0], [1, 1]] * 2000 + [[-1, -1]] * 1000))
+    beard = torch.where(torch.arange(100) < 44, 5.0, -5.0).double()
+    terms(torch.stack([torch.full((100,), math.log(0.4 / 0.6)).double(), beard], 1), missing(labels, 100))
+    remark = terms.shares.remark()
+    assert remark is not None
+    for word in ("'beard'", "50%", "44%"):
+        assert word in remark
+
+
+def test_another_training_measures_anew() -> None:
+    terms = made(TWO)
+    y = torch.tensor([0] * 10 + [1] * 10 + [-1] * 80)
+    for share in (0.2, 0.6):
+        terms.set_progress(0.0)
+        terms.prepare(y)
+        terms(sharp(share), missing(TWO, 100))
+        torch.testing.assert_close(
+            terms.shares.early[0], 0.98 * terms.shares.early.new_tensor(share) + 0.02 * (1 - share)
+        )
+
+
 @pytest.mark.parametrize(("weight", "lines"), [(0.0, []), (1.0, ["said"])])
 def test_nothing_is_said_of_shares_that_have_no_weight(weight: float, lines: list[str]) -> None:
     model: Any = ps.create_model("augmented", input_shape=4, labels=TWO, alignment_weight=weight)
@@ -252,6 +303,25 @@ def test_probabilities_are_the_prior_as_they_are_given() -> None:
     rounded = LabelPrior(CLASSES, [0.3333, 0.3333, 0.3333]).logits.double()  # their sum is short by less than 1e-3
     torch.testing.assert_close(rounded.exp().sum(), torch.tensor(1.0).double(), rtol=0, atol=1e-6)
     refused(lambda: LabelPrior(CLASSES, [0.33, 0.33, 0.33]), "label_prior", "sum to 1")
+
+
+@pytest.mark.parametrize(
+    ("prior", "counted", "follows"),
+    [
+        ("estimated", 0.7, True),  # (6 + 1) / (8 + 2)
+        ("proportional", 0.75, True),
+        ("unlabelled", 0.5, True),
+        ("uniform", 0.5, False),
+        ((0.9, 0.1), 0.9, False),
+    ],
+)
+def test_what_each_word_makes_of_six_and_two_labels(prior: Prior, counted: float, follows: bool) -> None:
+    """And then of a mean of π of .2, which counts a quarter."""
+    p = LabelPrior(TWO, prior).double()
+    p.estimate(torch.tensor([0] * 6 + [1] * 2 + [-1] * 40))
+    assert float(p().probs[0]) == pytest.approx(counted)
+    p.follow(torch.tensor([0.2, 0.8]).double(), torch.tensor([0.25]).double())
+    assert float(p().probs[0]) == pytest.approx(0.75 * counted + 0.25 * 0.2 if follows else counted)
 
 
 def test_smoothing_by_the_number_of_labels() -> None:
