@@ -76,6 +76,13 @@ def test_of_the_revaes_bound_they_have_what_teaches_the_head(case: str) -> None:
         decoder = list(model.decoder.parameters())
         for one, other in zip(torch.autograd.grad(found, decoder), torch.autograd.grad(expected, decoder), strict=True):
             torch.testing.assert_close(one, other)
+    model.eval()  # where all rows count alike
+    losses = []
+    for added in (0, ADDED):
+        bound.added = added
+        torch.manual_seed(0)
+        losses.append(bound.differentiable_loss(model.model, noisy_guide(model, eps), x, y))
+    torch.testing.assert_close(*losses)
 
 
 @pytest.mark.parametrize("case", sorted(WITHOUT))
