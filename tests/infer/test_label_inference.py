@@ -244,6 +244,15 @@ def test_labels_of_many_values_are_drawn_in_bounds(name: str) -> None:
         assert bool(model.log_likelihood(points(3), num_samples=3).isfinite().all())
 
 
+@pytest.mark.parametrize(("name", "most"), [("m2", 4), ("m1+m2", 4), ("adgm", 4), ("diva", 10)])
+def test_attributes_are_enumerated_up_to_so_many_without_being_asked(name: str, most: int) -> None:
+    """16 values, and 1,024 where one decode serves all; one attribute more is straight-through."""
+    for number, how in ((most, "enumerate"), (most + 1, "straight-through")):
+        labels = AttributeLabels([f"a{i}" for i in range(number)])
+        model: Any = ps.create_model(name, input_shape=(5,), labels=labels, latent_dim=24)
+        assert model.label_inference.how == how
+
+
 def test_how_many_values_a_label_has() -> None:
     logits = torch.zeros(4, 3)
     assert values_of(CLASSES.clamped(logits, torch.tensor([0, -1, 2, 1]))) == 3

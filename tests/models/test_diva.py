@@ -207,6 +207,16 @@ def test_a_swap_moves_all_of_z_c(decoded: tuple[DIVA, list[Tensor]]) -> None:
         assert model.swap(x, given, name).shape == (4, 5)
         assert torch.equal(seen[-1][:, :2], model.encode(given).mean[:, :2].expand(4, -1))
         assert torch.equal(seen[-1][:, 2:], model.encode(x).mean[:, 2:])
+    refused(lambda: model.swap(x, donor[:2], "hat"), "4 points and 2 donors")
+    refused(lambda: model.swap(x, donor, "nose"), "nose")
+
+
+def test_the_parts_of_z_are_its_sites() -> None:
+    model, x = diva(), points(4).double()
+    parts = model.parts(model.encode(x).mean)
+    assert list(parts) == ["z_c", "z_s"]
+    for part, q in zip(parts.values(), model.q_z(x)):
+        torch.testing.assert_close(part, q.mean.detach())
 
 
 def test_generated_latents_follow_the_prior_of_the_label() -> None:

@@ -135,6 +135,24 @@ def test_posterior_is_the_product_of_what_is_there(labels: Labels) -> None:
     assert not torch.allclose(q.mean[0], model.encode(x).mean[0])
 
 
+def test_an_expert_is_encoded_anew_once_the_weights_have_moved() -> None:
+    model, (x, y, eps) = mvae(), example(CLASSES, 4)
+    loss_at(model, x, y, eps)
+    with torch.no_grad():
+        model.loc.bias.add_(1.0)
+    torch.testing.assert_close(model.q_z(x, y).mean[0], product(model, x[0], y[0], True)[0])
+
+
+def test_the_scale_of_x_s_expert_is_kept_within_the_bounds_of_any() -> None:
+    """e^-15 and e^15; beside e^30 the prior's precision of 1 is nothing."""
+    model, x = mvae(), points(3).double()
+    for log_scale, kept in ((-12.0, -12.0), (-40.0, -15.0)):
+        with torch.no_grad():
+            model.log_scale.weight.zero_()
+            model.log_scale.bias.fill_(log_scale)
+        torch.testing.assert_close(model.encode(x).stddev.log(), torch.full((3, 2), kept).double())
+
+
 @both
 def test_a_new_models_experts_are_apart(labels: Labels) -> None:
     """With N(0, I) each is at distance 1 from the middle, opposite values at -1 and 1, different labels at a right

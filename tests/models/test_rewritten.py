@@ -296,6 +296,9 @@ def test_points_of_a_label_come_from_a_rewritten_guide() -> None:
     m1.decoder.register_forward_hook(lambda module, inputs, out: seen.append(inputs[0]))
     m1.generate(200, 1)
     assert float((seen[-1][:, 0] < 0).float().mean()) > 0.95
+    of_attributes = OwnM1(tiny_encoder((5,)), tiny_decoder((5,), 2, 0), ATTRIBUTES, latent_dim=2).eval()
+    z = torch.randn(4, 2)
+    torch.testing.assert_close(of_attributes.logits_given(z), of_attributes.of_z(z))
 
 
 class LabelOfZ(ps.AugmentedVAE):
@@ -492,6 +495,27 @@ class AboveZ(ps.M1):
             u = pyro.sample("u", dist.Normal(x.new_zeros(1), 3.0).to_event(1))
             pyro.sample("z", dist.Normal(u.expand(-1, 2), 0.01).to_event(1))
             pyro.sample("x", dist.Normal(u.expand(-1, 5), 1.0).to_event(1), obs=x)
+
+
+class InParts(ps.M1):
+    """x is the mean of three parts in a plate of their own, and u, which all rows share, beside it."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        u = pyro.sample("u", dist.Normal(x.new_zeros(()), 1.0))
+        with self.plate(x):
+            z = pyro.sample("z", self.p_z(x))
+            with pyro.plate("parts", 3, dim=-2):
+                v = pyro.sample("v", dist.Normal(z[:, 0], 0.01))
+            mean = torch.stack([v.mean(0), z[:, 0], u.expand(len(x)), *[z[:, 1]] * 2], -1)
+            pyro.sample("x", dist.Normal(mean, 1.0).to_event(1), obs=x)
+
+
+def test_points_of_a_label_of_an_m1_take_whole_rows_of_every_latent() -> None:
+    model = InParts(tiny_encoder((5,)), tiny_decoder((5,), 2, 0), CLASSES, latent_dim=2).eval()
+    x = model.generate(200, 1)
+    assert ((x[:, 0] - x[:, 1]).abs() < 5 * 0.01 / 3**0.5).all()
+    assert (x[:, 2] == x[0, 2]).all()
 
 
 def test_points_of_a_label_of_an_m1_follow_its_edits() -> None:

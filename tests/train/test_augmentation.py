@@ -99,6 +99,18 @@ class Unchecked(pyro.infer.Trace_ELBO):
             return super().differentiable_loss(*args, **options)
 
 
+@pytest.mark.parametrize("name", ["m1", "revae"])
+def test_models_of_latents_that_would_hold_what_moved_see_the_data_as_they_are(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody says otherwise, pictures too."""
+    x, y = torch.rand(60, 1, 8, 8), torch.arange(60) % 3
+    pair = ps.create_model(name, input_shape=(1, 8, 8), labels=ClassLabels(3), latent_dim=6, likelihood="normal")
+    seen = trained(pair, x, y, monkeypatch)
+    assert seen.guide
+    assert all(rows_of(some, x).all() for some in [*seen.model, *seen.guide])
+
+
 def test_without_augmentation_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = torch.randn(100, 3), torch.randint(2, (100, 2))
     pair = ps.create_model("m2", input_shape=(3,), labels=AttributeLabels(["a", "b"]), latent_dim=2)
