@@ -229,6 +229,35 @@ def test_what_is_filled_in_is_a_value_of_the_data(name: str, draws: bool) -> Non
     assert torch.equal(found, again)
 
 
+def test_columns_of_a_kind_that_lie_apart_are_filled_in_their_places() -> None:
+    columns = ("normal", "categorical:3", "normal", "poisson", "categorical:3")
+    model: Any = ps.create_model("vae", input_shape=(5,), latent_dim=2, columns=columns)
+    out = torch.tensor(
+        [0.5, -3.0, 0.0, 0.1, 2.0, 1.0, -1.0, 0.0, 0.7]
+    )  # of two normals, then code by code, and a count
+    model.decoder.forward = lambda z, c=None: out.expand(*z.shape[:-1], -1)
+    expected = torch.tensor([0.5, 1.0, -3.0, 2.0138, 1.0])  # exp(.7); codes of logits (0, 2, -1) and (.1, 1, 0)
+    x = torch.zeros(5, 5).fill_diagonal_(NAN)
+    found = ps.impute(model, x, num_samples=3)
+    torch.testing.assert_close(found, torch.diag(expected), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("how", ["enumerate", "plug-in", "straight-through"])
+def test_missing_labels_are_drawn_however_they_are_inferred_in_training(how: str) -> None:
+    """A relaxed label tells the decoder of x for nothing, and the weights would be of no joint."""
+    labels = ps.ClassLabels(3)
+    model: Any = ps.create_model("augmented", input_shape=(3,), labels=labels, latent_dim=2, label_inference=how)
+    seen: list[Tensor] = []
+    model.decoder.register_forward_hook(lambda module, inputs, out: seen.append(inputs[1]))
+    ps.impute(model, torch.tensor([[0.2, NAN, 0.4]] * 30), torch.tensor([-1, 0, 2] * 10), num_samples=4, seed=0)
+    c = torch.stack(seen).reshape(-1, 30, 3)
+    assert sorted(c.unique().tolist()) == [0.0, 1.0]
+    assert bool((c.sum(-1) == 1).all())
+    assert bool((c[:, 1::3].argmax(-1) == 0).all())
+    assert bool((c[:, 2::3].argmax(-1) == 2).all())
+    assert len(c[:, ::3].argmax(-1).unique()) == 3
+
+
 def test_a_categorys_mean_is_the_most_probable_of_all_draws() -> None:
     """Averaged codes would be 1, which p(x) hardly has."""
     other: Any = ps.VAE(nn.Linear(6, 4), nn.Linear(1, 6), latent_dim=1, likelihood="categorical", categories=3)
