@@ -229,6 +229,30 @@ def test_what_is_filled_in_is_a_value_of_the_data(name: str, draws: bool) -> Non
     assert torch.equal(found, again)
 
 
+def test_a_model_that_reads_gaps_or_has_x_in_another_shape_is_refused() -> None:
+    class Reads(ps.VAE):
+        def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+            with pyro.plate("rows", len(x)):
+                pyro.factor("total", x.sum(-1))
+            out: Tensor = super().model(x, y)
+            return out
+
+    class Twice(ps.VAE):
+        def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+            x = self.begin(x)
+            with self.plate(x):
+                z = pyro.sample("z", self.p_z(x))
+                with pyro.plate("twice", 2, dim=-2):
+                    fn = self.p_x(self.decoder(z, None)).expand([2, len(x)])
+                    out: Tensor = pyro.sample("x", fn, obs=x)
+            return out
+
+    x = torch.tensor([[0.0, 1.0, NAN], [1.0, 0.0, 1.0]])
+    for kind, words in ((Reads, "joint is no number"), (Twice, "site x has shape [2, 2, 3]")):
+        vae = kind.default((3,), None, latent_dim=1)
+        refused(lambda vae=vae: ps.impute(vae, x), f"impute: {'the model' if kind is Reads else 'site x'}", words)
+
+
 def test_columns_of_a_kind_that_lie_apart_are_filled_in_their_places() -> None:
     columns = ("normal", "categorical:3", "normal", "poisson", "categorical:3")
     model: Any = ps.create_model("vae", input_shape=(5,), latent_dim=2, columns=columns)
