@@ -113,3 +113,15 @@ def test_predictions_average_over_a() -> None:
         a = loc + scale * torch.randn(20_000, 4, 2, dtype=torch.float64)
         probs = model.head(torch.cat([h.expand(20_000, 4, -1), a], -1)).softmax(-1)
     assert ((model.predict_proba(x) - probs.mean(0)).abs() < 4 * probs.std(0) / 10 + 1e-3).all()
+
+
+def test_a_missing_label_is_encoded_as_the_most_probable_one_at_the_mean_of_a() -> None:
+    model, x = adgm(), points(4).double()
+    with torch.no_grad():
+        h = model.encoder(x)
+        c = torch.eye(3, dtype=torch.float64)[model.predict(x)]
+        loc, scale = gaussian(model.q_z, h, gaussian(model.q_a, h)[0], c)
+    for _ in range(3):  # a drawn label would be another one now and then
+        q = model.encode(x)
+        torch.testing.assert_close(q.mean, loc)
+        torch.testing.assert_close(q.stddev, scale)

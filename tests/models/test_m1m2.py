@@ -20,7 +20,7 @@ from formulas import (
     smooth,
     uneven,
 )
-from tiny import ATTRIBUTES, CLASSES, WIDTH, loss_at, make, points
+from tiny import ATTRIBUTES, CLASSES, WIDTH, loss_at, make, points, tiny_decoder, tiny_encoder
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -80,6 +80,18 @@ def test_x_is_decoded_once_whatever_the_number_of_classes() -> None:
     model.decoder.register_forward_hook(lambda module, args, out: rows.append(math.prod(args[0].shape[:-1])))
     loss_at(model, points(4).double(), None, torch.randn(4, WIDTH, dtype=torch.float64))
     assert rows == [4]
+
+
+def test_upper_networks_of_ones_own_take_the_place_of_the_default_ones() -> None:
+    """The classifier begins as a copy of the upper encoder, and is trained apart from it."""
+    up, down = tiny_encoder((2,)), tiny_decoder((2,), 2, 3)
+    lower = tiny_encoder((5,)), tiny_decoder((5,), 2, 0)
+    model = M1M2(*lower, CLASSES, latent_dim=2, upper_encoder=up, upper_decoder=down)
+    assert model.upper_encoder is up
+    assert model.upper_decoder is down
+    for one, other in zip(up.parameters(), model.class_encoder.parameters(), strict=True):
+        assert one is not other
+        assert torch.equal(one, other)
 
 
 def test_progress_reaches_the_head_terms() -> None:
