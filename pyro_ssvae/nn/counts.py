@@ -21,8 +21,9 @@ class Poisson(Likelihood):
     The encoder sees ``log(1 + x)``, standardised, or ``log(1 + x / ℓ)``.
 
     :param library_size: True takes counts relative to how many a row holds in all: ``λ = ℓ m exp(out)`` with ℓ the
-        row's mean count over that of an ordinary row (the median). The bound is then on log p(x | ℓ), ℓ read off x; a
-        draw has ℓ = 1, and a reconstruction its row's ℓ. Source: scVI, Lopez et al. (2018).
+        row's mean count over that of an ordinary row (the median of those with counts). The bound is then on
+        log p(x | ℓ), ℓ read off x; a draw has ℓ = 1, and a reconstruction its row's ℓ. Source: scVI, Lopez et al.
+        (2018).
     """
 
     kind = "poisson"
@@ -52,7 +53,9 @@ class Poisson(Likelihood):
         dims = [0, *range(2, x.dim())]
         x = x.double()
         least = 0.5 * x.shape[1] / x.numel()
-        self.size.copy_(x.reshape(len(x), -1).nanmean(1).median().clamp_min(1e-6).expand_as(self.size))
+        rows = x.reshape(len(x), -1).nanmean(1)
+        some = rows[rows > 0]  # a row without counts is ordinary, whatever an ordinary row holds
+        self.size.copy_(some.median().expand_as(self.size) if len(some) else torch.ones_like(self.size))
         relative = self.relative(x)
         self.log_mean.copy_(relative.nanmean(dims).clamp_min(least).log().reshape(self.units))
         seen = torch.log1p(relative)

@@ -269,13 +269,17 @@ def test_a_feature_without_counts_has_half_a_count_in_all(shape: tuple[int, ...]
     torch.testing.assert_close(likelihood.log_mean.flatten().exp(), torch.tensor([0.5 / n, 3.0]))
 
 
-def test_sizes_are_numbers_where_most_rows_are_empty() -> None:
-    x = torch.zeros(9, 2)
-    x[:4] = torch.tensor([1.0, 3.0])
-    likelihood = Poisson((2,), library_size=True)
+def test_an_ordinary_row_is_one_with_counts_where_most_are_empty() -> None:
+    """All rows are of size 1 then: those without counts count as ordinary."""
+    x = torch.zeros(9, 2).double()
+    x[:4] = torch.tensor([1.0, 3.0]).double()
+    likelihood = Poisson((2,), library_size=True).double()
     likelihood.fit(x)
-    assert bool(likelihood(torch.zeros(9, 2)).log_prob(x).isfinite().all())
-    assert bool(likelihood.standardize(x).isfinite().all())
+    found = likelihood(torch.zeros(9, 2).double()).log_prob(x)
+    expected = torch.as_tensor(stats.poisson.logpmf(x.numpy(), [4 / 9, 12 / 9])).sum(-1)
+    torch.testing.assert_close(found, expected)
+    likelihood.fit(torch.zeros(9, 2).double())
+    assert float(likelihood.size) == 1
 
 
 def test_units_of_columns_that_are_mostly_one_value() -> None:
@@ -286,8 +290,8 @@ def test_units_of_columns_that_are_mostly_one_value() -> None:
     tails.fit(x)
     assert float(tails.shift) == 0
     assert float(tails.spread) == pytest.approx(5 * (0.1 * 0.9) ** 0.5)
-    constant = Normal((1,))
-    constant.fit(torch.full((49, 1), 0.1))
+    constant = Normal((1,)).double()
+    constant.fit(torch.full((50, 1), 123.456, dtype=torch.float64))
     assert float(constant.spread) == 1
 
 
