@@ -517,3 +517,39 @@ def test_bound_of_binarized_images_is_of_one_image_s_density(name: str) -> None:
     model.decoder.forward = lambda z, c=None: 3 * forward(z, c)
     found = model.log_likelihood(x.repeat(2000, 1, 1, 1), num_samples=200)
     assert abs(found.mean() - exact) < 0.02 + 4 * found.std() / math.sqrt(2000)
+
+
+def test_a_chain_of_sites_of_the_guide_is_summed_over_from_end_to_end() -> None:
+    """q(a) q(b | a) q(c | b), all at every value, where x depends on c alone: 2^3 terms by hand."""
+    q_a, q_b, q_c = (
+        torch.tensor([0.3, 0.7]),
+        torch.tensor([[0.9, 0.1], [0.4, 0.6]]),
+        torch.tensor([[0.2, 0.8], [0.5, 0.5]]),
+    )
+    prior, means = torch.tensor([[0.6, 0.4], [0.1, 0.9], [0.25, 0.75]]), torch.tensor([-1.0, 2.0])
+    every: Any = {"infer": {"enumerate": "parallel"}}
+
+    def model(x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            for name, p in zip("ab", prior):
+                pyro.sample(name, dist.Categorical(p))
+            c = pyro.sample("c", dist.Categorical(prior[2]))
+            pyro.sample("x", dist.Normal(means[c].unsqueeze(-1), 1.0).to_event(1), obs=x)
+
+    def guide(x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            a = pyro.sample("a", dist.Categorical(q_a.expand(len(x), 2)), **every)
+            b = pyro.sample("b", dist.Categorical(q_b[a]), **every)
+            pyro.sample("c", dist.Categorical(q_c[b]), **every)
+
+    x = torch.tensor([[0.3], [-2.0]])
+    log_x = dist.Normal(means, 1.0).log_prob(x)  # [row, c]
+    elbo, expected = torch.zeros(2), torch.zeros(2)
+    for a, b, c in itertools.product((0, 1), repeat=3):
+        q = q_a[a] * q_b[a, b] * q_c[b, c]
+        expected += q * log_x[:, c]
+        elbo += q * (log_x[:, c] + (prior[0, a] * prior[1, b] * prior[2, c] / q).log())
+    torch.testing.assert_close(ps.elbo((model, guide), x), elbo)
+    torch.testing.assert_close(reconstruction((model, guide), x), expected)
+    exact = (log_x + prior[2].log()).logsumexp(1)
+    torch.testing.assert_close(ps.log_likelihood((model, guide), x, num_samples=2), exact)
