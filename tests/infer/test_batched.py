@@ -13,6 +13,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pairs import OwnPair
+from pyro.infer.autoguide import AutoNormal
 from tiny import CASES, CLASSES, build, make, points
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ import pyro_ssvae as ps
 from pyro_ssvae import ClassLabels, create_model
 from pyro_ssvae.infer import batched as module
 from pyro_ssvae.infer.batched import NUMBERS, ROWS, batched, evaluating, once_per_input, rows_at_a_time, seeded
+from pyro_ssvae.infer.pairs import as_pair
 
 
 class Recorded:
@@ -99,6 +101,18 @@ def test_how_many_rows_at_a_time_changes_no_answer(case: str) -> None:
     whole = model.predict_proba(x)
     parts = batched(model, model.q_y, x, rows=7)
     torch.testing.assert_close(parts, whole)
+
+
+def test_rows_of_which_an_automatic_guide_has_a_latent_each_stay_together() -> None:
+    def program(x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample("x", dist.Normal(z.unsqueeze(-1), 1.0).to_event(1), obs=x)
+
+    guide, x = AutoNormal(program), torch.randn(ROWS + 1, 1)
+    guide(x)
+    assert rows_at_a_time(as_pair((program, guide)), x, None) == ROWS + 1
+    assert ps.elbo((program, guide), x).shape == (ROWS + 1,)
 
 
 def test_asking_how_many_rows_takes_no_random_number() -> None:

@@ -40,8 +40,8 @@ from torch.nn import functional as F
 import pyro_ssvae as ps
 from pyro_ssvae import DIVA, M2, VAE, AttributeLabels, ReVAE
 from pyro_ssvae.distributions.relaxed import PlugIn
-from pyro_ssvae.infer.bounds import reconstruction
-from pyro_ssvae.infer.traces import is_factor, sampled, several_at_once
+from pyro_ssvae.infer.bounds import Draw, reconstruction
+from pyro_ssvae.infer.traces import enumerated, is_factor, sampled, several_at_once
 from pyro_ssvae.models.adgm import ADGM
 from pyro_ssvae.nn.likelihoods import Bernoulli, Normal
 
@@ -553,3 +553,32 @@ def test_a_chain_of_sites_of_the_guide_is_summed_over_from_end_to_end() -> None:
     torch.testing.assert_close(reconstruction((model, guide), x), expected)
     exact = (log_x + prior[2].log()).logsumexp(1)
     torch.testing.assert_close(ps.log_likelihood((model, guide), x, num_samples=2), exact)
+
+
+def test_what_depends_on_several_values_of_a_plate_together_is_refused() -> None:
+    """Each of two parts has a y of its own, and x is about their sum: 2^2 values together, not 2 and 2."""
+
+    def model(x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            with pyro.plate("parts", 2, dim=-2):
+                part = pyro.sample("y", dist.Bernoulli(0.5))
+            pyro.sample("x", dist.Normal(part.sum(-2, keepdim=True).unsqueeze(-1), 1.0).to_event(1), obs=x)
+
+    def guide(x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)), pyro.plate("parts", 2, dim=-2):
+            pyro.sample("y", dist.Bernoulli(torch.full((2, len(x)), 0.3)), infer={"enumerate": "parallel"})
+
+    refused(lambda: ps.elbo((model, guide), torch.zeros(3, 1)), "site 'x' depends on the enumerated y", "is not done")
+
+
+def test_the_divergence_leaves_out_what_the_model_draws_from_its_prior() -> None:
+    class Nuisance(OwnPair):
+        def model(self, x: Tensor, y: Tensor | None = None) -> None:
+            with self.plate(x):
+                u = pyro.sample("u", dist.Normal(x.new_zeros(1), 1.0).to_event(1))
+                z = pyro.sample("z", self.p_z(x))
+                pyro.sample("x", self.p_x(self.decoder(z) + u), obs=x)
+
+    ((p, q),) = enumerated(Nuisance(), points(4), None)
+    expected = q.nodes["z"]["log_prob"] - p.nodes["z"]["log_prob"]
+    torch.testing.assert_close(Draw(p, q, 4).divergence(), expected)
