@@ -30,7 +30,7 @@ from tiny import ATTRIBUTES, CLASSES, augmented, gradients, loss_at, points, som
 from torch import Tensor
 from torch.nn import functional as F
 
-from pyro_ssvae import VAE, AugmentedVAE, ClassLabels
+from pyro_ssvae import VAE, AttributeLabels, AugmentedVAE, ClassLabels, create_model
 from pyro_ssvae.infer.auxiliary import HeadTerms
 from pyro_ssvae.infer.bounds import reconstruction
 from pyro_ssvae.infer.label_prior import LabelPrior
@@ -290,3 +290,20 @@ def test_the_labels_terms_count_as_much_as_the_likelihood_gains(likelihood: str,
     logits, y = torch.randn(4, 3), torch.tensor([0, 1, -1, 2])
     own = HeadTerms(CLASSES, LabelPrior(CLASSES, "estimated"), 2.0 * times, 3.0 * times, 50.0 * times)
     torch.testing.assert_close(terms.eval()(logits, y), own.eval()(logits, y))
+
+
+@pytest.mark.parametrize(
+    ("labels", "columns", "how"),
+    [
+        (ClassLabels(16), True, "enumerate"),
+        (ClassLabels(17), True, "plug-in"),
+        (AttributeLabels(list("abcd")), True, "enumerate"),
+        (AttributeLabels(list("abcde")), True, "plug-in"),
+        (ClassLabels(2), False, "plug-in"),
+    ],
+)
+def test_the_missing_labels_of_a_table_are_enumerated_where_few(labels: Labels, columns: bool, how: str) -> None:
+    options = {"columns": ("normal", "bernoulli")} if columns else {}
+    for told, wanted in ((None, how), ("plug-in", "plug-in")):
+        vae: Any = create_model("augmented", input_shape=2, labels=labels, label_inference=told, **options)
+        assert vae.label_inference.how == wanted

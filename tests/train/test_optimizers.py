@@ -17,7 +17,8 @@ from test_fit import Plain, blobs, layered, pictures, same, train
 from tiny import mostly_slow
 from torch import Tensor, nn
 
-from pyro_ssvae import AttributeLabels, create_model, fit
+from pyro_ssvae import AttributeLabels, ClassLabels, create_model, fit
+from pyro_ssvae.train.checkpoints import optimizer_numbers, optimizer_tensors, restore_optimizer
 from pyro_ssvae.train.fit import Interrupted
 from pyro_ssvae.train.optimizer import make_optimizer, weight_matrices
 from pyro_ssvae.train.settings import FitSettings
@@ -262,3 +263,45 @@ def test_the_default_is_adamw_as_it_was() -> None:
     assert type(optimizer) is torch.optim.AdamW
     assert optimizer.defaults["betas"] == (0.9, 0.99)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [1e-4, 0.0]
+
+
+COLUMNS = ("normal", "categorical:3", "zero-inflated-log-normal")
+
+
+@pytest.mark.parametrize(("epochs", "factor"), [(2, 5.0), (160, 2.5)])
+def test_what_generates_a_table_learns_faster_the_fewer_the_passes(epochs: int, factor: float, made: Made) -> None:
+    """``400 / passes`` times the rate, from 1 to 5; a pass is one over the 20 rows."""
+    vae = create_model("augmented", input_shape=3, labels=ClassLabels(2), latent_dim=2, columns=COLUMNS)
+    x = torch.stack([torch.randn(20), torch.randint(3, (20,)).float(), torch.rand(20).round()], 1)
+    fit(vae, x, torch.arange(20) % 2, epochs=epochs, batch_size=20, labelled_rows=0, progress=False)
+    (optimizer,) = made
+    slowest = min(group["lr"] for group in optimizer.param_groups)
+    fast = {id(p) for group in optimizer.param_groups if group["lr"] > 1.5 * slowest for p in group["params"]}
+    kept = {id(p) for part in (vae.encoder, vae.head) for p in part.parameters()}
+    assert fast == {id(p) for p in vae.parameters()} - kept
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert {round(rates[i] / slowest, 6) for i in fast} == {factor}
+    assert len(decaying(optimizer)) == sum(isinstance(part, nn.Linear) for part in vae.modules())
+
+
+def test_no_others_learn_faster(made: Made) -> None:
+    x = torch.randn(20, 3)
+    fit(create_model("vae", input_shape=3, latent_dim=2), x, epochs=1, progress=False)
+    table = create_model("vae", input_shape=3, latent_dim=2, columns=("normal",) * 3)
+    fit(table, x, epochs=1, progress=False, optimizer=torch.optim.SGD)
+    fit(table, x, epochs=1, progress=False)
+    counts = [len({group["lr"] for group in optimizer.param_groups}) for optimizer in made]
+    assert counts == [1, 1, 2]
+
+
+def test_the_state_of_other_groups_is_refused() -> None:
+    """As of a version in which a table's parameters were in two groups: its moments would be other parameters'."""
+    model = nn.Linear(3, 2)
+    parameters, matrices = list(model.parameters()), weight_matrices(model)
+    two = make_optimizer(parameters, matrices, FitSettings())
+    four = make_optimizer(parameters, matrices, FitSettings(), hurried=(parameters[:1], 2.0))
+    one = make_optimizer(parameters[1:], matrices, FitSettings())
+    assert [len(optimizer.param_groups) for optimizer in (two, four, one)] == [2, 2, 1]
+    restore_optimizer(four, optimizer_tensors(two), optimizer_numbers(two))
+    with pytest.raises(ValueError, match="2 groups of parameters; this one has 1"):
+        restore_optimizer(one, optimizer_tensors(two), optimizer_numbers(two))
