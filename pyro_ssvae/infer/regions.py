@@ -6,8 +6,9 @@ characteristic would then have to come with this one's latents.
 
 What is erased may cover all that another attribute acts on: flipping the hair's colour touches the whole beard. That
 attribute then sees the whole point as well, or its characteristic would have to come with this one's latents. In
-training it does so for half of the points: always, and it could as well carry the colour; never, and the colour's
-latents have to carry the beard. So of two regions, one inside the other, each attribute keeps its own kinds.
+training it does so for half of the points at first, and for all in the second half. Always, and it could as well carry
+the colour; never, and the colour's latents have to carry the beard. But once they carry the colour, they keep it, and
+what they need no longer carry costs nats. So of two regions, one inside the other, each attribute keeps its own kinds.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 KEPT = 16  # regions an attribute
 JOINED = 3  # of them that are erased with a point's own
-SHARE = 0.5  # of the points, in training, for which they are; and for which what is covered sees the whole
+SHARE = 0.5  # of the points, in training, for which they are; and for which, at first, what is covered sees the whole
 WITHIN = 0.75  # share of where an attribute usually acts from which a mask covers it
 USUAL = 0.25  # share of an attribute's regions from which it usually acts on an entry
 
@@ -25,17 +26,20 @@ USUAL = 0.25  # share of an attribute's regions from which it usually acts on an
 class Regions(nn.Module):
     """The latest regions of each attribute, of points for which S was that attribute alone.
 
+    :ivar share: of the points, in training, for which what is covered sees the whole.
     :param parts: A, the number of attributes; 1 of classes.
     :param shape: of a mask of one point.
     """
 
     kept: Tensor
     place: Tensor
+    share: Tensor
 
     def __init__(self, parts: int, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.register_buffer("kept", torch.zeros(parts, KEPT, *shape, dtype=torch.bool))
         self.register_buffer("place", torch.tensor(0))
+        self.register_buffer("share", torch.tensor(SHARE), persistent=False)
 
     def remember(self, mask: Tensor, sets: Tensor, wanted: Tensor) -> None:
         """Keep a region of each attribute, of any of its points.
@@ -63,7 +67,7 @@ class Regions(nn.Module):
         usual = self.usual().flatten(1)
         inside = torch.einsum("as,bs->ab", usual.float(), mask.flatten(1).float())
         found = inside > WITHIN * usual.sum(1, keepdim=True)
-        return found & (torch.rand(len(mask), device=mask.device) < SHARE) if self.training else found
+        return found & (torch.rand(len(mask), device=mask.device) < self.share) if self.training else found
 
     def others(self, sets: Tensor) -> Tensor:
         """Return entries to erase beside a point's own region, ``[B, *shape]``; where S is one attribute alone.
