@@ -81,10 +81,11 @@ def parse(arguments: Sequence[str]) -> tuple[ModuleType, object]:
 
 def run(command: ModuleType, options: object) -> int:
     """Run a command and return its exit status."""
+    from ..data.notices import once
     from ..train.launch import WorkerLost
     from ..train.progress import Interrupted
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), once():
         # Pyro's, on what a message of our own says, and on units that are not trained.
         warnings.filterwarnings("ignore", "Encountered .*(NaN|inf)|.* was not registered in the param store")
         try:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 _SILENT = ContextVar("_SILENT", default=False)
+_SAID: ContextVar[list[str] | None] = ContextVar("_SAID", default=None)
 
 
 @contextmanager
@@ -21,7 +22,27 @@ def silent() -> Iterator[None]:
         _SILENT.reset(token)
 
 
+@contextmanager
+def once() -> Iterator[None]:
+    """Within it nothing is said twice: of a file, and of the arrays that it holds."""
+    token = _SAID.set([])
+    try:
+        yield
+    finally:
+        _SAID.reset(token)
+
+
 def say(line: str) -> None:
-    """Say on stderr how something was understood, on one line; of several processes the first one does."""
-    if os.environ.get("RANK", "0") == "0" and not _SILENT.get():
-        print(f"note: {' '.join(line.split())}", file=sys.stderr)
+    """Say on stderr how something was understood, on one line; of several processes the first one does.
+
+    :param line: the place, a colon, and what is said of it; or what is said alone.
+    """
+    if os.environ.get("RANK", "0") != "0" or _SILENT.get():
+        return
+    line, said = " ".join(line.split()), _SAID.get()
+    if said is not None:
+        _, _, words = line.partition(": ")
+        if any(earlier.endswith(words or line) for earlier in said):
+            return
+        said.append(line)
+    print(f"note: {line}", file=sys.stderr)
