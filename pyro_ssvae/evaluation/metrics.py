@@ -86,7 +86,8 @@ def attribute_metrics(probs: Tensor, y: Tensor, names: Sequence[str]) -> Metrics
     ``majority_accuracy`` is the accuracy of guessing the test set's commoner value. An attribute without a known entry
     has None everywhere, one with a single value None for ``average_precision`` and ``auroc``. ``nll`` is in nats an
     entry; ``calibration_error`` is that of the probability of 1, ``calibration_error_by_chance`` that of right ones.
-    ``accuracy_low`` and ``accuracy_high`` are the ends of the accuracy's 95% bootstrap interval over rows.
+    ``accuracy_low`` and ``accuracy_high`` are the ends of the accuracy's 95% bootstrap interval over rows, Wilson's
+    where all rows are alike.
     """
     per_attribute = {
         name: one_attribute(p[v >= 0], v[v >= 0])
@@ -98,7 +99,10 @@ def attribute_metrics(probs: Tensor, y: Tensor, names: Sequence[str]) -> Metrics
         means[key] = sum(known) / len(known) if known else None
     hits = masked((probs > 0.5).long() == y, y >= 0)
     whole, _ = estimates(hits, names, resample(len(y), RESAMPLES, seed=0))
-    means["accuracy_low"], means["accuracy_high"] = whole["low"], whole["high"]
+    low, high = whole["low"], whole["high"]
+    if low is not None and low == high:  # as of rows that are all right, whose resamples are too
+        low, high = wilson(round(means["accuracy"] * means["n"]), means["n"])
+    means["accuracy_low"], means["accuracy_high"] = low, high
     return {**means, "per_attribute": per_attribute}
 
 

@@ -164,8 +164,13 @@ def test_missing_values_have_no_error() -> None:
     assert math.isnan(reconstruction_error(x, torch.full((50, 2), math.nan)))
 
 
-def test_attributes_without_a_known_entry_have_no_interval() -> None:
-    y = torch.full((4, 1), -1)
-    y[0] = 1
-    found = attribute_metrics(torch.full((4, 1), 0.9), y, AttributeLabels(["a"]).names)
-    assert (found["accuracy_low"], found["accuracy_high"]) == (1.0, 1.0)
+def test_attributes_that_are_all_right_have_the_interval_of_rows_that_are() -> None:
+    """A bootstrap of them said 1 to 1."""
+    y = torch.full((8, 1), -1)
+    y[:4] = 1
+    for p, right in ((0.9, 4), (0.1, 0)):
+        found = attribute_metrics(torch.full((8, 1), p), y, AttributeLabels(["a"]).names)
+        expected = binomtest(right, 4).proportion_ci(0.95, method="wilson")
+        assert (found["accuracy_low"], found["accuracy_high"]) == pytest.approx((expected.low, expected.high), abs=1e-7)
+    found = attribute_metrics(torch.full((8, 1), 0.9), torch.full((8, 1), -1), AttributeLabels(["a"]).names)
+    assert (found["accuracy_low"], found["accuracy_high"]) == (None, None)
