@@ -18,13 +18,13 @@ class LearningRate:
     """The learning rate of each group of an optimiser: the group's own, times :func:`one_cycle`, times what is left
     of it after rollbacks.
 
-    :ivar peak: the largest of the groups' own learning rates.
+    :ivar peak: the first group's own learning rate.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
         self.peaks = [float(group["lr"]) for group in optimizer.param_groups]
-        self.peak = max(self.peaks)
+        self.peak = self.peaks[0]
 
     def set(self, done: int, steps: int, scale: float) -> None:
         """Set the rates of the step after ``done`` of ``steps``; ``scale`` is what rollbacks have left."""

@@ -33,7 +33,8 @@ class FitSettings:
     labelled_rows: int = 64
     """Rows with a label that are added to each batch, for the class head, where labels are rare."""
     learning_rate: float = 2e-3
-    """Peak of a schedule that rises over the first tenth of the steps and falls to zero as a cosine (AdamW)."""
+    """Peak of a schedule that rises over the first tenth of the steps and falls to zero as a cosine (AdamW); where the
+    rows of a table are seen seldom, what generates them has up to five times as much."""
     weight_decay: float = 1e-4
     """AdamW's decay of weight matrices."""
     clip_norm: Annotated[float | None, option("FLOAT")] = None
