@@ -76,7 +76,7 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         self,
         model: str = "augmented",
         *,
-        latent_dim: int = 50,
+        latent_dim: int | None = None,
         likelihood: str | None = None,
         label_inference: str | None = None,
         label_prior: str | tuple[float, ...] | None = None,

@@ -75,7 +75,7 @@ def axes(model: Model, k: float = 4.0) -> list[Axis]:
             return [make_axis(name, model.place(name), *ends[name], k) for name in labels.names]
         if not structure(model).decoder_hears_y:
             return []
-    zero, start = next(model.parameters()).new_zeros(1), model.config.latent_dim
+    zero, start = next(model.parameters()).new_zeros(1), model.config.dim
     places = [slice(start + i, start + i + 1) for i in range(labels.size)]
     return [make_axis(name, place, (zero, zero), (zero + 1, zero), 0.0) for name, place in zip(labels.names, places)]
 

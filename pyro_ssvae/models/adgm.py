@@ -63,7 +63,7 @@ class ADGM(ConditionalDecoder):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, labels: Labels, **options: Any) -> None:
         super().__init__()
         likelihood = self.set_options(options)
-        dim, size = self.config.latent_dim, labels.size
+        dim, size = self.config.dim, labels.size
         self.set_label(labels, default_how(labels, MOST_DECODES))
         self.encoder = encoder
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, size)
@@ -105,7 +105,7 @@ class ADGM(ConditionalDecoder):
 
     def p_z(self, x: Tensor) -> dist.TorchDistribution:
         """``N(0, I)``."""
-        return standard_normal(x, self.config.latent_dim)
+        return standard_normal(x, self.config.dim)
 
     def logits(self, h: Tensor, a: Tensor) -> Tensor:
         """Logits of q(y | a, x)."""

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ..labels import MISSING, Labels
 from ..nn.networks import AddClass, ClassHead, features, takes_class_input
 from .conditional_decoder import ConditionalDecoder
-from .generative import gaussian_head, outside, positive, standard_normal
+from .config import Config as AnyConfig
+from .generative import gaussian_head, outside, positive, standard_normal, width_by_columns
 
 FEW = 16
 """Values of y up to which a table's missing labels are enumerated."""
@@ -63,7 +64,7 @@ class AugmentedVAE(ConditionalDecoder):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, labels: Labels, **options: Any) -> None:
         super().__init__()
         likelihood = self.set_options(options)
-        dim = self.config.latent_dim
+        dim = self.config.dim
         few = bool(self.config.columns) and labels.num_configurations <= FEW
         self.set_label(labels, "enumerate" if few else "plug-in")
         self.encoder = encoder
@@ -77,6 +78,10 @@ class AugmentedVAE(ConditionalDecoder):
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> AugmentedVAE:
         encoder, decoder = cls.networks(input_shape, labels.size, options)
         return cls(encoder, decoder, labels, **options)
+
+    @classmethod
+    def width(cls, config: AnyConfig) -> int:
+        return width_by_columns(config)
 
     def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """``p(y) p(z) p(x | z, y)``."""
@@ -108,7 +113,7 @@ class AugmentedVAE(ConditionalDecoder):
 
     def p_z(self, x: Tensor) -> dist.TorchDistribution:
         """``N(0, I)``."""
-        return standard_normal(x, self.config.latent_dim)
+        return standard_normal(x, self.config.dim)
 
     def q_z(self, h: Tensor) -> dist.TorchDistribution:
         """``N(loc(h), scale(h)²)``."""

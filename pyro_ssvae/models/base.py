@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pyro
@@ -89,16 +90,27 @@ class Model(nn.Module):
     def set_options(self, options: Json) -> str | nn.Module | None:
         """Make :attr:`config` of the options, and return the likelihood: its name, or a module of one's own."""
         likelihood = options.get("likelihood")
-        self.config = make_config(type(self).Config, options)
+        self.config = self.configured(options)
         return likelihood
+
+    @classmethod
+    def configured(cls, options: Json) -> AnyConfig:
+        """Return :attr:`config` of the options, with the width of z."""
+        config = make_config(cls.Config, options)
+        return replace(config, latent_dim=cls.width(config))
+
+    @classmethod
+    def width(cls, config: AnyConfig) -> int:
+        """The width of z that options mean."""
+        return config.dim
 
     @classmethod
     def networks(cls, input_shape: tuple[int, ...], class_dim: int, options: Json) -> tuple[nn.Module, nn.Module]:
         """Return the encoder and decoder that suit points of a shape and what the likelihood makes of them."""
-        config = make_config(cls.Config, options)
+        config = cls.configured(options)
         deep = config.networks == "deep"
         encoder, out = encoder_for(options.get("likelihood"), input_shape, config.likelihood_options, deep)
-        return encoder, default_decoder(out, config.latent_dim, class_dim, deep)
+        return encoder, default_decoder(out, config.dim, class_dim, deep)
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> Model:

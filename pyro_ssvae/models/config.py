@@ -30,14 +30,16 @@ class Range:
 
 Weight = Annotated[float, Range(0)]
 Size = Annotated[int, Range(1)]
+WIDTH = 50
+"""Of z, where nothing else is said."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
     """Options that every model has; one of another model is refused, and so is a value out of range."""
 
-    latent_dim: Size = 50
-    """Width of the latent z."""
+    latent_dim: Size | None = None
+    """Width of the latent z; by default 50, of AugVAE, the VAE and M1 of a table at most its columns."""
     likelihood: LikelihoodName | None = None
     """What x is taken to be; by the data's shape where it is not given."""
     networks: Literal["standard", "deep"] = "standard"
@@ -50,6 +52,11 @@ class Config:
     """Show the encoder which entries of x are there; missing entries (NaN) are left out of the bound either way."""
     library_size: bool = False
     """Take counts relative to how many a row holds in all."""
+
+    @property
+    def dim(self) -> int:
+        """The width of z."""
+        return WIDTH if self.latent_dim is None else self.latent_dim
 
     @property
     def likelihood_options(self) -> LikelihoodOptions:

@@ -73,7 +73,7 @@ class DIVA(LabelMixin):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, labels: Labels, **options: Any) -> None:
         super().__init__()
         likelihood = self.set_options(options)
-        dim = self.config.latent_dim
+        dim = self.config.dim
         self.set_label(labels, default_how(labels, MOST_VALUES), summed=MOST_VALUES)
         d = self.config.label_dim or max(1, dim // 2)
         if dim <= d:
@@ -137,7 +137,7 @@ class DIVA(LabelMixin):
 
     def p_z_s(self, x: Tensor) -> dist.TorchDistribution:
         """``N(0, I)``."""
-        return standard_normal(x, self.config.latent_dim - self.label_dim)
+        return standard_normal(x, self.config.dim - self.label_dim)
 
     def q_z(self, x: Tensor) -> tuple[dist.TorchDistribution, dist.TorchDistribution]:
         """q(z_c | x) and q(z_s | x)."""

@@ -20,7 +20,7 @@ from ..infer.batched import checked, evaluating, seeded
 from ..infer.traces import Means, Site, expected_x, sampled
 from ..nn.likelihoods import Likelihood, check_encoder, likelihood_for
 from .base import Json, Model
-from .config import VAEConfig
+from .config import Config, VAEConfig
 from .rewritten import overridden_since, prior_of
 
 
@@ -47,7 +47,7 @@ class GenerativeModel(Model):
         x, y = super().about()
         kind = self.likelihood.kind if isinstance(self.likelihood, Likelihood) else type(self.likelihood).__name__
         latents = " and ".join(self.latents)
-        return [f"{x}, likelihood {kind}", y, f"{latents}: {self.config.latent_dim} dimensions"]
+        return [f"{x}, likelihood {kind}", y, f"{latents}: {self.config.dim} dimensions"]
 
     def kl_scale(self) -> AbstractContextManager[object]:
         """The scale of the latents' sites: β, of which a part is in force while :meth:`set_progress` lets it grow."""
@@ -69,7 +69,7 @@ class GenerativeModel(Model):
     def set_likelihood(self, likelihood: str | nn.Module | None, class_dim: int) -> None:
         """Make :attr:`likelihood` and :attr:`input_shape` by the decoder's output; called once, by ``__init__``."""
         self.likelihood, self.input_shape = likelihood_for(
-            likelihood, self.decoder, self.config.latent_dim, class_dim, self.config.likelihood_options
+            likelihood, self.decoder, self.config.dim, class_dim, self.config.likelihood_options
         )
         check_encoder(self.encoder, self.likelihood)
 
@@ -129,7 +129,7 @@ class GenerativeModel(Model):
         """The dimensions of each of :attr:`latents` that :meth:`parts` takes; of a class that names others, as its
         model has them."""
         if not overridden_since(self, "latents", "default"):
-            return [self.config.latent_dim]
+            return [self.config.dim]
         with seeded(self.device, 0):
             return [prior_of(self, name, 1, {}, "decode").event_shape.numel() for name in self.latents]
 
@@ -195,6 +195,12 @@ class GenerativeModel(Model):
         if y is not None:
             raise InputError(f"generate: {kind_of(self)} has no labels to generate from; y=None is needed")
         return {}
+
+
+def width_by_columns(config: Config) -> int:
+    """The width of z: of a table at most its columns. More only add noise to the decoder's input while it begins to
+    learn, and z is given up (docs/recipe.md)."""
+    return min(config.dim, len(config.columns)) if config.latent_dim is None and config.columns else config.dim
 
 
 def outside(model: nn.Module, *parts: nn.Module) -> list[Tensor]:

@@ -75,7 +75,7 @@ class M1(VAE, ClassifierMixin):
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, labels: Labels, **options: Any) -> None:
         super().__init__(encoder, decoder, labels, **options)
-        dim = self.config.latent_dim
+        dim = self.config.dim
         self.head = nn.Sequential(*mlp([dim, HIDDEN], norm=False), zeroed(nn.Linear(HIDDEN, labels.size)))
         self.head_terms = HeadTerms(labels, LabelPrior(labels, "uniform"), self.config.alpha, 0.0, 0.0)
 

@@ -73,7 +73,7 @@ class M1M2(LabelMixin):
     ) -> None:
         super().__init__()
         likelihood = self.set_options(options)
-        dim = self.config.latent_dim
+        dim = self.config.dim
         self.set_label(labels, default_how(labels, MOST_VALUES))
         self.encoder = encoder
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, 0)
@@ -121,7 +121,7 @@ class M1M2(LabelMixin):
 
     def p_z(self, x: Tensor) -> dist.TorchDistribution:
         """``N(0, I)``."""
-        return standard_normal(x, self.config.latent_dim)
+        return standard_normal(x, self.config.dim)
 
     def p_z_1(self, z: Tensor, c: Tensor) -> dist.TorchDistribution:
         """p(z_1 | z, y) of class inputs ``[..., B, K]``."""

@@ -69,7 +69,7 @@ class M2(ConditionalDecoder):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, labels: Labels, **options: Any) -> None:
         super().__init__()
         likelihood = self.set_options(options)
-        dim = self.config.latent_dim
+        dim = self.config.dim
         self.set_label(labels, default_how(labels, MOST_DECODES))
         self.encoder = encoder
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, labels.size)
@@ -105,7 +105,7 @@ class M2(ConditionalDecoder):
 
     def p_z(self, x: Tensor) -> dist.TorchDistribution:
         """``N(0, I)``."""
-        return standard_normal(x, self.config.latent_dim)
+        return standard_normal(x, self.config.dim)
 
     def q_z(self, h: Tensor, c: Tensor) -> dist.TorchDistribution:
         """q(z | x, y) of features ``[B, H]`` and class inputs ``[..., B, K]``."""

@@ -75,7 +75,7 @@ class MVAE(ClassifierMixin, GenerativeModel):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, labels: Labels, **options: Any) -> None:
         super().__init__()
         likelihood = self.set_options(options)
-        dim = self.config.latent_dim
+        dim = self.config.dim
         self.labels = labels
         factors = (labels.size, 2) if isinstance(labels, AttributeLabels) else (1, labels.size)
         self.subsets = int(factors[0] > 1) if self.config.subsets is None else self.config.subsets
@@ -94,7 +94,7 @@ class MVAE(ClassifierMixin, GenerativeModel):
     def apart(self) -> Tensor:
         """Where the labels' experts begin: the product with N(0, I) is at ±1 along a direction of z for each attribute,
         at 1 for each class (choice, as in the ReVAE): means that begin together take far longer to part."""
-        directions = 2 * nn.init.orthogonal_(torch.empty(self.labels.size, self.config.latent_dim))
+        directions = 2 * nn.init.orthogonal_(torch.empty(self.labels.size, self.config.dim))
         return torch.stack([-directions, directions], 1) if self.labels.event_shape else directions
 
     @classmethod
@@ -145,7 +145,7 @@ class MVAE(ClassifierMixin, GenerativeModel):
 
     def p_z(self, x: Tensor) -> dist.TorchDistribution:
         """``N(0, I)``."""
-        return standard_normal(x, self.config.latent_dim)
+        return standard_normal(x, self.config.dim)
 
     def q_z(self, x: Tensor, y: Tensor, seen: Tensor | bool = True) -> dist.TorchDistribution:
         """q(z | x, y_O), the product of the prior and the experts that are there."""

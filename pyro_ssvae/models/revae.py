@@ -124,7 +124,7 @@ class ReVAE(LocalGuide, LabelMixin):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, labels: Labels, **options: Any) -> None:
         super().__init__()
         likelihood = self.set_options(options)
-        dim = self.config.latent_dim
+        dim = self.config.dim
         self.set_label(labels, "enumerate", summed=MOST_VALUES, joint=False)
         self.multilabel = isinstance(labels, AttributeLabels)
         self.plates = 2 if self.multilabel else 1
@@ -177,7 +177,7 @@ class ReVAE(LocalGuide, LabelMixin):
             for i in self.one_sided:  # as far from the spike as other attributes' means are from each other
                 self.prior_loc[i, 1] *= 2
                 self.head_bias[i] = -2
-            self.q_z.bias[self.config.latent_dim :] += math.log(math.expm1(1.0))
+            self.q_z.bias[self.config.dim :] += math.log(math.expm1(1.0))
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> ReVAE:
@@ -280,7 +280,7 @@ class ReVAE(LocalGuide, LabelMixin):
 
     def p_z_s(self, x: Tensor) -> dist.TorchDistribution:
         """``N(0, I)``."""
-        return standard_normal(x, self.config.latent_dim - self.z_c_dim)
+        return standard_normal(x, self.config.dim - self.z_c_dim)
 
     def q_z_given(self, x: Tensor) -> tuple[dist.TorchDistribution, dist.TorchDistribution]:
         """q(z_c | x) and q(z_s | x)."""

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from ..labels import Labels
 from ..nn.networks import AddClass, features, takes_class_input
+from .config import Config as AnyConfig
 from .config import VAEConfig
-from .generative import GenerativeModel, gaussian_head, outside, positive, standard_normal
+from .generative import GenerativeModel, gaussian_head, outside, positive, standard_normal, width_by_columns
 
 
 class VAE(GenerativeModel):
@@ -34,7 +35,7 @@ class VAE(GenerativeModel):
     def __init__(self, encoder: nn.Module, decoder: nn.Module, labels: Labels | None = None, **options: Any) -> None:
         super().__init__()
         likelihood = self.set_options(options)
-        dim = self.config.latent_dim
+        dim = self.config.dim
         self.labels = labels
         self.encoder = encoder
         self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, 0)
@@ -45,6 +46,10 @@ class VAE(GenerativeModel):
     def default(cls, input_shape: tuple[int, ...], labels: Labels | None, **options: Any) -> VAE:
         encoder, decoder = cls.networks(input_shape, 0, options)
         return cls(encoder, decoder, labels, **options)
+
+    @classmethod
+    def width(cls, config: AnyConfig) -> int:
+        return width_by_columns(config)
 
     def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """``p(z) p(x | z)``."""
@@ -66,7 +71,7 @@ class VAE(GenerativeModel):
 
     def p_z(self, x: Tensor) -> dist.TorchDistribution:
         """``N(0, I)``."""
-        return standard_normal(x, self.config.latent_dim)
+        return standard_normal(x, self.config.dim)
 
     def q_z(self, x: Tensor) -> dist.TorchDistribution:
         """``N(loc(h), scale(h)²)``."""

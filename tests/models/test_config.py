@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from data_makers import refused
 from tiny import ATTRIBUTES, CLASSES
 
-from pyro_ssvae import create_model
+from pyro_ssvae import ClassLabels, create_model
 from pyro_ssvae.models import MODELS
 from pyro_ssvae.models.config import Config, option_names
 
@@ -145,3 +146,17 @@ def test_a_plain_config_checks_itself() -> None:
     refused(lambda: Config(latent_dim=-3), "latent_dim: -3")
     with pytest.raises(TypeError):
         Config(3)
+
+
+@pytest.mark.parametrize(("name", "width"), [("augmented", 3), ("vae", 3), ("m1", 3), ("m2", 50), ("revae", 50)])
+def test_the_latents_of_a_table_are_no_more_than_its_columns(name: str, width: int) -> None:
+    """Of AugVAE and the VAE, where nothing is said; what is said counts, and a run's config.json says it."""
+    made = partial(create_model, name, input_shape=3, labels=ClassLabels(2))
+    table = {"columns": ("normal", "bernoulli", "poisson")}
+    for model, wanted in ((made(**table), width), (made(**table, latent_dim=7), 7), (made(), 50)):
+        assert model.config.latent_dim == wanted
+        assert model.recipe is not None
+        assert model.recipe["options"]["latent_dim"] == wanted
+        assert model.encode(torch.ones(2, 3)).mean.shape == (2, wanted)
+    sixty = create_model(name, input_shape=60, labels=ClassLabels(2), columns=("normal",) * 60)
+    assert sixty.config.latent_dim == 50
