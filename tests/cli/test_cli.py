@@ -655,7 +655,8 @@ def test_help_is_for_people(arguments: list[str], capfd: pytest.CaptureFixture[s
     assert "(default: None)" not in said
     if "train" in arguments:
         assert "--labels" in said
-        assert "(default: 50)" in said
+        assert "by default 50, of AugVAE" in " ".join(said.replace("│", "").split())
+        assert "(default: 256)" in said
 
 
 @pytest.mark.parametrize("command", [None, *COMMANDS])
