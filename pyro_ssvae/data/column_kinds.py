@@ -240,12 +240,9 @@ def number_kind(known: np.ndarray, whole: bool, told: str | None, where: str) ->
     counts = whole and known.min() == 0 and known.max() <= LARGEST_COUNT and variance >= 0.5 * mean
     if told == "count" or (told is None and counts and known.max() > 2):
         return "poisson" if variance <= 1.5 * mean else "negative-binomial"
-    skew, kurtosis = shape(some)
-    if known.min() >= 0 and skew > 1.5:
-        logs = np.log(some + np.quantile(some[some > 0], 0.05))
-        if abs(shape(logs)[0]) < 0.7 * skew:
-            return "log-normal"
-    return "student-t" if kurtosis > 12 else "normal"
+    if known.min() >= 0 and some.max() > 0 and tailed(some, np.quantile(some[some > 0], 0.05)):
+        return "log-normal"
+    return "student-t" if shape(some)[1] > 12 else "normal"
 
 
 def is_amount(x: np.ndarray, whole: bool) -> bool:
@@ -255,9 +252,13 @@ def is_amount(x: np.ndarray, whole: bool) -> bool:
     if len(above) > 0.9 * len(x) or len(np.unique(above)) < 5:
         return False
     low = np.quantile(above, 0.05)
-    skew = shape(above)[0]
-    tail = skew > 1.5 and abs(shape(np.log(above))[0]) < 0.7 * skew
-    return bool((tail or low > 0.25 * np.median(above)) and not (whole and low < 10))
+    return bool((tailed(above) or low > 0.25 * np.median(above)) and not (whole and low < 10))
+
+
+def tailed(x: np.ndarray, shift: float = 0.0) -> bool:
+    """Whether numbers have a long tail to the right, and ``log(x + shift)`` is far less skewed."""
+    skew = shape(x)[0]
+    return skew > 1.5 and abs(shape(np.log(x + shift))[0]) < 0.7 * skew
 
 
 def shape(x: np.ndarray) -> tuple[float, float]:

@@ -126,10 +126,7 @@ def _column(saved: Mapping[str, object]) -> Column:
     numbers = (column.offset, column.missing)
     if column.reads not in get_args(Reads) or not all(isinstance(text, str) for text in texts):
         raise TypeError(f"column {str(column.name)[:40]!r}")
-    if (
-        not all(isinstance(number, (int, float)) for number in numbers)
-        or not isinstance(column.whole, bool)
-        or not isinstance(column.zoned, bool)
-    ):
+    flags = all(isinstance(flag, bool) for flag in (column.whole, column.zoned))
+    if not flags or not all(isinstance(number, (int, float)) for number in numbers):
         raise TypeError(f"column {column.name[:40]!r}")
     return column

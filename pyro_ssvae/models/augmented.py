@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from ..labels import MISSING, Labels
 from ..nn.networks import AddClass, ClassHead, features, takes_class_input
 from .conditional_decoder import ConditionalDecoder
-from .config import Config as AnyConfig
-from .generative import gaussian_head, outside, positive, standard_normal, width_by_columns
+from .generative import gaussian_head, outside, positive, standard_normal
 
 FEW = 16
 """Values of y up to which a table's missing labels are enumerated."""
@@ -61,6 +60,8 @@ class AugmentedVAE(ConditionalDecoder):
     because x depends on all of them at once), or of the largest sparsemax support, on the left.
     """
 
+    by_columns = True
+
     def __init__(self, encoder: nn.Module, decoder: nn.Module, labels: Labels, **options: Any) -> None:
         super().__init__()
         likelihood = self.set_options(options)
@@ -78,10 +79,6 @@ class AugmentedVAE(ConditionalDecoder):
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> AugmentedVAE:
         encoder, decoder = cls.networks(input_shape, labels.size, options)
         return cls(encoder, decoder, labels, **options)
-
-    @classmethod
-    def width(cls, config: AnyConfig) -> int:
-        return width_by_columns(config)
 
     def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """``p(y) p(z) p(x | z, y)``."""

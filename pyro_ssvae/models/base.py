@@ -39,6 +39,8 @@ class Model(nn.Module):
     :ivar config: its options.
     :ivar augmentation: what ``augment="auto"`` of :func:`pyro_ssvae.fit` means for this model; ``"auto"`` leaves it to
         the likelihood.
+    :cvar by_columns: whether, where no width is said, z has no more dimensions than a table has columns. More only add
+        noise to the decoder's input while it begins to learn, and z is given up (docs/recipe.md).
     :ivar column_names: of the table that it was trained on; None where its columns had none.
     :ivar schema: how tables become points, of a model made for a table: :func:`pyro_ssvae.data.read_table`.
     :ivar pixel_range: the least and the largest value of the pictures that it was trained on.
@@ -54,6 +56,7 @@ class Model(nn.Module):
     likelihood: Likelihood
     config: AnyConfig
     augmentation: ClassVar[str] = "auto"
+    by_columns: ClassVar[bool] = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,12 +100,8 @@ class Model(nn.Module):
     def configured(cls, options: Json) -> AnyConfig:
         """Return :attr:`config` of the options, with the width of z."""
         config = make_config(cls.Config, options)
-        return replace(config, latent_dim=cls.width(config))
-
-    @classmethod
-    def width(cls, config: AnyConfig) -> int:
-        """The width of z that options mean."""
-        return config.dim
+        few = cls.by_columns and config.columns and config.latent_dim is None
+        return replace(config, latent_dim=min(config.dim, len(config.columns)) if few else config.dim)
 
     @classmethod
     def networks(cls, input_shape: tuple[int, ...], class_dim: int, options: Json) -> tuple[nn.Module, nn.Module]:

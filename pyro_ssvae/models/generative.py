@@ -20,7 +20,7 @@ from ..infer.batched import checked, evaluating, seeded
 from ..infer.traces import Means, Site, expected_x, sampled
 from ..nn.likelihoods import Likelihood, check_encoder, likelihood_for
 from .base import Json, Model
-from .config import Config, VAEConfig
+from .config import VAEConfig
 from .rewritten import overridden_since, prior_of
 
 
@@ -195,12 +195,6 @@ class GenerativeModel(Model):
         if y is not None:
             raise InputError(f"generate: {kind_of(self)} has no labels to generate from; y=None is needed")
         return {}
-
-
-def width_by_columns(config: Config) -> int:
-    """The width of z: of a table at most its columns. More only add noise to the decoder's input while it begins to
-    learn, and z is given up (docs/recipe.md)."""
-    return min(config.dim, len(config.columns)) if config.latent_dim is None and config.columns else config.dim
 
 
 def outside(model: nn.Module, *parts: nn.Module) -> list[Tensor]:

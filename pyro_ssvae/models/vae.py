@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from ..labels import Labels
 from ..nn.networks import AddClass, features, takes_class_input
-from .config import Config as AnyConfig
 from .config import VAEConfig
-from .generative import GenerativeModel, gaussian_head, outside, positive, standard_normal, width_by_columns
+from .generative import GenerativeModel, gaussian_head, outside, positive, standard_normal
 
 
 class VAE(GenerativeModel):
@@ -31,6 +30,7 @@ class VAE(GenerativeModel):
 
     Config: ClassVar[type[VAEConfig]] = VAEConfig
     config: VAEConfig
+    by_columns = True
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, labels: Labels | None = None, **options: Any) -> None:
         super().__init__()
@@ -46,10 +46,6 @@ class VAE(GenerativeModel):
     def default(cls, input_shape: tuple[int, ...], labels: Labels | None, **options: Any) -> VAE:
         encoder, decoder = cls.networks(input_shape, 0, options)
         return cls(encoder, decoder, labels, **options)
-
-    @classmethod
-    def width(cls, config: AnyConfig) -> int:
-        return width_by_columns(config)
 
     def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """``p(z) p(x | z)``."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..distributions.counts import GivenSize, log_size
-from .likelihood_base import Likelihood, LikelihoodOptions, Shape
+from .likelihood_base import Likelihood, Shape
 
 MOST = 30.0  # of the logarithm of a rate, up or down
 LARGEST_DISPERSION = 1000.0  # θ above which a negative binomial is a Poisson, for counts of ordinary size
@@ -117,17 +117,10 @@ class ZeroInflatedNegativeBinomial(NegativeBinomial):
     """
 
     kind = "zero-inflated-negative-binomial"
-
-    @classmethod
-    def numbers(cls, options: LikelihoodOptions) -> int:
-        return 2
-
-    @property
-    def decoded(self) -> int:
-        return 2 * self.input_shape[0]
+    per_entry = 2
 
     def base(self, out: Tensor, size: Tensor | float) -> dist.TorchDistribution:
-        rate, gate = self.split(out, 2)
+        rate, gate = self.split(out, self.per_entry)
         log_rate = self.log_rate(rate, size)
         theta = self.dispersion.expand_as(log_rate)
         logits = log_rate - theta.log()

@@ -46,6 +46,7 @@ class Likelihood(nn.Module):
     :cvar scales_pixels: whether uint8 values mean pixels in [0, 1]; None where those of pictures do.
     :cvar needs: the values that it takes, in words.
     :cvar label_weight: what the weights of the labels' terms are multiplied by, where z gains that much more of x.
+    :cvar per_entry: how many numbers the decoder puts out for an entry, where no option says.
 
     Sources: Nazábal et al. (2020), arXiv:1807.03653; Mattei, Frellsen (2019), arXiv:1812.02633.
     """
@@ -57,6 +58,7 @@ class Likelihood(nn.Module):
     scales_pixels: ClassVar[bool | None] = None
     needs: ClassVar[str] = "finite numbers"
     label_weight: ClassVar[float] = 1.0
+    per_entry: ClassVar[int] = 1
 
     def __init__(self, input_shape: Shape, *, missing: bool = False) -> None:
         super().__init__()
@@ -67,7 +69,7 @@ class Likelihood(nn.Module):
     @classmethod
     def numbers(cls, options: LikelihoodOptions) -> int:
         """How many numbers the decoder puts out for an entry."""
-        return 1
+        return cls.per_entry
 
     @property
     def takes_pixels(self) -> bool:
@@ -82,7 +84,7 @@ class Likelihood(nn.Module):
     @property
     def decoded(self) -> int:
         """Columns or channels that the decoder puts out."""
-        return self.input_shape[0]
+        return self.per_entry * self.input_shape[0]
 
     @property
     def codes(self) -> list[int]:

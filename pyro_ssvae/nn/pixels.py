@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..distributions.continuous_bernoulli import ContinuousBernoulli as ContinuousBernoulliDistribution
 from ..distributions.grey_levels import LEVELS, BinomialLevels, LogisticMixtureLevels
-from .likelihood_base import Likelihood, LikelihoodOptions, Shape
+from .likelihood_base import Likelihood, Shape
 
 COMPONENTS = 5  # of the logistic mixture
 SMALLEST_SCALE = 2e-4  # of a logistic, in units of x: a twentieth of an 8-bit level
@@ -122,17 +122,10 @@ class DiscretizedLogisticMixture(Pixels):
 
     kind = "discretized-logistic-mixture"
     measure = "mass"
-
-    @classmethod
-    def numbers(cls, options: LikelihoodOptions) -> int:
-        return 3 * COMPONENTS
-
-    @property
-    def decoded(self) -> int:
-        return 3 * COMPONENTS * self.input_shape[0]
+    per_entry = 3 * COMPONENTS
 
     def forward(self, out: Tensor) -> dist.TorchDistribution:
-        logits, loc, raw = (torch.stack(list(p), -1) for p in _thirds(self.split(out, 3 * COMPONENTS)))
+        logits, loc, raw = (torch.stack(list(p), -1) for p in _thirds(self.split(out, self.per_entry)))
         centres = (torch.arange(COMPONENTS, device=out.device, dtype=out.dtype) + 0.5) / COMPONENTS
         scale = SMALLEST_SCALE + F.softplus(raw - 3)
         return self.entries(LogisticMixtureLevels(logits, loc + centres, scale))

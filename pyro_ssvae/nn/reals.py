@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..distributions.shifted_log_normal import ShiftedLogNormal
 from ..distributions.zero_inflated import ZeroInflated
 from ..errors import InputError
-from .likelihood_base import Likelihood, LikelihoodOptions, Measure, Shape, floored
+from .likelihood_base import Likelihood, Measure, Shape, floored
 
 SMALLEST_SCALE = 0.05  # of a learned σ, in standardised units
 MOST_SPREAD = 6e18  # of a feature; the square of three of them is a number in float32
@@ -193,6 +193,7 @@ class ZeroInflatedLogNormal(LogNormal):
 
     kind = "zero-inflated-log-normal"
     measure: ClassVar[Measure] = "mixed"
+    per_entry = 2
 
     def __init__(
         self, input_shape: Shape, *, missing: bool = False, scale: float | Literal["learned"] = "learned"
@@ -201,16 +202,8 @@ class ZeroInflatedLogNormal(LogNormal):
         self.log_odds: Tensor
         self.register_buffer("log_odds", torch.zeros_like(self.shift))
 
-    @classmethod
-    def numbers(cls, options: LikelihoodOptions) -> int:
-        return 2
-
     @property
     def encoded(self) -> int:
-        return 2 * self.input_shape[0]
-
-    @property
-    def decoded(self) -> int:
         return 2 * self.input_shape[0]
 
     def take_units(self, x: Tensor) -> None:
@@ -229,7 +222,7 @@ class ZeroInflatedLogNormal(LogNormal):
         return torch.cat([amount, there], -self.event_dim)
 
     def forward(self, out: Tensor) -> dist.TorchDistribution:
-        amount, gate = self.split(out, 2)
+        amount, gate = self.split(out, self.per_entry)
         loc, scale = self.located(amount.clamp(-MOST_LOG, MOST_LOG))
         above = ShiftedLogNormal(loc, scale, self.least)
         return self.entries(ZeroInflated(gate + self.log_odds, above), 1.0)
