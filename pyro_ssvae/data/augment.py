@@ -129,7 +129,7 @@ def hide(x: Tensor, share: float = 0.3) -> Tensor:
     """Return ``x`` without so many of its entries, drawn at random: NaN, which the library's models take as missing.
 
     Cells of a table predict each other, and so the classes from whichever cells there are. Trials on five tables with
-    20 labels a class and 10 % gaps are in docs/recipe.md.
+    20 labels a class and 10 % gaps are in results/trials.
     """
     return torch.where(torch.rand_like(x) < share, torch.nan, x)
 

@@ -56,7 +56,7 @@ class MVAE(ClassifierMixin, GenerativeModel):
     A missing label is an absent modality; nothing has to be summed over. The product's precision is the sum of the
     experts' (1 for the prior), its mean their means weighted by it. The objective,
     :class:`~pyro_ssvae.infer.subsampled_elbo.SubsampledELBO`, adds the bounds of some modalities alone, without which
-    no expert would learn to work by itself. α (the paper's λ) is the best of 50, 500 and 5,000 (docs/baselines.md).
+    no expert would learn to work by itself. α (the paper's λ) is the best of 50, 500 and 5,000 (results/trials).
 
     :param encoder: ``x [B, *input_shape]`` → features ``[B, H]``; H is its ``out_features``.
     :param decoder: ``z [..., D]`` → ``[..., *input_shape]``.
