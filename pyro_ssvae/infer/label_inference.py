@@ -120,6 +120,17 @@ def default_how(labels: Labels, most: int) -> How:
     return "enumerate" if labels.size <= MOST_VALUES else "sample"
 
 
+def observe_label(labels: Labels, logits: Tensor, y: Tensor) -> Tensor:
+    """Sample the site ``y`` of a model that observes it: known labels count, missing ones have some value.
+
+    Under ``Predictive``, which scores nothing and asks what y would be, missing ones are drawn.
+    """
+    if poutine.get_mask() is False:
+        value: Tensor = pyro.sample("y", labels.clamped(logits, y))
+        return value
+    return pyro.sample("y", labels.masked(logits, y), obs=labels.safe_values(y, logits))
+
+
 class ExactLabels(poutine.messenger.Messenger):
     """Take missing labels as labels, never relaxed: summed over where their values are few, else drawn.
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..infer.auxiliary import HeadTerms, supervised
+from ..infer.label_inference import observe_label
 from ..infer.label_prior import LabelPrior
 from ..labels import MISSING, Labels
 from ..nn.likelihoods import Likelihood, encoder_for, named_likelihood
@@ -103,7 +104,7 @@ class Classifier(ClassifierMixin):
                 pyro.factor("class_weights", more)
             if self.head_terms is not None:
                 pyro.factor("head", self.head_terms(logits, y) - supervised(self.labels, logits, y))
-            return pyro.sample("y", self.labels.masked(logits, y), obs=self.labels.safe_values(y, logits))
+            return observe_label(self.labels, logits, y)
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
         """No latent site."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..infer.batched import checked, evaluating
+from ..infer.label_inference import observe_label
 from ..infer.protocols import Intervention
 from ..infer.subsampled_elbo import SubsampledELBO
 from ..infer.traces import expected_x, sampled
@@ -129,8 +130,7 @@ class MVAE(ClassifierMixin, GenerativeModel):
             with self.kl_scale():
                 z = pyro.sample("z", self.p_z(x))
             with scaled(self.config.alpha):
-                p_y = self.labels.masked(self.head(z), y)
-                pyro.sample("y", p_y, obs=self.labels.safe_values(y, z))
+                observe_label(self.labels, self.head(z), y)
             if seen is False:
                 return None
             with poutine.mask(mask=seen):  # type: ignore[arg-type]

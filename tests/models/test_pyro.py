@@ -14,7 +14,7 @@ from pyro.infer.inspect import get_model_relations
 from tiny import ATTRIBUTES, CASES, CLASSES, augmented, build, hears_label, points, some_labels
 from torch import Tensor
 
-from pyro_ssvae import VAE
+from pyro_ssvae import VAE, create_model
 from pyro_ssvae.infer.traces import sampled
 from pyro_ssvae.labels import Labels
 
@@ -112,6 +112,31 @@ def test_predictive_draws_labels_of_a_guide_that_relaxes_them() -> None:
     assert drawn.dtype == torch.int64
     found = CLASSES.encode(drawn).mean(0)
     torch.testing.assert_close(found, model.predict_proba(x), rtol=0, atol=4.5 * 0.5 / 3000**0.5)
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+@pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES], ids=["classes", "attributes"])
+@pytest.mark.parametrize("name", ["classifier", "mvae"])
+def test_predictive_draws_the_missing_labels_of_a_model_that_observes_them(
+    name: str, labels: Labels, parallel: bool
+) -> None:
+    """As often as their probabilities say, and not the first class always; known ones stay."""
+    torch.manual_seed(0)
+    options = {} if name == "classifier" else {"latent_dim": D}
+    model = create_model(name, input_shape=(FEATURES,), labels=labels, **options).eval()
+    torch.nn.init.normal_(list(model.head.parameters())[-1])  # its bias: at 0 all labels are as probable
+    x, y = points(B), some_labels(labels, B)
+    y[:2] = -1
+    n = 3000 if parallel else 300
+    guide = model.guide if name == "mvae" else None
+    drawn = Predictive(model.model, guide=guide, num_samples=n, parallel=parallel)(x)["y"]
+    assert drawn.shape == (n, *y.shape)
+    torch.testing.assert_close(labels.encode(drawn[:, :2]).float().mean(0), model.predict_proba(x)[:2],
+                               rtol=0, atol=4.5 * 0.5 / n**0.5)  # fmt: skip
+    known = Predictive(model.model, guide=guide, num_samples=5, parallel=parallel)(x, y)["y"]
+    assert bool(((known == y) | (y == -1)).all())
+    trace = poutine.trace(model.model).get_trace(x, y)
+    assert trace.nodes["y"]["is_observed"], "what is scored observes it"
 
 
 def test_sparse_decodes_a_drawn_class_whatever_its_probability() -> None:
