@@ -268,7 +268,8 @@ class ReVAE(LocalGuide, LabelMixin):
         return dist.Categorical(logits=log_p.unsqueeze(-2) if self.multilabel else log_p)
 
     def p_z_c(self, y: Tensor) -> dist.TorchDistribution:
-        """p(z_c | y) for values ``[..., A, B]`` or ``[..., B]``."""
+        """p(z_c | y) for values ``[..., A, B]`` or ``[..., B]``, whole numbers of any type."""
+        y = torch.as_tensor(y, device=self.prior_loc.device).long()
         loc: Tensor = self.prior_loc
         scale = F.softplus(self.prior_raw_scale).clamp_min(FLOOR)
         if not self.multilabel:

@@ -378,3 +378,21 @@ def test_a_saved_model_is_the_same_model(labels: Labels, tmp_path: Path) -> None
     assert torch.equal(again.label_prior.logits, model.label_prior.logits)
     torch.testing.assert_close(again.reconstruct(x), model.reconstruct(x), rtol=0, atol=0)
     torch.testing.assert_close(F.softplus(again.prior_raw_scale), F.softplus(model.prior_raw_scale))
+
+
+@BOTH
+def test_a_label_that_is_set_may_be_of_any_type_of_number(labels: Labels) -> None:
+    """``pyro.condition`` and ``poutine.do`` take it as Pyro's own distributions do."""
+    model, x = toy(labels, 5).eval(), points(4)
+    y = torch.randint(0, 2, (4, 3) if labels.event_shape else (4,), generator=torch.Generator().manual_seed(0))
+    y = y.mT if labels.event_shape else y  # as the plates have it
+    drawn = poutine.trace(model.model).get_trace(x).nodes
+    forms: list[Any] = [y, y.float(), y.bool()]
+
+    def log_p(form: Any) -> float:
+        program = pyro.condition(model.model, {**{name: drawn[name]["value"] for name in ("z_c", "z_s")}, "y": form})
+        return poutine.trace(program).get_trace(x).log_prob_sum().item()
+
+    assert [log_p(form) for form in forms] == [log_p(y)] * 3
+    assert [poutine.trace(poutine.do(model.model, {"y": form})).get_trace(x).nodes["x"]["value"].shape == x.shape
+            for form in (*forms, 1)] == [True] * 4  # fmt: skip
