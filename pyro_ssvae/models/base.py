@@ -219,4 +219,6 @@ def given_labels(y: ArrayLike, n: int, labels: Labels, device: torch.device) -> 
     y = label_values(y, labels)
     if y.shape == labels.event_shape:
         y = y.expand((n, *labels.event_shape))
+    elif y.dim() == 1 + len(labels.event_shape) and len(y) != n:
+        raise InputError(f"y: labels of {len(y)} rows, for {n} points; one label is for all of them")
     return labels.check(y, n, device)

@@ -47,6 +47,13 @@ def test_labels_of_another_kind(case: str) -> None:
     refused(lambda: step(model, x, torch.tensor(1)), "y: shape []", "[N]")
 
 
+@pytest.mark.parametrize("case", [case for case in LABELLED if "classifier" not in case])
+def test_labels_of_another_number_of_points_to_generate(case: str) -> None:
+    """Nobody handed over an x: n says how many points."""
+    labels = CASES[case][1]
+    refused(lambda: build(case).generate(4, some_labels(labels, 3)), "y: labels of 3 rows, for 4 points")
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_points_of_another_shape(case: str) -> None:
     model, y = build(case), some_labels(CASES[case][1], 4)
