@@ -116,8 +116,16 @@ def train_split(dataset: Dataset, source: DataConfig, seed: int) -> tuple[Datase
 
 
 def held_out(dataset: Dataset, source: DataConfig) -> tuple[Dataset, Tensor, Tensor]:
-    """Return a data set without the class that is left out, its rows split into training and validation."""
+    """Return a data set without the class that is left out, its rows split into training and validation.
+
+    :raises InputError: fewer rows than make both.
+    """
     seen = dataset if source.leave_out is None else datasets.leave_out(dataset, source.leave_out)
+    if len(seen.x) < 3:
+        raise InputError(
+            f"--data {source.data}: {len(seen.x)} to train on, beside {len(dataset.x_test)} for the test; at least 3 "
+            "rows are needed, since one is held out for validation"
+        )
     return datasets.hold_out(seen, fraction=min(0.1, 2000 / len(seen.x)), seed=0)
 
 

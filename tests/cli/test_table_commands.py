@@ -91,6 +91,19 @@ def test_faults_are_one_line(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("rows", [2, 3])
+def test_a_table_of_fewer_rows_than_its_parts_is_named(
+    rows: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of three rows one is the test's and one validates: none of the sizes in between is the person's."""
+    file = tmp_path / "small.csv"
+    file.write_text("\n".join(["a,b,kind", "1.5,2.5,x", "0.5,3.5,y", "2.0,1.0,"][: rows + 1]) + "\n")
+    assert main(["train", "--data", str(file), "--target", "kind", *QUICK, "--out", str(tmp_path / "run")]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("pyro-ssvae: ")]
+    for word in (f"--data {file}", f"{rows - 1} to train on, beside 1 for the test", "at least 3", "validation"):
+        assert word in line
+
+
 def test_columns_of_other_data_are_kinds_in_turn(tmp_path: Path) -> None:
     g = np.random.default_rng(0)
     x = np.stack([g.normal(size=40), g.integers(0, 3, 40)], 1)
