@@ -217,7 +217,9 @@ def attribute_columns(
 
 
 def set_words(sets: np.ndarray, names: Sequence[str], separator: str) -> np.ndarray:
-    """Return each set's labels as words: ``cat|dog``."""
+    """Return each set's labels as words: ``cat|dog``; a separator in a name of its own is written ``\\|``."""
+    if any(separator in name for name in names):
+        names = [name.replace("\\", "\\\\").replace(separator, f"\\{separator}") for name in names]
     packed = np.packbits(sets, axis=1)
     codes, place = np.unique(packed, axis=0, return_inverse=True)
     members = np.unpackbits(codes, axis=1, count=len(names)).astype(bool)

@@ -21,7 +21,7 @@ from pyro_ssvae.cli.main import main
 from pyro_ssvae.cli.predict import Predict
 from pyro_ssvae.cli.suggest import Suggest
 from pyro_ssvae.evaluation.calibration import Calibration
-from pyro_ssvae.experiment.predictions import read_run
+from pyro_ssvae.experiment.predictions import read_run, set_words
 from pyro_ssvae.experiment.reliability import folds
 from pyro_ssvae.models.saving import load
 
@@ -308,3 +308,12 @@ def test_few_validation_labels_are_helped_by_the_kept_ones(capsys: pytest.Captur
     calibration = predict_calibration()
     assert calibration.how == "cross-fitted"
     assert calibration.rows >= 14
+
+
+def test_sets_of_classes_whose_names_hold_a_bar_can_be_told_apart() -> None:
+    names = ["a|b", "a", "b", "b\\"]
+    members = (np.arange(1, 16)[:, None] >> np.arange(4)) & 1 == 1
+    words = set_words(members, names, "|")
+    assert len(set(words)) == len(members)
+    assert list(words[:3]) == ["a\\|b", "a", "a\\|b|a"]
+    assert list(set_words(members[:, 1:3], names[1:3], "|")[[1, 3, 5]]) == ["a", "b", "a|b"], "others are as they are"
