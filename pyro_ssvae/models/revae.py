@@ -268,12 +268,18 @@ class ReVAE(LocalGuide, LabelMixin):
         return dist.Categorical(logits=log_p.unsqueeze(-2) if self.multilabel else log_p)
 
     def p_z_c(self, y: Tensor) -> dist.TorchDistribution:
-        """p(z_c | y) for values ``[..., A, B]`` or ``[..., B]``, whole numbers of any type."""
+        """p(z_c | y) for values ``[..., A, B]`` or ``[..., B]``, whole numbers of any type.
+
+        :raises InputError: values of attributes ``[B, A]`` or ``[A]``.
+        """
         y = torch.as_tensor(y, device=self.prior_loc.device).long()
         loc: Tensor = self.prior_loc
         scale = F.softplus(self.prior_raw_scale).clamp_min(FLOOR)
         if not self.multilabel:
             return dist.Normal(loc[y], scale[y]).to_event(1)
+        if y.dim() and (y.dim() == 1 or y.shape[-2] not in (1, self.labels.size)):
+            raise InputError(f"y: shape {list(y.shape)}; in the plates of a ReVAE attributes come before points, "
+                             f"[{self.labels.size}, N]")  # fmt: skip
         if self.one_sided:
             loc, scale = torch.where(self.spike, 0.0, loc), torch.where(self.spike, SPIKE, scale)
         i = torch.arange(self.labels.size, device=y.device).unsqueeze(-1)

@@ -396,3 +396,12 @@ def test_a_label_that_is_set_may_be_of_any_type_of_number(labels: Labels) -> Non
     assert [log_p(form) for form in forms] == [log_p(y)] * 3
     assert [poutine.trace(poutine.do(model.model, {"y": form})).get_trace(x).nodes["x"]["value"].shape == x.shape
             for form in (*forms, 1)] == [True] * 4  # fmt: skip
+
+
+def test_attributes_that_are_set_come_before_points() -> None:
+    model, x = toy(THREE, 5).eval(), points(4)
+    for y in (torch.ones(4, 3), torch.ones(3)):
+        program = poutine.do(model.model, {"y": y})
+        refused(lambda p=program: p(x), f"y: shape {list(y.shape)}", "attributes come before points, [3, N]")
+    for y in (torch.ones(3, 1), torch.ones(3, 4), torch.ones(1, 4)):
+        assert poutine.trace(poutine.do(model.model, {"y": y})).get_trace(x).nodes["x"]["value"].shape == x.shape
