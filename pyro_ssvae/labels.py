@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.nn import functional as F
 
-from .distributions.clamped import MISSING, ClampedBernoulli, clamped_logits
+from .distributions.clamped import MISSING, ClampedBernoulli, ObservedLabels, clamped_logits
 from .errors import InputError, plain_value
 
 MANY = 2**22
@@ -101,10 +101,6 @@ class ClassLabels:
         classes = torch.arange(self.num_classes, device=y.device)  # F.one_hot would look at the numbers
         return (y.unsqueeze(-1) == classes).to(torch.get_default_dtype())
 
-    def safe_values(self, y: Tensor, like: Tensor) -> Tensor:
-        """``y`` as :meth:`masked` takes it, with some class where it is missing."""
-        return y.clamp_min(0)
-
     def impute(self, probs: Tensor, y: Tensor) -> Tensor:
         """The decoder's class input ``[B, K]``: one-hot where ``y`` is known, ``probs`` where it is missing."""
         return torch.where((y == MISSING).unsqueeze(-1), probs, self.encode(y).to(probs))
@@ -125,9 +121,9 @@ class ClassLabels:
         """The most probable class ``[...]`` of probabilities ``[..., K]``."""
         return probs.argmax(-1)
 
-    def masked(self, logits: Tensor, y: Tensor) -> dist.TorchDistribution:
-        """``Categorical(logits)``, batch shape ``[...]`` from logits ``[..., K]``, that counts known rows of y only."""
-        return dist.Categorical(logits=logits).mask(y != MISSING)
+    def observed(self, logits: Tensor) -> dist.TorchDistribution:
+        """``Categorical(logits)``, batch shape ``[...]`` from logits ``[..., K]``, of which -1 counts 0."""
+        return ObservedLabels(dist.Categorical(logits=logits))
 
     def prior_logits(self, y: Tensor, plus: float = 1.0) -> Tensor:
         """log p(y) estimated from the known labels ``y``: counts plus one; a class without any label has 1/K."""
@@ -218,10 +214,6 @@ class AttributeLabels:
         dtype = torch.get_default_dtype()
         return torch.where(y == MISSING, torch.tensor(0.5, dtype=dtype, device=y.device), y.to(dtype))
 
-    def safe_values(self, y: Tensor, like: Tensor) -> Tensor:
-        """``y`` as :meth:`masked` takes it, with some value where it is missing."""
-        return y.clamp_min(0).to(like)
-
     def impute(self, probs: Tensor, y: Tensor) -> Tensor:
         """The decoder's class input ``[B, A]``: 0 or 1 where ``y`` is known, ``probs`` where it is missing."""
         return torch.where(y == MISSING, probs, y.to(probs))
@@ -243,9 +235,9 @@ class AttributeLabels:
         """1 where the probability exceeds a half."""
         return (probs > 0.5).long()
 
-    def masked(self, logits: Tensor, y: Tensor) -> dist.TorchDistribution:
-        """A independent ``Bernoulli(logits)`` as one event that counts known entries of ``y`` only."""
-        return dist.Bernoulli(logits=logits).mask(y != MISSING).to_event(1)
+    def observed(self, logits: Tensor) -> dist.TorchDistribution:
+        """A independent ``Bernoulli(logits)`` as one event, of which entries of -1 count 0."""
+        return ObservedLabels(dist.Bernoulli(logits=logits)).to_event(1)
 
     def prior_logits(self, y: Tensor, plus: float = 1.0) -> Tensor:
         """logit p(y = 1) estimated from the known labels, counts plus one; at least plus a hundredth."""

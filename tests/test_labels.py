@@ -114,14 +114,14 @@ def test_clamped_bernoulli_expands() -> None:
     assert q.enumerate_support(expand=False).shape == (4, 1, 2)
 
 
-def test_masked_counts_known_labels_only() -> None:
+def test_observed_counts_known_labels_only() -> None:
     logits = torch.tensor([[0.1, 0.2, 0.3], [1.0, 2.0, 3.0]])
     y = torch.tensor([2, -1])
-    log_prob = C.masked(logits, y).log_prob(C.safe_values(y, logits))
+    log_prob = C.observed(logits).log_prob(y)
     torch.testing.assert_close(log_prob, torch.stack([logits[0].log_softmax(-1)[2], torch.tensor(0.0)]))
 
     logits, y = torch.tensor([[0.5, -1.0]]), torch.tensor([[-1, 1]])
-    log_prob = A.masked(logits, y).log_prob(A.safe_values(y, logits))
+    log_prob = A.observed(logits).log_prob(y)
     torch.testing.assert_close(log_prob, torch.tensor([-1.0]).sigmoid().log())
 
 

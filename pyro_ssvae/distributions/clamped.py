@@ -134,6 +134,25 @@ class SkipKnown(KnownPlaces):
         return torch.where((self.y == MISSING) | (values == self.y), values, MISSING)
 
 
+class ObservedLabels(Wrapped):
+    """``log p(y_O)``: the base's log-probability of a known label; a missing one, -1, counts 0.
+
+    What is scored is the value itself, also one that ``pyro.condition`` sets; labels of any type of number.
+    """
+
+    def expand(self, batch_shape: _size, _instance: object = None) -> ObservedLabels:
+        return ObservedLabels(self.base.expand(torch.Size(batch_shape)))
+
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:
+        drawn: Tensor = self.base.sample(sample_shape)
+        return drawn
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        known = value != MISSING
+        log_p: Tensor = self.base.log_prob((value * known).to(self.base.logits))
+        return torch.where(known, log_p, 0.0)
+
+
 def clamped_logits(logits: Tensor, y: Tensor) -> Tensor:
     """``logits [..., K]`` where ``y [...]`` is missing; 0 at the known value and -inf at the others elsewhere."""
     value = torch.arange(logits.shape[-1], device=y.device)

@@ -121,14 +121,14 @@ def default_how(labels: Labels, most: int) -> How:
 
 
 def observe_label(labels: Labels, logits: Tensor, y: Tensor) -> Tensor:
-    """Sample the site ``y`` of a model that observes it: known labels count, missing ones have some value.
+    """Sample the site ``y`` of a model that observes it: known labels count, missing ones are -1.
 
     Under ``Predictive``, which scores nothing and asks what y would be, missing ones are drawn.
     """
     if poutine.get_mask() is False:
         value: Tensor = pyro.sample("y", labels.clamped(logits, y))
         return value
-    return pyro.sample("y", labels.masked(logits, y), obs=labels.safe_values(y, logits))
+    return pyro.sample("y", labels.observed(logits), obs=y)
 
 
 class ExactLabels(poutine.messenger.Messenger):

@@ -123,7 +123,7 @@ class M1(VAE, ClassifierMixin):
             model = Unobserved()(self.model)
             pool = poutine.trace(model).get_trace(self.stand_in(POOL))
             logits = self.logits_given(need_site(pool, "z", "generate")["value"]).unsqueeze(1).expand(-1, n, -1)
-            weights = self.labels.masked(logits, known).log_prob(self.labels.safe_values(known, logits))
+            weights = self.labels.observed(logits).log_prob(known)
             chosen = dist.Categorical(logits=weights.t()).sample()
             latents = {name: site for name, site in sampled(pool).items() if name not in ("x", *PARTS_OF_X)}
             values = {name: rows_of(site, POOL, chosen) for name, site in latents.items() if not is_computed(site)}

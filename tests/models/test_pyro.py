@@ -69,7 +69,7 @@ def test_documented_sites(case: str) -> None:
     if "y" in in_model and "plug-in" not in CASES[case][2].values():
         value = trace.nodes["y"]["value"]
         assert torch.equal(value[y >= 0].long(), y[y >= 0])
-        assert (value >= 0).all()
+        assert torch.equal(value == -1, (y == -1) & bool(getattr(model, "y_is_observed", False)))
     trace.compute_log_prob()
     assert torch.isfinite(trace.log_prob_sum())
     assert trace.format_shapes()
@@ -137,6 +137,23 @@ def test_predictive_draws_the_missing_labels_of_a_model_that_observes_them(
     assert bool(((known == y) | (y == -1)).all())
     trace = poutine.trace(model.model).get_trace(x, y)
     assert trace.nodes["y"]["is_observed"], "what is scored observes it"
+
+
+@pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES], ids=["classes", "attributes"])
+@pytest.mark.parametrize("name", ["classifier", "mvae"])
+def test_a_conditioned_label_counts_as_one_that_is_handed_over(name: str, labels: Labels) -> None:
+    """Of a model that observes y, whatever type of number it is."""
+    model = create_model(name, input_shape=(FEATURES,), labels=labels).eval()
+    x, y = points(B), some_labels(labels, B).clamp_min(0)
+    latents = {} if name == "classifier" else {"z": torch.zeros(B, model.config.dim)}
+
+    def log_p(program: Any, *args: Any) -> Tensor:
+        return poutine.trace(pyro.condition(program, latents)).get_trace(*args).log_prob_sum()
+
+    expected = log_p(model.model, x, y)
+    assert expected != log_p(model.model, x)
+    for form in (y, y.float(), y > 0 if labels is ATTRIBUTES else y.int()):
+        torch.testing.assert_close(log_p(pyro.condition(model.model, {"y": form}), x), expected)
 
 
 def test_sparse_decodes_a_drawn_class_whatever_its_probability() -> None:

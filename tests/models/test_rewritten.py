@@ -228,7 +228,7 @@ class OwnMVAE(ps.MVAE):
         y = self.targets(y, x)
         with self.plate(x):
             z = pyro.sample("z", self.p_z(x))
-            pyro.sample("y", self.labels.masked(self.of_z(z), y), obs=self.labels.safe_values(y, z))
+            pyro.sample("y", self.labels.observed(self.of_z(z)), obs=y)
             if seen is not False:
                 pyro.sample("x", self.p_x(self.decoder(z, None)), obs=x)
 
@@ -252,7 +252,7 @@ class OwnClassifier(ps.models.MODELS["classifier"]):  # type: ignore[misc, name-
         x = self.begin(x)
         y = self.targets(y, x)
         with self.plate(x):
-            pyro.sample("y", self.labels.masked(self.own(x), y), obs=self.labels.safe_values(y, x))
+            pyro.sample("y", self.labels.observed(self.own(x)), obs=y)
 
 
 @pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES])
