@@ -15,12 +15,13 @@ from pyro import poutine
 from pyro.infer import infer_discrete
 from torch import Tensor, nn
 
+from ..distributions.clamped import ObservedLabels
 from ..distributions.counts import sized_as
 from ..errors import InputError, whole_number
 from ..infer.batched import checked, evaluating, once_per_input
 from ..infer.pairs import PairLike, as_pair, programs
 from ..infer.traces import Site, Trace, expected_x, mark_rows, parallel, row_frame, sampled, traced
-from ..labels import AttributeLabels, ClassLabels, Labels, labels_of
+from ..labels import MISSING, AttributeLabels, ClassLabels, Labels, labels_of
 from .site_terms import kind
 
 if TYPE_CHECKING:
@@ -200,7 +201,7 @@ def one_draw(p: Trace, q: Trace) -> Draw:
 
 
 def known_entries(site: Site) -> Tensor:
-    """Return which entries of an observed site's value its masks let count: bool, of the value's shape."""
+    """Return which entries of an observed site count, by its masks or as labels: bool, of its value's shape."""
     shape, fn = site["value"].shape, site["fn"]
     masks = [(site["mask"], len(fn.event_shape))]
     while hasattr(fn, "base_dist") and not isinstance(fn, dist.TransformedDistribution):
@@ -211,7 +212,7 @@ def known_entries(site: Site) -> Tensor:
         if mask is not None:
             mask = torch.as_tensor(mask, device=known.device)
             known = known & mask.reshape(*mask.shape, *[1] * event_dim)
-    return known
+    return known & (site["value"] != MISSING) if isinstance(fn, ObservedLabels) else known
 
 
 def dims(name: str, found: Value, x: Tensor, labels: Labels | None, *, reduced: bool = False) -> list[str]:
