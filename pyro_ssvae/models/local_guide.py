@@ -14,7 +14,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..infer.batched import batched, checked, evaluating
 from ..infer.locality import data_range, draw_sets, erased, touched
-from ..infer.regions import SHARE, Regions
+from ..infer.regions import PROBES, SHARE, Regions
 from ..infer.traces import drawn, plain
 from ..labels import MISSING, ClassLabels
 from ..nn.likelihood_base import Likelihood
@@ -24,7 +24,7 @@ from .generative import moment_of
 from .interventions import Characteristics
 
 BEGINS = 0.1  # share of the training before, in which the decoder learns what an attribute touches
-KNOWN = 0.5  # share of it from which what a mask covers sees the whole point always
+KNOWN = 0.25  # share of it from which what is covered sees the whole point always
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class LocalGuide(Characteristics):
 
     def set_progress(self, progress: float) -> None:
         """As the other parts have it; q_S comes into force at a tenth of the training, and what is covered sees the
-        whole point always from half of it on. Without a call, as under plain ``SVI``, it does for half of the points.
+        whole point always from a quarter of it on. Without a call, as under plain ``SVI``, for half of the points.
 
         :param progress: the share of the training that is done, 0 to 1.
         """
@@ -112,8 +112,11 @@ class LocalGuide(Characteristics):
             sets = draw_sets(self.labels.size, len(some), x.device) if self.labels.event_shape else y == y
             now = torch.where(y == MISSING, self.log_q_y(c).argmax(-1), y)
             other = self.other_value(now, c)
-            flipped = torch.where(sets.unsqueeze(-1), drawn(self.z_c_given(other, s)), c)
-            left, sets = self.without(x, self.join(c, s), self.join(flipped, s), sets)
+            new = drawn(self.z_c_given(other, s))
+            if self.labels.event_shape:
+                self.probe(c, new, s, now)
+            flipped = torch.where(sets.unsqueeze(-1), new, c)
+            left, sets = self.without(x, self.join(c, s), self.join(flipped, s), sets, now)
             x = torch.where(self.local, left, x)
         rest_c, rest_s = (plain(q) for q in self.q_z_given(x))
 
@@ -133,20 +136,41 @@ class LocalGuide(Characteristics):
             return (y + torch.randint_like(y, 1, max(2, self.labels.size))) % self.labels.size
         return self.log_q_y(z_c).scatter(-1, y.unsqueeze(-1), -torch.inf).argmax(-1)
 
-    def without(self, x: Tensor, z: Tensor, flipped: Tensor, sets: Tensor) -> tuple[Tensor, Tensor]:
+    def probe(self, c: Tensor, new: Tensor, s: Tensor, y: Tensor) -> None:
+        """Ask of a few points which attributes' regions lie within others', each attribute flipped alone.
+
+        :param new: z_c of the other values ``[A, B, d]``, as ``c``.
+        :param y: the attributes' values ``[A, B]``.
+        """
+        size, n = len(c), min(len(s), max(1, PROBES // len(c)))
+        c, new, s = c[:, :n], new[:, :n], s[:n]
+        alone = torch.eye(size, dtype=torch.bool, device=c.device).reshape(size, size, 1, 1)
+        flipped = torch.where(alone, new.unsqueeze(1), c.unsqueeze(1)).flatten(1, 2)  # z_c, of each flipped, each row
+        shown = self.pictures(torch.cat([self.join(c, s), self.join(flipped, s.repeat(size, 1))]))
+        region = self.region(shown[:n].repeat(size, *[1] * (shown.dim() - 1)), shown[n:])
+        self.regions.compare(region.unflatten(0, (size, n)), y[:, :n], self.local)
+
+    def pictures(self, z: Tensor) -> Tensor:
+        """The decoder's mean pictures of latents ``[B, D]``, in evaluation mode."""
+        with evaluation(self.decoder):
+            return self.p_x(self.decoder(z, None)).mean
+
+    def region(self, before: Tensor, after: Tensor) -> Tensor:
+        """Where two pictures differ: a mask ``[B, ...]``."""
+        return touched(before, after, self.range_high - self.range_low, self.config.locality_threshold)
+
+    def without(self, x: Tensor, z: Tensor, flipped: Tensor, sets: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """``x̃``: points without the entries in which the decoder's pictures of two latents ``[B, D]`` differ.
 
         :param sets: S, bool ``[A, B]``; of classes ``[B]``.
+        :param y: the labels' values, likewise.
         :returns: x̃, and what sees the whole point: S, and attributes of which x̃ shows nothing.
         """
-        with evaluation(self.decoder):
-            before, after = self.p_x(self.decoder(torch.cat([z, flipped]), None)).mean.chunk(2)
-        region = touched(before, after, self.range_high - self.range_low, self.config.locality_threshold)
-        named = sets.reshape(-1, len(x))
+        region, named = self.region(*self.pictures(torch.cat([z, flipped])).chunk(2)), sets.reshape(-1, len(x))
         if self.training:
             self.regions.remember(region, named, self.local)
-        region = region | self.regions.others(named)
-        seeing = (named | self.regions.covered(region)).reshape(sets.shape)
+        region = self.regions.joined(region, named)
+        seeing = sets | self.regions.covered(sets, y) if self.labels.event_shape else sets
         return erased(x, region, self.range_low, self.range_high, random=self.training), seeing
 
     def encode_for(self, x: ArrayLike, names: Iterable[str]) -> Tensor:
@@ -160,13 +184,14 @@ class LocalGuide(Characteristics):
         z = self.encode(points).mean
         with evaluating(self):
             c, s = self.parts(z)["z_c"], self.parts(z)["z_s"]
-            other = self.other_value(self.log_q_y(c).argmax(-1), c)
+            now = self.log_q_y(c).argmax(-1)
+            other = self.other_value(now, c)
             new, flipped = self.join(moment_of(self.z_c_given(other, s), "mean"), s), z.clone()
             for at in named:
                 flipped[:, at] = new[:, at]
             chosen = [name in names for name in self.labels.names] if self.labels.event_shape else [True]
             sets = torch.tensor(chosen, device=z.device).unsqueeze(-1).expand(-1, len(z))
-            parts = zip(*(t.split(250) for t in (points, z, flipped)), sets.split(250, -1))
+            parts = zip(*(t.split(250) for t in (points, z, flipped)), sets.split(250, -1), now.split(250, -1))
             left, seeing = zip(*(self.without(*part) for part in parts))
         # Erased codes and counts need not be whole numbers, so that they are not checked as a person's data are.
         rest = batched(self, lambda x: self.joined(self.posterior_trace(x, None), "mean"), torch.cat(left)).clone()

@@ -141,16 +141,32 @@ def test_the_latest_take_the_place_of_the_oldest() -> None:
     assert numbers.tolist() == [KEPT, KEPT + 1, KEPT + 2, *range(3, KEPT)]
 
 
-def test_other_regions_are_erased_but_where_another_attribute_usually_acts() -> None:
+def test_regions_of_other_points_join_a_point_s_own() -> None:
     regions = kept()
     regions.kept[0, 0, 0], regions.kept[0, 1, 1], regions.kept[0, 5, 2] = True, True, True
-    regions.kept[1, :5, 1] = True  # in 5 of 16 points attribute 1 acts on entry 1
-    regions.kept[2, :4, 0] = True  # a quarter is not usual yet
-    found = regions.others(of_attributes(0, 1, 2))
-    assert [row.nonzero().flatten().tolist() for row in found] == [[0], [1], [0]]  # the first JOINED of each
+    regions.kept[1, 2, 4], regions.kept[2, 0, 5] = True, True
+    own = torch.zeros(3, 12, dtype=torch.bool)
+    own[:, 9] = True
+    found = regions.joined(own, of_attributes(0, 1, 2))
+    assert [row.nonzero().flatten().tolist() for row in found] == [[0, 1, 9], [4, 9], [5, 9]]  # the first JOINED
     assert JOINED == 3
-    both = of_attributes(0) | of_attributes(1)
-    assert not regions.others(both).any()
+    both = of_attributes(0, 1, 2) | of_attributes(1, 0, 0)
+    assert torch.equal(regions.joined(own, both), own)
+
+
+def test_they_spare_where_another_attribute_acts_that_they_would_hide() -> None:
+    """Attribute 1 usually acts on entries 0 to 3, in 5 of 16 points; three quarters of them may be hidden, not all."""
+    regions = kept()
+    regions.kept[1, :5, :4] = True
+    regions.kept[2, :4, 6:9] = True  # a quarter is not usual yet
+    regions.kept[0, 0, :3], regions.kept[0, 1, 2:5], regions.kept[0, 2, 6:9] = True, True, True
+    own = torch.zeros(2, 12, dtype=torch.bool)
+    own[1, 3] = True
+    found = regions.joined(own, of_attributes(0, 0))
+    assert found[0].nonzero().flatten().tolist() == [0, 1, 2, 4, 6, 7, 8]  # the first joins, of the second entry 4
+    assert found[1].nonzero().flatten().tolist() == [2, 3, 4, 6, 7, 8]  # the first would hide all four
+    of_it = regions.joined(own, of_attributes(1, 1))
+    assert of_it[0].nonzero().flatten().tolist() == [0, 1, 2, 3]  # S itself is not spared
 
 
 def test_in_training_they_are_drawn_for_half_of_the_rows() -> None:
@@ -158,30 +174,54 @@ def test_in_training_they_are_drawn_for_half_of_the_rows() -> None:
     regions.kept[0, :, 0] = True
     regions.kept[0, 0, 1] = True
     torch.manual_seed(0)
-    found = regions.others(of_attributes(*[0] * 8000, parts=1))
+    found = regions.joined(torch.zeros(8000, 12, dtype=torch.bool), of_attributes(*[0] * 8000, parts=1))
     # standard errors 0.0056 and 0.0032; 1 - (15/16)^3 = 0.176 of the half hold the one region with entry 1
     assert float(found[:, 0].double().mean()) == pytest.approx(0.5, abs=0.02)
     assert float(found[:, 1].double().mean()) == pytest.approx(0.088, abs=0.012)
 
 
-# --- what a mask covers
+# --- what lies within another's region
 
 
-def test_a_mask_covers_an_attribute_that_usually_acts_within_it() -> None:
+def test_a_region_lies_within_another_in_most_points_of_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attribute 1 acts on four entries of those of 0 where it is 1, on others where it is 0; 2 acts on nothing."""
     regions = kept()
-    regions.kept[0, :5, 2:6] = True  # usually, in 5 of 16 points, on four entries
-    regions.kept[0, 5:9, 6:] = True  # a quarter is not usual yet
-    regions.kept[1, :, :] = True
-    mask = torch.zeros(4, 12, dtype=torch.bool)
-    mask[0, 2:5] = True  # three of the four are not enough
-    mask[1, 2:6] = mask[2, :6] = mask[3, :] = True
-    assert regions.covered(mask).int().tolist() == [[0, 1, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
+    masks, y = torch.zeros(3, 4, 12, dtype=torch.bool), torch.tensor([[0, 1, 0, 1], [0, 1, 1, 1], [0, 0, 1, 1]])
+    masks[0, :, :6] = True
+    masks[1, 0, 6:10] = masks[1, 1, 2:6] = masks[1, 2, 3:7] = masks[1, 3, 4:8] = True  # of 4: 0, 4, 3 and 2 inside
+    monkeypatch.setattr("pyro_ssvae.infer.regions.PACE", 1.0)
+    regions.compare(masks, y, NONE)
+    assert not regions.within.any()
+    regions.compare(masks, y, ALL)
+    found = regions.within[0, 1]
+    torch.testing.assert_close(found, torch.tensor([0.0, 1 / 3]))  # three quarters are not more than three quarters
+    assert regions.within[1, 0].tolist() == [0.0, 0.0]
+    assert not regions.within[:, 2].any()
+    assert regions.within[0, 0].tolist() == [1.0, 1.0]
+
+
+def test_the_shares_run_over_the_steps_that_have_such_points() -> None:
+    regions, masks = kept(2), torch.ones(2, 3, 12, dtype=torch.bool)
+    ones = torch.ones(2, 3, dtype=torch.long)
+    for _ in range(60):
+        regions.compare(masks, ones, ALL)
+    torch.testing.assert_close(regions.within[0, 1], torch.tensor([0.0, 1 - 0.95**60]))
+    regions.compare(masks, 1 - ones, ALL)
+    torch.testing.assert_close(regions.within[0, 1], torch.tensor([0.05, 1 - 0.95**60]))
+
+
+def test_what_lies_within_the_region_of_any_of_s_is_covered() -> None:
+    regions = kept()
+    regions.within[0, 1, 1], regions.within[2, 1, 0], regions.within[1, 0] = 0.6, 0.9, 0.5  # half is not most
+    sets = torch.tensor([[1, 1, 0, 0, 1], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]]) == 1
+    y = torch.tensor([[0, 1, 0, 1, 0], [0, 1, 1, 0, 0], [0, 0, 0, 0, 0]])
+    assert regions.covered(sets, y).int().tolist() == [[0, 0, 0, 0, 0], [0, 1, 0, 1, 1], [0, 0, 0, 0, 0]]
 
 
 def test_in_training_what_is_covered_sees_the_whole_in_half_of_the_rows() -> None:
-    regions = kept(2).train()
-    regions.kept[:, :, 0] = True
+    regions = kept(3).train()
+    regions.within[0, 1:] = 1.0
     torch.manual_seed(0)
-    found = regions.covered(torch.ones(8000, 12, dtype=torch.bool))
-    assert torch.equal(found[0], found[1])  # all that are covered, or none
-    assert float(found[0].double().mean()) == pytest.approx(0.5, abs=0.02)  # standard error 0.0056
+    found = regions.covered(of_attributes(*[0] * 8000), torch.zeros(3, 8000, dtype=torch.long))
+    assert torch.equal(found[1], found[2])  # all that are covered, or none
+    assert float(found[1].double().mean()) == pytest.approx(0.5, abs=0.02)  # standard error 0.0056

@@ -43,7 +43,7 @@ def hat_hides_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """S = {hat} in every row, and x̃ = x without its first entry."""
     sets = lambda size, n, device: torch.arange(size).unsqueeze(-1).expand(size, n) == 0  # noqa: E731
     monkeypatch.setattr(local_guide, "draw_sets", sets)
-    monkeypatch.setattr(local_guide.LocalGuide, "without", lambda self, x, z, flipped, sets: (hidden(x), sets))
+    monkeypatch.setattr(local_guide.LocalGuide, "without", lambda self, x, z, flipped, sets, y: (hidden(x), sets))
 
 
 def hidden(x: Tensor) -> Tensor:
@@ -121,8 +121,8 @@ def test_it_bounds_the_same_evidence() -> None:
 def test_an_attribute_all_of_whose_region_is_erased_sees_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hat acts on entries 0 and 1, beard on entry 0 alone, scarf on entry 2: hat covers the beard, not the reverse."""
     model, x = local(THREE, 5), points(6)
-    for part, entries in enumerate(([0, 1], [0], [2])):
-        model.regions.kept[part, :, entries] = True
+    model.regions.within[0, 1] = 1.0
+    monkeypatch.setattr(regions.Regions, "compare", lambda *_: None)
     monkeypatch.setattr(local_guide, "erased", lambda x, mask, *_, **__: x * ~mask)
     monkeypatch.setattr(regions, "SHARE", 1.0)  # other regions too
     model.set_progress(1.0)
@@ -176,7 +176,7 @@ def test_an_erased_category_is_none_of_them() -> None:
 
 
 def test_of_classes_the_block_is_what_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_guide.LocalGuide, "without", lambda self, x, z, flipped, sets: (hidden(x), sets))
+    monkeypatch.setattr(local_guide.LocalGuide, "without", lambda self, x, z, flipped, sets, y: (hidden(x), sets))
     model, x = local(CLASSES, 5), points(6)
     trace = poutine.trace(model.guide).get_trace(x, None)
     whole, rest = encoded(model, x)[0], encoded(model, hidden(x))[0]
@@ -198,7 +198,7 @@ def test_what_is_flipped_is_drawn_from_the_prior_of_the_other_value(monkeypatch:
         model.prior_loc.mul_(50)
         model.prior_raw_scale.fill_(-5.0)
     seen: list[Tensor] = []
-    monkeypatch.setattr(local_guide.LocalGuide, "without", lambda self, x, *rest: (seen.extend(rest), (x, rest[-1]))[1])
+    monkeypatch.setattr(local_guide.LocalGuide, "without", lambda self, x, *rest: (seen.extend(rest), (x, rest[2]))[1])
     monkeypatch.setattr(torch, "randperm", lambda n, **_: torch.arange(n))
     poutine.trace(model.guide).get_trace(x, y)
     z, flipped = (part[:, :3] for part in seen[:2])
@@ -354,12 +354,41 @@ def test_the_unnamed_kind_arrives_with_a_swap() -> None:
     assert world.arrives(world.train(0, locality=1.0)) > 0.9
 
 
-def test_what_is_covered_sees_the_whole_of_all_points_from_half_of_the_training_on() -> None:
+def test_what_is_covered_sees_the_whole_of_all_points_from_a_quarter_of_the_training_on() -> None:
     """Before, of half of them: what covers it carries its own kinds by then (standard error of the share 0.011)."""
-    model, mask = local(THREE, 5).train(), torch.ones(2000, 3, dtype=torch.bool)
-    model.regions.kept[:, :, 0] = True
+    model, y = local(THREE, 5).train(), torch.zeros(3, 2000, dtype=torch.long)
+    model.regions.within[0, 1] = 1.0
+    sets = torch.arange(3).unsqueeze(1).expand(3, 2000) == 0
     torch.manual_seed(0)
-    for progress, share in ((None, 0.5), (0.1, 0.5), (0.49, 0.5), (0.5, 1.0), (1.0, 1.0), (0.2, 0.5)):
+    for progress, share in ((None, 0.5), (0.1, 0.5), (0.24, 0.5), (0.25, 1.0), (1.0, 1.0), (0.2, 0.5)):
         if progress is not None:
             model.set_progress(progress)
-        assert float(model.regions.covered(mask)[0].double().mean()) == pytest.approx(share, abs=0.05), progress
+        assert float(model.regions.covered(sets, y)[1].double().mean()) == pytest.approx(share, abs=0.05), progress
+
+
+class Drawing(nn.Module):
+    """Hat acts on entries 0 and 1, beard on entry 0, scarf on none."""
+
+    def forward(self, z: Tensor, y: None) -> Tensor:
+        hat, beard, _, *_ = z.unbind(1)
+        return torch.stack([2 * hat + 3 * beard, 5 * hat, 0 * hat], -1)
+
+
+def test_a_few_points_tell_which_regions_lie_within_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, n = local(THREE, 5), 7
+    model.decoder = Drawing()
+    monkeypatch.setattr(model, "p_x", lambda mean: pyro.distributions.Normal(mean, 1.0))
+    monkeypatch.setattr(regions, "PACE", 1.0)
+    monkeypatch.setattr(local_guide, "PROBES", 3 * n + 2)
+    asked: list[Tensor] = []
+    compare = regions.Regions.compare
+    monkeypatch.setattr(
+        regions.Regions, "compare", lambda self, *about: (asked.extend(about), compare(self, *about))[1]
+    )
+    y = torch.tensor([[0, 1] * 5, [0, 0, 1, 1, 1] * 2, [1] * 10])
+    c = (2.0 * y - 1).double().unsqueeze(-1)
+    model.probe(c, -c, torch.zeros(10, 2).double(), y)
+    assert torch.equal(asked[1], y[:, :n])
+    assert [mask.int().tolist() for mask in asked[0]] == [[[1, 1, 0]] * n, [[1, 0, 0]] * n, [[0, 0, 0]] * n]
+    assert model.regions.within[0, 1].tolist() == [1.0, 1.0]
+    assert model.regions.within[1, 0].tolist() == [0.0, 0.0]
