@@ -23,8 +23,8 @@ JOINED = 3  # of them that are erased with a point's own
 SHARE = 0.5  # of the points, in training, for which they are; and for which, at first, what is covered sees the whole
 WITHIN = 0.75  # share of an attribute's region in a point from which another's covers it
 MOST = 0.5  # share of the points from which it does so in most
-PROBES = 64  # flips a step, of a few points each attribute's, in which it is asked
-PACE = 0.05  # weight of a step in the running share of points
+PROBES = 24  # flips a step, of a few points each attribute's, in which it is asked
+PACE = 0.02  # weight of a step in the running share of points
 USUAL = 0.25  # share of an attribute's regions from which it usually acts on an entry
 
 
