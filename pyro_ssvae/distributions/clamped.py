@@ -89,10 +89,6 @@ class KnownPlaces(Wrapped):
         shape = torch.Size(batch_shape)
         return type(self)(self.base.expand(shape), self.y.expand(shape + self.event_shape))
 
-    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:
-        drawn: Tensor = self.base.sample(sample_shape)
-        return drawn
-
 
 class RepeatKnown(KnownPlaces):
     """A known label stands at every place of the enumeration; it counts at its own place alone.
@@ -142,10 +138,6 @@ class ObservedLabels(Wrapped):
 
     def expand(self, batch_shape: _size, _instance: object = None) -> ObservedLabels:
         return ObservedLabels(self.base.expand(torch.Size(batch_shape)))
-
-    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:
-        drawn: Tensor = self.base.sample(sample_shape)
-        return drawn
 
     def log_prob(self, value: Tensor) -> Tensor:
         known = value != MISSING

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import pyro.distributions as dist
+import torch
 from torch import Tensor
+from torch.types import _size
 
 
 class Wrapped(dist.TorchDistribution):
-    """The shape, support and probabilities of a base."""
+    """The shape, support, probabilities and draws of a base."""
 
     arg_constraints: ClassVar[dict[str, Any]] = {}
 
@@ -26,3 +28,7 @@ class Wrapped(dist.TorchDistribution):
         """Those of the base."""
         probs: Tensor = self.base.probs
         return probs
+
+    def sample(self, sample_shape: _size = torch.Size()) -> Tensor:
+        drawn: Tensor = self.base.sample(sample_shape)
+        return drawn
