@@ -24,7 +24,7 @@ from .generative import moment_of
 from .interventions import Characteristics
 
 BEGINS = 0.1  # share of the training before, in which the decoder learns what an attribute touches
-KNOWN = 0.25  # share of it from which what is covered sees the whole point always
+KNOWN = 0.5  # share of it from which what is covered sees the whole point always
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class LocalGuide(Characteristics):
 
     def set_progress(self, progress: float) -> None:
         """As the other parts have it; q_S comes into force at a tenth of the training, and what is covered sees the
-        whole point always from a quarter of it on. Without a call, as under plain ``SVI``, for half of the points.
+        whole point always from half of it on. Without a call, as under plain ``SVI``, for half of the points.
 
         :param progress: the share of the training that is done, 0 to 1.
         """
