@@ -128,6 +128,17 @@ def test_nan_that_numpy_made_a_word_of_is_missing_and_said(blobs: Any) -> None:
     assert small(missing_label="dog").fit(x, given).classes_.tolist() == ["cat", "nan"]
 
 
+def test_minus_one_beside_0_and_1_is_missing_and_said_where_most_are_known(blobs: Any) -> None:
+    """As feelings are coded: it may be a class. Where most labels are missing, nothing is said."""
+    x, classes = blobs
+    feelings = classes - 1
+    with pytest.warns(UserWarning, match=r"y: -1 \(50 rows\) is taken as a missing label; missing_label=None"):
+        assert small().fit(x, feelings).classes_.tolist() == [0, 1]
+    few = np.where(np.arange(150) % 4 == 0, feelings, -1)
+    assert small().fit(x, few).classes_.tolist() == [0, 1]  # another warning would be an error
+    assert small(missing_label=None).fit(x, feelings).classes_.tolist() == [-1, 0, 1]
+
+
 def test_minus_one_and_one_alone_are_two_classes(blobs: Any) -> None:
     x, classes = blobs
     signs = np.where(classes == 0, -1, 1)
@@ -137,7 +148,6 @@ def test_minus_one_and_one_alone_are_two_classes(blobs: Any) -> None:
     assert model.score(x, signs) > 0.95  # without a warning: the classes are known
     assert small(missing_label=None).fit(x, signs).classes_.tolist() == [-1, 1]
     assert small(missing_label=-1).fit(x, signs).classes_.tolist() == [1]
-    assert small().fit(x, np.where(classes == 0, -1, classes - 1)).classes_.tolist() == [0, 1]
     with pytest.raises(ps.InputError, match="no label is known"):
         small().fit(x, np.full(150, -1))
 

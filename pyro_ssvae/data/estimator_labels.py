@@ -107,6 +107,8 @@ def missing_rows(y: NDArray[Any], missing_label: object, classes: set[object] | 
     if classes is None and words - NO_LABEL:
         told = ", ".join(map(repr, sorted(words - NO_LABEL)))
         say(f"y: {told} is taken as a missing label; missing_label=None makes a class of it")
+    if classes is None and known == {MISSING, 0, 1} and (count := int((y == MISSING).sum())) <= (~missing).sum() / 2:
+        say(f"y: -1 ({count} rows) is taken as a missing label; missing_label=None makes a class of it")
     gone = words | values
     if signs:
         (sign,) = gone

@@ -62,13 +62,6 @@ class HasPandas(Protocol):
     def to_pandas(self) -> pd.DataFrame: ...
 
 
-@runtime_checkable
-class Column(Protocol):
-    """A column of a table."""
-
-    def to_numpy(self) -> np.ndarray: ...
-
-
 def pandas_frame(table: object) -> pd.DataFrame | None:
     """Return a table of pandas, polars, pyarrow or a like library as pandas has it; None of anything else."""
     import pandas as pd
@@ -141,7 +134,8 @@ def plain_array(values: object, where: str) -> np.ndarray:
     if isinstance(values, (set, frozenset, dict)) or values is None:
         raise none
     try:
-        array = values.to_numpy() if isinstance(values, Column) else np.asarray(values)
+        own = None if hasattr(values, "__array__") else getattr(values, "to_numpy", None)
+        array = np.asarray(values) if own is None else own()
     except (TypeError, ValueError, RuntimeError) as error:
         words = str(error).splitlines()[0][:200]
         raise InputError(f"{where}: not a tensor or an array of numbers ({words})") from None

@@ -89,7 +89,7 @@ class ADGM(ConditionalDecoder):
             with self.kl_scale():
                 z = pyro.sample("z", self.p_z(x))
                 pyro.sample("a", self.p_a(z, self.class_input(y, x)))
-            return pyro.sample("x", self.p_x_given(z, y, x), obs=self.likelihood.target(x))
+            return pyro.sample("x", self.p_x_given(z, y, x), obs=self.target(x))
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
         """``q(a | x) q(y | a, x) q(z | a, y, x)``."""

@@ -22,6 +22,7 @@ from ..distributions.observed import entrywise
 from ..errors import InputError
 from ..infer.batched import batched, opened
 from ..labels import ClassLabels, Labels
+from ..nn.likelihood_base import complain
 from ..nn.likelihoods import Likelihood, encoder_for
 from ..nn.networks import default_decoder
 from .config import Config as AnyConfig
@@ -154,10 +155,25 @@ class Model(nn.Module):
         """Tell Pyro of the parameters, so that ``SVI`` trains them, and return :meth:`inputs`.
 
         Every instance has a name of its own. Without gradients nothing can be trained, and nothing is told.
+
+        :raises InputError: in training, while Pyro validates, points that are infinite.
         """
         if torch.is_grad_enabled():
             pyro.module(self._name, self)
-        return self.inputs(x)
+        x = self.inputs(x)
+        if self.training and is_validation_enabled():  # as under plain SVI; fit has checked all points before
+            complain(x, x.isinf(), "finite numbers are needed, or NaN where an entry is missing")
+        return x
+
+    def target(self, x: Tensor) -> Tensor:
+        """What the site ``x`` observes of :meth:`inputs`.
+
+        :raises InputError: in training, while Pyro validates, points that the likelihood does not take.
+        """
+        if self.training and is_validation_enabled():
+            self.check_points(x)
+        target: Tensor = self.likelihood.target(x)
+        return target
 
     def inputs(self, x: Tensor) -> Tensor:
         """``x`` as this model computes with it: on its device, in its precision, pixels scaled to [0, 1]."""
@@ -165,6 +181,8 @@ class Model(nn.Module):
         x = torch.as_tensor(x, device=p.device)
         if tuple(x.shape[1:]) != self.input_shape:
             raise InputError(f"x: shape {list(x.shape)}; this model needs [N, {', '.join(map(str, self.input_shape))}]")
+        if self.training and not len(x):
+            raise InputError("x: no row; in training at least 1 is needed")
         if (
             len(x) == 1
             and self.training

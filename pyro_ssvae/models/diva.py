@@ -118,7 +118,7 @@ class DIVA(LabelMixin):
                 z_c = pyro.sample("z_c", self.p_z_c(self.class_input(y, x)))
                 z_s = pyro.sample("z_s", self.p_z_s(x))
             out = self.decoder(torch.cat([z_c, z_s], -1), None)
-            return pyro.sample("x", self.p_x(out), obs=self.likelihood.target(x))
+            return pyro.sample("x", self.p_x(out), obs=self.target(x))
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
         """``q(z_c | x) q(z_s | x) q(y | z_c)``."""

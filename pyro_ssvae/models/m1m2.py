@@ -101,7 +101,7 @@ class M1M2(LabelMixin):
             with self.kl_scale():
                 z = pyro.sample("z", self.p_z(x))
                 z_1 = pyro.sample("z_1", self.p_z_1(z, self.class_input(y, x)))
-            return pyro.sample("x", self.p_x(self.decoder(z_1, None)), obs=self.likelihood.target(x))
+            return pyro.sample("x", self.p_x(self.decoder(z_1, None)), obs=self.target(x))
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
         """``q(z_1 | x) q(y | x) q(z | z_1, y)``."""

@@ -91,7 +91,7 @@ class M2(ConditionalDecoder):
             y = pyro.sample("y", self.p_y())
             with self.kl_scale():
                 z = pyro.sample("z", self.p_z(x))
-            return pyro.sample("x", self.p_x_given(z, y, x), obs=self.likelihood.target(x))
+            return pyro.sample("x", self.p_x_given(z, y, x), obs=self.target(x))
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
         """``q(y | x) q(z | x, y)``."""

@@ -134,7 +134,7 @@ class MVAE(ClassifierMixin, GenerativeModel):
             if seen is False:
                 return None
             with poutine.mask(mask=seen):  # type: ignore[arg-type]
-                return pyro.sample("x", self.p_x(self.decoder(z, None)), obs=self.likelihood.target(x))
+                return pyro.sample("x", self.p_x(self.decoder(z, None)), obs=self.target(x))
 
     def guide(self, x: Tensor, y: Tensor | None = None, seen: Tensor | bool = True) -> None:
         """``q(z | x, y_O)``, without the expert of x in the rows where x is not ``seen``."""

@@ -53,7 +53,7 @@ class VAE(GenerativeModel):
         with self.plate(x):
             with self.kl_scale():
                 z = pyro.sample("z", self.p_z(x))
-            return pyro.sample("x", self.p_x(self.decoder(z, None)), obs=self.likelihood.target(x))
+            return pyro.sample("x", self.p_x(self.decoder(z, None)), obs=self.target(x))
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
         """``q(z | x)``."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -21,6 +22,7 @@ from torch.utils import data as torch_data
 import pyro_ssvae as ps
 from pyro_ssvae.data import read_table
 from pyro_ssvae.data.inputs import read_data
+from pyro_ssvae.data.label_values import label_values
 from pyro_ssvae.models import MODELS
 
 N, D, NAMES = 24, 4, ["owl", "cat", "dog"]
@@ -329,6 +331,12 @@ class PlainFrame:
 
     def to_numpy(self) -> np.ndarray:
         return self.frame.to_numpy()
+
+
+def test_labels_in_an_array_of_pyarrow() -> None:
+    """Its ``to_numpy`` refuses words and gaps, which it must copy."""
+    for y in (pa.array(["dog", None, "cat"]), pa.chunked_array([["dog", None], ["cat"]]), pa.array([1, None, 0])):
+        assert label_values(y, ps.ClassLabels(["cat", "dog"])).tolist() == [1, -1, 0]
 
 
 @pytest.mark.parametrize("library", ["pyarrow", "polars", "plain"])

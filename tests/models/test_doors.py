@@ -118,3 +118,28 @@ def test_latents_are_taken_in_any_form_and_checked() -> None:
         assert torch.equal(model.decode(same, [0, 1, 2, -1]), expected)
     assert torch.equal(model.decode(z[0], 0), expected[0])
     refused(lambda: model.decode(z.where(z < z.max(), torch.nan)), "z: row", "NaN")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_points_that_are_no_points(case: str) -> None:
+    """Infinite entries and empty batches; in evaluation mode a batch may be empty, as ``generate(0)`` has it."""
+    model, y = build(case), some_labels(CASES[case][1], 4)
+    infinite = points(4)
+    infinite[2].view(-1)[1] = torch.inf
+    refused(lambda: step(model, infinite, y), "x: row 2", "is inf", "finite numbers are needed")
+    refused(lambda: step(model, points(0), y[:0]), "x: no row", "at least 1")
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "classifier"])
+def test_points_outside_of_the_likelihood(name: str) -> None:
+    """Counts that are none, and a row without a value: each model asks the likelihood at its site x."""
+    model = create_model(name, input_shape=(5,), labels=CLASSES, latent_dim=6, likelihood="poisson")
+    x, y = torch.ones(4, 5), torch.tensor([0, 1, 2, -1])
+    assert np.isfinite(step(model, x, y))
+    for value in (-1.0, 1.5):
+        wrong = x.clone()
+        wrong[3, 2] = value
+        refused(lambda wrong=wrong: step(model, wrong, y), f"x: row 3, column 2 is {value:g}", "counts")
+    empty = x.clone()
+    empty[1] = torch.nan
+    refused(lambda: step(model, empty, y), "x: row 1 has no value")
