@@ -119,8 +119,9 @@ def test_verbs_run_in_evaluation_mode_whatever_the_mode() -> None:
 
 
 def test_many_rows_give_what_few_rows_give() -> None:
-    model, x = build("probabilities"), points(2300)
-    assert torch.equal(model.predict_proba(x)[[0, 999, 1000, 2299]], model.predict_proba(x[[0, 999, 1000, 2299]]))
+    """But for the last bit: some CPUs multiply matrices of four rows in another order."""
+    model, x, some = build("probabilities"), points(2300), [0, 999, 1000, 2299]
+    torch.testing.assert_close(model.predict_proba(x)[some], model.predict_proba(x[some]))
 
 
 def test_uint8_pixels_are_scaled_to_one() -> None:
