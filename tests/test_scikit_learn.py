@@ -139,6 +139,15 @@ def test_minus_one_beside_0_and_1_is_missing_and_said_where_most_are_known(blobs
     assert small(missing_label=None).fit(x, feelings).classes_.tolist() == [-1, 0, 1]
 
 
+def test_a_class_that_may_mean_a_missing_label_is_said(blobs: Any) -> None:
+    x, classes = blobs
+    given = np.array([0, 1, -999])[classes]
+    with pytest.warns(UserWarning, match=r"y: '-999' is taken for a class; missing_label=None"):
+        assert small().fit(x, given).classes_.tolist() == [-999, 0, 1]
+    assert small(missing_label=-999).fit(x, given).classes_.tolist() == [0, 1]
+    assert small(missing_label=None).fit(x, given).classes_.tolist() == [-999, 0, 1]
+
+
 def test_minus_one_and_one_alone_are_two_classes(blobs: Any) -> None:
     x, classes = blobs
     signs = np.where(classes == 0, -1, 1)

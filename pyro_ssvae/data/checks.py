@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,13 @@ LIKE_NO_LABEL = frozenset(
     }
 )
 """Words that mostly mean that a label is missing, in small letters; what they were taken for is said."""
+
+MAYBE_NO_LABEL = frozenset(
+    {"tbd", "tba", "todo", "to do", "pending", "not done", "not yet", "not known", "n.a.", "n.k.", "skip", "skipped"}
+)
+"""Words that may mean that a label is missing, in small letters; they are classes, which is said."""
+NINES = re.compile(r"-?9+|-8+|8{2,}")
+"""Numbers that stand for a missing one in many files: -9, 99, 888."""
 
 
 def shown(value: object) -> str:
@@ -132,8 +140,8 @@ def encode_words(
     say_missing({word: counts[word] for word in missing - NO_LABEL}, where, else_class)
     if len(words) == 1 and words == ["1"] and counts["-1"]:
         say(f"{where}: {ONE_VALUE}")
-    if names is None and (variants := case_variants(words)):
-        say(f"{where}: {variants}")
+    if names is None:
+        say_classes(words, where, say)
     names = words if names is None else names
     classes = {word: k for k, word in enumerate(names)}
     for word in words:
@@ -146,6 +154,31 @@ def encode_words(
 def means_missing(word: str, names: Sequence[str]) -> bool:
     """Whether a clean word that is no class's name mostly means that a label is missing."""
     return word not in names and (word in NO_LABEL or word.lower() in LIKE_NO_LABEL)
+
+
+def maybe_missing(words: Sequence[str]) -> str:
+    """Return, for a message, which classes may mean that a label is missing; an empty word where none may.
+
+    Words of :data:`MAYBE_NO_LABEL`, and numbers of nines among words, or further from the others than these lie from
+    each other.
+    """
+    numbers = {float(word): word for word in words if re.fullmatch(r"-?\d+", word)}
+    found = [word for word in words if word.lower() in MAYBE_NO_LABEL]
+    for number in {min(numbers), max(numbers)} if numbers else ():
+        others = numbers.keys() - {number}
+        spread = max(others) - min(others) if others else 0
+        apart = len(numbers) < len(words) - len(found) or all(abs(number - other) > spread + 1 for other in others)
+        if len(words) > 1 and apart and NINES.fullmatch(numbers[number]):
+            found.append(numbers[number])
+    return ", ".join(map(shown, sorted(found)))
+
+
+def say_classes(words: Sequence[str], where: str, note: Callable[[str], None]) -> None:
+    """Say of words that were taken for classes which may mean the same, and which that a label is missing."""
+    if variants := case_variants(words):
+        note(f"{where}: {variants}")
+    if maybe := maybe_missing(words):
+        note(f"{where}: {maybe} is taken for a class; where it means a missing label, leave it empty")
 
 
 def say_missing(counts: dict[str, int], where: str, else_class: str) -> None:

@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from ..errors import InputError
 from ..labels import MISSING
-from .checks import NO_LABEL, means_missing
+from .checks import NO_LABEL, maybe_missing, means_missing
 from .frames import float_array, unmasked
 from .inputs import numbers
 from .label_values import is_gap
@@ -83,6 +83,10 @@ def encode_labels(y: NDArray[Any], n: int, missing_label: object) -> tuple[NDArr
             raise InputError(f"y: row {row} is {y[row]!r}, among words; labels of one kind are needed")
     check_classification_targets(known)
     classes, found = np.unique(known, return_inverse=True)
+    if isinstance(missing_label, str) and missing_label == "auto":
+        names = [str(name) for name in classes.tolist()]
+        if words := maybe_missing(names):
+            say(f"y: {words} is taken for a class; missing_label=None says so, another value what is missing")
     codes = np.full(n, MISSING, dtype=np.int64)
     codes[~missing] = found
     return classes, codes

@@ -62,6 +62,20 @@ class HasPandas(Protocol):
     def to_pandas(self) -> pd.DataFrame: ...
 
 
+@runtime_checkable
+class Column(Protocol):
+    """A column of a table."""
+
+    def to_numpy(self) -> np.ndarray: ...
+
+
+@runtime_checkable
+class HasArray(Protocol):
+    """What NumPy makes an array of."""
+
+    def __array__(self) -> np.ndarray: ...
+
+
 def pandas_frame(table: object) -> pd.DataFrame | None:
     """Return a table of pandas, polars, pyarrow or a like library as pandas has it; None of anything else."""
     import pandas as pd
@@ -134,12 +148,12 @@ def plain_array(values: object, where: str) -> np.ndarray:
     if isinstance(values, (set, frozenset, dict)) or values is None:
         raise none
     try:
-        own = None if hasattr(values, "__array__") else getattr(values, "to_numpy", None)
-        array = np.asarray(values) if own is None else own()
+        if isinstance(values, Column) and not isinstance(values, HasArray):  # pyarrow's to_numpy refuses to copy
+            values = values.to_numpy()
+        array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         words = str(error).splitlines()[0][:200]
         raise InputError(f"{where}: not a tensor or an array of numbers ({words})") from None
-    array = np.asarray(array)
     if array.dtype.kind in "OUS" and not array.ndim and not isinstance(values, np.ndarray):  # a thing, and no array
         raise none
     return array

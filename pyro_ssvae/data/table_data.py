@@ -14,16 +14,16 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import MISSING
-from .cells import MAYBE_WORDS, MISSING_LABELS, MISSING_WORDS, factorized, first, word_of
-from .checks import case_variants, check_classes, hint, shown, sort_words
+from .cells import MISSING_LABELS, factorized, first, word_of
+from .checks import check_classes, hint, say_classes, shown, sort_words
 from .column_kinds import in_order, kind_of, kind_word, one_spelling
 from .dataset import Dataset, Table
-from .date_cells import other_order, parse_dates
 from .notices import say
-from .number_words import COMMA, is_words, time_words, times_of
+from .number_words import COMMA, time_words
 from .schema import Column, Schema
 from .splits import split_rows
 from .table_files import read_file, release_memory
+from .table_notices import say_cells
 from .tables import SPLIT, TableLike, column_values, in_memory, target_values, test_of_words
 
 
@@ -189,49 +189,15 @@ def features(frame: pd.DataFrame, wanted: Wanted, notes: list[str]) -> tuple[lis
             left_out.append(name)
             continue
         columns.append(column)
-        say_gaps(cells, column, notes)
-        say_reading(cells, column, notes)
-        values.append(torch.from_numpy(column_values(cells, column, "the table", comma).astype(np.float32)))
+        numbers = column_values(cells, column, "the table", comma)
+        say_cells(cells, numbers, column, notes)
+        values.append(torch.from_numpy(numbers.astype(np.float32)))
     if not columns:
         raise InputError("no column is left beside target and id; at least one that differs between rows is needed")
     x = torch.empty(len(values[0]), len(values))
     for i in reversed(range(len(values))):  # one after another out of memory
         x[:, i] = values.pop()
     return columns, left_out, x
-
-
-def say_gaps(cells: pd.Series, column: Column, notes: list[str]) -> None:
-    """Say which words among others were taken for a missing cell, and which were not that may mean one, or the same."""
-    if column.reads != "words":
-        return
-    where = f"column {shown(column.name)}"
-    words = factorized(cells, where, frozenset([""]))[1]
-    gaps = [word for word in words if word.lower() in MISSING_WORDS and word not in column.words]
-    kept = [word for word in column.words if word.lower() in MAYBE_WORDS]
-    if gaps:
-        notes.append(f"{where}: {', '.join(map(shown, sorted(gaps)[:5]))} means a missing cell; rename it to make a "
-                     "category of it")  # fmt: skip
-    if kept:
-        notes.append(f"{where}: {', '.join(map(shown, kept))} is taken for a category; where it means a missing cell, "
-                     "leave the cell empty")  # fmt: skip
-    if variants := case_variants(column.words):
-        notes.append(f"{where}: {variants}")
-
-
-def say_reading(cells: pd.Series, column: Column, notes: list[str]) -> None:
-    """Say that words were taken for times of the day, or for dates of which none tells the day from the month."""
-    if column.reads == "words" or not is_words(cells):
-        return
-    where = f"column {shown(column.name)}"
-    words = factorized(cells, where, MISSING_LABELS)[1]
-    if column.reads == "number" and times_of(words) is not None:
-        notes.append(f"{where}: times of the day are read as seconds since midnight")
-    word = other_order(words, column.format) if column.reads == "date" else None
-    if word is not None:
-        day = parse_dates([word], column.format)[0].astype("datetime64[D]")
-        notes.append(
-            f"{where}: {shown(word)} is read as {day}; if its day is the other number, write dates as 2024-01-31"
-        )
 
 
 def split_of(frame: pd.DataFrame, notes: list[str]) -> Tensor | None:
@@ -272,8 +238,7 @@ def target_column(cells: pd.Series, name: str, several: bool, notes: list[str]) 
     elif "-1" in words:
         notes.append(f"{where}: -1 is taken for a value; where it means a missing label, leave the cell empty")
     words = one_spelling(words)
-    if variants := case_variants(words):
-        notes.append(f"{where}: {variants}")
+    say_classes(words, where, notes.append)
     missing = float((places < 0).mean())
     if len(words) == 1 and missing and not several:
         notes.append(f"{where}: {shown(words[0])} is the only class; rows without it count as unlabelled")

@@ -393,3 +393,42 @@ def test_numbers_are_written_with_the_digits_of_float32_whatever_their_size() ->
         assert cells[:-1].tolist() == [number + offset for number in numbers]
         assert np.isnan(cells.iloc[-1])
     assert tidy(pd.Series(["a"])).tolist() == ["a"]
+
+
+def test_numbers_that_may_mean_a_gap_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """-999 among ages would be learnt as an age: it is said, and nothing is changed."""
+    n, some = 60, np.arange(60)
+    frame = pd.DataFrame(
+        {
+            "age": np.where(some % 9 == 0, -999, 20 + some),
+            "pulse": np.where(some % 10 == 0, 1000.5, 50 + some**1.1),  # no nines, and often
+            "visits": np.where(some % 7 == 0, -9, some % 5 + some % 3),
+            "score": np.where(some % 20 == 0, 99, some % 4 + 1),
+            "grade": some % 10,  # up to 9
+            "gain": np.where(some % 4 == 0, 5000.0 + some, 0.0),  # an amount
+            "weight": np.where(some == 7, 999.0, 60.0 + some),  # once: an outlier
+            "y": ["ab"[i % 2] for i in range(n)],
+        }
+    )
+    data = read_table(frame, target="y")
+    said = capsys.readouterr().err
+    for line in ("'age': -999 in 7", "'pulse': 1000.5 in 6", "'visits': -9 in 9", "'score': 99 in 3"):
+        assert f"column {line} rows is far from all other numbers" in said
+    assert all(f"'{name}'" not in said for name in ("grade", "gain", "weight"))
+    assert float(data.x.min()) == -999
+
+
+def test_classes_that_may_mean_no_label_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.DataFrame({"a": np.arange(24) ** 1.5, "b": np.arange(24) % 5})
+    for words, found in (
+        (["cat", "dog", "TBD"], "'TBD'"),
+        (["cat", "dog", "999"], "'999'"),
+        (["0", "1", "-9"], "'-9'"),
+        (["7", "8", "9"], ""),
+        (["cat", "dog", "8"], ""),
+    ):
+        data = read_table(frame.assign(t=words * 8), target="t")
+        assert set(data.labels.names) == set(words)  # type: ignore[union-attr]
+        said = f"--target t: {found} is taken for a class; where it means a missing label" if found else ""
+        assert said in (err := capsys.readouterr().err)
+        assert bool(found) == ("is taken for a class" in err)

@@ -1,0 +1,83 @@
+"""What a person should know of how a table's cells were read, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from .cells import MAYBE_WORDS, MISSING_LABELS, MISSING_WORDS, factorized
+from .checks import NINES, case_variants, shown
+from .date_cells import other_order, parse_dates
+from .number_words import is_words, times_of
+from .schema import Column
+
+
+def say_cells(cells: pd.Series, values: np.ndarray, column: Column, notes: list[str]) -> None:
+    """Add to the notes what a person should know of a column.
+
+    :param values: its numbers, NaN where a cell is missing.
+    """
+    if column.reads == "words":
+        say_gaps(cells, column, notes)
+    elif is_words(cells):
+        say_reading(cells, column, notes)
+    if column.reads == "number" and not column.is_time:
+        amount = column.kind.startswith("zero-inflated")
+        for number, count in stand_ins(values + column.offset):
+            if amount and not number:
+                continue
+            notes.append(f"column {shown(column.name)}: {number:.15g} in {count} rows is far from all other numbers; "
+                         "where it means a missing cell, leave the cell empty")  # fmt: skip
+
+
+def say_gaps(cells: pd.Series, column: Column, notes: list[str]) -> None:
+    """Say which words among others were taken for a missing cell, and which were not that may mean one, or the same."""
+    where = f"column {shown(column.name)}"
+    words = factorized(cells, where, frozenset([""]))[1]
+    gaps = [word for word in words if word.lower() in MISSING_WORDS and word not in column.words]
+    kept = [word for word in column.words if word.lower() in MAYBE_WORDS]
+    if gaps:
+        notes.append(f"{where}: {', '.join(map(shown, sorted(gaps)[:5]))} means a missing cell; rename it to make a "
+                     "category of it")  # fmt: skip
+    if kept:
+        notes.append(f"{where}: {', '.join(map(shown, kept))} is taken for a category; where it means a missing cell, "
+                     "leave the cell empty")  # fmt: skip
+    if variants := case_variants(column.words):
+        notes.append(f"{where}: {variants}")
+
+
+def say_reading(cells: pd.Series, column: Column, notes: list[str]) -> None:
+    """Say that words were taken for times of the day, or for dates of which none tells the day from the month."""
+    where = f"column {shown(column.name)}"
+    words = factorized(cells, where, MISSING_LABELS)[1]
+    if column.reads == "number" and times_of(words) is not None:
+        notes.append(f"{where}: times of the day are read as seconds since midnight")
+    word = other_order(words, column.format) if column.reads == "date" else None
+    if word is not None:
+        day = parse_dates([word], column.format)[0].astype("datetime64[D]")
+        notes.append(
+            f"{where}: {shown(word)} is read as {day}; if its day is the other number, write dates as 2024-01-31"
+        )
+
+
+def stand_ins(values: np.ndarray) -> Iterator[tuple[float, int]]:
+    """Yield numbers that may stand for a missing one, and how often each is there.
+
+    The lowest or the highest number, where several rows have it and it lies further from the others than these lie from
+    each other: one of :data:`~.checks.NINES`, or one in a hundredth of the rows. And a negative one of nines where no
+    other number is negative.
+    """
+    known = values[~np.isnan(values)]
+    for number in (known.min(), known.max()) if len(known) else ():
+        others = known[known != number]
+        count = len(known) - len(others)
+        if count < 2 or not len(others):
+            continue
+        low, high = others.min(), others.max()
+        apart = min(abs(number - low), abs(number - high)) > high - low
+        nines = NINES.fullmatch(f"{number:.15g}") is not None
+        often = count >= 0.01 * len(known)
+        if (apart and (nines or (often and len(np.unique(others)) >= 5))) or (nines and number < 0 <= low):
+            yield float(number), count
