@@ -42,11 +42,11 @@ class LocalGuide(Characteristics):
 
         q_S(z | x) = Π_{i in S} q(z_c^i | x) · q(z_s, z_c^{-S} | x̃_S)
 
-    In training S is drawn for each row of a share of the batch, from a tenth of the training on; under plain ``SVI``
-    from the start. In an intervention, a swap or a walk S is what was named. Bounds and predictions, in evaluation
-    mode, are those of q(z | x). Of classes S is their one block. It costs one encode and two decodes without
-    gradients, a batch or an intervention. With S one attribute alone, regions that it had in other points are erased
-    too (:mod:`~pyro_ssvae.infer.regions`).
+    In training S is drawn for each row of a share of the batch, from a tenth of the training on; until then the pixels'
+    gradient does not reach z_c. Under plain ``SVI`` it is so from the start. In an intervention, a swap or a walk S is
+    what was named. Bounds and predictions, in evaluation mode, are those of q(z | x). Of classes S is their one block.
+    It costs one encode and two decodes without gradients, a batch or an intervention. With S one attribute alone,
+    regions that it had in other points are erased too (:mod:`~pyro_ssvae.infer.regions`).
     """
 
     config: LocalityConfig
@@ -80,8 +80,9 @@ class LocalGuide(Characteristics):
                 buffer[self.likelihood.codes] = -1
 
     def set_progress(self, progress: float) -> None:
-        """As the other parts have it; q_S comes into force at a tenth of the training, and what is covered sees the
-        whole point always from half of it on. Without a call, as under plain ``SVI``, for half of the points.
+        """As the other parts have it; q_S comes into force at a tenth of the training, and the pixels' gradient at z_c
+        with it. What is covered sees the whole point always from half of it on; without a call, as under plain ``SVI``,
+        for half of the points.
 
         :param progress: the share of the training that is done, 0 to 1.
         """
@@ -89,6 +90,15 @@ class LocalGuide(Characteristics):
         if self.config.locality:
             self.local.fill_(progress >= BEGINS)
             self.regions.share.fill_(1.0 if progress >= KNOWN else SHARE)
+
+    def heard(self, z_c: Tensor) -> Tensor:
+        """``z_c`` as the decoder hears it: in training, before q_S is in force, without a gradient from the pixels.
+
+        Until then nothing says what z_c^i is to hold, and what it once holds it keeps (docs/revae.md).
+        """
+        if not (self.training and self.config.locality):
+            return z_c
+        return torch.lerp(z_c.detach(), z_c, self.local.to(z_c))
 
     def q_z_given(self, x: Tensor) -> tuple[dist.TorchDistribution, dist.TorchDistribution]:
         """q(z_c | x) and q(z_s | x)."""

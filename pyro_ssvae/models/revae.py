@@ -208,7 +208,7 @@ class ReVAE(LocalGuide, LabelMixin):
         with data:
             if self.z_c_gradient < 1:
                 z_c = self.scale_gradient(z_c, self.z_c_gradient)
-            out = self.decoder(self.join(z_c, z_s), None)
+            out = self.decoder(self.join(self.heard(z_c), z_s), None)
             return pyro.sample("x", self.p_x(out), obs=self.target(x))
 
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:

@@ -149,6 +149,29 @@ def test_it_comes_into_force_at_a_tenth_of_the_training() -> None:
         assert torch.allclose(z_s, encoded(model, x)[0][:, 2:]) == same, progress
 
 
+def test_until_then_the_pixels_do_not_shape_z_c() -> None:
+    """The decoder hears z_c all the same, and learns from it."""
+    for locality, progress, hears in ((1.0, 0.09, False), (1.0, 0.1, True), (1.0, None, True), (0.0, 0.0, True)):
+        model, x = local(locality=locality), points(6)
+        if progress is not None:
+            model.set_progress(progress)
+        z_c = torch.randn(2, 6, 1).double().requires_grad_()
+        weight = next(model.decoder.parameters())
+
+        def log_p(model: ReVAE = model, x: Tensor = x, z_c: Tensor = z_c) -> Tensor:
+            torch.manual_seed(0)
+            trace = poutine.trace(poutine.condition(model.model, {"z_c": z_c})).get_trace(x, None)
+            trace.compute_log_prob()
+            return trace.nodes["x"]["log_prob_sum"]
+
+        gradient, of_decoder = torch.autograd.grad(log_p(), [z_c, weight])
+        assert (gradient != 0).unique().tolist() == [hears], (locality, progress)
+        assert float(of_decoder.abs().max()) > 0
+        value = log_p()
+        model.eval()
+        assert torch.equal(value, log_p())
+
+
 def test_a_single_row_trains_too() -> None:
     for labels in (THREE, CLASSES):
         model = local(labels, 5)
