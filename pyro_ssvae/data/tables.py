@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import MISSING
+from ..nn.columns import KINDS as LIKELIHOODS
 from .cells import MISSING_LABELS, MISSING_WORDS, factorized, first, numbers_of, word_of
 from .checks import hint, shown
 from .column_kinds import ANSWERS
@@ -168,16 +169,16 @@ def column_values(cells: pd.Series, column: Column, where: str, comma: bool | No
     outside = outside_support(values, column)
     if outside.any():
         row = first(outside)
-        say(f"{where}: row {row} is {values[row]:g}, outside of {column.kind!r}; {int(outside.sum())} missing cells")
+        many = int(outside.sum())
+        gaps = f"{many} missing cells" if many > 1 else "a missing cell"
+        say(f"{where}: row {row} is {values[row]:g}, outside of {column.kind!r}; {gaps}")
         values = np.where(outside, np.nan, values)
     return values
 
 
 def outside_support(values: np.ndarray, column: Column) -> np.ndarray:
-    """Return which values the likelihood of a column does not take."""
-    counts = column.kind in ("poisson", "negative-binomial", "zero-inflated-negative-binomial")
-    below = values < 0 if counts or column.kind.endswith("log-normal") else np.zeros(len(values), bool)
-    return below | (values != np.round(values)) & ~np.isnan(values) if counts else below
+    """Return which values the likelihood of a column of numbers does not take."""
+    return LIKELIHOODS[column.kind]((1,)).wrong(torch.from_numpy(values)).numpy()
 
 
 def word_values(

@@ -124,9 +124,25 @@ def test_what_training_never_saw_is_missing_and_said(capsys: pytest.CaptureFixtu
     ]:
         torch.testing.assert_close(x[:, column], torch.tensor(expected), equal_nan=True)
     said = capsys.readouterr().err
-    for words in ("'pilot' not in training", "'maybe'", "row 1 is -1", "column 'income': row 0 is -5"):
+    income = "column 'income': row 0 is -5, outside of 'log-normal'; a missing cell"
+    for words in (
+        "'pilot' not in training",
+        "'maybe'",
+        "row 1 is -1, outside of 'negative-binomial'; 2 missing cells",
+        income,
+    ):
         assert words in said
     assert len(said.splitlines()) == 4
+
+
+def test_what_a_told_likelihood_does_not_take_is_missing() -> None:
+    n = np.arange(30)
+    columns = {"a": "continuous-bernoulli", "b": "binomial", "c": "bernoulli"}
+    frame = pd.DataFrame({"a": (n + 0.5) / 30, "b": (n / 29) ** 2, "c": n / 29, "t": ["x", "y"] * 15})
+    schema = schema_of(read_table(frame, target="t", columns=columns, quiet=True))
+    x, _, _ = encode(frame.assign(a=frame.a + 0.5, b=-frame.b, c=frame.c.mask(n == 3)), schema)
+    gaps = torch.tensor([frame.a > 0.5, frame.b > 0, n == 3]).T
+    assert torch.equal(x.isnan(), gaps)
 
 
 def test_the_schema_survives_json() -> None:
