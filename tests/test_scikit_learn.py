@@ -142,7 +142,7 @@ def test_minus_one_beside_0_and_1_is_missing_and_said_where_most_are_known(blobs
 def test_a_class_that_may_mean_a_missing_label_is_said(blobs: Any) -> None:
     x, classes = blobs
     given = np.array([0, 1, -999])[classes]
-    with pytest.warns(UserWarning, match=r"y: '-999' is taken for a class; missing_label=None"):
+    with pytest.warns(UserWarning, match=r"y: '-999' is taken for a class; missing_label says what"):
         assert small().fit(x, given).classes_.tolist() == [-999, 0, 1]
     assert small(missing_label=-999).fit(x, given).classes_.tolist() == [0, 1]
     assert small(missing_label=None).fit(x, given).classes_.tolist() == [-999, 0, 1]

@@ -86,7 +86,7 @@ def encode_labels(y: NDArray[Any], n: int, missing_label: object) -> tuple[NDArr
     if isinstance(missing_label, str) and missing_label == "auto":
         names = [str(name) for name in classes.tolist()]
         if words := maybe_missing(names):
-            say(f"y: {words} is taken for a class; missing_label=None says so, another value what is missing")
+            say(f"y: {words} is taken for a class; missing_label says what is a missing label, None that none is")
     codes = np.full(n, MISSING, dtype=np.int64)
     codes[~missing] = found
     return classes, codes
