@@ -166,9 +166,11 @@ class AttributeLabels:
     """A binary labels a point: ``y`` is int64 ``[B, A]`` with values ``-1, 0, 1``, each missing on its own.
 
     :param names: A words, one an attribute.
+    :param words: of each attribute what 0 and 1 are called, such as ``("female", "male")``; ``("0", "1")`` by default.
     """
 
     names: Sequence[str]
+    words: Sequence[tuple[str, str]] = ()
 
     def __post_init__(self) -> None:
         if isinstance(self.names, str) or not isinstance(self.names, Iterable):
@@ -177,6 +179,10 @@ class AttributeLabels:
         if not names or len(set(names)) != len(names):
             raise InputError(f"AttributeLabels: at least one name is needed and no name twice, not {names}")
         object.__setattr__(self, "names", names)
+        words = tuple((str(zero), str(one)) for zero, one in self.words) or (("0", "1"),) * len(names)
+        if len(words) != len(names) or any(zero.lower() == one.lower() for zero, one in words):
+            raise InputError(f"AttributeLabels: two different words for each of {len(names)} are needed, not {words}")
+        object.__setattr__(self, "words", words)
 
     @property
     def size(self) -> int:
@@ -350,20 +356,30 @@ def labels_of(module: object) -> Labels | None:
     return labels if isinstance(labels, (ClassLabels, AttributeLabels)) else None
 
 
-class LabelDescription(TypedDict):
-    """Labels ready for JSON."""
-
+class _Named(TypedDict):
     kind: str
     names: list[str]
 
 
+class LabelDescription(_Named, total=False):
+    """Labels ready for JSON; the words of attributes where they are others than 0 and 1."""
+
+    words: list[list[str]]
+
+
 def describe(labels: Labels) -> LabelDescription:
     """Return what :func:`restore` needs, ready for JSON."""
-    kind = "classes" if isinstance(labels, ClassLabels) else "attributes"
-    return {"kind": kind, "names": list(labels.names)}
+    if isinstance(labels, ClassLabels):
+        return {"kind": "classes", "names": list(labels.names)}
+    found: LabelDescription = {"kind": "attributes", "names": list(labels.names)}
+    if set(labels.words) != {("0", "1")}:
+        found["words"] = [list(pair) for pair in labels.words]
+    return found
 
 
 def restore(description: LabelDescription) -> Labels:
     """Return the labels that :func:`describe` described."""
     names = description["names"]
-    return ClassLabels(len(names), names) if description["kind"] == "classes" else AttributeLabels(names)
+    if description["kind"] == "classes":
+        return ClassLabels(len(names), names)
+    return AttributeLabels(names, [(zero, one) for zero, one in description.get("words", [])])

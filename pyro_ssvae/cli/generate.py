@@ -114,6 +114,7 @@ def asked_label(model: Model, words: str) -> Tensor:
     """Return the label of a class's name, or of attributes such as ``Smiling=1,Male=0``."""
     import torch
 
+    from ..data.label_values import attribute_value
     from ..infer.protocols import Classifies
     from ..labels import MISSING, ClassLabels
 
@@ -129,10 +130,12 @@ def asked_label(model: Model, words: str) -> Tensor:
         name, _, value = word.strip().partition("=")
         if name not in names:
             raise InputError(f"--label: there is no attribute {name!r}{nearest(name, names)}")
-        if value not in ("", "0", "1"):
-            raise InputError(f"--label {word}: {name}=0 or {name}=1 is needed")
-        place, wanted = names.index(name), int(value or 1)
+        place = names.index(name)
+        pair = model.labels.words[place]
+        wanted = attribute_value(value, pair) if value else 1
+        if wanted is None:
+            raise InputError(f"--label {word}: {name}={pair[0]} or {name}={pair[1]} is needed")
         if y[place] not in (MISSING, wanted):
-            raise InputError(f"--label {word}: {name}={int(y[place])} is given too; one of the two is needed")
+            raise InputError(f"--label {word}: {name}={pair[int(y[place])]} is given too; one of the two is needed")
         y[place] = wanted
     return y

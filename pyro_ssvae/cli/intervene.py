@@ -63,6 +63,7 @@ def run(options: Intervene) -> None:
 
 def asked_values(labels: Labels, given: tuple[str, ...]) -> dict[str, int] | str | None:
     """Return what ``--set`` names: attributes and their values, or a class; None for nothing."""
+    from ..data.label_values import attribute_value
     from ..labels import ClassLabels
 
     if not given:
@@ -78,9 +79,11 @@ def asked_values(labels: Labels, given: tuple[str, ...]) -> dict[str, int] | str
         name, _, value = word.rpartition("=") if "=" in word else (word, "", "")
         if name not in names:
             raise InputError(f"--set: there is no attribute {name!r}{nearest(name, names)}")
-        if value not in ("0", "1"):
-            raise InputError(f"--set {word}: {name}=0 or {name}=1 is needed")
-        if values.get(name, int(value)) != int(value):
-            raise InputError(f"--set {word}: {name}={values[name]} is given too; one of the two is needed")
-        values[name] = int(value)
+        pair = labels.words[names.index(name)]
+        wanted = attribute_value(value, pair)
+        if wanted is None:
+            raise InputError(f"--set {word}: {name}={pair[0]} or {name}={pair[1]} is needed")
+        if values.get(name, wanted) != wanted:
+            raise InputError(f"--set {word}: {name}={pair[values[name]]} is given too; one of the two is needed")
+        values[name] = wanted
     return values

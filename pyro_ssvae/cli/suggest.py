@@ -95,19 +95,19 @@ def run(options: Suggest) -> None:
 
 
 def names_beside(dataset: Dataset, rows: Sequence[int]) -> dict[str, list[str]]:
-    """Return which rows of a table's file points are: by the column that names them, or else by number, from 0."""
-    table = dataset.table
-    if table is None:
-        return {}
-    if table.ids is not None:
-        return {table.schema.id or "id": [table.ids[row] for row in rows]}
-    return {} if table.rows is None else {"row": [str(table.rows[row]) for row in rows]}
+    """Return which rows of their source points are: by their names, or else by number, from 0; nothing where that is
+    the number in ``index``."""
+    if dataset.ids is not None:
+        own = None if dataset.table is None else dataset.table.schema.id
+        return {own or "id": [dataset.ids[row] for row in rows]}
+    return {} if dataset.rows is None else {"row": [str(dataset.rows[row]) for row in rows]}
 
 
 def rows_beside(
     model: Model, x: Tensor, guesses: Sequence[str], names: Mapping[str, list[str]]
 ) -> dict[str, list[str]]:
-    """Return what stands beside the labels to be filled in: what the model guesses, and a table's own cells.
+    """Return what stands beside the labels to be filled in: what the model guesses, the rows in their source, and a
+    table's own cells.
 
     :param names: of the rows, in the column of a table's file.
     """
@@ -115,13 +115,13 @@ def rows_beside(
 
     from ..experiment.predictions import point_columns
 
-    if model.schema is None:
-        return {}
     own = () if model.labels is None else model.labels.names
-    found = {"guess": list(guesses)}
     taken = ["guess", "index", "label", "split", *own]
+    found = {} if model.schema is None else {"guess": list(guesses)}
     for name, words in names.items():
         found[f"{name}_" if name.lower() in ("label", "split") or name in taken else name] = words
+    if model.schema is None:
+        return found
     for name, column in point_columns(x, model, taken=[*taken, *found]).items():
         cells = pd.Series(column).astype(object)
         name = f"{name}_" if name.lower() in ("label", "split") else name  # a label file reads these in any case

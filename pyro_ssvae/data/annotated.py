@@ -50,7 +50,12 @@ def load_h5ad(path: Path, target: Sequence[str] = ()) -> Dataset:
     rows, held = split_rows(y)
     labelled = int(known_rows(y[held]).sum())
     say(f"{path}: {len(held)} of {len(x)} rows are held out for the test, {labelled} of them with a label")
-    return Dataset(path.stem, x[rows], y[rows], x[held], y[held], labels, columns=names_of_columns(matrix))
+    names = [str(name) for name in matrix.obs_names]
+    ids, ids_test = (tuple(names[row] for row in part.tolist()) for part in (rows, held))
+    return Dataset(
+        path.stem, x[rows], y[rows], x[held], y[held], labels, columns=names_of_columns(matrix), ids=ids,
+        ids_test=ids_test,
+    )  # fmt: skip
 
 
 def encode_h5ad(

@@ -12,7 +12,18 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, Labels
-from .checks import MAX_CLASSES, class_labels, clean_word, encode_words, first_row, say_meaning, say_one_hot, shown
+from .checks import (
+    MAX_CLASSES,
+    class_labels,
+    clean_word,
+    encode_words,
+    first_row,
+    say_classes,
+    say_meaning,
+    say_one_hot,
+    shown,
+)
+from .notices import say
 
 
 def read_labels(arrays: dict[str, np.ndarray], n: int, n_test: int, path: Path) -> tuple[Tensor, Tensor, Labels]:
@@ -43,6 +54,12 @@ def read_labels(arrays: dict[str, np.ndarray], n: int, n_test: int, path: Path) 
         tensors = {name: _whole(array, most, f"{path}: {name}") for name, array in given.items()}
         largest = max((int(y.max()) for y in tensors.values() if len(y)), default=MISSING)
         labels = class_labels(names if names is not None else [str(k) for k in range(largest + 1)])
+        known = sorted({k for y in tensors.values() for k in y.unique().tolist()})
+        if names is None:
+            say_classes([str(k) for k in known], f"{path}: y", say)
+        widest = np.iinfo(example.dtype).max if example.dtype.kind == "u" else None
+        if largest == widest:
+            say(f"{path}: y: {largest} is taken for a class; as a missing label, -1, it needs a signed type")
     if example.dtype.kind != "U" and given:
         every = torch.cat(list(tensors.values()))
         where = f"{path}: {' and '.join(given)}"

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import InputError
 from .array_labels import read_labels
 from .array_names import by_usual_names, say_names
-from .checks import check_bytes, finite, first_row, reason, shown
+from .checks import check_bytes, finite, first_row, reason, shown, untaught
 from .dataset import Dataset
 from .images import ImageSize, bits_for, height_width, resize, trained_white
 from .layouts import channels_first, check_layout, layout_of
@@ -62,11 +62,15 @@ def load_npz(path: Path, *, image_size: ImageSize = None, layout: str | None = N
     if image_size is not None and x.dim() != 4:
         raise InputError(f"--image-size: {path} has no images (x is {list(x.shape)}); leave the option out")
     y, y_test, labels = read_labels(arrays, len(x), 0 if x_test is None else len(x_test), path)
+    rows = None
     if x_test is None:
-        x, y, x_test, y_test = _held_out(x, y, path)
+        train, test = _held_out(y, path)
+        rows, x, y, x_test, y_test = tuple(train.tolist()), x[train], y[train], x[test], y[test]
+    if line := untaught(y, y_test, labels.names):
+        say(f"{path}: {line}")
     if x.dim() == 4 and height_width(image_size):
         x, x_test = resize(x, image_size), resize(x_test, image_size)
-    return Dataset(path.stem, x, y, x_test, y_test, labels, white_level=white)
+    return Dataset(path.stem, x, y, x_test, y_test, labels, white_level=white, rows=rows)
 
 
 def read_usual(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -115,14 +119,14 @@ def _all_points(
     return x, x_test, white
 
 
-def _held_out(x: Tensor, y: Tensor, path: Path) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return x, y, x_test and y_test of a file without a test split; say how many rows went where."""
-    if len(x) < 2:
+def _held_out(y: Tensor, path: Path) -> tuple[Tensor, Tensor]:
+    """Return the training and test rows of a file without a test split; say how many rows went where."""
+    if len(y) < 2:
         raise InputError(f"{path}: x has 1 row; at least 2 are needed, since one is held out (or give x_test)")
     rows, held = split_rows(y)
     labelled = int(known_rows(y[held]).sum())
-    say(f"{path}: no x_test; {len(held)} of {len(x)} rows are held out for the test, {labelled} of them with a label")
-    return x[rows], y[rows], x[held], y[held]
+    say(f"{path}: no x_test; {len(held)} of {len(y)} rows are held out for the test, {labelled} of them with a label")
+    return rows, held
 
 
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
-from .checks import LIKE_NO_LABEL, shown
+from .checks import LIKE_NO_LABEL, one_form, shown
 from .number_words import decimal_comma, parse_number, times_of
 
 MISSING_WORDS = frozenset(
@@ -28,8 +28,13 @@ def word_of(value: object) -> str:
     if isinstance(value, (float, np.floating)) and float(value).is_integer() and abs(float(value)) < 2**53:
         return str(int(value))
     if isinstance(value, pd.Timestamp):
-        return value.isoformat()
+        return value.isoformat().removesuffix("T00:00:00")
     return unicodedata.normalize("NFC", " ".join(str(value).split()))
+
+
+def as_written(values: pd.Series | pd.Index | np.ndarray) -> Iterable[object]:
+    """Return values to be made words of: those of float32 as ``0.1``, not as a float has them, 0.100000001."""
+    return np.asarray(values) if values.dtype == np.float32 else values
 
 
 def factorized(
@@ -51,7 +56,9 @@ def factorized(
         raise InputError(f"{where}: row {row} holds a {kind}; a number, a word, a date or nothing is needed")
     words: dict[str, int] = {}
     place_of = np.full(len(values) + 1, -1)  # the last is that of a cell without a value, whose place is -1
-    named = list(map(word_of, values))
+    named = [word_of(value) for value in as_written(values)]
+    forms = one_form(named)
+    named = [forms.get(word, word) for word in named] if forms else named
     missing = gap_words(named) if missing is None else missing
     for i, word in enumerate(named):
         if word.lower() not in missing:

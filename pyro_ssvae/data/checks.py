@@ -6,7 +6,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +132,8 @@ def encode_words(
     :raises InputError: a word that is not among ``names``, or more than :data:`MAX_CLASSES` words.
     """
     stripped = [[clean_word(word, where) for word in column] for column in columns]
+    forms = one_form({word for column in stripped for word in column})
+    stripped = [[forms.get(word, word) for word in column] for column in stripped] if forms else stripped
     counts = Counter(word for column in stripped for word in column)
     missing = {word for word in counts if means_missing(word, names or ())} | NO_LABEL
     words = sort_words(word for word in counts if word not in missing)
@@ -149,6 +151,13 @@ def encode_words(
             raise InputError(f"{where}: {shown(word)} is not among the names{hint(word, names)}")
     classes.update(dict.fromkeys(missing - set(names), MISSING))
     return [torch.tensor([classes[word] for word in column], dtype=torch.long) for column in stripped], names
+
+
+def one_form(words: Collection[str]) -> dict[str, str]:
+    """Return ``1`` for each ``1.0`` that stands beside it: a whole number's forms are one word."""
+    there = set(words)
+    return {word: bare for word in there if (bare := word.removesuffix(".0")) != word
+            and bare in there and bare.removeprefix("-").isdecimal()}  # fmt: skip
 
 
 def means_missing(word: str, names: Sequence[str]) -> bool:
@@ -179,6 +188,16 @@ def say_classes(words: Sequence[str], where: str, note: Callable[[str], None]) -
         note(f"{where}: {variants}")
     if maybe := maybe_missing(words):
         note(f"{where}: {maybe} is taken for a class; where it means a missing label, leave it empty")
+
+
+def untaught(y: Tensor, y_test: Tensor, names: Sequence[str]) -> str:
+    """Return, as a line's end, which classes have labels in the test alone; nothing where training has none, or all."""
+    taught = set(y.unique().tolist()) - {MISSING}
+    alone = sorted(set(y_test.unique().tolist()) - taught - {MISSING})
+    if not taught or not alone or y.dim() > 1:
+        return ""
+    words = ", ".join(shown(names[k]) for k in alone[:5]) + (" …" if len(alone) > 5 else "")
+    return f"{words} {'is' if len(alone) == 1 else 'are'} in the test alone: no label teaches it"
 
 
 def say_missing(counts: dict[str, int], where: str, else_class: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from ..errors import InputError
 from ..labels import MISSING
 from .checks import class_labels, clean_word, encode_words, means_missing, shown
-from .images import SUFFIXES
+from .images import NOT_READ, SUFFIXES
 from .labels_csv import Table
 from .notices import say
 
@@ -40,8 +40,14 @@ def by_folders(folder: Path, files: Mapping[str, Path]) -> Table:
     :raises InputError: there is no image.
     """
     names = [name for name, path in files.items() if is_image(path) and not hidden(name)]
+    others = Counter(path.suffix.lower() for name, path in files.items() if not hidden(name))
+    unread = ", ".join(f"{n} {suffix}" for suffix, n in sorted(others.items()) if suffix in NOT_READ)
+    unread = unread and f"{unread} are not read; {', '.join(sorted(SUFFIXES))} are"
     if not names:
-        raise InputError(f"{folder}: no image in it; images, in a folder a class or with labels.csv, are needed")
+        what = unread or "images, in a folder a class or with labels.csv, are needed"
+        raise InputError(f"{folder}: no image in it; {what}")
+    if unread:
+        say(f"{folder}: {unread}")
     parts = [name.split("/")[:-1] for name in names]
     splits = split_folders(parts)
     words, test = [], []

@@ -197,7 +197,9 @@ def number_column(cells: pd.Series, name: str, where: str, told: str | None, fil
         raise InputError(f"{where}: row {row} is {cell(cells, row)}; a number below 3.4e38 is needed, in a larger unit")
     whole = bool((known == np.round(known)).all())
     if told is None and "%" not in form and bool(((known == low) | (known == high)).all()):
-        return Column(name, "bernoulli", "words", in_order([word_of(low), word_of(high)]), missing=missing)
+        single = cells.dtype == np.float32
+        words = [word_of(np.float32(v) if single else v) for v in (low, high)]
+        return Column(name, "bernoulli", "words", in_order(words), missing=missing)
     if told is None and whole and numbered(known, name):
         return f"{len(known):,} numbers, all different: it numbers the rows"
     column = Column(name, told or "normal", whole=whole, format=form, missing=missing)

@@ -22,17 +22,11 @@ class Table:
     """What a table says of its points beside their numbers.
 
     :param schema: the columns' names, kinds and words.
-    :param ids: the names of the source's training rows, before any is held out; None where rows have numbers alone.
-    :param ids_test: those of its test rows.
     :param ranges: what each column holds, in a few words.
-    :param rows: the rows of the table, from 0, that the training points are.
     """
 
     schema: Schema
-    ids: tuple[str, ...] | None = None
-    ids_test: tuple[str, ...] | None = None
     ranges: tuple[str, ...] = ()
-    rows: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +43,10 @@ class Dataset:
     :param table: of a table: what its columns are.
     :param columns: the names of the columns of x, of an annotated matrix.
     :param white_level: of images that were read from whole numbers other than 0 to 255: the number that is white.
+    :param rows: the rows of the source, from 0, that its training points are, before any is held out for validation;
+        None where they are all of its training rows.
+    :param ids: the names of these rows; None where rows have numbers alone.
+    :param ids_test: those of the test rows.
 
     ``dataclasses.replace(dataset, y=...)`` gives the same points with other labels.
     """
@@ -62,6 +60,9 @@ class Dataset:
     table: Table | None = None
     columns: tuple[str, ...] | None = None
     white_level: int | None = None
+    rows: tuple[int, ...] | None = None
+    ids: tuple[str, ...] | None = None
+    ids_test: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.x.dim() not in KINDS:

@@ -13,13 +13,17 @@ import pandas as pd
 from .cells import MISSING_LABELS, factorized
 from .schema import Column
 
-DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T]\d{1,2}:\d.*)?|\d{1,2}[ -]?[A-Za-z]{3,9}\.?,?[ -]?\d{2,4}")
+DIGITS = r"(?:1[89]|20|21)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
+"""A date in eight digits, as 20240131."""
+DATE = re.compile(
+    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T]\d{1,2}:\d.*)?|\d{1,2}[ -]?[A-Za-z]{3,9}\.?,?[ -]?\d{2,4}|" + DIGITS
+)
 """What may be a date."""
 ZONED = re.compile(r".*:\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)")
 """A time that says its distance from UTC."""
 FORMATS = (
     *("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d.%m.%y", "%m/%d/%y", "%d/%m/%y"),
-    *("%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%d-%b-%y", "%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M"),
+    *("%Y%m%d", "%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%d-%b-%y", "%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M"),
 )
 """How dates may be written beside ISO 8601; where two suit, the first is taken."""
 FAR_YEAR = re.compile(r"\b(0\d{3}|1[0-5]\d{2}|16[0-7]\d|226[2-9]|22[7-9]\d|2[3-9]\d{2}|[3-9]\d{3})(?!\d)")

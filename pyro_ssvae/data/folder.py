@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import Labels
-from .checks import check_bytes, reason, shown
+from .checks import check_bytes, reason, shown, untaught
 from .class_folders import by_folders, hidden, is_image
 from .dataset import Dataset
 from .images import ImageSize, decode, height_width, inspect, white_of
@@ -48,6 +48,8 @@ def load_folder(folder: Path, *, image_size: ImageSize = None) -> Dataset:
         labelled = int(known_rows(table.y[test]).sum())
         say(f"{folder}: {len(test)} of {len(paths)} images are held out for the test, {labelled} of them with a label")
     parts = (pixels[train], table.y[train], pixels[test], table.y[test])
+    if line := untaught(table.y[train], table.y[test], table.labels.names):
+        say(f"{folder}: {line}")
     return Dataset(name, *parts, table.labels, white_level=white)
 
 

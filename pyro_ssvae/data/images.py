@@ -26,7 +26,14 @@ MAX_SIDE = 4096
 """Largest side that images are resized to."""
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 """What is decoded. Pillow knows more, some of which run other programs (EPS runs Ghostscript)."""
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm"})
+SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm")
+)
+NOT_READ = frozenset(
+    (".avif", ".heic", ".heif", ".jp2", ".j2k", ".jxl", ".svg", ".psd", ".eps", ".dng", ".nef", ".cr2", ".arw", ".dcm",
+     ".tga", ".exr", ".hdr", ".ico")
+)  # fmt: skip
+"""Endings of pictures in formats that are not decoded."""
 _GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"})
 
 BITS = (8, 10, 12, 14, 16)
@@ -97,22 +104,31 @@ def white_of(paths: Sequence[Path], known: int | None = None) -> int | None:
     :param known: what is white in the images that a model was trained on, and so in these too; None where it had none.
         Brighter pixels are said to become white.
     """
-    found: list[tuple[Path, int]] = []
+    found: list[tuple[Path, int, int]] = []
+    coloured: list[Path] = []
     for path in paths:
         with _opened(path) as image:
             if image.mode.startswith("I"):
                 try:
-                    found.append((path.parent, int(np.asarray(image).max())))
+                    pixels = np.asarray(image)
+                    found.append((path.parent, int(pixels.max()), int(pixels.min())))
                 except Exception:  # cut short: decode says so
                     continue
+            elif any(";16" in str(tile) for tile in vars(image).get("tile", ())):
+                coloured.append(path)
+    if coloured:
+        say(f"{coloured[0].parent}: {len(coloured)} images of 16 bits a colour: of each the upper 8 are read, so that "
+            f"{2**16 - 1} is white; with fewer bits in them they are dark, and are to be saved with 8")  # fmt: skip
     if not found:
         return known
-    most = max(value for _, value in found)
+    most, least = max(high for _, high, _ in found), min(low for _, _, low in found)
     where = f"{found[0][0]}: {len(found)} images of 16 bits"
     if known is not None and known > 1:
         if most > known:
             say(f"{where}: their pixels go to {most}; {trained_white(known)}")
         return known
+    if least < 0 or most >= 2**16:
+        say(f"{found[0][0]}: pixels go from {least} to {most}: below 0 is read as black, above {2**16 - 1} as white")
     bits = bits_for(max(0, min(most, 2**16 - 1)))
     if bits < 16:
         say(f"{where}: their pixels go to {most}: read as {bits} bits, {2**bits - 1} is white")

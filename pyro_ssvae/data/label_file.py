@@ -53,8 +53,7 @@ def add_labels(path: Path, y: Tensor, rows: Tensor, labels: Labels, files: Seque
     :raises InputError: naming the row of the file.
     """
     header, lines = read_rows(path)
-    attributes = isinstance(labels, AttributeLabels)
-    columns = list(labels.names) if attributes else ["label"]
+    columns = list(labels.names) if isinstance(labels, AttributeLabels) else ["label"]
     first = "index" if files is None else "file"
     if header[0] != first or not set(columns) <= set(header[1:]):
         wanted = ",".join([first, *columns])
@@ -67,9 +66,9 @@ def add_labels(path: Path, y: Tensor, rows: Tensor, labels: Labels, files: Seque
         if i in seen:
             raise InputError(f"{path}: row {line} names the point of row {seen[i]} again; once is enough")
         seen[i] = line
-        if attributes:
+        if isinstance(labels, AttributeLabels):
             places = {name: header.index(name) for name in columns}
-            given = torch.tensor(read_attributes(cells, places, line, path))
+            given = torch.tensor(read_attributes(cells, places, labels, line, path))
             y[i] = torch.where(given == MISSING, y[i], given)
         elif (cell := cells[header.index("label")]).strip():
             word = clean_word(cell, f"{path}: row {line}")

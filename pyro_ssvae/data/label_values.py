@@ -25,12 +25,80 @@ from ..labels import (
 from .checks import check_bytes, clean_word, hint, means_missing, say_missing, shown
 from .foreign_types import SparseMatrix
 from .frames import Frame, float_array, in_order, names_of, plain_array, unmasked
+from .notices import say
 
 VALUES = {
     **dict.fromkeys(["0", "0.0", "no", "n", "false", "f"], 0),
     **dict.fromkeys(["1", "1.0", "yes", "y", "true", "t"], 1),
 }
-"""What an attribute's word means, in small letters."""
+"""What an attribute's word means, in small letters, unless the attribute has words of its own that say otherwise."""
+
+
+def attribute_value(word: str, pair: tuple[str, str]) -> int | None:
+    """Return the value of an attribute that a word means, None where it means neither.
+
+    :param pair: the attribute's words of 0 and 1, which come first; where they are other numbers, none else counts.
+    """
+    low, own = word.strip().lower(), [each.lower() for each in pair]
+    places = places_of(own)
+    if low in places:
+        return places[low]
+    told = all(VALUES[w] == k if w in VALUES else whole_number(w) is None for k, w in enumerate(own))
+    return VALUES.get(low) if told else None
+
+
+def whole_number(name: str) -> int | None:
+    """Return the whole number that a name is, as 2 of ``2`` and ``2.0``; None of other words."""
+    bare = name.removesuffix(".0")
+    return int(bare) if bare.removeprefix("-").isdecimal() else None
+
+
+def numbers_of(labels: Labels | None) -> list[dict[int, int]]:
+    """Return of the classes, or of each attribute, the places of what whole numbers name, where these are others."""
+    names = [] if labels is None else [labels.names] if isinstance(labels, ClassLabels) else labels.words
+    found = []
+    for own in names:
+        places = {number: k for k, name in enumerate(own) if (number := whole_number(name)) is not None}
+        found.append(places if any(number != k for number, k in places.items()) else {})
+    return found if any(found) else []
+
+
+def named_numbers(y: np.ndarray, labels: Labels | None, where: str, table: bool) -> np.ndarray:
+    """Return labels with places in place of numbers that are names, where classes are called by other numbers.
+
+    In a table a column's numbers are names if all of them are; in an array they are places. What could be either is
+    said.
+
+    :param y: ``[N]`` or ``[N, A]``, numbers or objects; words among them are left alone.
+    :param table: whether these are columns of a table.
+    """
+    numbers = numbers_of(labels)
+    if labels is None or not numbers or not y.size or y.dtype.kind == "b" or y.size != len(y) * len(numbers):
+        return y
+    renamed = y.reshape(len(y), -1).astype(object if y.dtype.kind == "O" else np.float64)
+    for a, places in enumerate(numbers):
+        cells = numbers_in(renamed[:, a])
+        found = [v for v in np.unique(cells[~np.isnan(cells)]).tolist() if v != MISSING]
+        if not found or not set(found) <= places.keys() or all(places[int(v)] == v for v in found):
+            continue
+        said = ", ".join(f"{v:g}" for v in found[:5]) + (" …" if len(found) > 5 else "")
+        what = "classes" if isinstance(labels, ClassLabels) else f"words of {shown(labels.names[a])}"
+        either = found[0] >= 0 and found[-1] < (labels.size if isinstance(labels, ClassLabels) else 2)
+        for v in found if table else ():
+            renamed[cells == v, a] = places[int(v)]
+        if either and table:
+            say(f"{where}: {said} are read as the {what} that are called so")
+        elif either:
+            say(f"{where}: {said} are taken for places among the {what}, from 0; as text they are names")
+    return renamed.reshape(y.shape)
+
+
+def numbers_in(cells: np.ndarray) -> np.ndarray:
+    """Return the numbers of a column as float64, NaN where there is a word or a gap."""
+    if cells.dtype.kind != "O":
+        return cells
+    kinds = (int, float, np.number, Decimal)
+    return np.array([float(v) if isinstance(v, kinds) and not isinstance(v, bool) else np.nan for v in cells.tolist()])
 
 
 def label_values(y: object, labels: Labels | None, where: str = "y") -> Tensor:
@@ -56,11 +124,14 @@ def label_values(y: object, labels: Labels | None, where: str = "y") -> Tensor:
     if isinstance(y, SparseMatrix):
         check_bytes(int(np.prod(y.shape, dtype=object)) * y.dtype.itemsize, f"{where}, as a dense array,")
         y = y.toarray()
+    table = not isinstance(y, (np.ndarray, Sequence))
     if isinstance(y, Frame):
         y = attribute_columns(y, labels, where)
     array = plain_array(y, where)
     if isinstance(array, np.ma.MaskedArray):
         array = unmasked(array)
+    if array.dtype.kind in "Oiuf":
+        array = named_numbers(array, labels, where, table)
     if array.dtype.kind in "OUS" or (array.dtype.kind == "b" and names_truth(labels)):
         return from_objects(array.astype(object), labels, where)
     if array.dtype.kind not in "biuf":
@@ -107,6 +178,7 @@ def from_objects(array: np.ndarray, labels: Labels | None, where: str) -> Tensor
     gaps: Counter[str] = Counter()
     found: dict[object, float] = {}
     width = int(np.prod(array.shape[1:]))
+    pairs = labels.words if isinstance(labels, AttributeLabels) and len(labels.words) == width else ()
 
     def number(value: object, i: int) -> float:
         if is_gap(value):
@@ -118,23 +190,23 @@ def from_objects(array: np.ndarray, labels: Labels | None, where: str) -> Tensor
         if not isinstance(value, str):
             return as_number(value, i // width, where)
         word = clean_word(value, f"{where}: row {i // width}")
-        if not attributes and word in known:
-            return known[word]
+        place = attribute_value(word, pairs[i % width]) if pairs else None if attributes else known.get(word)
+        if place is not None:
+            return place
         if means_missing(word, names):
             gaps[word] += 1
             return MISSING
-        if attributes and word.lower() in VALUES:
-            return VALUES[word.lower()]
         raise InputError(f"{where}: row {i // width} is {shown(word)}; {wanted(labels, word)}")
 
     numbers = np.empty(array.size)
     for i, value in enumerate(array.ravel().tolist()):
-        if isinstance(value, str) and value in found:
-            numbers[i] = found[value]
+        key = (value, i % width if attributes else 0)
+        if isinstance(value, str) and key in found:
+            numbers[i] = found[key]
             continue
         numbers[i] = number(value, i)
         if isinstance(value, str) and not means_missing(value, names):
-            found[value] = numbers[i]
+            found[key] = numbers[i]
     said = {word: n for word, n in gaps.items() if word not in ("", str(MISSING))}
     say_missing(said, where, "name a class so: ClassLabels(names)")
     return torch.from_numpy(numbers.reshape(array.shape))
@@ -145,7 +217,8 @@ def wanted(labels: Labels | None, word: str) -> str:
     if labels is None:
         return "numbers are needed, since the pair does not say what its labels mean"
     if isinstance(labels, AttributeLabels):
-        return "an attribute is 0 or 1, yes or no, and empty where it is missing"
+        own = sorted({" or ".join(pair) for pair in labels.words} - {"0 or 1"})
+        return f"an attribute is {'; '.join(['0 or 1, yes or no', *own[:3]])}, and empty where it is missing"
     return f"it is no class{hint(word, labels.names)}"
 
 
@@ -197,7 +270,7 @@ def by_name(y: Tensor, own: Labels, labels: Labels, where: str) -> Tensor:
         order = in_order(names, known, where, "the attributes")
         return y if order is None else y[:, order]
     used = (value_counts(y, len(names))[0] > 0).nonzero().squeeze(1).tolist()
-    if numbered(names) and max(used, default=0) < len(known):
+    if numbered(names) and not numbers_of(labels) and max(used, default=0) < len(known):
         return y
     places = class_places(names, known)
     for k in used:

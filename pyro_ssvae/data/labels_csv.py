@@ -17,16 +17,13 @@ from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, Labels
 from .checks import class_labels, clean_word, encode_words, read_bytes, reason, say_meaning, say_one_hot, shown
 from .images import SUFFIXES
+from .label_values import VALUES, attribute_value
 from .notices import say
 
 MAX_CSV_BYTES = 64 * 2**20
 """Largest ``labels.csv`` that is read."""
-_VALUES = {
-    **dict.fromkeys(["", "nan", "na"], MISSING),
-    **dict.fromkeys(["0", "0.0", "no", "false"], 0),  # pandas writes 0.0 in a column with missing values
-    **dict.fromkeys(["1", "1.0", "yes", "true"], 1),
-}
-"""What an attribute's word means, in small letters."""
+_EMPTY = ("", "nan", "na")
+"""What leaves an attribute missing, in small letters."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +58,11 @@ def read_labels_csv(path: Path) -> Table:
     if not columns:
         raise InputError(f"{path}: no column of labels; 'label' or attributes are needed beside the file's name")
     (alone, place), *more = columns.items()
-    if not more and alone != "label" and any(cells[place].strip().lower() not in _VALUES for _, cells in rows):
+    if (
+        not more
+        and alone != "label"
+        and any(cells[place].strip().lower() not in (*_EMPTY, *VALUES) for _, cells in rows)
+    ):
         say(f"{path}: column {shown(alone)} holds words and is taken for the column 'label'")
         columns = {"label": place}
     if "label" in columns and len(columns) > 1:
@@ -84,7 +85,7 @@ def read_labels_csv(path: Path) -> Table:
         labels = class_labels(words)
     else:
         labels = AttributeLabels(list(columns))
-        y = torch.tensor([read_attributes(cells, columns, row, path) for row, cells in rows])
+        y = torch.tensor([read_attributes(cells, columns, labels, row, path) for row, cells in rows])
         say_meaning(y, str(path), labels.names)
         say_one_hot(y, str(path))
     return Table(files, y, labels, test)
@@ -148,12 +149,17 @@ def _is_test(cell: str, row: int, path: Path) -> bool:
     return cell.strip().lower() == "test"
 
 
-def read_attributes(cells: Sequence[str], columns: dict[str, int], row: int, path: Path) -> list[int]:
+def read_attributes(
+    cells: Sequence[str], columns: dict[str, int], labels: AttributeLabels, row: int, path: Path
+) -> list[int]:
     """Return a row's attributes, 0, 1 or -1 for missing; raise :class:`InputError` naming the cell that is neither."""
-    for name, i in columns.items():
-        if cells[i].strip().lower() not in _VALUES:
-            raise InputError(
-                f"{path}: row {row}, column {shown(name)} is {shown(cells[i])}; 0, 1 or nothing (missing) is needed "
-                "(a column of words must be called 'label')"
-            )
-    return [_VALUES[cells[i].strip().lower()] for i in columns.values()]
+    found = []
+    for (name, i), pair in zip(columns.items(), labels.words):
+        empty = cells[i].strip().lower() in _EMPTY
+        value = MISSING if empty else attribute_value(cells[i], pair)
+        if value is None:
+            more = " (a column of words must be called 'label')" if pair == ("0", "1") else ""
+            raise InputError(f"{path}: row {row}, column {shown(name)} is {shown(cells[i])}; {pair[0]}, {pair[1]} or "
+                             f"nothing (missing) is needed{more}")  # fmt: skip
+        found.append(value)
+    return found

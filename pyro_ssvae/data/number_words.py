@@ -31,6 +31,11 @@ def bare(word: str) -> str:
     return word.replace(groups[1], "") if groups else word
 
 
+def unit_of(word: str) -> str:
+    """Return the sign of a currency or of percent that a number is written with; empty where it has none."""
+    return next((sign for sign in "$€£%" if sign in word), "")
+
+
 def parse_number(word: str, comma: bool = False) -> float:
     """Return the number that a word says, NaN where it says none: ``1e-3``, ``1,200.50``, ``$5``, ``12 %``.
 

@@ -17,7 +17,7 @@ def own_types(frame: pd.DataFrame) -> pd.DataFrame:
     objects = [
         i
         for i, dtype in enumerate(frame.dtypes)
-        if pd.api.types.is_object_dtype(dtype) or isinstance(dtype, pd.PeriodDtype)
+        if pd.api.types.is_object_dtype(dtype) or isinstance(dtype, (pd.PeriodDtype, pd.ArrowDtype))
     ]
     found = {i: own_type(frame.iloc[:, i]) for i in objects}
     if all(cells is None for cells in found.values()):
@@ -30,7 +30,17 @@ def own_types(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def own_type(cells: pd.Series) -> pd.Series | None:
-    """Return a column of periods or objects in its own type; None where they are anything else, or of several types."""
+    """Return a column of periods, of pyarrow's dates and times, or of objects in its own type; None where they are
+    anything else, or of several types."""
+    if isinstance(cells.dtype, pd.ArrowDtype):
+        import pyarrow as pa
+
+        kind = cells.dtype.pyarrow_dtype
+        if not (pa.types.is_temporal(kind) or pa.types.is_decimal(kind)):
+            return None
+        plain = pa.chunked_array(cells.array.__arrow_array__()).to_pandas().set_axis(cells.index)
+        found = own_type(plain) if plain.dtype == object else plain
+        return plain if found is None else found
     if isinstance(cells.dtype, pd.PeriodDtype):
         return cells.dt.to_timestamp()
     known = cells.dropna()

@@ -89,7 +89,7 @@ class Schema:
             return ClassLabels(UNKNOWN_CLASSES)
         if len(self.targets) == 1:
             return ClassLabels(self.targets[0].words)
-        return AttributeLabels([target.name for target in self.targets])
+        return AttributeLabels([t.name for t in self.targets], [(t.words[0], t.words[1]) for t in self.targets])
 
     @property
     def text(self) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import MISSING
-from .cells import MISSING_LABELS, factorized, first, word_of
-from .checks import check_classes, hint, say_classes, shown, sort_words
+from .cells import MISSING_LABELS, as_written, factorized, first, word_of
+from .checks import check_classes, hint, say_classes, shown, sort_words, untaught
 from .column_kinds import in_order, kind_of, kind_word, one_spelling
 from .dataset import Dataset, Table
 from .notices import say
@@ -173,14 +173,16 @@ def as_dataset(frame: pd.DataFrame, wanted: Wanted, notes: list[str], name: str)
     rows, held = test_rows(y, test, notes)
     of = [None if ids is None else tuple(ids[row] for row in part.tolist()) for part in (rows, held)]
     shown_ranges = tuple(ranges(x, column, i) for i, column in enumerate(columns))
-    described = Table(schema, of[0], of[1], shown_ranges, tuple(kept.nonzero().squeeze(1)[rows].tolist()))
     parts = x[rows], y[rows], x[held], y[held]
-    return Dataset(name, *parts, schema.labels, described)
+    notes.extend(filter(None, [untaught(y[rows], y[held], schema.labels.names)]))
+    numbers = tuple(kept.nonzero().squeeze(1)[rows].tolist())
+    described = Table(schema, shown_ranges)
+    return Dataset(name, *parts, schema.labels, described, rows=numbers, ids=of[0], ids_test=of[1])
 
 
 def features(frame: pd.DataFrame, wanted: Wanted, notes: list[str]) -> tuple[list[Column], list[str], Tensor]:
     """Return the columns of x, the names of those that are left out, and x ``[N, D]``; columns leave the frame."""
-    columns, values, left_out, comma = [], [], [], frame.attrs.get(COMMA)
+    columns, values, left_out, comma, before = [], [], [], frame.attrs.get(COMMA), len(notes)
     for name in list(frame.columns):
         cells = frame.pop(name)
         column = kind_of(cells, name, wanted.kinds.get(name), comma)
@@ -193,7 +195,9 @@ def features(frame: pd.DataFrame, wanted: Wanted, notes: list[str]) -> tuple[lis
         say_cells(cells, numbers, column, notes)
         values.append(torch.from_numpy(numbers.astype(np.float32)))
     if not columns:
-        raise InputError("no column is left beside target and id; at least one that differs between rows is needed")
+        why = "; ".join(note.removeprefix("column ").replace(" is left out", "") for note in notes[before:][:3])
+        raise InputError(f"no column is left beside target and id ({why or 'there is none'}); at least one of numbers, "
+                         "categories or dates that differ between rows is needed")  # fmt: skip
     x = torch.empty(len(values[0]), len(values))
     for i in reversed(range(len(values))):  # one after another out of memory
         x[:, i] = values.pop()
@@ -225,7 +229,7 @@ def target_column(cells: pd.Series, name: str, several: bool, notes: list[str]) 
     """
     where = f"--target {name}"
     places, words = factorized(cells, where, MISSING_LABELS)
-    gaps = sorted({word_of(cell) for cell in pd.unique(cells.dropna())[:100_000]} - set(words) - {""})
+    gaps = sorted(set(map(word_of, cells[(places < 0) & cells.notna().to_numpy()].unique()[:100_000])) - {""})
     if gaps:
         notes.append(
             f"{where}: {', '.join(map(shown, gaps[:5]))} means a missing label; rename it to make a class of it"
@@ -259,7 +263,7 @@ def row_names(cells: pd.Series, name: str) -> list[str]:
 
     :raises InputError: a row without one, or two with the same.
     """
-    words = ["" if gap else word_of(cell) for cell, gap in zip(cells, cells.isna())]
+    words = ["" if gap else word_of(cell) for cell, gap in zip(as_written(cells), cells.isna())]
     if "" in words:
         raise InputError(f"--id {name}: row {words.index('')} has none; each row needs its own")
     again = pd.Series(words).duplicated().to_numpy()

@@ -9,8 +9,8 @@ import pandas as pd
 
 from .cells import MAYBE_WORDS, MISSING_LABELS, MISSING_WORDS, factorized
 from .checks import NINES, case_variants, shown
-from .date_cells import other_order, parse_dates
-from .number_words import is_words, times_of
+from .date_cells import DIGITS, other_order, parse_dates
+from .number_words import is_words, times_of, unit_of
 from .schema import Column
 
 
@@ -23,6 +23,13 @@ def say_cells(cells: pd.Series, values: np.ndarray, column: Column, notes: list[
         say_gaps(cells, column, notes)
     elif is_words(cells):
         say_reading(cells, column, notes)
+    if (
+        column.reads == "number"
+        and pd.api.types.is_integer_dtype(cells.dtype)
+        and bool(cells.dropna().iloc[:1000].astype(str).str.fullmatch(DIGITS).all())
+    ):
+        notes.append(f"column {shown(column.name)}: {cells.dropna().iloc[0]} is taken for a number; as a date: "
+                     f"--columns {column.name}=date")  # fmt: skip
     if column.reads == "number" and not column.is_time:
         amount = column.kind.startswith("zero-inflated")
         for number, count in stand_ins(values + column.offset):
@@ -54,6 +61,10 @@ def say_reading(cells: pd.Series, column: Column, notes: list[str]) -> None:
     words = factorized(cells, where, MISSING_LABELS)[1]
     if column.reads == "number" and times_of(words) is not None:
         notes.append(f"{where}: times of the day are read as seconds since midnight")
+    units = {unit_of(word): word for word in reversed(words)} if column.reads == "number" else {}
+    if len(units) > 1:
+        one, other = list(units.values())[:2]
+        notes.append(f"{where}: {shown(one)} and {shown(other)} are read as numbers of one unit; write all in the same")
     word = other_order(words, column.format) if column.reads == "date" else None
     if word is not None:
         day = parse_dates([word], column.format)[0].astype("datetime64[D]")

@@ -17,7 +17,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..labels import MISSING
 from ..nn.columns import KINDS as LIKELIHOODS
-from .cells import MISSING_LABELS, MISSING_WORDS, factorized, first, numbers_of, word_of
+from .cells import MISSING_LABELS, MISSING_WORDS, as_written, factorized, first, numbers_of, word_of
 from .checks import hint, shown
 from .column_kinds import ANSWERS
 from .date_cells import date_words, dates_of, example, stamps, stamps_of
@@ -65,7 +65,7 @@ def encode_frame(frame: pd.DataFrame, schema: Schema, where: str) -> tuple[Tenso
         x[:, i] = torch.from_numpy(values.astype(np.float32))
     ids = None
     if schema.id is not None and schema.id in frame:
-        ids = [word_of(word) for word in frame[schema.id]]
+        ids = [word_of(word) for word in as_written(frame[schema.id])]
     return x, target_values(frame, schema, where), ids
 
 

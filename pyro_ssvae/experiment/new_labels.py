@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..data.checks import clean_word, hint, shown
-from ..data.label_values import class_places, label_values
+from ..data.label_values import class_places, label_values, named_numbers
 from ..data.labels_csv import Table
 from ..data.notices import say
 from ..errors import InputError
@@ -28,6 +28,8 @@ def array_labels(y: np.ndarray, names: np.ndarray | None, labels: Labels | None,
         return checked_labels(labels, label_values(y, labels, where), where)
     if y.dtype.kind not in "biuf":
         raise InputError(f"{where}: {y.dtype} {list(y.shape)}; labels as the model has them are needed")
+    if words is None:
+        y = named_numbers(y, labels, where, table=True)
     whole = torch.from_numpy(np.nan_to_num(y, nan=MISSING) if y.dtype.kind == "f" else y.astype(np.int64))
     if words is None:
         return checked_labels(labels, whole, where)

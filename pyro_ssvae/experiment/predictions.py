@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from torch import Tensor
 
-from ..data.schema import Schema
 from ..data.tables import decode, whole_cells
 from ..errors import InputError, kind_of
 from ..evaluation.calibration import COVERAGE, Calibration
@@ -19,7 +18,7 @@ from ..evaluation.novelty import Reference, novelty
 from ..infer.batched import batched, checked, counted_from, evaluating, once_per_input
 from ..infer.imputation import impute
 from ..infer.protocols import Classifies, Encodes, require
-from ..labels import ClassLabels, Labels
+from ..labels import AttributeLabels, ClassLabels
 from ..models import Model
 from ..models.saving import load, read_config
 from ..nn.likelihoods import Likelihood
@@ -178,7 +177,7 @@ def label_columns(run: TrainedRun, probs: Tensor, y: Tensor | None, coverage: fl
     sets = None if own is None else own.predict_set(probs, coverage).numpy()
     if isinstance(labels, ClassLabels):
         return class_columns(labels, p, sets, y)
-    return attribute_columns(labels, attribute_words(labels, run.model.schema), p, sets, y)
+    return attribute_columns(labels, p, sets, y)
 
 
 def class_columns(labels: ClassLabels, p: Tensor, sets: np.ndarray | None, y: Tensor | None) -> Named:
@@ -194,19 +193,10 @@ def class_columns(labels: ClassLabels, p: Tensor, sets: np.ndarray | None, y: Te
     return found
 
 
-def attribute_words(labels: Labels, schema: Schema | None) -> list[tuple[str, str]]:
-    """The words of 0 and 1 of each attribute: those of the table, where there is one."""
-    if schema is not None and len(schema.targets) == len(labels.names):
-        return [(target.words[0], target.words[1]) for target in schema.targets]
-    return [("0", "1")] * len(labels.names)
-
-
-def attribute_columns(
-    labels: Labels, words: Sequence[tuple[str, str]], p: Tensor, sets: np.ndarray | None, y: Tensor | None
-) -> Named:
+def attribute_columns(labels: AttributeLabels, p: Tensor, sets: np.ndarray | None, y: Tensor | None) -> Named:
     """Of each attribute its value, ``p_ATTRIBUTE`` (the probability of 1), ``set_ATTRIBUTE``, ``known_ATTRIBUTE``."""
     found: Named = []
-    for a, (name, pair) in enumerate(zip(labels.names, words)):
+    for a, (name, pair) in enumerate(zip(labels.names, labels.words)):
         known = np.array([*pair, None], dtype=object)
         found += [(name, known[(p[:, a] > 0.5).long().numpy()]), (f"p_{name}", rounded(p[:, a]))]
         if sets is not None:
@@ -287,8 +277,7 @@ def label_words(model: Model, y: Tensor) -> dict[str, Cells]:
     if isinstance(labels, ClassLabels):
         name = "label" if model.schema is None or not model.schema.targets else model.schema.targets[0].name
         return {name: np.array([*labels.names, None], dtype=object)[y.numpy()]}
-    words = attribute_words(labels, model.schema)
     return {
         name: np.array([*pair, None], dtype=object)[y[:, a].numpy()]
-        for a, (name, pair) in enumerate(zip(labels.names, words))
+        for a, (name, pair) in enumerate(zip(labels.names, labels.words))
     }

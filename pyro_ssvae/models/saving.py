@@ -178,6 +178,9 @@ def build(config: Json, where: str | Path) -> Model:
     """Return the model of a configuration, its weights still at random."""
     try:
         labels = None if config["labels"] is None else restore(config["labels"])
+        if isinstance(labels, AttributeLabels) and config.get("schema") is not None:
+            own = restore_schema(config["schema"]).labels  # it has the words, which earlier versions kept there alone
+            labels = own if list(own.names) == list(labels.names) else labels
         made = config["model"]
         shape, options = tuple(made["input_shape"]), made["options"]
         return create_model(made["name"], input_shape=shape, labels=labels, schema=None, **options)
@@ -324,10 +327,20 @@ def check_same(config: Json, model: nn.Module, path: Path) -> None:
         raise InputError(f"{path.parent}: its configuration is damaged ('signature' is not that of a model)")
     named = {name: name.replace("_", " ") for name in own if name != "networks"} | {"replaced": "replaced methods"}
     pairs = [(f"the {words}", saved[name], own[name]) for name, words in named.items() if name in saved]
-    for what, before, after in [("labels", config["labels"], label_description(model)), *pairs]:
+    for what, before, after in [
+        ("labels", named_labels(config["labels"]), named_labels(label_description(model))),
+        *pairs,
+    ]:
         if before != after:
             words = f"saved with {what} {in_words(before)}; the model to load it into has {in_words(after)}"
             raise InputError(f"{path}: {words}")
+
+
+def named_labels(described: object) -> object:
+    """Labels by their kind and names alone."""
+    return (
+        {"kind": described.get("kind"), "names": described.get("names")} if isinstance(described, dict) else described
+    )
 
 
 def check_networks(config: Json, model: nn.Module, path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -266,7 +267,8 @@ def submitit_jobs(compute: Compute, work: Work, jobs: int, executor: Executor) -
 
     def submit(cells: Sequence[Cell]) -> Sequence[Task]:
         try:
-            with engine.batch():
+            quiet = stderr_to(work.folder / "jobs" / "stderr") if cluster == "local" else contextlib.nullcontext()
+            with quiet, engine.batch():
                 tasks: list[Task] = [engine.submit(compute, cell, work) for cell in cells]
         except Exception as error:
             said = " ".join(str(error).split())[:300]
@@ -274,3 +276,18 @@ def submitit_jobs(compute: Compute, work: Work, jobs: int, executor: Executor) -
         return tasks
 
     yield submit
+
+
+@contextlib.contextmanager
+def stderr_to(path: Path) -> Iterator[None]:
+    """Let processes that are started within it write what they say, such as how Ctrl-C has ended them, to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stderr.flush()
+    kept = os.dup(2)
+    try:
+        with open(path, "ab") as file:
+            os.dup2(file.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

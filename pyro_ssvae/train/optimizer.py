@@ -98,9 +98,11 @@ def decaying(parameters: Sequence[Tensor], matrices: Iterable[Tensor], decay: fl
 
 
 def weight_matrices(module: nn.Module) -> list[Tensor]:
-    """Return the ``weight`` of every linear, bilinear and convolutional part. Biases, scales and means are none."""
-    layers = (nn.Linear, nn.Bilinear, _ConvNd)
-    return [part.weight for part in module.modules() if isinstance(part, layers) and isinstance(part.weight, Tensor)]
+    """Return the weights of every linear, convolutional, recurrent and attention layer; biases, scales and means are
+    none."""
+    layers = (nn.Linear, nn.Bilinear, _ConvNd, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+    parts = [part for part in module.modules() if isinstance(part, layers)]
+    return [p for part in parts for name, p in part.named_parameters(recurse=False) if "weight" in name]
 
 
 def needs_closure(kind: type[torch.optim.Optimizer]) -> bool:

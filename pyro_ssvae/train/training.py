@@ -79,7 +79,7 @@ class Training:
         if not self.trained:
             raise InputError("fit: the model has no parameters to train")
         if self.size > 1:
-            check_alike(y, job.plan.n, self.device)
+            check_alike(x, y, job.plan.n, self.device)
             broadcast(tensors_of(self.objective.parts, self.free))
         s = job.settings
         fast = job.pair.hurried() if isinstance(job.pair, Hurries) else []

@@ -68,8 +68,8 @@ def test_columns_of_parquet_and_feather(tmp_path: Path) -> None:
         data = read_table(tmp_path / name, target="t", id="row", quiet=True)
         assert data.table is not None
         assert data.table.schema.kinds == ("normal", "categorical:3")
-        assert data.table.ids is not None
-        assert data.table.ids[0].startswith("r")
+        assert data.ids is not None
+        assert data.ids[0].startswith("r")
 
 
 def test_words_keep_their_zeros_in_target_and_id(tmp_path: Path) -> None:
@@ -77,8 +77,8 @@ def test_words_keep_their_zeros_in_target_and_id(tmp_path: Path) -> None:
     data = read_table(text(tmp_path / "a.csv", cells), target="b", id="id", quiet=True)
     assert set(data.labels.names) == {"01", "1", "2"}
     assert data.table is not None
-    assert data.table.ids is not None
-    assert all(word[0] == "0" for word in data.table.ids)
+    assert data.ids is not None
+    assert all(word[0] == "0" for word in data.ids)
 
 
 @pytest.mark.parametrize(

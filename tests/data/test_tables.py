@@ -55,14 +55,13 @@ def schema_of(data: Dataset) -> Schema:
 
 def test_every_row_is_there_once_with_its_label_and_name() -> None:
     frame, data = people(), made()
-    schema, table = schema_of(data), data.table
+    schema = schema_of(data)
     assert schema.kinds == ("normal", "negative-binomial", "categorical:3", "bernoulli", "log-normal", "normal")
     assert data.model_options()["missing"] is True
-    assert table is not None
-    assert table.ids is not None
-    assert table.ids_test is not None
-    assert len(table.ids_test) == len(data.x_test) == 24
-    ids = [*table.ids, *table.ids_test]
+    assert data.ids is not None
+    assert data.ids_test is not None
+    assert len(data.ids_test) == len(data.x_test) == 24
+    ids = [*data.ids, *data.ids_test]
     assert sorted(ids) == sorted(frame["person"])
     x, y = torch.cat([data.x, data.x_test]), torch.cat([data.y, data.y_test])
     order = [ids.index(person) for person in frame["person"]]
@@ -233,7 +232,7 @@ def test_rows_without_a_value_are_left_out(capsys: pytest.CaptureFixture[str]) -
     frame.iloc[5, 1:7] = None
     data = read_table(frame, target="ill", id="person")
     assert data.table is not None
-    assert "p5" not in [*(data.table.ids or ()), *(data.table.ids_test or ())]
+    assert "p5" not in [*(data.ids or ()), *(data.ids_test or ())]
     assert len(data.x) + len(data.x_test) == N - 1
     assert "first row 5" in capsys.readouterr().err
 

@@ -222,8 +222,8 @@ def test_a_column_split_sets_rows_apart(tmp_path: Path, capsys: pytest.CaptureFi
 def test_an_attribute_may_be_named_like_another_s_probability() -> None:
     p = torch.tensor([[0.9, 0.2]], dtype=torch.double)
     found: dict[str, Any] = {}
-    labels = AttributeLabels(["A", "p_A"])
-    for name, column in attribute_columns(labels, [("no", "yes"), ("F", "T")], p, None, torch.tensor([[1, 0]])):
+    labels = AttributeLabels(["A", "p_A"], [("no", "yes"), ("F", "T")])
+    for name, column in attribute_columns(labels, p, None, torch.tensor([[1, 0]])):
         put(found, name, column)
     assert {name: column[0] for name, column in found.items()} == {
         "A": "yes",

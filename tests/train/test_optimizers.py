@@ -72,6 +72,8 @@ def test_what_a_weight_matrix_is() -> None:
             self.linear, self.bilinear = nn.Linear(3, 4), nn.Bilinear(3, 4, 5)
             self.convolutions = nn.ModuleList([nn.Conv1d(1, 2, 3), nn.ConvTranspose2d(1, 2, 3), nn.Conv3d(1, 2, 3)])
             self.flow = affine_autoregressive(3, hidden_dims=[4])  # masked linear layers
+            self.gru, self.cell = nn.GRU(3, 4), nn.LSTMCell(3, 4)
+            self.attention = nn.MultiheadAttention(4, 2)
 
     parts = Parts()
     names = {id(p): name for name, p in parts.named_parameters()}
@@ -79,6 +81,8 @@ def test_what_a_weight_matrix_is() -> None:
     assert found == {
         "linear.weight", "bilinear.weight", "convolutions.0.weight", "convolutions.1.weight", "convolutions.2.weight",
         "flow.arn.layers.0.weight", "flow.arn.layers.1.weight",
+        "gru.weight_ih_l0", "gru.weight_hh_l0", "cell.weight_ih", "cell.weight_hh",
+        "attention.in_proj_weight", "attention.out_proj.weight",
     }  # fmt: skip
 
 
