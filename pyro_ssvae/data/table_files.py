@@ -212,6 +212,9 @@ def header(lines: list[str], separator: str, path: Path) -> list[str]:
     :raises InputError: there is none, or the first line seems to be a row.
     """
     rows = rows_of(lines, separator)
+    if lines and re.fullmatch(r"sep=.?\s*", lines[0]):
+        raise InputError(f"{path}: line 1 is {shown(lines[0].strip())}, a spreadsheet's hint; the columns' names are "
+                         "needed there, so take the line out")  # fmt: skip
     names = [" ".join(name.split()) for name in rows[0]] if rows else []
     numbers = [name for name in names if re.fullmatch(r"[+-]?\d*\.?\d+([eE][+-]?\d+)?", name)]
     counted = numbers == [str(i) for i in range(len(numbers))]  # as pandas names columns

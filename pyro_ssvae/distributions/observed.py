@@ -37,8 +37,9 @@ class ObservedEntries(dist.Independent):
 
 
 def entrywise(fn: dist.TorchDistribution) -> dist.TorchDistribution:
-    """Return independent entries as :class:`ObservedEntries`; any other distribution as it is."""
-    if not isinstance(fn, dist.Independent) or isinstance(fn, ObservedEntries):
+    """Return independent entries as :class:`ObservedEntries`; any other distribution, also of independent vectors, as
+    it is."""
+    if not isinstance(fn, dist.Independent) or isinstance(fn, ObservedEntries) or fn.base_dist.event_shape:
         return fn
     return ObservedEntries(fn.base_dist, fn.reinterpreted_batch_ndims, stand_in(fn.base_dist))
 

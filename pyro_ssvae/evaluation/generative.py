@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..data.notices import say
 from ..errors import InputError
 from ..infer import bounds
+from ..infer.automatic import few_rows
 from ..infer.batched import NUMBERS as NUMBERS_AT_A_TIME
 from ..infer.batched import batched, evaluating, rows_at_a_time
 from ..infer.latent_use import active_units, elbo_and_kl, mutual_information
@@ -79,7 +80,7 @@ def generative_metrics(
 
 def apart(pair: nn.Module, x: Tensor, seed: int) -> bool:
     """Whether rows have likelihoods of their own: every site is in the plate over them."""
-    few = x[:2]
+    few, _ = few_rows(pair, x, None)
     with evaluating(pair, seed):
         ((p, q),) = enumerated(pair, few, None)
     return not bounds.Draw(p, q, len(few)).outside()

@@ -116,10 +116,15 @@ def run(pair: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Trace, Trace]:
     their posterior given all others."""
     p, q = traced(pair, x, y, exact=True)
     given, sites = sampled(q), sampled(p)
-    if any(site["infer"].get("enumerate") and name not in given for name, site in sites.items()):
+    alone = [name for name, site in sites.items() if site["infer"].get("enumerate") and name not in given]
+    if alone:
         dims = [f.dim for site in [*sites.values(), *given.values()] for f in site["cond_indep_stack"] if f.dim]
-        model = parallel(poutine.replay(programs(pair)[0], q))
-        p = poutine.trace(infer_discrete(model, first_available_dim=min(dims, default=0) - 1)).get_trace(x, y)
+        known = poutine.condition(programs(pair)[0], {name: site["value"] for name, site in given.items()})
+        found = infer_discrete(parallel(known), first_available_dim=min(dims, default=0) - 1)
+        drawn, every = poutine.trace(found).get_trace(x, y), q.copy()
+        for name in alone:
+            every.add_node(name, **drawn.nodes[name])
+        p = poutine.trace(poutine.replay(programs(pair)[0], every)).get_trace(x, y)
         mark_rows(next(iter(sites.values()))["row_plates"], p)
     return p, q
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+import pyro
 import torch
 from pyro import poutine
 from pyro.infer.autoguide.effect import AutoMessenger
@@ -15,6 +16,8 @@ from pyro.poutine import Trace
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .pairs import programs
+from .protocols import HasObjective
 
 Automatic: TypeAlias = AutoGuide | AutoMessenger
 
@@ -68,10 +71,25 @@ def check_row_latents(pair: nn.Module, x: Tensor, y: Tensor | None) -> None:
 
 
 def few_rows(pair: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Return two of the rows, for a run that looks at shapes; all where an automatic guide has a latent of each."""
+    """Return two of the rows, for a run that looks at shapes; all where an automatic guide has a latent of each, or
+    programs hold values a row, such as what they are conditioned on."""
     check_row_latents(pair, x, y)
-    n = len(x) if row_latents(pair, x, y) else 2
-    return x[:n], None if y is None else y[:n]
+    two = x[:2], None if y is None else y[:2]
+    own = not isinstance(pair, HasObjective)
+    return (x, y) if row_latents(pair, x, y) or (own and not runs(pair, *two)) else two
+
+
+def runs(pair: nn.Module, x: Tensor, y: Tensor | None) -> bool:
+    """Whether a pair's programs run on some rows; random numbers and Pyro's parameters are put back."""
+    model, guide = programs(pair)
+    store = pyro.get_param_store()
+    try:
+        with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []), store.scope(store.get_state()):
+            q = poutine.trace(guide).get_trace(x, y)
+            poutine.trace(poutine.replay(model, q)).get_trace(x, y).compute_log_prob()
+    except (RuntimeError, ValueError, IndexError):  # of shapes
+        return False
+    return True
 
 
 def other_rows(x: Tensor, y: Tensor | None, n: int) -> tuple[Tensor, Tensor | None]:

@@ -61,10 +61,11 @@ def elbo(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, num_sample
     """
     num_samples = whole_number("num_samples", num_samples)
 
-    def rows(module: nn.Module, x: Tensor, y: Tensor | None, most: int) -> Tensor:
+    def rows(module: nn.Module, x: Tensor, y: Tensor | None, most: int, every: int) -> Tensor:
         if isinstance(module, HasBound):
             return torch.stack([module.bound(x, y) for _ in range(num_samples)]).mean(0)
-        return _draws(module, x, y, num_samples, most, Draw.elbo).mean(0)
+        draws = several_at_once(module, x, y, num_samples, min(most, FEW_ROWS))
+        return _of_each(draws, len(x), Draw.elbo, every).mean(0)
 
     return _in_batches(pair, rows, x, y, num_samples)
 
@@ -76,8 +77,9 @@ def log_likelihood(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, 
     """
     num_samples = whole_number("num_samples", num_samples)
 
-    def rows(module: nn.Module, x: Tensor, y: Tensor | None, most: int) -> Tensor:
-        return _draws(module, x, y, num_samples, most, Draw.log_weight).logsumexp(0) - math.log(num_samples)
+    def rows(module: nn.Module, x: Tensor, y: Tensor | None, most: int, every: int) -> Tensor:
+        draws = several_at_once(module, x, y, num_samples, min(most, FEW_ROWS))
+        return _of_each(draws, len(x), Draw.log_weight, every).logsumexp(0) - math.log(num_samples)
 
     return _in_batches(pair, rows, x, y, num_samples)
 
@@ -85,26 +87,23 @@ def log_likelihood(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, 
 def reconstruction(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None) -> Tensor:
     """Return ``E_q log p(x | z, y)`` at one draw of the guide, missing labels as the pair infers them: ``[B]`` nats."""
 
-    def rows(module: nn.Module, x: Tensor, y: Tensor | None, most: int) -> Tensor:
+    def rows(module: nn.Module, x: Tensor, y: Tensor | None, most: int, every: int) -> Tensor:
         ((p, q),) = enumerated(module, x, y, exact=False)
         need_site(p, "x", "reconstruction")
-        draw = Draw(p, q, len(x))
+        draw = Draw(p, q, len(x), every)
         return draw.expected(["x" if "x" in draw.p else PARTS_OF_X[0]])
 
     return _in_batches(pair, rows, x, y, 1)
 
 
-def _draws(
-    module: nn.Module, x: Tensor, y: Tensor | None, num_samples: int, most: int, of: Callable[[Draw], Tensor]
-) -> Tensor:
-    """Return a number a row ``[B]`` of each draw: ``[S, B]``, several draws in one run where it has few rows."""
-    draws = several_at_once(module, x, y, num_samples, min(most, FEW_ROWS))
-    return torch.cat([of(Draw(p, q, times * len(x))).reshape(times, len(x)) for p, q, times in draws])
+def _of_each(draws: Iterable[tuple[Trace, Trace, int]], n: int, of: Callable[[Draw], Tensor], every: int) -> Tensor:
+    """Return a number a row ``[B]`` of each draw: ``[S, B]``."""
+    return torch.cat([of(Draw(p, q, k * n, None if k > 1 else every)).reshape(k, n) for p, q, k in draws])
 
 
 def _in_batches(
     pair: PairLike,
-    rows: Callable[[nn.Module, Tensor, Tensor | None, int], Tensor],
+    rows: Callable[[nn.Module, Tensor, Tensor | None, int, int], Tensor],
     x: ArrayLike,
     y: ArrayLike | None,
     num_samples: int,
@@ -112,7 +111,8 @@ def _in_batches(
     module = as_pair(pair)
     x, y = checked(module, x, y)
     most = rows_at_a_time(module, x, y, num_samples)
-    return batched(module, lambda x, y=None: rows(module, x, y, most), x, y, rows=most)
+    every = len(x)
+    return batched(module, lambda x, y=None: rows(module, x, y, most, every), x, y, rows=most)
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,13 @@ class Draw:
 
     :param p: the model's trace; ``q`` the guide's, both with their log-probabilities.
     :param n: rows.
+    :param every: rows that share what is in no plate over rows, where these are a part of them.
     """
 
-    def __init__(self, p: Trace, q: Trace, n: int) -> None:
+    def __init__(self, p: Trace, q: Trace, n: int, every: int | None = None) -> None:
         self.p = {name: site for name, site in sampled(p).items() if not is_computed(site)}
         self.q = {name: site for name, site in sampled(q).items() if not (is_factor(site) or is_computed(site))}
-        self.n = n
+        self.n, self.every = n, every or n
         if not self.q:
             raise InputError("the guide has no latent site, so that there is nothing to bound; a pair with latents has")
         sites = [*self.p.values(), *self.q.values()]
@@ -212,7 +213,7 @@ class Draw:
         if row is None:
             if varies:
                 raise InputError(f"site {site['name']!r} is enumerated outside of the plate over rows")
-            value, inner = value.sum(tuple(inner), keepdim=True) / self.n, frozenset()
+            value, inner = value.sum(tuple(inner), keepdim=True) / self.every, frozenset()
         elif row != -1:  # rows come last
             value = value.transpose(row, -1)
             inner = frozenset(row if d == -1 else d for d in inner)

@@ -162,7 +162,7 @@ class AcceptLabels(poutine.messenger.Messenger):
     """
 
     def _pyro_sample(self, msg: dict[str, Any]) -> None:
-        own = "label_inference" in msg["infer"]  # the guide's
+        own = "label_inference" in msg["infer"] or msg["infer"].get("_deterministic")  # the guide's, or computed
         if msg["name"] == "y" and not own and not isinstance(msg["fn"], AcceptRelaxed):
             msg["fn"] = AcceptRelaxed(msg["fn"])
 

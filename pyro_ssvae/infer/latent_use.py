@@ -56,11 +56,12 @@ def elbo_and_kl(
             ((p, q),) = enumerated(module, x, y)
         else:
             p, q = map(with_log_probs, traced(module, x, y, exact=True))
-        draw = Draw(p, q, len(x))
+        draw = Draw(p, q, len(x), every)
         return torch.stack([draw.elbo(), draw.divergence()], -1)
 
     module = as_pair(pair)
     x, y = checked(module, x, y)
+    every = len(x)
     return batched(module, measure, x, y, rows=rows or rows_at_a_time(module, x, y))
 
 

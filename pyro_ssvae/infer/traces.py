@@ -234,10 +234,23 @@ def _one(model: Program, guide: Program, x: Tensor, y: Tensor | None) -> tuple[T
 
 
 def trace_log_prob(site: Site) -> None:
-    """Note a site's log-probability, as ``Trace.compute_log_prob`` does, without its sum over everything."""
+    """Note a site's log-probability, as ``Trace.compute_log_prob`` does, without its sum over everything.
+
+    A value that is enumerated, and whose probability was given as 0, is ruled out; PyTorch has ``log(eps)`` there.
+    """
     log_p = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    if site["infer"].get("_enumerate_dim") is not None:
+        log_p = log_p.masked_fill(ruled_out(plain(site["fn"]), site["value"]), -torch.inf)
     site["unscaled_log_prob"] = log_p
     site["log_prob"] = scale_and_mask(log_p, site["scale"], site["mask"])
+
+
+def ruled_out(fn: object, value: Tensor) -> Tensor:
+    """Where a categorical distribution that was made of probabilities has exactly 0: bool, as its log-probability."""
+    if type(fn) is not dist.Categorical or "probs" not in vars(fn):
+        return torch.zeros((), dtype=torch.bool, device=value.device)
+    places, probs = torch.broadcast_tensors(value.long().unsqueeze(-1), fn.probs)
+    return probs.gather(-1, places[..., :1]).squeeze(-1) == 0
 
 
 def parallel(program: Program) -> Program:
@@ -272,10 +285,17 @@ def has_bound(pair: nn.Module, x: Tensor) -> bool:
 
 class Unobserved(poutine.uncondition_messenger.UnconditionMessenger):
     """``poutine.uncondition``, by which what is computed (``pyro.deterministic``) stays: as a draw it would be expanded
-    by its plates."""
+    by its plates.
+
+    :param all_sites: False leaves what is observed beside ``x`` as it is.
+    """
+
+    def __init__(self, all_sites: bool = True) -> None:
+        super().__init__()
+        self.all_sites = all_sites
 
     def _pyro_sample(self, msg: Any) -> None:
-        if not is_computed(msg):
+        if not is_computed(msg) and (self.all_sites or msg["name"] in ("x", *PARTS_OF_X)):
             super()._pyro_sample(msg)
 
 
@@ -313,19 +333,26 @@ class Means(poutine.messenger.Messenger):
 
 
 def expected_x(
-    pair: nn.Module, x: Tensor, values: dict[str, Tensor], needed: Iterable[str] = (), verb: str = "decode"
+    pair: nn.Module,
+    x: Tensor,
+    values: dict[str, Tensor],
+    needed: Iterable[str] = (),
+    verb: str = "decode",
+    *,
+    stand_in: bool = False,
 ) -> Tensor:
     """Return ``E[x | values]`` where the model's other latents are drawn: ``[B, *input_shape]``.
 
-    :param x: a stand-in of the wanted shape.
+    :param x: points, of which the model's other observed sites are too.
     :param values: of latent sites, by name.
     :param needed: those of them that the model must have.
     :param verb: that asks, for words.
+    :param stand_in: ``x`` says no more than a shape, and nothing is observed.
     :raises InputError: a model without one of these sites, or without a site ``x``.
     """
     if not len(x):  # Pyro has no plate of no rows
         return x
-    model = poutine.condition(Unobserved()(programs(pair)[0]), values)
+    model = poutine.condition(Unobserved(all_sites=stand_in)(programs(pair)[0]), values)
     with ExpectedX():
         p = poutine.trace(model).get_trace(x, None)
     for name in needed:

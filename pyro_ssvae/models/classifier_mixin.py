@@ -59,7 +59,7 @@ class ClassifierMixin(Model):
 
         It is the guide's site; the model's, in the mean of the guide's draws, where :attr:`y_is_observed`.
         """
-        rewritten = ("model", "guide") if self.y_is_observed else ("guide",)
+        rewritten = ("model", "guide") if self.y_is_observed else ("guide", "infer_label")
         if any(overridden_since(self, program, "q_y") for program in rewritten):
             return guided_probs(self, x, of_model=self.y_is_observed)
         return self.q_y(x)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ..data.inputs import numbers
+from ..distributions.observed import entrywise
 from ..distributions.sparse import Scattered
 from ..errors import InputError
 from ..infer.label_inference import MOST_SUMMED, How, Known
@@ -76,7 +77,7 @@ class ConditionalDecoder(LabelMixin):
         c = self.class_input(y, x)
         sparse = self.label_inference.how == "sparse"
         gaps = sparse or (self.training and self.known_places() == "skip")
-        if not gaps or y.is_floating_point() or y.dim() < 2:
+        if not gaps or y.is_floating_point() or y.dim() != 2:
             return self.p_x(self.decoder(z, c))
         needed = y != MISSING
         place, row = needed.nonzero(as_tuple=True)
@@ -84,7 +85,7 @@ class ConditionalDecoder(LabelMixin):
             self.decodes.copy_(needed.sum() / len(x))
         torch._check(row.shape[0] >= len(x))  # what a captured program may rely on
         z = z[row] if z.dim() == 2 else z.expand(*needed.shape, -1)[place, row]
-        return Scattered(self.p_x(self.decoder(z, c[place, row])), place, row, needed.shape)
+        return Scattered(entrywise(self.p_x(self.decoder(z, c[place, row]))), place, row, needed.shape)
 
     @property
     def takes_probs(self) -> bool:
@@ -97,25 +98,25 @@ class ConditionalDecoder(LabelMixin):
         try:
             return super().decode(z, y, like=like)
         except (RuntimeError, TypeError, IndexError):  # of a program of one's own
-            if self.takes_probs or not self.label_values(len(z), y)["y"].is_floating_point():
+            if self.takes_probs or not self.label_values(len(z), y, self.parts(z))["y"].is_floating_point():
                 raise
         raise InputError(
             "decode: the model as it was rewritten takes labels, and no probabilities; all labels are needed"
         )
 
-    def label_values(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
+    def label_values(self, n: int, y: ArrayLike | None, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         if isinstance(y, (Tensor, np.ndarray)) and is_float(y) and y.ndim == 2:
             given = numbers(y, "y").to(self.device)
             if not (self.labels.event_shape and are_values(given)):
                 return {"y": self.checked_inputs(given, n)}
         known = self.labels.check(None, n, self.device) if y is None else given_labels(y, n, self.labels, self.device)
         missing = bool((known == MISSING).any())
-        return {"y": self.labels.impute(self.prior_probs(n), known) if missing else known}
+        return {"y": self.labels.impute(self.prior_probs(n, parts), known) if missing else known}
 
-    def prior_probs(self, n: int) -> Tensor:
-        """The probabilities of p(y), as the model has it, for ``n`` points: ``[n, K]`` or ``[n, A]``."""
+    def prior_probs(self, n: int, parts: dict[str, Tensor]) -> Tensor:
+        """The probabilities of p(y), of a rewritten model p(y | z), for ``n`` points: ``[n, K]`` or ``[n, A]``."""
         rewritten = overridden_since(self, "model", "default")
-        p_y = prior_of(self, "y", n, {}, "decode") if rewritten else self.p_y()
+        p_y = prior_of(self, "y", n, parts, "decode") if rewritten else self.p_y()
         return probs_of(p_y, "decode: p(y)", "all labels are needed").expand(n, -1)
 
     def checked_inputs(self, c: Tensor, n: int) -> Tensor:

@@ -26,7 +26,7 @@ from .fixed_draws import fixed_draws
 from .generative import gaussian_head, positive, standard_normal
 from .interventions import asked_labels, check_part, times
 from .label_mixin import LabelMixin
-from .rewritten import prior_of
+from .rewritten import overridden_since, prior_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +153,9 @@ class DIVA(LabelMixin):
     def parts(self, z: Tensor) -> dict[str, Tensor]:
         return {"z_c": z[:, : self.label_dim], "z_s": z[:, self.label_dim :]}
 
+    def read_off(self, parts: dict[str, Tensor]) -> Tensor:
+        return self.labels.mode(self.label_inference.probs(self.head(parts["z_c"])))
+
     @torch.no_grad()
     def intervene(self, x: ArrayLike, values: Intervention, *, num_samples: int | None = None) -> Tensor:
         """Encode ``x``, draw all of z_c from the model's p(z_c | y), y as predicted but for the named values, keep z_s,
@@ -165,10 +168,11 @@ class DIVA(LabelMixin):
         asked, (x, _) = asked_labels(self.labels, values, self.device), checked(self, x)
         z_s, y = self.encode(x).mean[:, self.label_dim :], self.predict(x)
         given = {"y": torch.where(asked == MISSING, y, asked), "z_s": z_s}
+        heard = (given["y"],) if overridden_since(self, "model", "default") else ()
 
         def draw() -> Tensor:
             z_c = drawn(prior_of(self, "z_c", len(z_s), given)) if len(z_s) else z_s.new_zeros(0, self.label_dim)
-            return self.decode(torch.cat([z_c, z_s], -1), like=x)
+            return self.decode(torch.cat([z_c, z_s], -1), *heard, like=x)
 
         return times(draw, num_samples)
 

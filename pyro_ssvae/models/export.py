@@ -94,7 +94,7 @@ class Expected(nn.Module):
         self.model = model
 
     def forward(self, z: Tensor) -> Tensor:
-        return expected_x(self.model, self.model.stand_in(z.shape[0]), self.model.parts(z))
+        return expected_x(self.model, self.model.stand_in(z.shape[0]), self.model.parts(z), stand_in=True)
 
 
 class ExpectedGiven(nn.Module):
@@ -107,9 +107,9 @@ class ExpectedGiven(nn.Module):
         self.model = model
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
-        n = z.shape[0]
-        labels = self.model.labels.impute(self.model.prior_probs(n), y)
-        return expected_x(self.model, self.model.stand_in(n), {**self.model.parts(z), "y": labels})
+        n, parts = z.shape[0], self.model.parts(z)
+        labels = self.model.labels.impute(self.model.prior_probs(n, parts), y)
+        return expected_x(self.model, self.model.stand_in(n), {**parts, "y": labels}, stand_in=True)
 
 
 class Fixed(poutine.messenger.Messenger):
@@ -235,8 +235,8 @@ def program_of(model: Model, what: What, dtype: torch.dtype) -> tuple[nn.Module,
     require(model, Reconstructs)
     assert isinstance(model, GenerativeModel)
     z = torch.zeros(ROWS, model.encode(x).event_shape[-1])
-    if isinstance(model, ConditionalDecoder):
-        return ExpectedGiven(model), (z, torch.zeros(ROWS, *model.labels.event_shape, dtype=torch.long))
+    if isinstance(model, ConditionalDecoder):  # one known label, so that what a missing one makes random is seen
+        return ExpectedGiven(model), (z, model.labels.check(None, ROWS).index_fill(0, torch.tensor(0), 0))
     return Expected(model), (z,)
 
 

@@ -23,7 +23,9 @@ def fixed_draws(q: dist.TorchDistribution, noise: Tensor) -> Tensor:
     :param noise: ``[S, 1, D]``.
     """
     one = plain(q)
-    return one.loc + one.scale * noise if isinstance(one, dist.Normal) else own_draws(q, noise.device, len(noise))
+    if not isinstance(one, dist.Normal):
+        return own_draws(q, noise.device, len(noise))
+    return one.loc + one.scale * noise.reshape(len(noise), *[1] * (one.loc.dim() - 1), -1)
 
 
 def own_draws(q: dist.TorchDistribution, device: torch.device, n: int = DRAWS) -> Tensor:

@@ -6,10 +6,12 @@ import sys
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
+import pyro
 import pyro.distributions as dist
 import torch
 from numpy.typing import ArrayLike
 from pyro import poutine
+from pyro.infer import ELBO, TraceEnum_ELBO
 from torch import Tensor, nn
 
 from ..data.inputs import finite, numbers
@@ -17,7 +19,7 @@ from ..distributions.observed import entrywise
 from ..errors import InputError, kind_of, whole_number
 from ..infer import bounds
 from ..infer.batched import checked, evaluating, seeded
-from ..infer.traces import Means, Site, expected_x, sampled
+from ..infer.traces import Means, Site, expected_x, plate_nesting, sampled
 from ..nn.likelihoods import Likelihood, check_encoder, likelihood_for
 from .base import Json, Model
 from .config import VAEConfig
@@ -48,6 +50,20 @@ class GenerativeModel(Model):
         kind = self.likelihood.kind if isinstance(self.likelihood, Likelihood) else type(self.likelihood).__name__
         latents = " and ".join(self.latents)
         return [f"{x}, likelihood {kind}", y, f"{latents}: {self.config.dim} dimensions"]
+
+    def objective(self) -> ELBO:
+        return TraceEnum_ELBO(max_plate_nesting=self.plate_dims(1), strict_enumeration_warning=False)
+
+    def plate_dims(self, own: int) -> int:
+        """The dimensions of plates: this library's ``own``, or more that a rewritten program has."""
+        if not any(overridden_since(self, program, "default") for program in ("model", "guide")):
+            return own
+        store = pyro.get_param_store()
+        try:
+            with seeded(self.device, 0), store.scope(store.get_state()), evaluating(self):
+                return max(own, plate_nesting(self, self.stand_in(2), None))
+        except Exception:  # of a program of one's own, which a step will name
+            return own
 
     def kl_scale(self) -> AbstractContextManager[object]:
         """The scale of the latents' sites: β, of which a part is in force while :meth:`set_progress` lets it grow."""
@@ -146,13 +162,14 @@ class GenerativeModel(Model):
                 raise InputError(f"z: shape {list(z.shape)}; this model needs [..., {width}]")
             rows = z.reshape(-1, z.shape[-1])
             n = len(rows)
-            parts, label = self.parts(rows), self.label_values(n, y)
+            parts = self.parts(rows)
+            label = self.label_values(n, y, parts)
             needed = [*parts, *(label if y is not None else ())]
             x = self.stand_in(n) if like is None else checked(self, like)[0]
             if len(x) != n:
                 raise InputError(f"like: {len(x)} points for {n} latents; each needs one")
             further = {} if like is None else self.further_latents(x)
-            x = expected_x(self, x, {**further, **parts, **label}, needed)
+            x = expected_x(self, x, {**further, **parts, **label}, needed, stand_in=like is None)
             return x.reshape(z.shape[:-1] + x.shape[1:])
 
     def further_latents(self, x: Tensor) -> dict[str, Tensor]:
@@ -162,8 +179,11 @@ class GenerativeModel(Model):
         sites = self.posterior_trace(x, None)
         return {n: site["value"] for n, site in sites.items() if not (site["is_observed"] or n in (*self.latents, "y"))}
 
-    def label_values(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
-        """The site ``y`` of ``n`` given labels, for a decoder that hears it; here none."""
+    def label_values(self, n: int, y: ArrayLike | None, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The site ``y`` of ``n`` given labels, for an x that hears it; here none.
+
+        :param parts: the latents that are decoded, as the sites have them.
+        """
         return {}
 
     def reconstruct(self, x: ArrayLike, y: ArrayLike | None = None) -> Tensor:
@@ -188,7 +208,7 @@ class GenerativeModel(Model):
         n = whole_number("generate", n, 0)
         with evaluating(self):
             values = self.drawn_labels(n, y)
-            return expected_x(self, self.stand_in(n), values, values, "generate")
+            return expected_x(self, self.stand_in(n), values, values, "generate", stand_in=True)
 
     def drawn_labels(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
         """The site ``y`` of ``n`` points to generate; empty where it is the model's to draw."""

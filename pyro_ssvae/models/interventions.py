@@ -21,7 +21,7 @@ from ..infer.protocols import Intervention
 from ..infer.traces import drawn
 from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
 from .generative import GenerativeModel, moment_of
-from .rewritten import prior_of
+from .rewritten import overridden_since, prior_of
 
 
 def asked(labels: Labels, values: Intervention) -> dict[str, int]:
@@ -182,13 +182,16 @@ class Characteristics(GenerativeModel):
         for name, value in chosen.items():
             y[... if isinstance(self.labels, ClassLabels) else index(self.labels, name)] = value
 
+        rewritten = overridden_since(self, "model", "default")  # x may hear y
+        heard = ((y if isinstance(self.labels, ClassLabels) else y.t()),) if rewritten else ()
+
         def draw() -> Tensor:
             changed = z.clone()
             if chosen and len(z):
                 new = self.join(drawn(self.z_c_given(y, s)), s)
                 for at in map(self.place, chosen):
                     changed[:, at] = new[:, at]
-            return self.decode(changed, like=x)
+            return self.decode(changed, *heard, like=x)
 
         return times(draw, num_samples)
 

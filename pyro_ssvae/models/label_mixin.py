@@ -174,6 +174,28 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
                 "y=None draws all of it"
             )
 
+    def label_values(self, n: int, y: ArrayLike | None, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Of a rewritten model, whose x may hear y: the labels that are given, or else read off the latents."""
+        if not overridden_since(self, "model", "default"):
+            return {}
+        known = self.labels.check(None, n, self.device) if y is None else given_labels(y, n, self.labels, self.device)
+        told = self.read_off(parts)
+        known = known if told is None else torch.where(known == MISSING, told, known)
+        if bool((known == MISSING).any()):
+            return {} if y is None else self.drawn_labels(n, y)
+        return {"y": self.as_site(known)}
+
+    def read_off(self, parts: dict[str, Tensor]) -> Tensor | None:
+        """The most probable labels ``[n]`` or ``[n, A]`` of latents; None where these do not tell.
+
+        :param parts: as the sites have them.
+        """
+        return None
+
+    def as_site(self, y: Tensor) -> Tensor:
+        """Labels ``[n]`` or ``[n, A]`` as the site y has them."""
+        return y
+
     def drawn_labels(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
         if y is None:
             return {}

@@ -95,12 +95,12 @@ class M1(VAE, ClassifierMixin):
         """q(y | z) at the posterior's mean, of 100 draws where it knows none."""
         return self.labels.probs(self.head(mean_of(self.q_z(x), x.device)))
 
-    def logits_given(self, z: Tensor) -> Tensor:
-        """Logits of q(y | z), the head's or a rewritten guide's: ``[B, K]`` or ``[B, A]``."""
+    def logits_given(self, z: Tensor, **others: Tensor) -> Tensor:
+        """Logits of q(y | z), the head's, or a rewritten guide's given all latents: ``[B, K]`` or ``[B, A]``."""
         if not overridden_since(self, "guide", "logits_given"):
             logits: Tensor = self.head(z)
             return logits
-        q = poutine.trace(poutine.condition(self.guide, {"z": z})).get_trace(self.stand_in(len(z)), None)
+        q = poutine.trace(poutine.condition(self.guide, {"z": z, **others})).get_trace(self.stand_in(len(z)), None)
         probs = probs_of(need_site(q, "y", "generate")["fn"])
         return probs.logit() if self.labels.event_shape else probs.log()
 
@@ -122,12 +122,15 @@ class M1(VAE, ClassifierMixin):
                 return super().generate(0)
             model = Unobserved()(self.model)
             pool = poutine.trace(model).get_trace(self.stand_in(POOL))
-            logits = self.logits_given(need_site(pool, "z", "generate")["value"]).unsqueeze(1).expand(-1, n, -1)
+            need_site(pool, "z", "generate")
+            latents = {name: site for name, site in sampled(pool).items() if name not in ("x", *PARTS_OF_X)}
+            latents = {name: site for name, site in latents.items() if not is_computed(site)}
+            logits = self.logits_given(**{name: site["value"] for name, site in latents.items()})
+            logits = logits.unsqueeze(1).expand(-1, n, -1)
             weights = self.labels.observed(logits).log_prob(known)
             chosen = dist.Categorical(logits=weights.t()).sample()
-            latents = {name: site for name, site in sampled(pool).items() if name not in ("x", *PARTS_OF_X)}
-            values = {name: rows_of(site, POOL, chosen) for name, site in latents.items() if not is_computed(site)}
-            return expected_x(self, self.stand_in(n), values)
+            values = {name: rows_of(site, POOL, chosen) for name, site in latents.items()}
+            return expected_x(self, self.stand_in(n), values, stand_in=True)
 
 
 def rows_of(site: Site, n: int, rows: Tensor) -> Tensor:

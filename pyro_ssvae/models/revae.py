@@ -22,9 +22,10 @@ from torch.nn import functional as F
 from ..distributions.clamped import clamped_logits
 from ..distributions.logistic_normal import log_sigmoid_normal
 from ..errors import InputError, nearest
+from ..infer.batched import evaluating, seeded
 from ..infer.ccvae_bound import WHOLE, CCVAEBound, Detach
 from ..infer.label_inference import MOST_VALUES
-from ..infer.traces import need_site, plain
+from ..infer.traces import need_site, plain, sampled
 from ..labels import MISSING, AttributeLabels, Labels, value_counts
 from ..nn.networks import AddClass, features, takes_class_input
 from .base import Model, given_labels
@@ -33,6 +34,7 @@ from .fixed_draws import fixed_draws, fresh_draws, score_of
 from .generative import moment_of, standard_normal
 from .label_mixin import LabelMixin
 from .local_guide import LocalGuide, LocalityConfig
+from .rewritten import overridden_since, probs_of
 
 FLOOR = 1e-3  # of every scale
 CONSISTENCY = 20 / (3 * 64 * 64)  # a value of a point
@@ -187,11 +189,13 @@ class ReVAE(LocalGuide, LabelMixin):
     def objective(self) -> CCVAEBound:
         """One bound for any mix of labels and, in training, the prior on π and the consistency of interventions."""
         c = self.config
-        return CCVAEBound(
+        bound = CCVAEBound(
             self, detach=c.detach, alpha=self.head_terms.alpha, consistency=self.consistency,
             equal_rates=c.equal_rates if self.one_sided else 0.0,
             head_terms=bool(c.entropy_weight or c.alignment_weight),
         )  # fmt: skip
+        bound.max_plate_nesting = self.plate_dims(self.plates)
+        return bound
 
     def bound(self, x: Tensor, y: Tensor | None) -> Tensor:
         """The paper's bound, α = 1, at one draw: ``[B]``. With known labels it is not ``E_q[log p - log q]``."""
@@ -244,8 +248,7 @@ class ReVAE(LocalGuide, LabelMixin):
 
     def targets(self, y: Tensor | None, x: Tensor) -> Tensor:
         """``y`` as the sites have it: ``[A, B]`` or ``[B]``."""
-        checked = super().targets(y, x)
-        return checked.t() if self.multilabel else checked
+        return self.as_site(super().targets(y, x))
 
     def prepare(self, x: Tensor, y: Tensor) -> None:
         """Take p(y) from the known labels; every attribute, or class, must have some of each value, or none any."""
@@ -261,6 +264,21 @@ class ReVAE(LocalGuide, LabelMixin):
                 name = self.labels.names[i]
                 raise InputError(f"one_sided: attribute {name!r} has no 1 among the labels kept; it needs some")
         super().prepare(x, y)
+        self.check_head(x[:2])
+
+    def check_head(self, x: Tensor) -> None:
+        """Raise :class:`InputError` where a rewritten guide's q(y | z_c) is not the one that the objective trains."""
+        if not overridden_since(self, "guide", "log_q_y"):
+            return
+        try:
+            with seeded(self.device, 0), evaluating(self):
+                q = sampled(poutine.trace(self.guide).get_trace(x, None))
+                own, trained = probs_of(q["y"]["fn"]), self.log_q_y(q["z_c"]["value"]).exp()
+        except Exception:  # of a program of one's own, without these sites, or that the training itself refuses
+            return
+        if own.shape != trained.shape or not torch.allclose(own, trained, atol=1e-4):
+            raise InputError("guide: its q(y | z_c) is not log_q_y(z_c), which the objective trains and the guide must "
+                             "use; override log_q_y")  # fmt: skip
 
     def p_y(self) -> dist.TorchDistribution:
         """p(y) of each value: attributes ``[A, 1]``, classes ``[]``."""
@@ -322,7 +340,7 @@ class ReVAE(LocalGuide, LabelMixin):
     def log_q_known(self, y: Tensor, q_z_c: dist.TorchDistribution, z_c: Tensor) -> Tensor:
         """``log q(y_O | x) = log E_q(z|x)[ q(y_O | z_c) ]``, ``[B]``; samples are joined by the current z_c."""
         q = plain(q_z_c)
-        if self.multilabel and self.config.integral == "quadrature" and isinstance(q, dist.Normal):
+        if self.config.integral == "quadrature" and self.by_quadrature(q):
             mean, spread = self.head_given_x(q.loc, q.scale)
             picked = log_sigmoid_normal(torch.where(y == 0, -mean, mean), spread)
             return torch.where(y == MISSING, 0.0, picked).sum(-2)
@@ -337,6 +355,11 @@ class ReVAE(LocalGuide, LabelMixin):
         picked = torch.where(y == MISSING, 0.0, picked)
         return picked.sum(-2) if self.multilabel else picked
 
+    def by_quadrature(self, q: object) -> bool:
+        """Whether the head's logits under q(z_c | x) are Gaussian: of attributes, unless the head was rewritten."""
+        linear = not overridden_since(self, "log_q_y", "head_given_x")
+        return self.multilabel and isinstance(q, dist.Normal) and linear
+
     def head_given_x(self, loc: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and scale ``[A, B]`` of the head's logits under q(z_c | x)."""
         w = self.head_weight.unsqueeze(-2)
@@ -345,7 +368,7 @@ class ReVAE(LocalGuide, LabelMixin):
     def log_q_y_given_x(self, q_z_c: dist.TorchDistribution) -> Tensor:
         """``log q(y | x)`` of each value: ``[A, B, 2]`` by quadrature, ``[B, K]`` by 100 fixed draws."""
         q = plain(q_z_c)
-        if self.multilabel and isinstance(q, dist.Normal):
+        if self.by_quadrature(q):
             mean, spread = self.head_given_x(q.loc, q.scale)
             return torch.stack([log_sigmoid_normal(-mean, spread), log_sigmoid_normal(mean, spread)], -1)
         draws = fixed_draws(q_z_c, self.noise)
@@ -370,11 +393,17 @@ class ReVAE(LocalGuide, LabelMixin):
     def parts(self, z: Tensor) -> dict[str, Tensor]:
         return {"z_c": self.split(z[..., : self.z_c_dim]), "z_s": z[..., self.z_c_dim :]}
 
+    def read_off(self, parts: dict[str, Tensor]) -> Tensor:
+        return self.as_site(self.log_q_y(parts["z_c"]).argmax(-1))
+
+    def as_site(self, y: Tensor) -> Tensor:
+        """Attributes the other way round, ``[n, A]`` as ``[A, n]``."""
+        return y.t() if self.multilabel else y
+
     def drawn_labels(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
         if y is None:
             return {}
-        known = given_labels(y, n, self.labels, self.device)
-        known = known.t() if self.multilabel else known
+        known = self.as_site(given_labels(y, n, self.labels, self.device))
         self.check_labels_first(n)
         if not n or not bool((known == MISSING).any()):
             return {"y": known}

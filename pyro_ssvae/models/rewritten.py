@@ -25,10 +25,21 @@ DRAWS = 100  # of the guide, where y depends on what it draws before
 
 
 def overridden_since(part: object, name: str, other: str) -> bool:
-    """Whether a method was overridden by a class that is further down, or on the instance, than the other's."""
-    places = [vars(part), *map(vars, type(part).__mro__)]
-    first, second = (next(i for i, there in enumerate(places) if method in there) for method in (name, other))
-    return first < second
+    """Whether a method was overridden by a class that is further down, or on the instance, than the other's, or was put
+    in the place of this library's own."""
+    places = [part, *type(part).__mro__]
+    first, second = (
+        next((i for i, place in enumerate(places) if method in vars(place)), len(places)) for method in (name, other)
+    )
+    return first < second or (first < len(places) and patched(places[first], name))
+
+
+def patched(owner: object, name: str) -> bool:
+    """Whether a method of one of this library's classes is a function that was written elsewhere."""
+    if not isinstance(owner, type) or not owner.__module__.startswith(f"{__package__}."):
+        return False
+    made_in = getattr(vars(owner)[name], "__module__", None)
+    return made_in is not None and made_in != owner.__module__
 
 
 def prior_of(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pyro
 import torch
 from pyro import poutine
+from pyro.infer import TraceEnum_ELBO
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
@@ -16,6 +17,7 @@ from ..errors import InputError
 from ..infer.automatic import refuse_row_latents
 from ..infer.protocols import TellsAdded
 from ..infer.stored import note_stored, outside_of
+from ..infer.traces import plate_nesting
 from ..nn.networks import evaluation
 from .added import has_head
 from .step import Step, check_factors
@@ -43,6 +45,8 @@ def find_outside(objective: Step, x: Tensor, y: Tensor) -> Outside:
     with networks_called(objective, x.device) as called, poutine.trace(param_only=True) as capture:
         try:
             objective.eval()
+            if objective.measures_plates and isinstance(objective.elbo, TraceEnum_ELBO):
+                objective.elbo.max_plate_nesting = max(1, plate_nesting(objective.module, x, y))
             check_factors(objective, x, y)
             head = isinstance(objective.elbo, TellsAdded) or has_head(objective.module, x, y)
             if objective.differentiable:

@@ -53,6 +53,7 @@ class Step(nn.Module):
         self.added = 0
         self.module, self.outside = pair, nn.ModuleList()
         self.elbo = cast(Objective, loss if loss is not None else objective_of(pair))
+        self.measures_plates = loss is None and not isinstance(pair, HasObjective)
 
     @property
     def programs(self) -> tuple[Program, Program]:

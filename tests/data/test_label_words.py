@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -203,7 +205,21 @@ def test_pictures_that_are_not_read_as_they_may_be_meant(tmp_path: Path, capsys:
     assert "pixels go from -5 to 69995: below 0 is read as black, above 65535 as white" in capsys.readouterr().err
 
 
-def test_units_and_dates_that_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_colours_of_16_bits_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    for i in range(4):
+        path = tmp_path / "ab"[i % 2] / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        rows = zlib.compress(6 * (b"\0" + 18 * struct.pack(">H", 500 + 1000 * i)))
+        header = struct.pack(">IIBBBBB", 6, 6, 16, 2, 0, 0, 0)
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+    load(tmp_path)
+    assert "4 images of 16 bits a colour: of each the upper 8 are read" in capsys.readouterr().err
+
+
+def test_units_and_dates_that_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     y = ["a", "b"] * 24
     read_table(pd.DataFrame({"share": [f"{i}%" if i % 3 else f"0.{i}" for i in range(10, 58)], "y": y}), target="y")
     said = capsys.readouterr().err
@@ -216,6 +232,8 @@ def test_units_and_dates_that_are_said(capsys: pytest.CaptureFixture[str]) -> No
     told = read_table(days, target="y", columns={"day": "date"}, quiet=True)
     assert told.table is not None
     assert told.table.schema.columns[0].start == "2024-01-01"
+    (tmp_path / "sep.csv").write_text("sep=;\na;y\n1;x\n2;z\n")
+    refused(lambda: load(tmp_path / "sep.csv", target=["y"]), "line 1 is 'sep=;', a spreadsheet's hint")
     kilos = pd.DataFrame({"weight": [f"{i} kg" for i in range(N)], "y": y})
     refused(lambda: read_table(kilos, target="y", quiet=True), "no column is left", "'weight': 48 different words")
 
