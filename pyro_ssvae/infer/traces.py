@@ -195,10 +195,14 @@ def several_at_once(
 def rows_apart(p: Trace, q: Trace, n: int, plates: frozenset[str]) -> bool:
     """Whether every site is in one plate over all n rows, so that several draws can be rows of one run.
 
-    Not so of a latent that all rows share, nor of a plate that subsamples, whose size is not that of its rows.
+    Not so of a latent that all rows share, nor of a plate that subsamples, whose size is not that of its rows, nor of a
+    mask or a scale of each row, which may be of the row's place.
 
     :param plates: over rows, by name.
     """
+    told = [site[what] for trace in (p, q) for site in sampled(trace).values() for what in ("mask", "scale")]
+    if any(isinstance(value, Tensor) and value.numel() > 1 for value in told):
+        return False
     names = [
         {f.name for f in site["cond_indep_stack"] if f.dim is not None and f.size == n == (f.full_size or n)}
         for trace in (p, q)

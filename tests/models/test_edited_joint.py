@@ -507,6 +507,26 @@ def test_values_a_row() -> None:
     assert ps.elbo(known, x).shape == (4,)
 
 
+class SecondUnseen(ps.VAE):
+    """The second of the rows is not observed, by its place."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.begin(x)
+        with self.plate(x):
+            z = pyro.sample("z", self.p_z(x))
+            with poutine.mask(mask=torch.arange(len(x)) != 1):
+                return pyro.sample("x", self.p_x(self.decoder(z, None)), obs=self.target(x))
+
+    def q_z(self, x: Tensor) -> dist.TorchDistribution:
+        return self.p_z(x)
+
+
+def test_a_mask_by_the_rows_place() -> None:
+    model, x = made(SecondUnseen), points(3)
+    assert float(ps.log_likelihood(model, x, num_samples=50)[1]) == pytest.approx(0, abs=1e-9)
+    assert float(ps.elbo(model, x, num_samples=50)[0]) < -1
+
+
 class TwoLatents(ps.M1):
     """Its guide's y, and its x, read a further latent w."""
 
