@@ -12,12 +12,12 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
-from .checks import check_classes, class_labels, encode_words, finite, reason, shown
+from .checks import check_classes, class_labels, encode_words, finite, means_missing, reason, shown
 from .containers import column_of, unpack
 from .dataset import Dataset
 from .foreign_types import Annotated
 from .frames import float_array, in_order
-from .label_values import is_gap, label_values
+from .label_values import VALUES, is_gap, label_values
 from .notices import say
 from .splits import known_rows, split_rows
 from .streaming import Streamed
@@ -133,8 +133,9 @@ def targets(matrix: Annotated, target: Sequence[str], n: int, path: Path) -> tup
         (y,), found = encode_words([words_of(columns[0])], None, f"{path}: obs {shown(target[0])}", "rename it")
         check_classes(len(found), int((y != MISSING).sum()), f"{path}: obs {shown(target[0])}")
         return y, class_labels(found)
-    labels = AttributeLabels(target)
-    values = np.stack([np.asarray(column, dtype=object) for column in columns], -1)
+    words = [words_of(column) for column in columns]
+    labels = AttributeLabels(target, [pair_of(w, f"{path}: obs {shown(name)}") for name, w in zip(target, words)])
+    values = np.array(words, dtype=object).T
     return labels.check(label_values(values, labels, f"{path}: obs")), labels
 
 
@@ -149,11 +150,29 @@ def known_labels(matrix: Annotated, labels: Labels | None, target: Sequence[str]
         (y,), _ = encode_words([words_of(columns[0])], labels.names, f"{path}: obs {shown(named[0])}", "rename it")
         return y
     known = [name for name in named if name in labels.names]
-    values = np.stack([np.asarray(columns[named.index(name)], dtype=object) for name in known], -1)
+    values = np.array([words_of(columns[named.index(name)]) for name in known], dtype=object).T
     y = labels.check(None, len(values))
-    own = AttributeLabels(known)
+    own = AttributeLabels(known, [labels.words[list(labels.names).index(name)] for name in known])
     y[:, [list(labels.names).index(name) for name in known]] = own.check(label_values(values, own, f"{path}: obs"))
     return y
+
+
+def pair_of(words: Sequence[str], where: str) -> tuple[str, str]:
+    """Return the two words of an attribute, the one that means no first; 0 and 1 where only one of them is there.
+
+    :raises InputError: other words, or more.
+    """
+    found = sorted({word for word in words if word and not means_missing(word, ())})
+    if len(found) == 2:
+        from .column_kinds import in_order as no_first  # pandas
+
+        zero, one = no_first(found)
+        return zero, one
+    if all(word.lower() in VALUES for word in found):
+        return "0", "1"
+    some = ", ".join(map(shown, found[:3]))
+    raise InputError(f"{where}: {len(found)} different words ({some} …); of several targets each has two, such as no "
+                     "and yes")  # fmt: skip
 
 
 def words_of(column: object) -> list[str]:

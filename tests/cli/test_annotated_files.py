@@ -201,8 +201,18 @@ def test_attributes_and_whole_numbers_as_classes() -> None:
     train("--data", write("old.h5ad", x, obs), "--target", "sick", "old", "--latent-dim", "2")
     predict.run(Predict(RUN, write("new.h5ad", x[:3], obs[:3].drop(columns="old")), Path("new.csv")))
     rows = table("new.csv")
-    assert [row["known_sick"] for row in rows] == ["0", "1", "1"]
+    assert [row["known_sick"] for row in rows] == ["no", "yes", "yes"]
     assert [row["known_old"] for row in rows] == ["", "", ""]
+    assert {row["old"] for row in rows} <= {"0", "1"}
+    sexes = obs.assign(sex=np.where(y > 1, 2, 1), born=["early", "late"] * 30)
+    told = ps.data.load(write("sexes.h5ad", x, sexes), target=["sex", "born"])
+    assert isinstance(told.labels, ps.AttributeLabels)
+    assert told.labels.words == (("1", "2"), ("early", "late"))
+    assert sorted([*told.y[:, 0].tolist(), *told.y_test[:, 0].tolist()]) == sorted((y > 1).astype(int).tolist())
+    refused(
+        lambda: ps.data.load(write("types.h5ad", x, sexes.assign(type=["a", "b", "c"] * 20)), target=["sex", "type"]),
+        "'type': 3 different words",
+    )
     gaps = np.where(np.arange(60) % 2, np.nan, y + 4.0)
     found = ps.data.load(write("gaps.h5ad", x, obs.assign(k=gaps)), target=["k"])
     assert list(found.labels.names) == ["4", "5", "6"]  # as a file without gaps would call them
