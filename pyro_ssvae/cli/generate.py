@@ -114,7 +114,7 @@ def asked_label(model: Model, words: str) -> Tensor:
     """Return the label of a class's name, or of attributes such as ``Smiling=1,Male=0``."""
     import torch
 
-    from ..data.label_values import attribute_value
+    from ..data.label_words import attribute_value
     from ..infer.protocols import Classifies
     from ..labels import MISSING, ClassLabels
 

@@ -63,7 +63,7 @@ def run(options: Intervene) -> None:
 
 def asked_values(labels: Labels, given: tuple[str, ...]) -> dict[str, int] | str | None:
     """Return what ``--set`` names: attributes and their values, or a class; None for nothing."""
-    from ..data.label_values import attribute_value
+    from ..data.label_words import attribute_value
     from ..labels import ClassLabels
 
     if not given:

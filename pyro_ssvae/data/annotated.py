@@ -17,7 +17,8 @@ from .containers import column_of, unpack
 from .dataset import Dataset
 from .foreign_types import Annotated
 from .frames import float_array, in_order
-from .label_values import VALUES, is_gap, label_values
+from .label_values import is_gap, label_values
+from .label_words import VALUES
 from .notices import say
 from .splits import known_rows, split_rows
 from .streaming import Streamed

@@ -18,7 +18,8 @@ from .checks import say_meaning, shown
 from .containers import Given, unpack
 from .foreign_types import Annotated
 from .frames import ArrowTable, Frame, float_array, in_order, plain_array, same_rows
-from .label_values import by_name, label_values, numbered
+from .label_values import by_name, label_values
+from .label_words import numbered
 from .point_files import open_points
 from .schema import Schema, is_table
 from .streaming import Streamed

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, Labels
 from .checks import clean_word, hint, shown
-from .label_values import class_places
+from .label_words import class_places
 from .labels_csv import file_key, read_attributes, read_rows
 
 

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, Labels
 from .checks import class_labels, clean_word, encode_words, read_bytes, reason, say_meaning, say_one_hot, shown
 from .images import SUFFIXES
-from .label_values import VALUES, attribute_value
+from .label_words import VALUES, attribute_value
 from .notices import say
 
 MAX_CSV_BYTES = 64 * 2**20

@@ -22,7 +22,7 @@ from .checks import hint, shown
 from .column_kinds import ANSWERS
 from .date_cells import date_words, dates_of, example, stamps, stamps_of
 from .frames import ArrowTable, Frame, pandas_frame
-from .label_values import places_of
+from .label_words import places_of
 from .notices import say
 from .number_words import COMMA, decimal_comma, frame_comma, parse_number, time_words
 from .own_types import own_types

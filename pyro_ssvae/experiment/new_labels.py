@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..data.checks import clean_word, hint, shown
-from ..data.label_values import class_places, label_values, named_numbers
+from ..data.label_values import label_values
+from ..data.label_words import class_places, named_numbers
 from ..data.labels_csv import Table
 from ..data.notices import say
 from ..errors import InputError

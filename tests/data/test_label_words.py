@@ -19,7 +19,8 @@ from pyro_ssvae.cli.generate import asked_label
 from pyro_ssvae.cli.intervene import asked_values
 from pyro_ssvae.cli.suggest import names_beside
 from pyro_ssvae.data import add_labels, load, load_npz, read_table
-from pyro_ssvae.data.label_values import attribute_value, by_name, label_values
+from pyro_ssvae.data.label_values import by_name, label_values
+from pyro_ssvae.data.label_words import attribute_value
 from pyro_ssvae.errors import InputError
 from pyro_ssvae.experiment.new_labels import array_labels
 from pyro_ssvae.labels import AttributeLabels, ClassLabels, describe, restore

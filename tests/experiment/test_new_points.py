@@ -16,7 +16,8 @@ from pyro_ssvae.data import read_table
 from pyro_ssvae.data.arrays import load_npz
 from pyro_ssvae.data.folder import load_folder
 from pyro_ssvae.data.label_file import add_labels
-from pyro_ssvae.data.label_values import by_name, class_places, label_values
+from pyro_ssvae.data.label_values import by_name, label_values
+from pyro_ssvae.data.label_words import class_places
 from pyro_ssvae.experiment.new_labels import renumbered
 from pyro_ssvae.experiment.new_points import NewPoints, read_new
 from pyro_ssvae.experiment.predictions import TrainedRun, Wanted, as_table, attribute_columns, columns, put
