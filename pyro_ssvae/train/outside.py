@@ -13,9 +13,11 @@ from pyro.infer import TraceEnum_ELBO
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from ..data.augment import unit_scale
+from ..data.inputs import Points
 from ..errors import InputError
-from ..infer.automatic import refuse_row_latents
-from ..infer.protocols import TellsAdded
+from ..infer.automatic import refuse_row_latents, runs
+from ..infer.protocols import HasObjective, TellsAdded
 from ..infer.stored import note_stored, outside_of
 from ..infer.traces import plate_nesting
 from ..nn.networks import evaluation
@@ -30,6 +32,21 @@ class Outside(NamedTuple):
     trained: list[Tensor]
     free: list[Tensor]
     head: bool
+
+
+def by_two_rows(objective: Step, x: Points, y: Tensor, device: torch.device) -> Outside:
+    """Return what :func:`find_outside` finds with the first two rows.
+
+    :raises InputError: programs that run on all rows alone.
+    """
+    try:
+        return find_outside(objective, unit_scale(x[:2]).to(device), y[:2].long())
+    except (RuntimeError, ValueError):
+        pair = objective.module
+        if isinstance(pair, HasObjective) or not isinstance(x, Tensor) or not runs(pair, x, y.long()):
+            raise
+    raise InputError(f"fit: the programs hold values of each of {len(x)} rows, and a batch has some of them; a guide "
+                     "that computes these from x is needed")  # fmt: skip
 
 
 def find_outside(objective: Step, x: Tensor, y: Tensor) -> Outside:

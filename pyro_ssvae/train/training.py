@@ -30,7 +30,7 @@ from .group import Alone, Group, Measured, Several, check_alike
 from .latent_use import latent_use_of, say_collapse
 from .loop import Hooks, Loop
 from .optimizer import OptimizerLike, hurry, make_optimizer, weight_matrices
-from .outside import find_outside
+from .outside import by_two_rows
 from .plan import Batch, Batches, Plan
 from .precision import mixed_networks
 from .progress import Callbacks, Row
@@ -73,8 +73,7 @@ class Training:
                 f"devices: {self.size} processes share batches of {job.plan.rows} rows; each needs {needed} at least"
             )
         self.objective = Step(job.pair, job.loss)
-        found = find_outside(self.objective, unit_scale(x[:2]).to(self.device), y[:2].long())
-        outside, self.free, self.has_head = found
+        outside, self.free, self.has_head = by_two_rows(self.objective, x, y, self.device)
         self.trained = [*(p for p in job.pair.parameters() if p.requires_grad), *outside]
         if not self.trained:
             raise InputError("fit: the model has no parameters to train")

@@ -553,3 +553,26 @@ def test_m1_generates_of_all_latents_that_tell_the_label() -> None:
     torch.manual_seed(0)
     model = made(TwoLatents)
     assert float((model.generate(3000, 0) - model.generate(3000, 1)).mean()) == pytest.approx(1.58, abs=0.12)
+
+
+class OfEachRow(nn.Module):
+    """Its guide has parameters for each of four rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoder, self.loc = nn.Linear(2, 4), nn.Parameter(torch.zeros(4, 2))
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(self.decoder(z), 0.5).to_event(1), obs=x)
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(self.loc, 0.3).to_event(1))
+
+
+def test_parameters_of_each_row() -> None:
+    pair, x = OfEachRow(), points(4).float()
+    assert ps.elbo(pair, x).shape == (4,)
+    refused(lambda: ps.fit(pair, x, epochs=1, progress=False), "fit: the programs hold values of each of 4 rows")
