@@ -80,8 +80,8 @@ def generative_metrics(
 
 def apart(pair: nn.Module, x: Tensor, seed: int) -> bool:
     """Whether rows have likelihoods of their own: every site is in the plate over them."""
-    few, _ = few_rows(pair, x, None)
     with evaluating(pair, seed):
+        few, _ = few_rows(pair, x, None)
         ((p, q),) = enumerated(pair, few, None)
     return not bounds.Draw(p, q, len(few)).outside()
 

@@ -84,7 +84,8 @@ def runs(pair: nn.Module, x: Tensor, y: Tensor | None) -> bool:
     model, guide = programs(pair)
     store = pyro.get_param_store()
     try:
-        with torch.random.fork_rng([x.device] if x.device.type == "cuda" else []), store.scope(store.get_state()):
+        forked = torch.random.fork_rng([x.device] if x.device.type == "cuda" else [])
+        with forked, store.scope(store.get_state()), torch.no_grad():
             q = poutine.trace(guide).get_trace(x, y)
             poutine.trace(poutine.replay(model, q)).get_trace(x, y).compute_log_prob()
     except (RuntimeError, ValueError, IndexError):  # of shapes

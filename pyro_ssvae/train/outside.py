@@ -42,8 +42,9 @@ def by_two_rows(objective: Step, x: Points, y: Tensor, device: torch.device) -> 
     try:
         return find_outside(objective, unit_scale(x[:2]).to(device), y[:2].long())
     except (RuntimeError, ValueError):
-        pair = objective.module
-        if isinstance(pair, HasObjective) or not isinstance(x, Tensor) or not runs(pair, x, y.long()):
+        pair, labels = objective.module, y.long()
+        alone = isinstance(x, Tensor) and not runs(pair, x[:2], labels[:2]) and runs(pair, x, labels)
+        if isinstance(pair, HasObjective) or not alone:
             raise
     raise InputError(f"fit: the programs hold values of each of {len(x)} rows, and a batch has some of them; a guide "
                      "that computes these from x is needed")  # fmt: skip
@@ -70,6 +71,13 @@ def find_outside(objective: Step, x: Tensor, y: Tensor) -> Outside:
                 objective(x, y)
             else:
                 objective.loss(x, y)
+        except NotImplementedError as error:
+            if "reparameterized" in str(error):
+                raise InputError(
+                    f"loss: {type(objective.elbo).__name__} needs reparameterised draws alone, and the guide has "
+                    "others, such as a label; leave it out, or TraceEnum_ELBO"
+                ) from None
+            raise
         except ValueError as error:
             if "cannot be differentiated" in str(error):
                 raise InputError("fit: the model has no parameters to train") from None
