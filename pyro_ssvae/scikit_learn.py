@@ -45,7 +45,7 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     :param model: a name in :data:`~pyro_ssvae.models.MODELS` that predicts labels.
     :param latent_dim: width of the latents. This, ``likelihood``, ``label_inference`` and ``label_prior`` are options
         of the model; None leaves its default.
-    :param epochs: passes over the data; None are as many as make 1,000 to 2,000 steps. This, ``batch_size``,
+    :param epochs: passes over the data; None are as many as make at least 1,000 to 2,000 steps. This, ``batch_size``,
         ``learning_rate`` and ``device`` are settings of :func:`pyro_ssvae.fit`.
     :param missing_label: what a missing label is beside None and NaN. ``"auto"``: the number -1, as in
         ``sklearn.semi_supervised``, unless -1 and 1 are all that ``y`` holds: then both are classes, and a warning

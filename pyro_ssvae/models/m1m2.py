@@ -40,9 +40,9 @@ class M1M2(LabelMixin):
 
     L_M2 is the objective of :class:`~pyro_ssvae.M2` with z_1 for its data, under a Normal of learned scale, weighted by
     β. Both layers are trained at once, for the bound of the whole (choice). The paper trains the VAE first and an M2
-    on its features then, for days; in a few minutes that gave 0.88 to 0.94 on MNIST with 100 labels, both at once
-    0.963 (docs/baselines.md, which also has the two calls for the paper's way). The classifier reads the mean of z_1,
-    as half of its dimensions are noise.
+    on its features then, for days; in a few minutes that gave 0.82 to 0.94 on MNIST with 100 labels, both at once 0.954
+    (results/trials/baselines.md; docs/baselines.md has the two calls for the paper's way). The classifier reads the
+    mean of z_1, as half of its dimensions are noise.
 
     :param encoder: ``x [B, *input_shape]`` → features ``[B, H]``.
     :param decoder: ``z_1 [..., D]`` → ``[..., *input_shape]``.
