@@ -31,8 +31,9 @@ from test_fit import Plain, blobs, layered, pictures, same, train
 from tiny import CASES, build, mostly_slow, points, some_labels
 from torch import Tensor, nn
 
+from pyro_ssvae import ClassLabels, create_model
 from pyro_ssvae.train.compile import branchless
-from pyro_ssvae.train.fit import Interrupted
+from pyro_ssvae.train.fit import Interrupted, fit
 from pyro_ssvae.train.step import Step, eager_step
 
 LOSSES: dict[str, Callable[[], ELBO]] = {
@@ -211,6 +212,16 @@ def test_losses_that_cannot_be_used_are_named() -> None:
     refused(lambda: train(build("m2"), x, y, loss=wake_sleep), "ReweightedWakeSleep", "'head'")
     refused(lambda: train(model, x, loss=wake_sleep, devices=2), "ReweightedWakeSleep", "devices")
     train(model, x)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_loss_that_takes_no_discrete_site() -> None:
+    """Also of a pair of functions, of which no other fault is named."""
+    x, y = torch.randn(12, 4), torch.arange(12) % 3
+    vae = create_model("augmented", input_shape=(4,), labels=ClassLabels(3), latent_dim=2, label_inference="enumerate")
+    for pair in (vae, (vae.model, vae.guide)):
+        refused(lambda pair=pair: fit(pair, x, y, epochs=1, loss=TraceMeanField_ELBO(), progress=False),
+                "loss: TraceMeanField_ELBO needs reparameterised draws", "TraceEnum_ELBO")  # fmt: skip
 
 
 def test_svi_takes_the_same_step_afterwards() -> None:
