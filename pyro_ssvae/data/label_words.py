@@ -59,28 +59,29 @@ def named_numbers(y: np.ndarray, labels: Labels | None, where: str, table: bool)
     numbers = numbers_of(labels)
     if labels is None or not numbers or not y.size or y.dtype.kind == "b" or y.size != len(y) * len(numbers):
         return y
-    renamed = y.reshape(len(y), -1).astype(object if y.dtype.kind == "O" else np.float64)
+    columns = y.reshape(len(y), -1)
+    renamed = columns.astype(object if y.dtype.kind == "O" else np.float64)
     for a, places in enumerate(numbers):
-        cells = numbers_in(renamed[:, a])
+        cells = numbers_in(columns[:, a])
         found = [v for v in np.unique(cells[~np.isnan(cells)]).tolist() if v != MISSING]
         if not found or not set(found) <= places.keys() or all(places[int(v)] == v for v in found):
             continue
         said = ", ".join(f"{v:g}" for v in found[:5]) + (" …" if len(found) > 5 else "")
         what = "classes" if isinstance(labels, ClassLabels) else f"words of {shown(labels.names[a])}"
         either = found[0] >= 0 and found[-1] < (labels.size if isinstance(labels, ClassLabels) else 2)
-        for v in found if table else ():
+        for v in found:
             renamed[cells == v, a] = places[int(v)]
         if either and table:
             say(f"{where}: {said} are read as the {what} that are called so")
         elif either:
             say(f"{where}: {said} are taken for places among the {what}, from 0; as text they are names")
-    return renamed.reshape(y.shape)
+    return renamed.reshape(y.shape) if table else y
 
 
 def numbers_in(cells: np.ndarray) -> np.ndarray:
     """Return the numbers of a column as float64, NaN where there is a word or a gap."""
     if cells.dtype.kind != "O":
-        return cells
+        return cells.astype(np.float64)
     kinds = (int, float, np.number, Decimal)
     return np.array([float(v) if isinstance(v, kinds) and not isinstance(v, bool) else np.nan for v in cells.tolist()])
 

@@ -80,7 +80,17 @@ def test_a_table_s_numbers_are_names_and_an_array_s_are_places(capsys: pytest.Ca
     assert label_values(pd.Series([0, 1, 2]), STAGES).tolist() == [0, 1, 2]  # 0 is no name
     assert label_values(torch.tensor([1, 2]), STAGES).tolist() == [1, 2]
     assert label_values(pd.Series([1, 0]), ClassLabels(2)).tolist() == [1, 0]
+    assert label_values(torch.tensor([1, 0]), ClassLabels(["1", "0"])).tolist() == [1, 0]
     assert capsys.readouterr().err == ""
+
+
+def test_names_that_change_places() -> None:
+    swapped, turned = ClassLabels(["1", "0"]), ClassLabels(["2", "0", "1"])
+    assert label_values(pd.Series([0, 1, 1, -1]), swapped).tolist() == [1, 0, 0, -1]
+    assert label_values(pd.Series([0, 1, 2, 2], dtype=object), turned).tolist() == [1, 2, 0, 0]
+    y = array_labels(np.array([0, 1, 2]), None, turned, "y")
+    assert y is not None
+    assert y.tolist() == [1, 2, 0]
 
 
 def test_attributes_by_the_words_of_each(capsys: pytest.CaptureFixture[str]) -> None:
