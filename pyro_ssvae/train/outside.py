@@ -41,6 +41,8 @@ def by_two_rows(objective: Step, x: Points, y: Tensor, device: torch.device) -> 
     """
     try:
         return find_outside(objective, unit_scale(x[:2]).to(device), y[:2].long())
+    except InputError:
+        raise
     except (RuntimeError, ValueError):
         pair, labels = objective.module, y.long()
         alone = isinstance(x, Tensor) and not runs(pair, x[:2], labels[:2]) and runs(pair, x, labels)

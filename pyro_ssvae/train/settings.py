@@ -27,7 +27,7 @@ class FitSettings:
     """How to train."""
 
     epochs: Annotated[int | None, option("INT")] = None
-    """Passes over the data; by default as many as make at least 1,000 to 2,000 steps, depending on the points' size."""
+    """Passes over the data; by default as many as make 1,000 to 2,000 steps at least, depending on the points' size."""
     batch_size: int = 256
     """Rows a step, drawn from all rows."""
     labelled_rows: int = 64
