@@ -114,7 +114,7 @@ def asked_label(model: Model, words: str) -> Tensor:
     """Return the label of a class's name, or of attributes such as ``Smiling=1,Male=0``."""
     import torch
 
-    from ..data.label_words import attribute_value
+    from ..data.label_words import asked_attribute
     from ..infer.protocols import Classifies
     from ..labels import MISSING, ClassLabels
 
@@ -128,14 +128,9 @@ def asked_label(model: Model, words: str) -> Tensor:
     y = torch.full((len(names),), MISSING)
     for word in words.split(","):
         name, _, value = word.strip().partition("=")
-        if name not in names:
-            raise InputError(f"--label: there is no attribute {name!r}{nearest(name, names)}")
-        place = names.index(name)
-        pair = model.labels.words[place]
-        wanted = attribute_value(value, pair) if value else 1
-        if wanted is None:
-            raise InputError(f"--label {word}: {name}={pair[0]} or {name}={pair[1]} is needed")
+        place, wanted = asked_attribute(f"--label {word}", name, value or None, model.labels)
         if y[place] not in (MISSING, wanted):
-            raise InputError(f"--label {word}: {name}={pair[int(y[place])]} is given too; one of the two is needed")
+            before = model.labels.words[place][int(y[place])]
+            raise InputError(f"--label {word}: {name}={before} is given too; one of the two is needed")
         y[place] = wanted
     return y

@@ -63,7 +63,7 @@ def run(options: Intervene) -> None:
 
 def asked_values(labels: Labels, given: tuple[str, ...]) -> dict[str, int] | str | None:
     """Return what ``--set`` names: attributes and their values, or a class; None for nothing."""
-    from ..data.label_words import attribute_value
+    from ..data.label_words import asked_attribute
     from ..labels import ClassLabels
 
     if not given:
@@ -77,13 +77,9 @@ def asked_values(labels: Labels, given: tuple[str, ...]) -> dict[str, int] | str
     values: dict[str, int] = {}
     for word in given:
         name, _, value = word.rpartition("=") if "=" in word else (word, "", "")
-        if name not in names:
-            raise InputError(f"--set: there is no attribute {name!r}{nearest(name, names)}")
-        pair = labels.words[names.index(name)]
-        wanted = attribute_value(value, pair)
-        if wanted is None:
-            raise InputError(f"--set {word}: {name}={pair[0]} or {name}={pair[1]} is needed")
+        place, wanted = asked_attribute(f"--set {word}", name, value, labels)
         if values.get(name, wanted) != wanted:
-            raise InputError(f"--set {word}: {name}={pair[values[name]]} is given too; one of the two is needed")
+            before = labels.words[place][values[name]]
+            raise InputError(f"--set {word}: {name}={before} is given too; one of the two is needed")
         values[name] = wanted
     return values

@@ -7,7 +7,8 @@ from decimal import Decimal
 
 import numpy as np
 
-from ..labels import MISSING, ClassLabels, Labels
+from ..errors import InputError, nearest
+from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
 from .checks import shown
 from .notices import say
 
@@ -29,6 +30,23 @@ def attribute_value(word: str, pair: tuple[str, str]) -> int | None:
         return places[low]
     told = all(VALUES[w] == k if w in VALUES else whole_number(w) is None for k, w in enumerate(own))
     return VALUES.get(low) if told else None
+
+
+def asked_attribute(where: str, name: str, word: str | None, labels: AttributeLabels) -> tuple[int, int]:
+    """Return the place of an attribute that a person named, and the value of the word; 1 without one.
+
+    :param where: the option, and what was typed.
+    :raises InputError: no such attribute, or a word that means neither value.
+    """
+    names = list(labels.names)
+    if name not in names:
+        raise InputError(f"{where.split()[0]}: there is no attribute {name!r}{nearest(name, names)}")
+    place = names.index(name)
+    zero, one = labels.words[place]
+    value = 1 if word is None else attribute_value(word, (zero, one))
+    if value is None:
+        raise InputError(f"{where}: {name}={zero} or {name}={one} is needed")
+    return place, value
 
 
 def whole_number(name: str) -> int | None:

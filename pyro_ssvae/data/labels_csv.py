@@ -58,11 +58,7 @@ def read_labels_csv(path: Path) -> Table:
     if not columns:
         raise InputError(f"{path}: no column of labels; 'label' or attributes are needed beside the file's name")
     (alone, place), *more = columns.items()
-    if (
-        not more
-        and alone != "label"
-        and any(cells[place].strip().lower() not in (*_EMPTY, *VALUES) for _, cells in rows)
-    ):
+    if not more and alone != "label" and {cells[place].strip().lower() for _, cells in rows} - {*_EMPTY, *VALUES}:
         say(f"{path}: column {shown(alone)} holds words and is taken for the column 'label'")
         columns = {"label": place}
     if "label" in columns and len(columns) > 1:

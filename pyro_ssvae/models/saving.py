@@ -327,20 +327,16 @@ def check_same(config: Json, model: nn.Module, path: Path) -> None:
         raise InputError(f"{path.parent}: its configuration is damaged ('signature' is not that of a model)")
     named = {name: name.replace("_", " ") for name in own if name != "networks"} | {"replaced": "replaced methods"}
     pairs = [(f"the {words}", saved[name], own[name]) for name, words in named.items() if name in saved]
-    for what, before, after in [
-        ("labels", named_labels(config["labels"]), named_labels(label_description(model))),
-        *pairs,
-    ]:
+    labels = [without_words(described) for described in (config["labels"], label_description(model))]
+    for what, before, after in [("labels", *labels), *pairs]:
         if before != after:
             words = f"saved with {what} {in_words(before)}; the model to load it into has {in_words(after)}"
             raise InputError(f"{path}: {words}")
 
 
-def named_labels(described: object) -> object:
+def without_words(labels: object) -> object:
     """Labels by their kind and names alone."""
-    return (
-        {"kind": described.get("kind"), "names": described.get("names")} if isinstance(described, dict) else described
-    )
+    return {key: labels[key] for key in labels if key != "words"} if isinstance(labels, dict) else labels
 
 
 def check_networks(config: Json, model: nn.Module, path: Path) -> None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple, TypeAlias
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..data.dataset import digest as sha256
 from ..data.inputs import Points
 from ..distributed import broadcast, seed_step, shared_batch, sum_gradients
 from ..errors import InputError
@@ -120,6 +119,19 @@ class Several:
 Group: TypeAlias = Alone | Several
 
 
+@contextmanager
+def meeting() -> Iterator[None]:
+    """Raise :class:`WorkerLost` where another process has gone before the first step."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_lost(error):
+            raise
+        raise WorkerLost(
+            "fit: another process has ended before the training began; each needs the same command and WORLD_SIZE"
+        ) from error
+
+
 def check_alike(x: Points, y: Tensor, rows: int, device: torch.device) -> None:
     """Raise :class:`InputError` unless every process has as many rows, the same labels and, in memory, the same points.
 
@@ -127,25 +139,18 @@ def check_alike(x: Points, y: Tensor, rows: int, device: torch.device) -> None:
 
     :raises WorkerLost: another process does not answer.
     """
-    some = x[:: max(1, len(x) // SEEN)][:SEEN] if isinstance(x, Tensor) else y[:0]
+    some = x[:: max(1, len(x) // SEEN)][:SEEN] if isinstance(x, Tensor) else y[:1]
     own = torch.tensor([rows, *digest(y), *digest(some)], device=device)
     ends = torch.cat([own, -own])
-    try:
+    with meeting():
         dist.all_reduce(ends, dist.ReduceOp.MAX)
-    except RuntimeError as error:
-        if not is_lost(error):
-            raise
-        raise WorkerLost(
-            "fit: another process has ended before the training began; each needs the same command and WORLD_SIZE"
-        ) from error
     if not torch.equal(ends[: len(own)], -ends[len(own) :]):
         raise InputError("fit: the processes have different points or labels; each needs the same, from the same seed")
 
 
 def digest(values: Tensor) -> list[int]:
     """Return two numbers of 62 bits that tell one tensor's values from another's."""
-    told = hashlib.blake2b(digest_size=16)
+    told = ""
     for part in values.split(CHUNK):
-        wide = part if part.is_floating_point() else part.long()
-        told.update(wide.detach().cpu().contiguous().view(torch.uint8).numpy().data)
-    return [number & (2**62 - 1) for number in np.frombuffer(told.digest(), np.int64).tolist()]
+        told = sha256(part if part.is_floating_point() else part.long(), also=told)
+    return [int(told[i : i + 16], 16) >> 2 for i in (0, 16)]

@@ -26,7 +26,7 @@ from .checkpointer import Checkpointer, CheckpointPlan
 from .class_weights import set_class_weights
 from .compile import CompiledStep
 from .divergence import FiniteGuard, recovering
-from .group import Alone, Group, Measured, Several, check_alike
+from .group import Alone, Group, Measured, Several, check_alike, meeting
 from .latent_use import latent_use_of, say_collapse
 from .loop import Hooks, Loop
 from .optimizer import OptimizerLike, hurry, make_optimizer, weight_matrices
@@ -79,7 +79,8 @@ class Training:
             raise InputError("fit: the model has no parameters to train")
         if self.size > 1:
             check_alike(x, y, job.plan.n, self.device)
-            broadcast(tensors_of(self.objective.parts, self.free))
+            with meeting():
+                broadcast(tensors_of(self.objective.parts, self.free))
         s = job.settings
         fast = job.pair.hurried() if isinstance(job.pair, Hurries) else []
         passes = job.plan.steps * job.plan.batch_size / job.plan.n
