@@ -133,7 +133,7 @@ def training_data(run: Path, model: Model) -> tuple[DataConfig, Dataset, Dataset
     """Return where a run's data come from, the data set, and its training part with the labels that the run has."""
     from ..experiment.config import experiment_of
     from ..experiment.data import check_shape, check_unchanged, prepare_data
-    from ..models.saving import read_config
+    from ..models.saved_config import read_config
 
     config = read_config(run)
     settings = experiment_of(config, run)

@@ -25,7 +25,7 @@ from ..experiment.config import (
 from ..experiment.going_on import refuse_others
 from ..models import MODELS, check_option, model_name
 from ..models.config import option_names
-from ..models.saving import read_config
+from ..models.saved_config import read_config
 from ..train.checkpoints import CheckpointSettings
 from ..train.settings import FitSettings
 from .arguments import option_words, plain, shell_form

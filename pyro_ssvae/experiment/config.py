@@ -14,7 +14,7 @@ from ..errors import InputError, nearest
 from ..models import MODELS, check_option
 from ..models.classifier import ClassifierConfig
 from ..models.config import Config, HeadConfig, make_config
-from ..models.saving import config_file, other_version
+from ..models.saved_config import config_file, other_version
 from ..train.checkpoints import CheckpointSettings
 from ..train.settings import FitSettings
 

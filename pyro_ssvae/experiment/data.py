@@ -16,7 +16,7 @@ from ..data.streaming import has_gaps
 from ..errors import InputError
 from ..labels import MISSING, ClassLabels
 from ..models import Model
-from ..models.saving import read_config
+from ..models.saved_config import read_config
 from .config import DataConfig, Json, ModelConfig, experiment_of
 
 Rows = tuple[Tensor, Tensor]

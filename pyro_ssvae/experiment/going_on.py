@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..files import write_atomically
-from ..models.saving import WEIGHTS, read_config
+from ..models.saved_config import read_config
+from ..models.saving import WEIGHTS
 from ..train.checkpoints import checkpoints
 from .config import ExperimentConfig, Json, ModelConfig, experiment_of, model_options
 from .folder import CHECKPOINT

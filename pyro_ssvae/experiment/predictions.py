@@ -20,7 +20,8 @@ from ..infer.imputation import impute
 from ..infer.protocols import Classifies, Encodes, require
 from ..labels import AttributeLabels, ClassLabels
 from ..models import Model
-from ..models.saving import load, read_config
+from ..models.saved_config import read_config
+from ..models.saving import load
 from ..nn.likelihoods import Likelihood
 from ..train.settings import torch_device
 from .config import Json

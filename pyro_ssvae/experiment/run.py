@@ -25,7 +25,8 @@ from ..evaluation.evaluate import evaluate
 from ..files import CannotWrite, cannot_write, installed, write_atomically
 from ..labels import ClassLabels
 from ..models import Model, create_model
-from ..models.saving import read_config, save, save_config
+from ..models.saved_config import read_config, save_config
+from ..models.saving import save
 from ..plots.summary import save_all
 from ..train import loggers
 from ..train.checkpoints import CheckpointSettings, check_checkpoints, checkpoints

@@ -14,7 +14,8 @@ from ..infer.protocols import Classifies
 from . import Model
 from .hub import check_client, failed, repository
 from .identity import edits
-from .saving import WEIGHTS, Json, load, read_config, save
+from .saved_config import Json, read_config
+from .saving import WEIGHTS, load, save
 
 FILES = ("*.json", "*.safetensors", "history.csv", "figures/*.png")
 """What of a run's folder goes to the hub; checkpoints stay."""

@@ -45,7 +45,8 @@ from pyro_ssvae.errors import InputError
 from pyro_ssvae.experiment.config import ExperimentConfig, experiment_of
 from pyro_ssvae.files import checksum
 from pyro_ssvae.labels import ClassLabels
-from pyro_ssvae.models.saving import build, load, read_config
+from pyro_ssvae.models.saved_config import build, read_config
+from pyro_ssvae.models.saving import load
 from pyro_ssvae.train.checkpoints import load_newest
 
 MEMORY = 3 * 2**29  # bytes that an input of some KB may make the process grow by: an image of MAX_PIXELS takes the most

@@ -24,7 +24,7 @@ from pyro_ssvae.data.label_words import attribute_value
 from pyro_ssvae.errors import InputError
 from pyro_ssvae.experiment.new_labels import array_labels
 from pyro_ssvae.labels import AttributeLabels, ClassLabels, describe, restore
-from pyro_ssvae.models.saving import build
+from pyro_ssvae.models.saved_config import build
 
 N = 48
 PEOPLE = AttributeLabels(["ill", "sex"], [("no", "yes"), ("1", "2")])

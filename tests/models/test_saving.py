@@ -21,7 +21,7 @@ from pyro_ssvae import VAE, AttributeLabels, AugmentedVAE, ClassLabels, Model, c
 from pyro_ssvae.files import installed, load_tensors, save_tensors
 from pyro_ssvae.infer.protocols import Classifies, Encodes, require
 from pyro_ssvae.models import GenerativeModel
-from pyro_ssvae.models.saving import read_config
+from pyro_ssvae.models.saved_config import read_config
 from pyro_ssvae.nn.likelihoods import Normal
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pyro_ssvae import AttributeLabels, AugmentedVAE, ClassLabels, create_model, fit, load, save
 from pyro_ssvae.infer.bounds import elbo
-from pyro_ssvae.models.saving import FORMAT
+from pyro_ssvae.models.saved_config import FORMAT
 
 
 class Own(nn.Module):
