@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from pyro_ssvae import InputError, create_model
 from pyro_ssvae.train import captured
 from pyro_ssvae.train.captured import CapturedStep
+from pyro_ssvae.train.replayed_step import Replay
 
 
 @pytest.fixture
@@ -251,15 +252,15 @@ def test_short_trainings_are_not_captured(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_where_it_brings_nothing_it_is_not_used(steps: list[CapturedStep], monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10**6))
-    run = captured.Replay.__call__
+    run = Replay.__call__
 
-    def slow(self: captured.Replay, x: Tensor, y: Tensor) -> Tensor:
+    def slow(self: Replay, x: Tensor, y: Tensor) -> Tensor:
         for _ in range(5):
             next(clock)
         return run(self, x, y)
 
     monkeypatch.setattr(captured.time, "perf_counter", lambda: float(next(clock)))
-    monkeypatch.setattr(captured.Replay, "__call__", slow)
+    monkeypatch.setattr(Replay, "__call__", slow)
     assert_same(lambda: build("vae"), points(48), None, epochs=8)
     assert steps[-1].refused == "captured steps are no faster"
 

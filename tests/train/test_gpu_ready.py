@@ -16,9 +16,9 @@ from pyro_ssvae.benchmark.device_check import example, same_steps
 from pyro_ssvae.infer.traces import drawn
 from pyro_ssvae.labels import Labels
 from pyro_ssvae.models import MODELS
-from pyro_ssvae.train.captured import Replay
 from pyro_ssvae.train.record import Program
 from pyro_ssvae.train.replay import Run
+from pyro_ssvae.train.replayed_step import Replay
 
 # ``normal`` of given scales compares them with 0, on the CPU.
 WAITING = {"normal.Tensor_Tensor", "normal.float_Tensor", "nonzero.default", "masked_select.default"}
