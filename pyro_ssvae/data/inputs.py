@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,66 +17,15 @@ from .annotated import is_annotated, read_h5ad
 from .checks import say_meaning, shown
 from .containers import Given, unpack
 from .foreign_types import Annotated
-from .frames import ArrowTable, Frame, float_array, in_order, plain_array, same_rows
+from .frames import ArrowTable, Frame, float_array, plain_array, same_rows
 from .label_values import by_name, label_values
 from .label_words import numbered
+from .pair_order import Points, check_shape, in_axis_order, in_column_order, known_columns
+from .pair_protocols import ChecksPoints, HasInputShape, HasPixelRange, HasSchema, HasWhiteLevel, TakesPixels
 from .point_files import open_points
 from .schema import Schema, is_table
 from .streaming import Streamed
 from .zarr_arrays import ZarrArray, ZarrGroup
-
-Points: TypeAlias = Tensor | Streamed
-
-
-@runtime_checkable
-class HasInputShape(Protocol):
-    """A pair that says what one of its points looks like."""
-
-    input_shape: tuple[int, ...]
-
-
-@runtime_checkable
-class ChecksPoints(Protocol):
-    """A pair that knows which values it takes, missing ones (NaN) among them."""
-
-    def check_points(self, x: Tensor) -> Tensor: ...
-
-
-@runtime_checkable
-class TakesPixels(Protocol):
-    """A pair that says whether uint8 values mean pixels in [0, 1]."""
-
-    @property
-    def takes_pixels(self) -> bool: ...
-
-
-@runtime_checkable
-class HasPixelRange(Protocol):
-    """A pair that knows the least and the largest value of the pictures that it was trained on."""
-
-    pixel_range: tuple[float, float] | None
-
-
-@runtime_checkable
-class HasWhiteLevel(Protocol):
-    """A pair that knows the number that is white in the pictures of 16 bits that it was trained on."""
-
-    white_level: int | None
-
-
-@runtime_checkable
-class HasColumnNames(Protocol):
-    """A pair that was trained on columns with names; None where they had none."""
-
-    column_names: tuple[str, ...] | None
-
-
-@runtime_checkable
-class HasSchema(Protocol):
-    """A pair that was made for a table: how one becomes points; None where it was not."""
-
-    schema: Schema | None
-
 
 LEARNT = ("column_names", "pixel_range", "white_level")
 """What a pair remembers of the data that it was trained on."""
@@ -96,20 +45,17 @@ class Read(NamedTuple):
     pixels: bool
 
 
-def check_data(
-    pair: nn.Module, x: object, y: object = None, least: int = 2, dtype: torch.dtype | None = None
-) -> tuple[Tensor, Tensor]:
+def check_data(pair: nn.Module, x: object, y: object = None, least: int = 2) -> tuple[Tensor, Tensor]:
     """Return points and labels as tensors; files are read whole.
 
     :param least: rows that are needed.
-    :param dtype: of points that are no uint8 pixels; the default one where it is None.
     :raises InputError: naming the first row that cannot be used, or a file that is too large to be read whole.
     """
-    read = read_data(pair, x, y, least, dtype)
-    return whole(read.x), read.y
+    read = read_data(pair, x, y, least)
+    return read_whole(read.x), read.y
 
 
-def whole(points: Points) -> Tensor:
+def read_whole(points: Points) -> Tensor:
     """Return points as a tensor, those of files read whole.
 
     :raises InputError: a file that is too large for it.
@@ -117,11 +63,9 @@ def whole(points: Points) -> Tensor:
     return points.read_all() if isinstance(points, Streamed) else points
 
 
-def open_data(
-    pair: nn.Module, x: object, y: object = None, least: int = 2, dtype: torch.dtype | None = None
-) -> tuple[Points, Tensor]:
+def open_data(pair: nn.Module, x: object, y: object = None) -> tuple[Points, Tensor]:
     """Return points and labels as :func:`read_data` does, to train on: the names of the columns are remembered."""
-    read = read_data(pair, x, y, least, dtype, learn=True)
+    read = read_data(pair, x, y, learn=True)
     return read.x, read.y
 
 
@@ -164,38 +108,62 @@ def read_data(
     """
     input_shape = tuple(pair.input_shape) if isinstance(pair, HasInputShape) else None
     meaning = labels_of(pair)
-    given = by_schema(pair, x, y) or received(x, y, input_shape, pair)
+    given = by_schema(pair, x, y) or open_source(x, y, input_shape, pair)
     same_rows(x.obs if isinstance(x, Annotated) else x, y)
     labels = given_labels(given, y, meaning)
     points = given.x if isinstance(given.x, Streamed) else numbers(given.x, "x", given.columns)
     if isinstance(points, Streamed) and not isinstance(pair, ChecksPoints) and not gaps:
         points = points.without_gaps()
-    points = laid(by_column(pair, points, given.columns), input_shape)
-    check_points(points, input_shape, least)
-    if learn and given.columns is not None and known_columns(pair) is None:
-        pair.column_names = given.columns  # type: ignore[assignment]
-    if learn and isinstance(pair, HasWhiteLevel) and given.white_level is not None and pair.white_level is None:
-        pair.white_level = given.white_level
+    points = in_axis_order(in_column_order(pair, points, given.columns), input_shape)
+    check_shape(points, input_shape, least)
+    if learn:
+        remember(pair, given)
     pixels = points.dtype == torch.uint8 and points.dim() == 4
+    points = checked_values(pair, points, dtype, learn, gaps)
+    checked = checked_labels(labels, meaning, len(points), narrow=learn)
+    if y is not None and meaning is not None:
+        say_meaning(checked, "y", meaning.names)
+    return Read(points, checked, labels is not None, pixels)
+
+
+def remember(pair: nn.Module, given: Given) -> None:
+    """Let a pair remember the names of the columns, and what is white, where it knows none yet."""
+    if given.columns is not None and known_columns(pair) is None:
+        pair.column_names = given.columns  # type: ignore[assignment]
+    if isinstance(pair, HasWhiteLevel) and given.white_level is not None and pair.white_level is None:
+        pair.white_level = given.white_level
+
+
+def checked_values(pair: nn.Module, points: Points, dtype: torch.dtype | None, learn: bool, gaps: bool) -> Points:
+    """Return points in the type of number that a pair takes; arguments as for :func:`read_data`.
+
+    :raises InputError: naming the first row that cannot be used, or pictures on another scale than before.
+    """
     if points.dtype == torch.uint8 and isinstance(pair, TakesPixels) and not pair.takes_pixels:
         points = points.as_numbers() if isinstance(points, Streamed) else points.to(torch.get_default_dtype())
-    if isinstance(pair, HasPixelRange) and points.dim() == 4 and isinstance(points, Tensor) and len(points):
+    if isinstance(points, Streamed):  # its values are checked as they are read
+        return points
+    if isinstance(pair, HasPixelRange) and points.dim() == 4 and len(points):
         pair.pixel_range = same_scale(points, pair.pixel_range, learn)
-    if isinstance(points, Tensor):
-        points = points if points.dtype == torch.uint8 else points.to(dtype or precision(pair))
-        if len(points):
-            points = pair.check_points(points) if isinstance(pair, ChecksPoints) else finite(points, gaps=gaps)
-    labelled = labels is not None
+    points = points if points.dtype == torch.uint8 else points.to(dtype or precision(pair))
+    if not len(points):
+        return points
+    return pair.check_points(points) if isinstance(pair, ChecksPoints) else finite(points, gaps=gaps)
+
+
+def checked_labels(labels: Tensor | None, meaning: Labels | None, n: int, narrow: bool) -> Tensor:
+    """Return the labels of n points; all missing where there are none.
+
+    :param narrow: in as few bytes as hold them, where they are many.
+    :raises InputError: another number of rows, or naming the first row with a value that has no meaning.
+    """
     if meaning is not None:
-        checked = meaning.check(labels, len(points), narrow=learn)
-        if y is not None:
-            say_meaning(checked, "y", meaning.names)
-        return Read(points, checked, labelled, pixels)
-    labels = all_missing((len(points),), narrow=learn) if labels is None else labels
-    if labels.dim() < 1 or len(labels) != len(points):
+        return meaning.check(labels, n, narrow=narrow)
+    labels = all_missing((n,), narrow=narrow) if labels is None else labels
+    if labels.dim() < 1 or len(labels) != n:
         rows = len(labels) if labels.dim() else "no"
-        raise InputError(f"y: {rows} rows, but x has {len(points)}; both need the same number")
-    return Read(points, labels, labelled, pixels)
+        raise InputError(f"y: {rows} rows, but x has {n}; both need the same number")
+    return labels
 
 
 def precision(pair: nn.Module) -> torch.dtype:
@@ -235,7 +203,7 @@ def by_schema(pair: nn.Module, x: object, y: object) -> Given | None:
     return Given(points, labels)
 
 
-def received(x: object, y: object, input_shape: tuple[int, ...] | None, pair: nn.Module) -> Given:
+def open_source(x: object, y: object, input_shape: tuple[int, ...] | None, pair: nn.Module) -> Given:
     """Return what a person handed over: a file opened, a container unpacked."""
     white_level = pair.white_level if isinstance(pair, HasWhiteLevel) else None
     if isinstance(x, (str, Path)) and is_annotated(x):
@@ -261,61 +229,6 @@ def given_labels(given: Given, y: object, meaning: Labels | None) -> Tensor | No
     if given.labels is None or meaning is None or (given.numbered and numbered(meaning.names)):
         return own
     return by_name(given.labels.check(own, narrow=True), given.labels, meaning, "x")
-
-
-def known_columns(pair: nn.Module) -> tuple[str, ...] | None:
-    """Return the names of the columns that a pair was trained on; None where they had none."""
-    names = pair.column_names if isinstance(pair, HasColumnNames) else None
-    return names if isinstance(names, tuple) else None
-
-
-def by_column(pair: nn.Module, points: Points, columns: tuple[str, ...] | None) -> Points:
-    """Return points with their columns in the order that a pair was trained on; numbered ones in their numbers'.
-
-    :raises InputError: naming the columns that are missing or new.
-    """
-    if columns is None:
-        return points
-    known, numbers = known_columns(pair), tuple(map(str, range(len(columns))))
-    if known is None and set(columns) != set(numbers):
-        return points
-    known = numbers if known is None else known
-    order = in_order(columns, known, "x", "the columns that the model was trained on")
-    if order is None:
-        return points
-    if isinstance(points, Streamed):
-        return points.changed(lambda rows: rows[:, order], (len(order),))
-    return points[:, order]
-
-
-def laid(points: Points, input_shape: tuple[int, ...] | None) -> Points:
-    """Return points with their axes as a pair has them, where no other reading fits its ``input_shape``.
-
-    ``[N, H, W]`` for a pair of ``(1, H, W)``; channels last, ``[N, H, W, C]`` or ``[N, T, C]``, for one of
-    ``(C, H, W)`` or ``(C, T)``.
-    """
-    shape = tuple(points.shape[1:])
-    if input_shape is None or len(input_shape) < 2 or shape == input_shape:
-        return points
-    if input_shape[0] == 1 and shape == input_shape[1:]:
-        return points.changed(lambda x: x[:, None], input_shape) if isinstance(points, Streamed) else points[:, None]
-    if shape == (*input_shape[1:], input_shape[0]):
-        if isinstance(points, Streamed):
-            return points.changed(lambda x: np.moveaxis(x, -1, 1), input_shape)
-        return points.movedim(-1, 1)
-    return points
-
-
-def check_points(points: Points, input_shape: tuple[int, ...] | None, least: int) -> None:
-    """Raise :class:`InputError` where there are too few points, or points of another shape."""
-    if tuple(points.shape) == input_shape:
-        raise InputError(f"x: shape {list(points.shape)}, that of one point; x[None] is a batch of it")
-    if points.dim() < 2 or len(points) < least:
-        some = "a point is" if least < 2 else f"at least {least} points are"
-        raise InputError(f"x: shape {list(points.shape)}; {some} needed, [N, ...]")
-    if input_shape is not None and tuple(points.shape[1:]) != input_shape:
-        needed = ", ".join(map(str, input_shape))
-        raise InputError(f"x: shape {list(points.shape)}; this model needs [N, {needed}]")
 
 
 def finite(x: Tensor, name: str = "x", gaps: bool = False) -> Tensor:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ..data.dataset import Dataset
-from ..data.inputs import read_data, whole
+from ..data.inputs import read_data, read_whole
 from ..errors import InputError, plain_value, whole_number
 from ..infer import bounds
 from ..infer.automatic import refuse_row_latents
@@ -168,7 +168,7 @@ def held_out(pair: nn.Module, x: object, y: object, seed: int, batch_size: int) 
     if not len(read.x):
         raise InputError("x: no rows to evaluate on")
     known = read.y if labels is not None else torch.full((len(read.x),), MISSING)
-    held = Held(pair, in_units(whole(read.x), p), known.cpu(), labels, seed, batch_size)
+    held = Held(pair, in_units(read_whole(read.x), p), known.cpu(), labels, seed, batch_size)
     return held, 8 if read.pixels else None
 
 

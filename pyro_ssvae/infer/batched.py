@@ -12,7 +12,9 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from ..data.inputs import ChecksPoints, Points, read_data, whole
+from ..data.inputs import read_data, read_whole
+from ..data.pair_order import Points
+from ..data.pair_protocols import ChecksPoints
 from ..data.streaming import Streamed
 from ..errors import InputError
 from ..nn.networks import evaluation
@@ -35,7 +37,7 @@ def checked(
     :raises InputError: points or labels that do not fit the pair.
     """
     points, labels = opened(pair, x, y, least, own=own, gaps=gaps)
-    return points if isinstance(points, Tensor) else in_units(whole(points), like(pair, x)), labels
+    return points if isinstance(points, Tensor) else in_units(read_whole(points), like(pair, x)), labels
 
 
 def opened(

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from pyro import poutine
 from torch import Tensor, nn
 
-from ..data.inputs import ChecksPoints
+from ..data.pair_protocols import ChecksPoints
 from ..distributions.columns import Columns
 from ..distributions.counts import Codes, sized_as
 from ..distributions.observed import ObservedEntries

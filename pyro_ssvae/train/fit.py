@@ -16,7 +16,8 @@ from pyro.infer import ELBO, ReweightedWakeSleep
 from torch import Tensor, nn
 
 from ..data.dataset import digest
-from ..data.inputs import Points, open_data, unlearnt_where_refused
+from ..data.inputs import open_data, unlearnt_where_refused
+from ..data.pair_order import Points
 from ..data.streaming import some_of
 from ..errors import InputError, plain_value
 from ..infer.batched import alone

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..data.dataset import digest as sha256
-from ..data.inputs import Points
+from ..data.pair_order import Points
 from ..distributed import broadcast, seed_step, shared_batch, sum_gradients
 from ..errors import InputError
 from ..labels import CHUNK

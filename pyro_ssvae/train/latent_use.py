@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..data.augment import unit_scale
-from ..data.inputs import Points
+from ..data.pair_order import Points
 from ..data.streaming import draw_rows
 from ..infer.batched import evaluating, rows_at_a_time
 from ..infer.latent_use import active_units, elbo_and_kl

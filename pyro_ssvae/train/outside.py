@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from ..data.augment import unit_scale
-from ..data.inputs import Points
+from ..data.pair_order import Points
 from ..errors import InputError
 from ..infer.automatic import refuse_row_latents, runs
 from ..infer.protocols import HasObjective, TellsAdded

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..data.blocks import POOL, Blocks, Pass, Share, make_blocks, shares
-from ..data.inputs import Points
+from ..data.pair_order import Points
 from ..data.splits import known_rows
 from ..data.streaming import Streamed, fits
 from ..labels import CHUNK, MANY

@@ -12,7 +12,7 @@ from pyro.params.param_store import StateDict
 from torch import Tensor
 
 from ..data.augment import unit_scale
-from ..data.inputs import Points
+from ..data.pair_order import Points
 from ..data.streaming import some_of
 from ..infer.protocols import Prepares, WeighsClasses
 from .average import tensors_of

@@ -14,7 +14,7 @@ from pyro.infer import ELBO
 from torch import Tensor, nn
 
 from ..data.augment import OF_DATA, automatic, make_augmentation, mostly, unchanged, unit_scale
-from ..data.inputs import Points
+from ..data.pair_order import Points
 from ..data.streaming import some_of
 from ..distributed import broadcast
 from ..errors import InputError

@@ -14,8 +14,9 @@ from torch.utils import data
 
 from ..data.augment import unit_scale
 from ..data.dataset import Dataset
-from ..data.inputs import Points, read_data
+from ..data.inputs import read_data
 from ..data.marked_rows import mark_rows
+from ..data.pair_order import Points
 from ..data.splits import known_rows, split_rows
 from ..data.streaming import Streamed
 from ..errors import InputError
