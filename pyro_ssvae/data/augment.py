@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError, nearest
-from .streaming import has_gaps
+from .random_rows import has_gaps
 
 AUGMENTATIONS = ("auto", "none", "affine", "affine+flip", "noise", "hide", "binarize")
 OF_DATA = ("binarize",)  # those that say what the data are, for every part of a model

@@ -13,7 +13,8 @@ from ..errors import InputError, nearest
 from ..labels import ClassLabels, Labels
 from .array_names import OTHER_NAMES
 from .checks import reason, shown
-from .streaming import Streamed, by_parts
+from .parts import by_parts
+from .streaming import Streamed
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -16,7 +16,6 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 
 from ..errors import InputError, plain_value
-from ..labels import MANY
 from .blocks import Blocks, make_blocks
 from .checks import MAX_BYTES, reason, shown
 from .frames import plain_array
@@ -271,83 +270,3 @@ def stream(
         return points.detach().cpu().numpy() if isinstance(points, Tensor) else points
 
     return Streamed(array, sizes, dtype, name, starts)
-
-
-class Latest:
-    """A function of a part's number that keeps its latest result, of which more rows may be needed."""
-
-    def __init__(self, part: Callable[[int], np.ndarray]) -> None:
-        self.part, self.kept = part, (-1, np.empty(0))
-
-    def __call__(self, b: int) -> np.ndarray:
-        place, kept = self.kept
-        if place != b:
-            kept = self.part(b)
-            self.kept = b, kept
-        return kept
-
-    def __getstate__(self) -> dict[str, object]:
-        return {"part": self.part, "kept": (-1, np.empty(0))}
-
-
-def by_parts(
-    part: Callable[[int], np.ndarray], starts: np.ndarray, shape: Sequence[int], dtype: DTypeLike, name: str
-) -> Streamed:
-    """Return points of a source that gives its parts whole.
-
-    :param part: function of a part's number that returns its points.
-    :param starts: where the parts begin, and N.
-    """
-    latest = Latest(part)
-
-    def read(rows: np.ndarray) -> np.ndarray:
-        place = np.searchsorted(starts, rows, "right") - 1
-        points = np.empty((len(rows), *shape[1:]), dtype)
-        for b in np.unique(place):
-            points[place == b] = latest(int(b))[rows[place == b] - starts[b]]
-        return points
-
-    return Streamed(read, shape, dtype, name, starts)
-
-
-def some_of(x: Tensor | Streamed, numbers: int = 20_000_000) -> Tensor:
-    """Return points, of a large file a random sample of at most so many values, in order."""
-    if isinstance(x, Tensor):
-        return x
-    n = max(2, min(len(x), numbers // math.prod(x.shape[1:])))
-    if x.starts is not None or len(x) > MANY:
-        return x[draw_rows(x, n, 0)]
-    return x[np.sort(np.random.default_rng(0).choice(len(x), n, replace=False))]
-
-
-def has_gaps(x: Tensor | Streamed) -> bool:
-    """Whether an entry is missing (NaN); of a large file, in a random sample of its rows."""
-    if x.dtype == torch.uint8:
-        return False
-    return any(bool(part.isnan().any()) for part in some_of(x, 2_000_000).split(4096))
-
-
-def draw_rows(x: Tensor | Streamed, most: int, seed: int) -> Tensor:
-    """Return at most so many random rows, in order: int64.
-
-    Of many rows no list of all is made. Of parts that can only be read whole, at most 64 are read.
-    """
-    starts = x.starts if isinstance(x, Streamed) else None
-    if starts is None and len(x) <= MANY:
-        return torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:most].sort().values
-    random = np.random.default_rng(seed)
-    if most >= len(x):
-        return torch.arange(len(x))
-    if starts is None:
-        return torch.from_numpy(np.unique(random.integers(len(x), size=most)))
-    parts = np.sort(random.choice(len(starts) - 1, min(len(starts) - 1, 64), replace=False))
-    sizes = starts[parts + 1] - starts[parts]
-    take = np.minimum(sizes, -(-most // len(parts)))
-    rows = [starts[b] + np.sort(random.choice(n, k, replace=False)) for b, n, k in zip(parts, sizes, take)]
-    every = np.concatenate(rows)
-    return torch.from_numpy(every if len(every) <= most else np.sort(random.choice(every, most, replace=False)))
-
-
-def fits(x: Streamed) -> bool:
-    """Whether all points are no more than a buffer holds, so that they may as well be read once."""
-    return len(x) <= MANY and x.blocks().buffers == 1

@@ -12,8 +12,9 @@ import numpy as np
 from ..errors import InputError
 from .array_names import by_usual_names
 from .checks import reason, shown
+from .parts import by_parts
 from .row_groups import LARGEST
-from .streaming import Streamed, by_parts
+from .streaming import Streamed
 
 MARKS = ("zarr.json", ".zarray", ".zgroup")
 """Files that make a folder an array or a group of Zarr."""

@@ -12,7 +12,7 @@ from .. import data as datasets
 from ..data import Dataset
 from ..data.layouts import counts_in
 from ..data.notices import say, silent
-from ..data.streaming import has_gaps
+from ..data.random_rows import has_gaps
 from ..errors import InputError
 from ..labels import MISSING, ClassLabels
 from ..models import Model

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..data.dataset import digest
 from ..data.inputs import open_data, unlearnt_where_refused
 from ..data.pair_order import Points
-from ..data.streaming import some_of
+from ..data.random_rows import some_of
 from ..errors import InputError, plain_value
 from ..infer.batched import alone
 from ..infer.pairs import PairLike, as_pair, replaced

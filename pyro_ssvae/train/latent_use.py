@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data.augment import unit_scale
 from ..data.pair_order import Points
-from ..data.streaming import draw_rows
+from ..data.random_rows import draw_rows
 from ..infer.batched import evaluating, rows_at_a_time
 from ..infer.latent_use import active_units, elbo_and_kl
 from ..infer.traces import has_bound

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..data.blocks import POOL, Blocks, Pass, Share, make_blocks, shares
 from ..data.pair_order import Points
 from ..data.splits import known_rows
-from ..data.streaming import Streamed, fits
+from ..data.streaming import Streamed
 from ..labels import CHUNK, MANY
 from .settings import FitSettings
 
@@ -68,7 +68,9 @@ def make_plan(x: Points, y: Tensor, s: FitSettings) -> Plan:
 def blocks_of(x: Points) -> Blocks | None:
     """Return the blocks that rows go by: of points in files that are more than a buffer, or of many rows."""
     if isinstance(x, Streamed):
-        return None if fits(x) else x.blocks()
+        blocks = x.blocks()
+        one_buffer = len(x) <= MANY and blocks.buffers == 1  # it holds all points, which may as well be read once
+        return None if one_buffer else blocks
     return make_blocks(len(x), math.prod(x.shape[1:]) * x.dtype.itemsize) if len(x) > MANY else None
 
 

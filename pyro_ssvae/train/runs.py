@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.augment import unit_scale
 from ..data.pair_order import Points
-from ..data.streaming import some_of
+from ..data.random_rows import some_of
 from ..infer.protocols import Prepares, WeighsClasses
 from .average import tensors_of
 from .class_weights import set_class_weights

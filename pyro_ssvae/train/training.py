@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..data.augment import OF_DATA, automatic, make_augmentation, mostly, unchanged, unit_scale
 from ..data.pair_order import Points
-from ..data.streaming import some_of
+from ..data.random_rows import some_of
 from ..distributed import broadcast
 from ..errors import InputError
 from ..infer.protocols import CountsDecodes, Generates, Hurries, Prepares, Remarks, Schedules

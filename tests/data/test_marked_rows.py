@@ -14,7 +14,7 @@ from torch import Tensor
 
 import pyro_ssvae as ps
 from pyro_ssvae.benchmark.steps import peak_memory, reset_peak_memory
-from pyro_ssvae.data import marked_rows, streaming
+from pyro_ssvae.data import marked_rows, random_rows
 from pyro_ssvae.data.inputs import open_data
 from pyro_ssvae.data.marked_rows import mark_rows
 from pyro_ssvae.data.streaming import Streamed
@@ -93,7 +93,7 @@ def test_rows_are_held_out_wherever_they_lie() -> None:
 @pytest.mark.parametrize("block", [None, 50])
 def test_a_share_of_a_large_file_is_held_out(block: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "MANY", 100)
-    monkeypatch.setattr(streaming, "MANY", 100)
+    monkeypatch.setattr(random_rows, "MANY", 100)
     n = 640
     y = some_labels(n)
     x = np.arange(4.0 * n, dtype=np.float32).reshape(n, 4) / n

@@ -20,9 +20,11 @@ from torch import nn
 
 import pyro_ssvae as ps
 from pyro_ssvae import ClassLabels, create_model, fit
-from pyro_ssvae.data import row_groups, streaming, zarr_arrays
+from pyro_ssvae.data import random_rows, row_groups, streaming, zarr_arrays
 from pyro_ssvae.data.inputs import read_data
-from pyro_ssvae.data.streaming import Streamed, draw_rows, some_of
+from pyro_ssvae.data.parts import by_parts
+from pyro_ssvae.data.random_rows import draw_rows, some_of
+from pyro_ssvae.data.streaming import Streamed
 
 N, D = 120, 6
 GENERATOR = np.random.default_rng(0)
@@ -280,13 +282,13 @@ def test_a_sample_of_parts_reads_few_of_them(monkeypatch: pytest.MonkeyPatch) ->
         parts.add(b)
         return np.full((10, 4), b, np.float32)
 
-    points = streaming.by_parts(part, np.arange(0, 10_001, 10), (10_000, 4), np.float32, "x")
+    points = by_parts(part, np.arange(0, 10_001, 10), (10_000, 4), np.float32, "x")
     rows = draw_rows(points, 100, 3)
     assert len(rows) == 100
     assert torch.equal(rows, rows.sort().values)
     assert len(some_of(points, 400)) == 100
     assert len(parts) <= 64
-    monkeypatch.setattr(streaming, "MANY", 1000)
+    monkeypatch.setattr(random_rows, "MANY", 1000)
     every = draw_rows(torch.zeros(10_000, 1), 500, 0)
     assert 450 < len(every) <= 500
     assert every.max() > 9000

@@ -21,7 +21,8 @@ from pyro_ssvae import ClassLabels, InputError, create_model
 from pyro_ssvae.benchmark.steps import peak_memory, reset_peak_memory
 from pyro_ssvae.data import blocks, streaming
 from pyro_ssvae.data.inputs import open_data
-from pyro_ssvae.data.streaming import Streamed, draw_rows
+from pyro_ssvae.data.random_rows import draw_rows
+from pyro_ssvae.data.streaming import Streamed
 from pyro_ssvae.train import plan
 from pyro_ssvae.train.checkpointer import CheckpointPlan
 from pyro_ssvae.train.fit import Interrupted
