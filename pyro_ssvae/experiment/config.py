@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias, TypeVar, get_type_hints
 
 from ..data.sources import NAMES
 from ..data.splits import BALANCED
 from ..errors import InputError, nearest
 from ..models import MODELS, check_option
 from ..models.classifier import ClassifierConfig
-from ..models.config import Config, HeadConfig, make_config
+from ..models.config import Config, HeadConfig, has_type, make_config
 from ..models.saved_config import config_file, other_version
 from ..train.checkpoints import CheckpointSettings
 from ..train.settings import FitSettings
@@ -181,7 +180,7 @@ def read_settings(kind: type[Settings], saved: object) -> Settings:
         value = as_setting(saved_value)
         if name not in hints:
             raise TypeError(f"there is no setting {name[:40]!r}")
-        if not fits(value, hints[name]):
+        if not has_type(value, hints[name]):
             raise TypeError(f"{name} is {str(value)[:40]!r}")
         values[name] = value
     return kind(**values)
@@ -190,14 +189,3 @@ def read_settings(kind: type[Settings], saved: object) -> Settings:
 def as_setting(value: object) -> object:
     """Return a JSON value as settings have it: a list as a tuple."""
     return tuple(value) if isinstance(value, list) else value
-
-
-def fits(value: object, hint: object) -> bool:
-    """Whether a value is of a field's type: a plain one, ``tuple[str, ...]``, or one of several."""
-    if get_origin(hint) in (Union, UnionType):
-        return any(fits(value, each) for each in get_args(hint))
-    if get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(fits(part, get_args(hint)[0]) for part in value)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return type(value) is (type(None) if hint is None else hint)

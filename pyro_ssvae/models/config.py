@@ -108,17 +108,22 @@ class LabelConfig(VAEConfig, HeadConfig):
 
 def check(name: str, value: object, hint: object) -> None:
     """Raise :class:`InputError` naming the option where a value is not of its kind or out of its range."""
-    kinds = list(get_args(hint)) if get_origin(hint) in (Union, UnionType) else [hint]
-    if any(fits(value, kind) for kind in kinds):
+    if has_type(value, hint):
         return
+    kinds = list(get_args(hint)) if get_origin(hint) in (Union, UnionType) else [hint]
     words = [word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind)]
     if words and isinstance(value, str):
         raise InputError(f"{name}: there is no {value!r}{nearest(value, words)}")
     raise InputError(f"{name}: {value!r}; {' or '.join(filter(None, map(wanted, kinds)))} is needed")
 
 
-def fits(value: object, kind: object) -> bool:
-    """Whether a value is of a field's kind."""
+def has_type(value: object, kind: object) -> bool:
+    """Whether a value is of a field's type: a plain one, a ``tuple[..., ...]``, a literal, one in a range, or a union.
+
+    A whole number is a float too; a bool is no number.
+    """
+    if get_origin(kind) in (Union, UnionType):
+        return any(has_type(value, each) for each in get_args(kind))
     if get_origin(kind) is Literal:
         return value in get_args(kind)
     if get_origin(kind) is Annotated:
@@ -126,9 +131,9 @@ def fits(value: object, kind: object) -> bool:
         limits = [bound for bound in bounds if isinstance(bound, Range)]
         inside = all(isinstance(value, (int, float)) and r.low <= value <= r.high for r in limits)
         inside = inside and not any(r.inside and value in (r.low, r.high) for r in limits)
-        return fits(value, base) and inside and value != math.inf
+        return has_type(value, base) and inside and value != math.inf
     if get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(fits(part, get_args(kind)[0]) for part in value)
+        return isinstance(value, tuple) and all(has_type(part, get_args(kind)[0]) for part in value)
     if kind in (None, NoneType):
         return value is None
     if kind is float:
