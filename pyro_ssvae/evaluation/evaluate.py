@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,13 @@ from ..infer.protocols import Classifies, Encodes
 from ..labels import MISSING, ClassLabels, Labels, labels_of
 from .bootstrap import Metrics
 from .generative import bounded, generative_metrics
-from .metrics import attribute_metrics, class_metrics, clustering_metrics, semi_unsupervised_metrics
+from .metrics import (
+    attribute_metrics,
+    class_metrics,
+    clustering_metrics,
+    finite_or_none,
+    semi_unsupervised_metrics,
+)
 
 CLUSTERED = 20_000
 """Rows that k-means sees at most."""
@@ -125,7 +130,7 @@ def evaluate(
     result.update(label_metrics(held, known_classes))
     result.update(generative_metrics(held.pair, held.x, num_samples, likelihood_rows, seed, batch_size, pixel_bits))
     result.update(cluster_metrics(held))
-    plain = finite(result)
+    plain = finite_or_none(result)
     assert isinstance(plain, dict)
     return plain
 
@@ -251,10 +256,3 @@ def auroc(out: Tensor, score: Tensor) -> float | None:
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(out.numpy(), score.numpy())) if score.isfinite().all() else None
-
-
-def finite(value: object) -> object:
-    """Return metrics with None for what is not finite."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -179,3 +179,12 @@ def semi_unsupervised_metrics(predicted: Tensor, y: Tensor, size: int, known: Se
         **agreement(predicted, y),
         "matching": matching.tolist(),
     }
+
+
+def finite_or_none(value: object) -> object:
+    """Return nested metrics with None for every number that is not finite, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: finite_or_none(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite_or_none(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

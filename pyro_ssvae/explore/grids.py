@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..infer.batched import checked
+from ..infer.batched import checked, evaluating
 from ..infer.protocols import Classifies, Encodes, Generates, Intervenes, Intervention, require
 from ..infer.traces import Means, expected_x
 from ..labels import MISSING, ClassLabels, Labels
 from ..models import Model
 from .structure import structure
-from .view import Codes, alone, encoded, posterior
+from .view import Codes, encoded, posterior
 
 DRAWS = 8  # images in a row of draws
 
@@ -47,9 +47,9 @@ def grid(model: Model, x: Tensor, styles: int = 4, seed: int = 0) -> Grid | None
     drawn = []
     names, values = columns(model.labels)
     for value in values:
-        with alone(model, seed):
+        with evaluating(model, seed):
             own = [] if own_style is None else [own_style(x, value)]
-        with alone(model, seed):
+        with evaluating(model, seed):
             drawn.append(torch.cat([*own, model.generate(styles, as_labels(model.labels, value))]))
     rows = [*([] if own_style is None else ["this point"]), *(f"style {i + 1}" for i in range(styles))]
     return Grid(torch.stack(drawn, 1), rows, names)
@@ -58,7 +58,7 @@ def grid(model: Model, x: Tensor, styles: int = 4, seed: int = 0) -> Grid | None
 def draws(model: Model, x: Tensor, seed: int) -> Grid:
     """Return a row of draws from q(z | x) and one from p(z)."""
     assert isinstance(model, Codes)
-    with alone(model, seed):
+    with evaluating(model, seed):
         q = require(model, Encodes).encode(x)
         own = model.decode(torch.cat([q.sample() for _ in range(DRAWS)]))
         images = torch.stack([own, require(model, Generates).generate(DRAWS)])
@@ -87,7 +87,7 @@ def relabelling(model: Model) -> Callable[[Tensor, Intervention], Tensor] | None
     """
     if isinstance(model, Intervenes):
         return model.intervene
-    with alone(model):
+    with evaluating(model, 0):
         graph = structure(model)
     if "x" not in graph.descendants("y") or (graph.decoder_hears_y and not isinstance(model.labels, ClassLabels)):
         return None
@@ -100,7 +100,7 @@ def relabelled(model: Model, x: Tensor, values: Intervention) -> Tensor:
     assert isinstance(model, Classifies)
     labels: Labels = model.labels
     _, encoding = posterior(model, x)
-    with alone(model):
+    with evaluating(model, 0):
         rows, _ = checked(model, x)
         y, asked = model.predict(rows), as_labels(labels, values).to(rows.device)
         followers = structure(model).descendants("y")
@@ -112,7 +112,7 @@ def relabelled(model: Model, x: Tensor, values: Intervention) -> Tensor:
 def swapped(model: Model, x: Tensor, donor: Tensor) -> Grid | None:
     """Return the point ``x [1, ...]`` with the donor's class, or one attribute of it a column; None without swaps."""
     labels = model.labels
-    with alone(model):
+    with evaluating(model, 0):
         if isinstance(model, Intervenes):
             names = ["class"] if isinstance(model.labels, ClassLabels) else list(model.labels.names)
             together = len(names) > 1 and structure(model).latents_share_labels

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..infer.batched import evaluating
 from ..labels import AttributeLabels
 from ..models import Model
 from .structure import structure
-from .view import alone, encoded
+from .view import encoded
 
 STEPS = 400  # of a slider, about
 
@@ -69,7 +70,7 @@ def axes(model: Model, k: float = 4.0) -> list[Axis]:
     labels = model.labels
     if not isinstance(labels, AttributeLabels):
         return []
-    with alone(model):
+    with evaluating(model, 0):
         if isinstance(model, Characterises):
             ends = {name: (model.conditional(name, 0), model.conditional(name, 1)) for name in labels.names}
             return [make_axis(name, model.place(name), *ends[name], k) for name in labels.names]
@@ -140,7 +141,7 @@ def inferred(model: Model, sliders: Sequence[Axis], x: Tensor, code: Tensor) -> 
     changed = [axis for axis in sliders if not torch.equal(code[axis.place], whole[axis.place])]
     if not changed:
         return code
-    with alone(model):
+    with evaluating(model, 0):
         rest = model.encode_for(x, [axis.name for axis in changed])[0].clone()
     for axis in changed:
         rest[axis.place] = code[axis.place]

@@ -6,8 +6,7 @@ Nothing here remembers anything: what a visitor has set comes in as an argument 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import date, timedelta
 from typing import Protocol, runtime_checkable
 
@@ -21,16 +20,6 @@ from ..infer.traces import Site
 from ..labels import MISSING, ClassLabels, Labels
 from ..models import Model
 from .structure import structure
-
-
-@contextmanager
-def alone(model: Model, seed: int = 0) -> Iterator[None]:
-    """Evaluation mode and random numbers from ``seed``, one caller at a time.
-
-    Models draw from PyTorch's one generator: two visitors who seed it at once would get parts of each other's numbers.
-    """
-    with evaluating(model, seed):
-        yield
 
 
 @runtime_checkable
@@ -51,7 +40,7 @@ class Codes(Protocol):
 def posterior(model: Model, x: Tensor) -> tuple[dict[str, Site], dict[str, Tensor]]:
     """Return the guide's sites at their means for one point ``x [1, ...]``, and the values that reconstruct it."""
     assert isinstance(model, Codes)
-    with alone(model):
+    with evaluating(model, 0):
         x, _ = checked(model, x)
         sites = model.posterior_trace(x, None)
         return sites, model.reconstruction_values(x, None, sites)
@@ -61,7 +50,7 @@ def encoded(model: Model, x: Tensor) -> Tensor:
     """Return the code of one point ``x [1, ...]``: the mean of q(z | x), then the label where the decoder hears it."""
     assert isinstance(model, Codes)
     sites, values = posterior(model, x)
-    with alone(model):
+    with evaluating(model, 0):
         z = model.joined(sites, "mean")
         if model.labels is not None and structure(model).decoder_hears_y:
             z = torch.cat([z, model.labels.inputs(values["y"], z)], 1)
@@ -74,7 +63,7 @@ def decoded(model: Model, code: Tensor, like: Tensor | None = None) -> Tensor:
     :param like: the point ``[1, ...]`` whose size counts have, where they are given it.
     """
     assert isinstance(model, Codes)
-    with alone(model):
+    with evaluating(model, 0):
         if model.labels is not None and structure(model).decoder_hears_y:
             z, y = code[None].tensor_split([-model.labels.size], 1)
             return model.decode(z, y, like=like)[0]
@@ -85,7 +74,7 @@ def probabilities(model: Model, x: Tensor) -> list[float] | None:
     """Return q(y | x) of one point ``x [1, ...]``: K or A numbers; None of a model that classifies nothing."""
     if not isinstance(model, Classifies):
         return None
-    with alone(model):
+    with evaluating(model, 0):
         return [float(p) for p in model.predict_proba(x)[0]]
 
 

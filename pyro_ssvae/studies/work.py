@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from ..data import Dataset, fingerprint
 from ..data.notices import silent
 from ..errors import InputError
+from ..evaluation.metrics import finite_or_none
 from ..experiment.data import load_data
 from ..files import installed, write_atomically
 from .cells import Cell, Result, read, write
@@ -90,7 +91,7 @@ def compute(study: Study, cell: Cell, dataset: Dataset | None, folder: Path, dev
                 raise InputError(f"{cell.data}: it has changed since the study began; the same command begins anew")
         with threadpool_limits(torch.get_num_threads()), silent():
             metrics = study.compute(cell, dataset, device)
-        result = Result(cell, {key: finite(item) for key, item in metrics.items()}, time.monotonic() - started)
+        result = Result(cell, {key: finite_or_none(item) for key, item in metrics.items()}, time.monotonic() - started)
         write(folder, result, versions=versions(), device=device_words(device), threads=torch.get_num_threads())
     except Exception as error:  # whatever it is, the other cells go on
         said = " ".join(str(error).split())[:300]
@@ -119,15 +120,6 @@ def outcome_of(cell: Cell, folder: Path, exitcode: int | None) -> Outcome:
         return Outcome(cell, None, f"it left no result (exit status {exitcode})", "lost")
     where = os.path.abspath(folder)
     return Outcome(cell, None, f"it left no result in {where}, which every process must be able to write to")
-
-
-def finite(value: object) -> object:
-    """Return metrics without numbers that JSON does not have; these become None."""
-    if isinstance(value, dict):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not abs(value) < float("inf") else value
 
 
 def versions() -> dict[str, str]:

@@ -6,19 +6,17 @@ run in the same order, with the same random numbers. Some steps, ever fewer, are
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .python_state import Attribute, changed, python_state
+from .random_state import generator_tensors, other_generators, restore_tensors
 from .record import Recorder
-from .replay import Generators
 from .replayed_step import Changed, Replay, places_of
 
 Step: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -146,7 +144,7 @@ class CapturedStep:
     def compare(self, shape: Shape, replay: Replay, x: Tensor, y: Tensor) -> Tensor:
         """Take the step both ways, the ordinary one last; raise :class:`Changed` where they differ, or in vain."""
         held = replay.state()
-        before, drawn = [t.clone() for t in held], Generators(x)
+        before, drawn = [t.clone() for t in held], generator_tensors(x.device)
         started = time.perf_counter()
         try:
             found: list[Tensor | None] = [replay(x, y), *(p.grad for p in self.parameters)]
@@ -154,14 +152,15 @@ class CapturedStep:
             self.refused, found = f"it cannot be replayed: {error}", []
         captured_seconds = time.perf_counter() - started
         found = [None if t is None else t.detach().clone() for t in (*found, *replay.state())]
-        after = Generators(x)
+        after = generator_tensors(x.device)
         replay.put_back(held, before)
-        drawn.restore()
+        restore_tensors(drawn, x.device)
         started = time.perf_counter()
         loss = self.ordinary(x, y)
         shape.seconds.append((captured_seconds, time.perf_counter() - started))
         own = [loss, *(p.grad for p in self.parameters), *replay.state()]
-        if self.refused is None and not (after.same(Generators(x)) and all(map(same_numbers, own, found))):
+        as_many_drawn = all(map(torch.equal, after.values(), generator_tensors(x.device).values()))
+        if self.refused is None and not (as_many_drawn and all(map(same_numbers, own, found))):
             self.refused = "a captured step computes other numbers"
         gained = [ordinary - captured for captured, ordinary in shape.seconds[1:]]
         if self.refused is None and x.device.type == "cpu" and len(gained) >= 3 and sum(gained) < 0:
@@ -175,11 +174,6 @@ def hooks_of(module: nn.Module) -> list[dict[int, object]]:
     """Return where the parts of a module hold their hooks."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return [vars(part)[kind] for part in module.modules() for kind in kinds]
-
-
-def other_generators() -> str:
-    """Return the states of Python's and NumPy's random numbers."""
-    return str((random.getstate(), np.random.get_state()))  # noqa: NPY002
 
 
 def same_numbers(one: Tensor | None, other: Tensor | None) -> bool:

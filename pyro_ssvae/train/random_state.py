@@ -28,12 +28,17 @@ def other_generators() -> list[Any]:
 
 def restore_generators(tensors: Mapping[str, Tensor], others: list[Any], device: torch.device) -> None:
     """Put back what :func:`generator_tensors` and :func:`other_generators` returned."""
-    torch.set_rng_state(tensors["rng.cpu"])
-    if device.type == "cuda" and "rng.cuda" in tensors:
-        torch.cuda.set_rng_state(tensors["rng.cuda"], device)
+    restore_tensors(tensors, device)
     (version, numbers, gauss), numpy_state = others
     random.setstate((version, tuple(numbers), gauss))
     np.random.set_state(tuple(numpy_state))  # noqa: NPY002
+
+
+def restore_tensors(tensors: Mapping[str, Tensor], device: torch.device) -> None:
+    """Put back what :func:`generator_tensors` returned."""
+    torch.set_rng_state(tensors["rng.cpu"])
+    if device.type == "cuda" and "rng.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["rng.cuda"], device)
 
 
 @contextmanager

@@ -130,23 +130,3 @@ def one_by_one(program: Program) -> Run:
         return tuple(tensors[value] for value in program.outputs)
 
     return run
-
-
-class Generators:
-    """The states of PyTorch's generators, those of the CPU and of a tensor's GPU."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self.cpu = torch.get_rng_state()
-        self.device = tensor.device if tensor.device.type == "cuda" else None
-        self.cuda = None if self.device is None else torch.cuda.get_rng_state(self.device)
-
-    def restore(self) -> None:
-        """Put the states back."""
-        torch.set_rng_state(self.cpu)
-        if self.device is not None and self.cuda is not None:
-            torch.cuda.set_rng_state(self.cuda, self.device)
-
-    def same(self, other: Generators) -> bool:
-        """Whether as many random numbers were drawn at both times."""
-        alike = torch.equal(self.cpu, other.cpu)
-        return alike and (self.cuda is None or other.cuda is None or torch.equal(self.cuda, other.cuda))

@@ -15,6 +15,7 @@ from pyro_ssvae import ReVAE, create_model
 from pyro_ssvae.data.schema import Column
 from pyro_ssvae.explore import grids, view
 from pyro_ssvae.explore.sliders import axes, inferred, moved, redrawn, taken
+from pyro_ssvae.infer.batched import evaluating
 
 WITH_SLIDERS = ("revae", "augmented", "m2", "adgm")  # where the labels are attributes
 HEARS = ("augmented", "adgm")  # decoders that hear the label, of models without interventions
@@ -146,7 +147,7 @@ def test_a_grid_has_a_class_a_column_and_a_style_a_row() -> None:
     z = model.encode(x).mean
     for k in range(3):
         torch.testing.assert_close(found.images[0, k], model.decode(z, k)[0])
-    with view.alone(model, 5):
+    with evaluating(model, 5):
         model.drawn_labels(3, 0)
         z = torch.randn(3, 2)
     for k in range(3):  # one z a row, whatever the class
@@ -197,7 +198,7 @@ def test_latents_have_their_names() -> None:
 
 
 def test_two_at_once_draw_what_each_draws_alone() -> None:
-    """Without :func:`view.alone`'s lock they would take numbers from one generator, in turns that nobody knows."""
+    """Without the lock of :func:`evaluating` they would take numbers from one generator, in turns that nobody knows."""
     model, x, before = build("vae"), points(1), torch.get_rng_state()
     expected = {seed: grids.grid(model, x, seed=seed).images for seed in range(4)}  # type: ignore[union-attr]
     wrong: list[int] = []
