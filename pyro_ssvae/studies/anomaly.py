@@ -16,8 +16,7 @@ from .cells import Cell, Json, Result
 from .intervals import Where, counts, difference, methods
 from .methods import facts, trained
 from .plan import Column, Plan, Study, label_counts, need_classes, source
-from .sparse_labels import at
-from .words import Finding, summary
+from .words import Finding, at_labels, summary
 
 SCORES = (("anomaly.negative_elbo", "negative ELBO"), ("anomaly.reconstruction", "reconstruction term"))
 
@@ -51,13 +50,15 @@ def answers(results: Sequence[Result]) -> list[str]:
     for method in (m for m in methods(results) if m != "vae"):
         for path, words in SCORES:
             found: list[Finding] = [
-                (at(n), difference(results, path, Where(method, n), Where(method, "0"))) for n in some
+                (at_labels(n), difference(results, path, Where(method, n), Where(method, "0"))) for n in some
             ]
             lines.append(f"- {method}, {words}: {summary(found)}")
     lines += ["", "**Is a model with labels better at it than a plain VAE?** AUROC less that of `vae`.", ""]
     for method in (m for m in methods(results) if m != "vae"):
         for path, words in SCORES:
-            found = [(at(n), difference(results, path, Where(method, n), Where("vae", "0"))) for n in counts(results)]
+            found = [
+                (at_labels(n), difference(results, path, Where(method, n), Where("vae", "0"))) for n in counts(results)
+            ]
             lines.append(f"- {method}, {words}: {summary(found)}")
     return lines
 

@@ -52,7 +52,7 @@ def compute(cell: Cell, dataset: Dataset, device: str) -> Json:
     return {**facts(split), **metrics}
 
 
-def at(labels: str) -> str:
+def at_rate(labels: str) -> str:
     """``at f = 0.2``."""
     return "at f = 1" if labels == "all" else f"at f = {labels}"
 
@@ -66,7 +66,7 @@ def answers(results: Sequence[Result]) -> list[str]:
     for method in every:
         here = [Where(method, n) for n in rates]
         path, chance = "interventions.carry_over.mean.value", "interventions.carry_over.mean.chance"
-        found = [(at(w.labels), difference(results, path, w, w, chance)) for w in here]
+        found = [(at_rate(w.labels), difference(results, path, w, w, chance)) for w in here]
         lines.append(f"- {method}: {summary(found, digits=3)}")
     lines += ["", "**Does the ReVAE do it better than the others?** Its metric less theirs.", ""]
     pairs = [(method, other) for method in ours if method in ("revae", "revae+locality") for other in others]
@@ -84,7 +84,7 @@ def compared(results: Sequence[Result], rates: Sequence[str], pairs: Sequence[tu
         for column in COLUMNS:
             if column.path.endswith(("chance", "majority_accuracy")):
                 continue
-            found = [(at(n), difference(results, column.path, Where(method, n), Where(other, n))) for n in rates]
+            found = [(at_rate(n), difference(results, column.path, Where(method, n), Where(other, n))) for n in rates]
             if any(value is not None for _, value in found):
                 lines.append(f"  - {column.words}: {summary(found, column.better, column.digits)}")
     return lines or ["- Nothing was compared."]

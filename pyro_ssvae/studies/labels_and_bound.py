@@ -25,8 +25,7 @@ from .cells import Cell, Json, Result
 from .intervals import Where, counts, difference, methods
 from .methods import facts, learn, make_model
 from .plan import Column, Plan, Study, label_counts, source
-from .sparse_labels import at
-from .words import Finding, amount, summary, verdict
+from .words import Finding, amount, at_labels, summary, verdict
 
 LONGEST = 8
 """Times the first length."""
@@ -103,13 +102,14 @@ def answers(results: Sequence[Result]) -> list[str]:
     for method in (m for m in methods(results) if m != "vae"):
         for path, words, better, digits in METRICS:
             found: list[Finding] = [
-                (at(n), difference(results, path, Where(method, n), Where(method, "0"))) for n in some
+                (at_labels(n), difference(results, path, Where(method, n), Where(method, "0"))) for n in some
             ]
             lines.append(f"- {method}, {words}: {summary(found, better, digits)}")
     lines += ["", "**Is it above a plain VAE's?** The importance-weighted bound less that of `vae`.", ""]
     for method in (m for m in methods(results) if m != "vae"):
         found = [
-            (at(n), difference(results, "log_likelihood", Where(method, n), Where("vae", "0"))) for n in counts(results)
+            (at_labels(n), difference(results, "log_likelihood", Where(method, n), Where("vae", "0")))
+            for n in counts(results)
         ]
         lines.append(f"- {method}: {summary(found, digits=2)}")
     return lines
@@ -126,13 +126,15 @@ def sentence(results: Sequence[Result]) -> str:
         return "Nothing was compared."
     nats = f"{amount(found, 2)} nats a point"
     if found.low is None or found.high is None:
-        return f"One seed has no interval: {at(some[-1])} the bound differs by {nats} from that without labels."
+        return f"One seed has no interval: {at_labels(some[-1])} the bound differs by {nats} from that without labels."
     said = {
         "yes": "Labels raise the bound",
         "opposite": "Labels lower the bound",
         "open": "That labels change the bound is not shown",
     }[verdict(found)]
-    return f"{said}: {at(some[-1])} it differs by {nats} from that without labels (95 % interval, {found.n} seeds)."
+    return (
+        f"{said}: {at_labels(some[-1])} it differs by {nats} from that without labels (95 % interval, {found.n} seeds)."
+    )
 
 
 STUDY = Study(

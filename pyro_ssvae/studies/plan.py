@@ -167,14 +167,32 @@ def grid(study: Study, plan: Plan, dataset: Dataset) -> list[Cell]:
     mark = datasets.fingerprint(dataset)[:16]
     return [
         Cell(
-            study.name, plan.data, mark, method, labels, seed, steps, plan.batch_size, plan.latent_dim,
-            METHODS[method].augment or augment, classes, plan.image_size, plan.draws, plan.points,
-            plan.oracle_steps if study.prepare else 0, plan.likelihood, plan.networks, plan.gain, plan.compile,
-            plan.target, plan.id, plan.columns,
+            study=study.name,
+            data=plan.data,
+            fingerprint=mark,
+            method=method,
+            labels=labels,
+            seed=seed,
+            steps=steps,
+            batch_size=plan.batch_size,
+            latent_dim=plan.latent_dim,
+            augment=METHODS[method].augment or augment,
+            classes=classes,
+            image_size=plan.image_size,
+            draws=plan.draws,
+            points=plan.points,
+            oracle_steps=plan.oracle_steps if study.prepare else 0,
+            likelihood=plan.likelihood,
+            networks=plan.networks,
+            gain=plan.gain,
+            compile=plan.compile,
+            target=plan.target,
+            id=plan.id,
+            columns=plan.columns,
         )
         for seed in range(plan.first_seed, plan.first_seed + plan.seeds)
         for method, labels, classes in study.combinations(plan, dataset)
-    ]  # fmt: skip
+    ]
 
 
 def source(cell: Cell, hide_classes: tuple[str, ...] = (), leave_out: str | None = None) -> DataConfig:

@@ -23,8 +23,7 @@ from .cells import Cell, Json, Result
 from .intervals import Where, counts, difference, methods
 from .methods import facts, trained
 from .plan import Column, Plan, Study, label_counts, last_classes, need_classes, source
-from .sparse_labels import at
-from .words import summary
+from .words import at_labels, summary
 
 MOST_ROWS = 10_000  # that k-means learns its centres from
 
@@ -91,7 +90,9 @@ def answers(results: Sequence[Result]) -> list[str]:
         for method in ours if there else ():
             for column in COLUMNS[:3]:
                 base = [Where(other, "0" if other == "vae" else n) for n in some]
-                found = [(at(n), difference(results, column.path, Where(method, n), b)) for n, b in zip(some, base)]
+                found = [
+                    (at_labels(n), difference(results, column.path, Where(method, n), b)) for n, b in zip(some, base)
+                ]
                 lines.append(f"- {method}, {column.words}: {summary(found, digits=column.digits)}")
         lines += [""] if ours and there else ["- Nothing was compared.", ""]
     return lines[:-1]

@@ -18,7 +18,7 @@ from .intervals import Interval, Where, counts, difference, methods
 from .methods import METHODS, facts, trained
 from .plan import Column, Plan, Study, label_counts, need_classes, source
 from .scikit_learn import sklearn_proba
-from .words import summary, tally
+from .words import at_labels, summary, tally
 
 GENERATIVE = ("augmented-probabilities", "augmented-enumerate", "augmented-sparse", "m2", "m1+m2", "revae")
 """What learns from labelled and unlabelled points, and models x."""
@@ -68,11 +68,6 @@ def answers(results: Sequence[Result]) -> list[str]:
     return [*unlabelled_points(results), "", *labels_for_tasks(results), "", *direct_supervision(results)]
 
 
-def at(labels: str) -> str:
-    """Return ``at 100 labels``."""
-    return "at all labels" if labels == "all" else "without labels" if labels == "0" else f"at {labels} labels"
-
-
 def unlabelled_points(results: Sequence[Result]) -> list[str]:
     """Compare accuracy with that of the trunk that sees the labelled points alone."""
     few = [labels for labels in counts(results) if labels not in ("0", "all")]
@@ -103,7 +98,7 @@ def labels_for_tasks(results: Sequence[Result]) -> list[str]:
         lines.append(f"- {method}, against {'itself' if own else 'vae'} without labels: {tally(all_found)}")
         for path, words, better, digits in TASKS:
             if any(found is not None for found in tasks[path]):
-                pairs = list(zip([at(n) for n in some], tasks[path]))
+                pairs = list(zip([at_labels(n) for n in some], tasks[path]))
                 lines.append(f"  - {words}: {summary(pairs, better, digits)}")
     return lines if len(lines) > 2 else [*lines, "- Nothing was compared."]
 
@@ -125,7 +120,10 @@ def direct_supervision(results: Sequence[Result]) -> list[str]:
 
 def by_method(found: dict[str, list[Interval | None]], places: Sequence[str], better: str, digits: int) -> list[str]:
     """Return one line a method."""
-    return [f"- {name}: {summary(list(zip([at(n) for n in places], d)), better, digits)}" for name, d in found.items()]
+    return [
+        f"- {name}: {summary(list(zip([at_labels(n) for n in places], d)), better, digits)}"
+        for name, d in found.items()
+    ]
 
 
 STUDY = Study(

@@ -26,8 +26,7 @@ from .cells import Cell, Json, Result
 from .intervals import Where, counts, difference, methods
 from .methods import facts, learn, make_model, trained
 from .plan import Column, Plan, Study, label_counts, last_classes, need_classes, source
-from .sparse_labels import at
-from .words import summary
+from .words import at_labels, summary
 
 STARTS = ("transfer", "head", "scratch")
 
@@ -96,7 +95,9 @@ def answers(results: Sequence[Result]) -> list[str]:
         ]
         for method in methods(results):
             here = [Where(method, n) for n in some]
-            found = [(at(w.labels), difference(results, f"{start}.accuracy", w, w, "scratch.accuracy")) for w in here]
+            found = [
+                (at_labels(w.labels), difference(results, f"{start}.accuracy", w, w, "scratch.accuracy")) for w in here
+            ]
             lines.append(f"- {method}: {summary(found)}")
         lines.append("")
     if "classifier" in methods(results):
@@ -106,7 +107,7 @@ def answers(results: Sequence[Result]) -> list[str]:
         ]
         for method in (m for m in methods(results) if m != "classifier"):
             pairs = [(n, Where(method, n), Where("classifier", n)) for n in some]
-            found = [(at(n), difference(results, "transfer.accuracy", a, b)) for n, a, b in pairs]
+            found = [(at_labels(n), difference(results, "transfer.accuracy", a, b)) for n, a, b in pairs]
             lines.append(f"- {method}: {summary(found)}")
     return lines
 

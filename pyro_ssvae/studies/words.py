@@ -19,6 +19,11 @@ Finding = tuple[str, Interval | None]
 """Where something was compared ("at 100 labels"), and the difference; None where metrics are missing."""
 
 
+def at_labels(labels: str) -> str:
+    """Return ``at 100 labels``."""
+    return "at all labels" if labels == "all" else "without labels" if labels == "0" else f"at {labels} labels"
+
+
 def verdict(difference: Interval, better: str = "higher") -> Verdict:
     """Whether a difference is on the better side as far as its whole interval goes.
 
