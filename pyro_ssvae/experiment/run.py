@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import platform
 import shlex
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +11,6 @@ from io import StringIO
 from pathlib import Path
 
 import pyro
-import torch
 from torch import Tensor
 
 from .. import data as datasets
@@ -22,7 +19,7 @@ from ..data.augment import make_augmentation
 from ..data.table_report import show_kinds
 from ..errors import InputError
 from ..evaluation.evaluate import evaluate
-from ..files import CannotWrite, cannot_write, installed, write_atomically
+from ..files import CannotWrite, cannot_write, write_atomically
 from ..labels import ClassLabels
 from ..models import Model, create_model
 from ..models.saved_config import read_config, save_config
@@ -36,13 +33,13 @@ from ..train.progress import Interrupted
 from ..train.settings import check_settings
 from . import reliability
 from .baseline import baseline
-from .config import ExperimentConfig, Json, ModelConfig, experiment_of, network_for
-from .data import Rows, data_digest, evaluation_options, network_of_data, prepare_data
+from .config import ExperimentConfig, Json, ModelConfig, network_for
+from .data import Rows, network_of_data, prepare_data
 from .folder import CHECKPOINT, abandon, check_free, claim, free_folder, locked, write_history
-from .going_on import going_on, reopened, same_settings
+from .going_on import going_on, reopened
+from .metadata import note_differences, resumed_metadata, run_metadata
 
 MOST_SECONDS = 600  # that cross-fitting may take
-PACKAGES = ("numpy", "pyro-ppl", "lightning", "pyro_ssvae")  # whose versions a run notes
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,11 +74,11 @@ def train(settings: ExperimentConfig) -> Path:
     folder = settings.out or free_folder(name)
     if settings.resume is None:
         if settings.config is not None:
-            note_differences(read_config(settings.config), experiment, settings.config)
+            note_differences(read_config(settings.config), experiment.metadata, settings.source, settings.config)
         claim(folder)
         save_config(experiment.model, folder, **experiment.metadata)
     else:
-        experiment = replace(experiment, metadata=earlier_metadata(folder, experiment))
+        experiment = replace(experiment, metadata=resumed_metadata(folder, experiment.metadata, settings.source))
     begun = settings.resume is not None
     with (
         locked(folder),
@@ -128,7 +125,7 @@ def prepare(settings: ExperimentConfig) -> Experiment:
     hidden = isinstance(dataset.labels, ClassLabels) and bool(known_rows(dataset.y).all())
     network = network_of_data(network_for(settings.network, source, hidden), source, split)
     model = make_model(network, split, training.seed)
-    return Experiment(settings, dataset, split, validation, model, metadata(settings, dataset, split))
+    return Experiment(settings, dataset, split, validation, model, run_metadata(settings, dataset, split))
 
 
 def make_model(network: ModelConfig, split: Dataset, seed: int) -> Model:
@@ -140,54 +137,6 @@ def make_model(network: ModelConfig, split: Dataset, seed: int) -> Model:
     )
     model.column_names, model.white_level = split.columns, split.white_level
     return model
-
-
-def metadata(settings: ExperimentConfig, dataset: Dataset, split: Dataset) -> Json:
-    """Return what ``config.json`` says of a run beside its model: all that is needed to repeat it."""
-    return {
-        "settings": settings.recorded(),
-        "command": shlex.join(["pyro-ssvae", *sys.argv[1:]]) if sys.argv[1:2] == ["train"] else None,
-        "evaluation": evaluation_options(settings.source, dataset, split),
-        "digest": data_digest(dataset),
-        "fingerprint": datasets.fingerprint(split),
-        "label_set": datasets.digest(split.y),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            **{name: installed(name) for name in PACKAGES},
-        },
-        "threads": torch.get_num_threads(),
-    }
-
-
-def earlier_metadata(folder: Path, experiment: Experiment) -> Json:
-    """Return the metadata of a run that is gone on with, whose data and label set must be as they were.
-
-    With further label files the labels are others, and what is said of them is new.
-    """
-    begun, now = read_config(folder), experiment.metadata
-    relabelled = experiment_of(begun, folder).source != experiment.settings.source
-    same = "digest" if relabelled else "fingerprint"
-    if begun.get(same) != now[same]:
-        data = experiment.settings.source.data
-        raise InputError(f"--resume {folder}: {data} has changed since it was begun; a new run is needed")
-    note_differences(begun, experiment, folder)
-    new = [] if same_settings(begun, now) else ["settings"]
-    new += ["fingerprint", "label_set", "evaluation"] if relabelled else []
-    return {name: value if name in new else begun.get(name, value) for name, value in now.items()}
-
-
-def note_differences(begun: Json, experiment: Experiment, where: Path) -> None:
-    """Say, on stderr, why a run will not give the same numbers as the one that has this configuration."""
-    told, now = [], experiment.metadata
-    if experiment_of(begun, where).source == experiment.settings.source:
-        told += [name for name in ("fingerprint", "label_set") if begun.get(name) != now[name]]
-    before = {**begun.get("versions", {}), "threads": begun.get("threads")}
-    after = {**now["versions"], "threads": now["threads"]}
-    told += [f"{name} {before.get(name)}, now {value}" for name, value in after.items() if before.get(name) != value]
-    if told:
-        words = ", ".join(told).replace("fingerprint", "data").replace("label_set", "label set")
-        print(f"train: not bit for bit as {where}: other {words}", file=sys.stderr)
 
 
 @contextmanager
