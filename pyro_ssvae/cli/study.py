@@ -109,6 +109,7 @@ def parse(arguments: Sequence[str]) -> StudyOptions:
 
 def run(options: StudyOptions) -> int:
     """Compute what is missing and show what there is; return 0, or 1 where cells failed."""
+    from ..studies.grid import cells_of, cells_of_parts
     from ..studies.table import check_folder
 
     study, plan = plan_of(options)
@@ -123,35 +124,6 @@ def run(options: StudyOptions) -> int:
     typed = typed_command(options)
     failed = 0 if options.report else compute(options, study, plan, cells, dataset, folder)
     return report(study, cells, folder, typed, failed)
-
-
-def cells_of(study: Study, plan: Plan) -> tuple[Dataset, list[Cell]]:
-    """Return the data set of a plan, and its cells."""
-    from ..experiment.config import DataConfig
-    from ..experiment.data import load_data
-    from ..studies.plan import grid
-
-    told = DataConfig(plan.data, target=plan.target, id=plan.id, columns=plan.columns, image_size=plan.image_size)
-    dataset = load_data(told)
-    return dataset, grid(study, plan, dataset)
-
-
-def cells_of_parts(study: Study, plan: Plan, named: bool) -> list[Cell]:
-    """Return the cells of all data sets of a plan, seed by seed; say which are left out because they are not there.
-
-    :param named: whether a person named the data sets, which then must be there.
-    """
-    from ..studies.plan import plans
-
-    cells: list[Cell] = []
-    for part in plans(plan):
-        try:
-            cells += cells_of(study, part)[1]
-        except InputError as error:
-            if named:
-                raise
-            print(f"study {study.name}: {part.data} is left out ({error})", file=sys.stderr)
-    return sorted(cells, key=lambda cell: cell.seed)
 
 
 def plan_of(options: StudyOptions) -> tuple[Study, Plan]:

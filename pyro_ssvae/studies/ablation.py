@@ -15,9 +15,10 @@ from ..evaluation.metrics import class_metrics
 from ..experiment.data import train_split
 from .cells import Cell, Json, Result
 from .forest import Panel, forest
+from .grid import label_counts, need_classes, source
 from .intervals import Interval, Where, by_data, counts, difference, interval, methods
 from .methods import METHODS, facts, trained
-from .plan import Column, Part, Plan, Study, label_counts, need_classes, source
+from .plan import Column, Part, Plan, Study
 from .scikit_learn import sklearn_proba
 from .words import Finding, amount, summary, verdict
 

@@ -13,9 +13,10 @@ from ..data import Dataset
 from ..evaluation.evaluate import evaluate
 from ..experiment.data import evaluation_options, train_split
 from .cells import Cell, Json, Result
+from .grid import label_counts, need_classes, source
 from .intervals import Where, counts, difference, methods
 from .methods import facts, trained
-from .plan import Column, Plan, Study, label_counts, need_classes, source
+from .plan import Column, Plan, Study
 from .words import Finding, at_labels, summary
 
 SCORES = (("anomaly.negative_elbo", "negative ELBO"), ("anomaly.reconstruction", "reconstruction term"))

@@ -15,9 +15,10 @@ from ..experiment.data import evaluation_options, train_split
 from ..experiment.oracle import intervention_metrics, oracle_of
 from ..labels import AttributeLabels
 from .cells import Cell, Json, Result
+from .grid import label_counts, source
 from .intervals import Where, counts, difference, methods
 from .methods import METHODS, facts, one_sided_attributes, trained
-from .plan import Column, Plan, Study, label_counts, source
+from .plan import Column, Plan, Study
 from .words import summary
 
 RESAMPLES = 200  # of points; the study's intervals are over seeds

@@ -22,9 +22,10 @@ from ..infer.batched import evaluating
 from ..infer.bounds import elbo
 from ..models import Model
 from .cells import Cell, Json, Result
+from .grid import label_counts, source
 from .intervals import Where, counts, difference, methods
 from .methods import facts, learn, make_model
-from .plan import Column, Plan, Study, label_counts, source
+from .plan import Column, Plan, Study
 from .words import Finding, amount, at_labels, summary, verdict
 
 LONGEST = 8

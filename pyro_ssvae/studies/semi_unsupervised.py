@@ -20,9 +20,10 @@ from ..infer.protocols import Encodes, require
 from ..labels import MISSING
 from ..models import Model
 from .cells import Cell, Json, Result
+from .grid import label_counts, last_classes, need_classes, source
 from .intervals import Where, counts, difference, methods
 from .methods import facts, trained
-from .plan import Column, Plan, Study, label_counts, last_classes, need_classes, source
+from .plan import Column, Plan, Study
 from .words import at_labels, summary
 
 MOST_ROWS = 10_000  # that k-means learns its centres from

@@ -14,9 +14,10 @@ from ..evaluation.metrics import class_metrics
 from ..experiment.data import evaluation_options, train_split
 from ..labels import ClassLabels
 from .cells import Cell, Json, Result
+from .grid import label_counts, need_classes, source
 from .intervals import Interval, Where, counts, difference, methods
 from .methods import METHODS, facts, trained
-from .plan import Column, Plan, Study, label_counts, need_classes, source
+from .plan import Column, Plan, Study
 from .scikit_learn import sklearn_proba
 from .words import at_labels, summary, tally
 

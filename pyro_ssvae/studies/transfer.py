@@ -23,9 +23,10 @@ from ..experiment.data import train_split
 from ..labels import MISSING, ClassLabels
 from ..models import Model
 from .cells import Cell, Json, Result
+from .grid import label_counts, last_classes, need_classes, source
 from .intervals import Where, counts, difference, methods
 from .methods import facts, learn, make_model, trained
-from .plan import Column, Plan, Study, label_counts, last_classes, need_classes, source
+from .plan import Column, Plan, Study
 from .words import at_labels, summary
 
 STARTS = ("transfer", "head", "scratch")

@@ -23,7 +23,8 @@ from ..experiment.data import load_data
 from ..files import installed, write_atomically
 from .cells import Cell, Result, read, write
 from .claims import ATTEMPTS, claimed
-from .plan import Study, source
+from .grid import source
+from .plan import Study
 
 BUSY = 75
 """The exit status of a process whose cell is another one's (``EX_TEMPFAIL``)."""

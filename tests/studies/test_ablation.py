@@ -17,14 +17,14 @@ from matplotlib.axes import Axes
 from texts import texts_apart
 
 from pyro_ssvae.cli.main import main
-from pyro_ssvae.cli.study import cells_of_parts
 from pyro_ssvae.data import standard
 from pyro_ssvae.errors import InputError
 from pyro_ssvae.studies import STUDIES
 from pyro_ssvae.studies import methods as studied
 from pyro_ssvae.studies.cells import Cell, Result
+from pyro_ssvae.studies.grid import cells_of_parts, grid, plans
 from pyro_ssvae.studies.methods import METHODS, choose_methods, make_model
-from pyro_ssvae.studies.plan import Part, Plan, grid, plans
+from pyro_ssvae.studies.plan import Part, Plan
 from pyro_ssvae.studies.scikit_learn import sklearn_proba
 from pyro_ssvae.studies.table import markdown
 

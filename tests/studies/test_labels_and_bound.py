@@ -16,9 +16,10 @@ from pyro_ssvae.experiment.config import DataConfig
 from pyro_ssvae.experiment.data import load_data, train_split
 from pyro_ssvae.studies import STUDIES, labels_and_bound
 from pyro_ssvae.studies.cells import Cell, Result
+from pyro_ssvae.studies.grid import grid
 from pyro_ssvae.studies.labels_and_bound import binarized, longest_useful
 from pyro_ssvae.studies.methods import check_networks, make_model
-from pyro_ssvae.studies.plan import Plan, grid
+from pyro_ssvae.studies.plan import Plan
 
 STUDY = STUDIES["labels-and-bound"]
 

@@ -30,8 +30,8 @@ from pyro_ssvae.studies import STUDIES, Plan
 from pyro_ssvae.studies import cells as cells_of
 from pyro_ssvae.studies import methods as studied
 from pyro_ssvae.studies.cells import VERSION, Cell, Result, read, write
+from pyro_ssvae.studies.grid import grid, label_counts
 from pyro_ssvae.studies.methods import choose_methods
-from pyro_ssvae.studies.plan import grid, label_counts
 from pyro_ssvae.studies.progress import duration, estimate
 from pyro_ssvae.studies.run import default_jobs, run
 from pyro_ssvae.studies.scikit_learn import sklearn_proba

@@ -17,7 +17,7 @@ from pyro_ssvae.cli.main import main
 from pyro_ssvae.experiment.config import DataConfig
 from pyro_ssvae.experiment.data import load_data, train_split
 from pyro_ssvae.studies import STUDIES, Plan
-from pyro_ssvae.studies.plan import grid
+from pyro_ssvae.studies.grid import grid
 from pyro_ssvae.studies.scikit_learn import sklearn_proba
 
 N = 120
