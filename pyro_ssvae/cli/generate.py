@@ -87,7 +87,7 @@ def generated_rows(model: Model, options: Generate) -> pa.Table:
     """
     import pyarrow as pa
 
-    from ..experiment.predictions import as_table, label_words, point_columns
+    from ..experiment.columns import as_table, label_words, point_columns
     from ..infer.protocols import Classifies
     from ..labels import ClassLabels
     from ..plots.points import generated, one_label_a_row

@@ -113,7 +113,7 @@ def rows_beside(
     """
     import pandas as pd
 
-    from ..experiment.predictions import point_columns
+    from ..experiment.columns import point_columns
 
     own = () if model.labels is None else model.labels.names
     taken = ["guess", "index", "label", "split", *own]

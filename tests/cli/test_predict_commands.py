@@ -21,7 +21,8 @@ from pyro_ssvae.cli.main import main
 from pyro_ssvae.cli.predict import Predict
 from pyro_ssvae.cli.suggest import Suggest
 from pyro_ssvae.evaluation.calibration import Calibration
-from pyro_ssvae.experiment.predictions import read_run, set_words
+from pyro_ssvae.experiment.columns import set_words
+from pyro_ssvae.experiment.predictions import read_run
 from pyro_ssvae.experiment.reliability import folds
 from pyro_ssvae.models.saving import load
 

@@ -266,7 +266,7 @@ def test_columns_of_arrow_in_a_data_frame() -> None:
 
 
 def test_predictions_have_the_words(tmp_path: Path) -> None:
-    from pyro_ssvae.experiment.predictions import label_words
+    from pyro_ssvae.experiment.columns import label_words
 
     model = ps.create_model("augmented", input_shape=(2,), labels=PEOPLE, latent_dim=2)
     columns = label_words(model, torch.tensor([[1, 0], [-1, 1]]))

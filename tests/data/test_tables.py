@@ -17,7 +17,7 @@ from pyro_ssvae.data import Dataset, Schema, decode, encode, read_table
 from pyro_ssvae.data.schema import Column, restore_schema
 from pyro_ssvae.data.table_report import show_kinds
 from pyro_ssvae.data.tables import as_given
-from pyro_ssvae.experiment.predictions import filled, tidy
+from pyro_ssvae.experiment.columns import filled, tidy
 
 N = 120
 

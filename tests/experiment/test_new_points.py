@@ -18,9 +18,10 @@ from pyro_ssvae.data.folder import load_folder
 from pyro_ssvae.data.label_file import add_labels
 from pyro_ssvae.data.label_values import by_name, label_values
 from pyro_ssvae.data.label_words import class_places
+from pyro_ssvae.experiment.columns import as_table, attribute_columns, put
 from pyro_ssvae.experiment.new_labels import renumbered
 from pyro_ssvae.experiment.new_points import NewPoints, read_new
-from pyro_ssvae.experiment.predictions import TrainedRun, Wanted, as_table, attribute_columns, columns, put
+from pyro_ssvae.experiment.predictions import TrainedRun, Wanted, predicted
 from pyro_ssvae.labels import AttributeLabels, ClassLabels, Labels
 from pyro_ssvae.models import Model
 
@@ -146,7 +147,7 @@ def test_folders_are_read_as_in_training(tmp_path: Path, capsys: pytest.CaptureF
 
 def imputed(points: NewPoints, model: Model | None = None) -> pd.DataFrame:
     run = TrainedRun(Path("run"), {}, a_model(missing=True) if model is None else model, None, None)
-    found = columns(run, points, slice(0, points.count), Wanted(impute=True, draws=2))
+    found = predicted(run, points, slice(0, points.count), Wanted(impute=True, draws=2))
     return as_table(found).to_pandas()
 
 
