@@ -21,11 +21,12 @@ from tiny import mostly_slow
 
 from pyro_ssvae import InputError
 from pyro_ssvae.cli.main import main
-from pyro_ssvae.studies import executors
+from pyro_ssvae.studies import engines, executors
 from pyro_ssvae.studies import run as running
 from pyro_ssvae.studies.cells import Cell, read
 from pyro_ssvae.studies.claims import ATTEMPTS, alone, claimed, is_claimed
-from pyro_ssvae.studies.executors import Executor, check, settings_of, started
+from pyro_ssvae.studies.engines import settings_of
+from pyro_ssvae.studies.executors import Executor, check, started
 from pyro_ssvae.studies.processes import in_processes
 from pyro_ssvae.studies.run import until_all_ended
 from pyro_ssvae.studies.work import Outcome, Work
@@ -274,7 +275,7 @@ def test_what_cannot_be_used_is_one_line(
 
 
 def test_an_engine_that_is_not_there_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executors, "CONNECT", 0.3)
+    monkeypatch.setattr(engines, "CONNECT", 0.3)
     nobody = started(Executor("dask", "tcp://127.0.0.1:1"), Work(folder), 1)
     with pytest.raises(InputError, match=r"--address tcp://127.0.0.1:1: no scheduler of dask answers there"), nobody:
         pass
