@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -20,13 +19,11 @@ from .frames import float_array, in_order
 from .label_values import is_gap, label_values
 from .label_words import VALUES
 from .notices import say
-from .splits import known_rows, split_rows
+from .pair_order import Points, columns_of
+from .splits import held_out_words, split_rows
 from .streaming import Streamed
 
 TRAINED_ON = "the columns that the model was trained on"
-
-
-Points: TypeAlias = Tensor | Streamed
 
 
 def is_annotated(path: str | Path) -> bool:
@@ -49,8 +46,7 @@ def load_h5ad(path: Path, target: Sequence[str] = ()) -> Dataset:
     if len(x) < 2:
         raise InputError(f"{path}: 1 row; at least 2 are needed, since one is held out")
     rows, held = split_rows(y)
-    labelled = int(known_rows(y[held]).sum())
-    say(f"{path}: {len(held)} of {len(x)} rows are held out for the test, {labelled} of them with a label")
+    say(f"{path}: {held_out_words(y, held)}")
     names = [str(name) for name in matrix.obs_names]
     ids, ids_test = (tuple(names[row] for row in part.tolist()) for part in (rows, held))
     return Dataset(
@@ -76,15 +72,8 @@ def encode_h5ad(
     points = points_of(matrix, path)
     order = None if columns is None else in_order(names_of_columns(matrix), columns, f"{path}: X", TRAINED_ON)
     if order is not None:
-        points = in_this_order(points, order)
+        points = columns_of(points, order)
     return points, known_labels(matrix, labels, target, path), [str(name) for name in matrix.obs_names]
-
-
-def in_this_order(points: Points, order: list[int]) -> Points:
-    """Return points with their columns in another order."""
-    if isinstance(points, Streamed):
-        return points.changed(lambda x: x[:, order], (len(order),))
-    return points[:, order]
 
 
 def points_of(matrix: Annotated, path: Path) -> Points:

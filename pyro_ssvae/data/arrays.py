@@ -21,7 +21,7 @@ from .dataset import Dataset
 from .images import ImageSize, bits_for, height_width, resize, trained_white
 from .layouts import channels_first, check_layout, layout_of
 from .notices import say
-from .splits import known_rows, split_rows
+from .splits import held_out_words, split_rows
 
 HEADER_BYTES = 2**16
 """Most bytes an array's header may take; NumPy itself reads 10,000 characters."""
@@ -124,8 +124,7 @@ def _held_out(y: Tensor, path: Path) -> tuple[Tensor, Tensor]:
     if len(y) < 2:
         raise InputError(f"{path}: x has 1 row; at least 2 are needed, since one is held out (or give x_test)")
     rows, held = split_rows(y)
-    labelled = int(known_rows(y[held]).sum())
-    say(f"{path}: no x_test; {len(held)} of {len(y)} rows are held out for the test, {labelled} of them with a label")
+    say(f"{path}: no x_test; {held_out_words(y, held)}")
     return rows, held
 
 

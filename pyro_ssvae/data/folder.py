@@ -21,7 +21,7 @@ from .dataset import Dataset
 from .images import ImageSize, decode, height_width, inspect, white_of
 from .labels_csv import Table, read_labels_csv
 from .notices import say
-from .splits import known_rows, split_rows
+from .splits import held_out_words, split_rows
 
 CSV = "labels.csv"
 
@@ -45,8 +45,7 @@ def load_folder(folder: Path, *, image_size: ImageSize = None) -> Dataset:
     array, white = _read(paths, size, str(folder))
     pixels, name = torch.from_numpy(array), folder.resolve().name
     if table.test is None or not bool(table.test.any()):
-        labelled = int(known_rows(table.y[test]).sum())
-        say(f"{folder}: {len(test)} of {len(paths)} images are held out for the test, {labelled} of them with a label")
+        say(f"{folder}: {held_out_words(table.y, test, 'images')}")
     parts = (pixels[train], table.y[train], pixels[test], table.y[test])
     if line := untaught(table.y[train], table.y[test], table.labels.names):
         say(f"{folder}: {line}")

@@ -33,8 +33,11 @@ def in_column_order(pair: nn.Module, points: Points, columns: tuple[str, ...] | 
         return points
     known = numbers if known is None else known
     order = in_order(columns, known, "x", "the columns that the model was trained on")
-    if order is None:
-        return points
+    return points if order is None else columns_of(points, order)
+
+
+def columns_of(points: Points, order: list[int]) -> Points:
+    """Return some columns of points, in the order of their numbers."""
     if isinstance(points, Streamed):
         return points.changed(lambda rows: rows[:, order], (len(order),))
     return points[:, order]

@@ -130,6 +130,16 @@ def split_rows(y: Tensor, *, fraction: float = TEST_FRACTION, seed: int = 0) -> 
     return (~out).nonzero().squeeze(1), out.nonzero().squeeze(1)
 
 
+def held_out_words(y: Tensor, held: Tensor, what: str = "rows") -> str:
+    """Return, for a line on how data were read, how many points are the test.
+
+    :param y: all labels.
+    :param held: the rows that are held out.
+    """
+    labelled = int(known_rows(y[held]).sum())
+    return f"{len(held)} of {len(y)} {what} are held out for the test, {labelled} of them with a label"
+
+
 def _shares(counts: Tensor, fraction: float, n: int) -> list[int]:
     """Return the rows to hold out of each stratum: the largest remainders are rounded up, at least one row stays."""
     quota = counts.double() * fraction

@@ -24,7 +24,7 @@ from ..infer.batched import batched, opened
 from ..labels import ClassLabels, Labels
 from ..nn.likelihood_base import complain
 from ..nn.likelihoods import Likelihood, encoder_for
-from ..nn.networks import default_decoder
+from ..nn.networks import default_decoder, mixes_rows
 from .config import Config as AnyConfig
 from .config import make_config
 
@@ -183,11 +183,7 @@ class Model(nn.Module):
             raise InputError(f"x: shape {list(x.shape)}; this model needs [N, {', '.join(map(str, self.input_shape))}]")
         if self.training and not len(x):
             raise InputError("x: no row; in training at least 1 is needed")
-        if (
-            len(x) == 1
-            and self.training
-            and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.modules())
-        ):
+        if len(x) == 1 and self.training and mixes_rows(self):
             raise InputError("x: 1 row; in training mode batch normalisation needs at least 2")
         return x.to(p.dtype) / 255 if x.dtype == torch.uint8 and self.takes_pixels else x.to(p.dtype)
 
