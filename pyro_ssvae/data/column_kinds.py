@@ -21,6 +21,7 @@ from .cells import (
 )
 from .checks import hint, shown, sort_words
 from .date_cells import ZONED, date_format, dates_of, example
+from .number_likelihoods import likelihood_of
 from .number_words import decimal_comma, parse_number, time_format, times_of
 from .schema import Column
 
@@ -33,10 +34,6 @@ WORDS = ("number", "count", "category", "yes-no", "date", "leave-out")
 """What ``--columns`` takes beside the names of likelihoods."""
 MOST_WORDS = 1000
 """Largest number of categories of a column."""
-LARGEST_COUNT = 10_000
-"""A column of larger whole numbers is one of numbers, not of counts."""
-SAMPLE = 200_000
-"""Cells of which skewness and tails are taken."""
 OTHERS = {"numeric": "number", "real": "number", "float": "number", "counts": "count", "int": "count",
           "categorical": "category", "binary": "yes-no", "bool": "yes-no", "boolean": "yes-no", "datetime": "date",
           "drop": "leave-out", "ignore": "leave-out"}  # fmt: skip
@@ -204,7 +201,7 @@ def number_column(cells: pd.Series, name: str, where: str, told: str | None, fil
         return f"{len(known):,} numbers, all different: it numbers the rows"
     column = Column(name, told or "normal", whole=whole, format=form, missing=missing)
     if told in (None, "number", "count"):
-        column = replace(column, kind=number_kind(known, whole, told, where))
+        column = replace(column, kind=likelihood_of(known, whole, told, where))
     size, spread = max(abs(low), abs(high)), known.std()
     if column.kind not in ("normal", "student-t", "laplace"):
         return column
@@ -224,46 +221,3 @@ def numbered(known: np.ndarray, name: str) -> bool:
         "_id"
     )
     return called or bool(known.max() - known.min() == len(known) - 1)
-
-
-def number_kind(known: np.ndarray, whole: bool, told: str | None, where: str) -> str:
-    """Return the likelihood of numbers.
-
-    Amounts that a tenth and more of the rows have none of are 0 or log-normal. Whole numbers from 0 on whose variance
-    is at least half their mean are counts: Poisson up to 1.5 times it, negative binomial beyond. Positive numbers that
-    are less skewed as logarithms are log-normal; tails beyond a kurtosis of 12 are Student's t; else normal.
-    """
-    some = known[:: int(np.ceil(len(known) / SAMPLE))]
-    mean, variance = some.mean(), some.var()
-    if told != "count" and known.min() == 0 and is_amount(some, whole):
-        return "zero-inflated-log-normal"
-    if told == "count" and (not whole or known.min() < 0):
-        raise InputError(f"{where}: {known.min():g} to {known.max():g}; counts are whole numbers from 0 on")
-    counts = whole and known.min() == 0 and known.max() <= LARGEST_COUNT and variance >= 0.5 * mean
-    if told == "count" or (told is None and counts and known.max() > 2):
-        return "poisson" if variance <= 1.5 * mean else "negative-binomial"
-    if known.min() >= 0 and some.max() > 0 and tailed(some, np.quantile(some[some > 0], 0.05)):
-        return "log-normal"
-    return "student-t" if shape(some)[1] > 12 else "normal"
-
-
-def is_amount(x: np.ndarray, whole: bool) -> bool:
-    """Whether numbers from 0 on are 0 in a tenth of the cells and more, and a log-normal amount in the others: with a
-    long tail, or far from 0. Small whole numbers are counts."""
-    above = x[x > 0]
-    if len(above) > 0.9 * len(x) or len(np.unique(above)) < 5:
-        return False
-    low = np.quantile(above, 0.05)
-    return bool((tailed(above) or low > 0.25 * np.median(above)) and not (whole and low < 10))
-
-
-def tailed(x: np.ndarray, shift: float = 0.0) -> bool:
-    """Whether numbers have a long tail to the right, and ``log(x + shift)`` is far less skewed."""
-    skew = shape(x)[0]
-    return skew > 1.5 and abs(shape(np.log(x + shift))[0]) < 0.7 * skew
-
-
-def shape(x: np.ndarray) -> tuple[float, float]:
-    """Return skewness and kurtosis (of a normal 0 and 3)."""
-    z = (x - x.mean()) / max(x.std(), 1e-300)
-    return float((z**3).mean()), float((z**4).mean())
