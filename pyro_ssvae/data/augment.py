@@ -50,7 +50,7 @@ def automatic(pair: object) -> str:
 
 
 def mostly(change: Callable[[Tensor], Tensor], share: float = 0.75) -> Callable[[Tensor], Tensor]:
-    """Return the function that changes so many of the rows, drawn at random, and leaves the others as they are.
+    """Return the function that changes a share of the rows, drawn at random, and leaves the others as they are.
 
     An encoder that never saw an unchanged point would reconstruct it as the mean of all that it could have been. On
     digits (50 labels, normal likelihood, seeds 0 and 1; accuracy, mean squared error, bound in nats):
@@ -126,7 +126,7 @@ def binarized(x: Tensor) -> Tensor:
 
 
 def hide(x: Tensor, share: float = 0.3) -> Tensor:
-    """Return ``x`` without so many of its entries, drawn at random: NaN, which the library's models take as missing.
+    """Return ``x`` with a share of its entries, drawn at random, missing: NaN.
 
     Cells of a table predict each other, and so the classes from whichever cells there are. Trials on five tables with
     20 labels a class and 10 % gaps are in results/trials.

@@ -48,7 +48,7 @@ class Blocks:
 
 
 def make_blocks(n: int, row_bytes: int, starts: Tensor | None = None, buffer: int | None = None) -> Blocks:
-    """Return n rows of so many bytes in blocks.
+    """Return n rows of ``row_bytes`` bytes in blocks.
 
     :param starts: int64, where the parts of the file begin that can only be read whole, and n: blocks are one or
         several of them. None where any rows can be read.
@@ -119,7 +119,7 @@ class Pass:
         return self.latest[k, r]
 
     def buffers_of(self, slot: int, width: int) -> range:
-        """Return the buffers that so many slots from one on lie in."""
+        """Return the buffers that ``width`` slots from ``slot`` on lie in."""
         return range(bisect_right(self.begins, slot) - 1, bisect_left(self.begins, slot + width))
 
 

@@ -103,5 +103,5 @@ def first(wrong: np.ndarray) -> int:
 
 
 def cell(cells: pd.Series, row: int) -> str:
-    """Return a cell as it may stand in a message."""
+    """Return a cell for a message: quoted, and cut where it is long."""
     return shown(word_of(cells.iloc[row]))

@@ -45,7 +45,7 @@ NINES = re.compile(r"-?9+|-8+|8{2,}")
 
 
 def shown(value: object) -> str:
-    """Return ``value`` as it may stand in a message: quoted, on one line, cut to 100 characters."""
+    """Return ``value`` for a message: quoted, on one line, cut to 100 characters."""
     text = " ".join(line.strip() for line in repr(value).splitlines())
     return text if len(text) <= 100 else text[:97] + "..."
 

@@ -39,7 +39,7 @@ LABEL_NAMES = ("names", *OTHER_NAMES["names"])
 
 @dataclass(frozen=True)
 class Given:
-    """Points and what stands beside them.
+    """Points, and what their source has beside them.
 
     :ivar x: a tensor, an array, nested lists, or :class:`~.streaming.Streamed`.
     :ivar y: labels of the source's own; None where it has none.

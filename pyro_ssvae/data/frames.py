@@ -121,7 +121,7 @@ def in_order(names: Sequence[str], known: Sequence[str], where: str, what: str) 
 
 
 def listed(names: Sequence[str]) -> str:
-    """Return some names as they may stand in a message."""
+    """Return the first three names for a message, and how many more there are."""
     more = f" (and {len(names) - 3} more)" if len(names) > 3 else ""
     return ", ".join(shown(name) for name in names[:3]) + more
 

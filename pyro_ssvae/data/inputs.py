@@ -204,7 +204,7 @@ def by_schema(pair: nn.Module, x: object, y: object) -> Given | None:
 
 
 def open_source(x: object, y: object, input_shape: tuple[int, ...] | None, pair: nn.Module) -> Given:
-    """Return what a person handed over: a file opened, a container unpacked."""
+    """Return what ``x`` holds: a file is opened, a container unpacked."""
     white_level = pair.white_level if isinstance(pair, HasWhiteLevel) else None
     if isinstance(x, (str, Path)) and is_annotated(x):
         return unpack(read_h5ad(Path(x)), y if isinstance(y, str) else None)

@@ -13,7 +13,7 @@ from .streaming import Streamed
 
 
 def some_of(x: Tensor | Streamed, numbers: int = 20_000_000) -> Tensor:
-    """Return points, of a large file a random sample of at most so many values, in order."""
+    """Return points; of a large file a random sample of rows, in order, with about ``numbers`` values at most."""
     if isinstance(x, Tensor):
         return x
     n = max(2, min(len(x), numbers // math.prod(x.shape[1:])))
@@ -30,7 +30,7 @@ def has_gaps(x: Tensor | Streamed) -> bool:
 
 
 def draw_rows(x: Tensor | Streamed, most: int, seed: int) -> Tensor:
-    """Return at most so many random rows, in order: int64.
+    """Return at most ``most`` random rows, in order: int64.
 
     Of many rows no list of all is made. Of parts that can only be read whole, at most 64 are read.
     """

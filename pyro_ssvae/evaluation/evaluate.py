@@ -103,7 +103,7 @@ def evaluate(
         labels of its own.
     :param num_samples: draws of the importance-weighted bound.
     :param batch_size: rows a call of ``predict_proba``, ``reconstruct`` and ``encode``.
-    :param likelihood_rows: at most so many rows for the importance-weighted bound; None for all; ``"auto"`` is 1,000,
+    :param likelihood_rows: rows of the importance-weighted bound, at most; None for all; ``"auto"`` is 1,000,
         fewer where points have very many values.
     :param known_classes: classes that had labels in training; None for all. ``[]`` says that training saw no label:
         then what the model predicts has no agreed meaning, and only matched accuracies are given.
@@ -161,8 +161,8 @@ def as_module(model: PairLike) -> nn.Module:
 
 
 def held_out(pair: nn.Module, x: object, y: object, seed: int, batch_size: int) -> tuple[Held, int | None]:
-    """Return the points and labels, checked, and 8 where they are images of so many bits; of a data set of this
-    library, its test points."""
+    """Return the checked points and labels, of a data set of this library its test points; and 8 where the points are
+    images of 8 bits, else None."""
     labels = labels_of(pair)
     if labels is None and y is not None:
         raise InputError(f"y: {type(pair).__name__} has no labels to judge; leave y out")
@@ -205,8 +205,8 @@ def label_metrics(held: Held, known_classes: Sequence[int] | None) -> Metrics:
 
 
 def cluster_metrics(held: Held) -> Metrics:
-    """``clustering``: k-means on the latent means, where there are latents and classes; of more than
-    :data:`CLUSTERED` rows so many are drawn, the labelled first."""
+    """``clustering``: k-means on the latent means, where there are latents and classes; of at most
+    :data:`CLUSTERED` rows, the labelled first."""
     pair, known = held.pair, held.known
     if not (isinstance(pair, Encodes) and held.classes and known.any()):
         return {}

@@ -43,7 +43,7 @@ def leakage(trial: Trial, values: Mapping[str, Tensor], owners: Mapping[str, str
 
     :param values: true values of the factors, -1 where one does not apply.
     :param owners: the attributes that they refine.
-    :param points: at most so many receivers a swap, and ten times as many for a classifier.
+    :param points: receivers of a swap, at most; of a classifier ten times as many.
     """
     swaps: dict[str, dict[str, list[float]]] = {}
     latents: dict[str, dict[str, float]] = {}

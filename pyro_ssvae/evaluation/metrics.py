@@ -39,7 +39,7 @@ def calibration_error(confidence: Tensor, hit: Tensor, bins: int = 15) -> float:
 
 
 def chance_calibration_error(confidence: Tensor, bins: int = 15) -> float:
-    """Return the calibration error to be expected of so many rows where every probability is right.
+    """Return the calibration error to be expected of as many rows where every probability is right.
 
     ``sqrt(2/π) Σ_b sqrt(Σ_{i in b} p_i (1 - p_i)) / n``: the mean deviation of each bin's hits, taken as normal.
 
@@ -57,7 +57,7 @@ def class_metrics(probs: Tensor, y: Tensor) -> Metrics:
     ``accuracy_low`` and ``accuracy_high`` are the ends of its 95% interval (Wilson's).
     ``balanced_accuracy`` is the mean recall over the classes that occur; ``macro_f1`` the mean F1 over the classes that
     occur or are predicted; ``nll`` the mean of ``-log probs[y]`` in nats; ``calibration_error`` that of the top class,
-    and ``calibration_error_by_chance`` what right probabilities would have on so many rows.
+    and ``calibration_error_by_chance`` what right probabilities would have on as many rows.
     """
     size = probs.shape[-1]
     probs, top = probs.double(), probs.argmax(-1)

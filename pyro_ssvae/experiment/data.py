@@ -92,7 +92,7 @@ def network_of_data(network: ModelConfig, source: DataConfig, dataset: Dataset) 
 
 
 def with_classes(dataset: Dataset, classes: int) -> Dataset:
-    """Return the data set with labels of so many classes; those beyond its own are named ``found 1``, ``found 2``, …"""
+    """Return the data set with K = ``classes``; those beyond its own are named ``found 1``, ``found 2``, …"""
     if not isinstance(dataset.labels, ClassLabels) or classes < dataset.labels.num_classes:
         what = "classes" if isinstance(dataset.labels, ClassLabels) else "attributes"
         raise InputError(f"--classes {classes}: the data has {len(dataset.labels.names)} {what}; more are needed")

@@ -138,7 +138,7 @@ def cells(
 
 
 def shortened(name: str, letters: int = 14) -> str:
-    """Return a name of so many letters at most, its end kept."""
+    """Return a name of ``letters`` letters at most; its end stays."""
     return name if len(name) <= letters else f"{name[: letters - 5]}…{name[-4:]}"
 
 

@@ -87,5 +87,5 @@ def spread_mistakes(x: NDArray[np.float64], y: NDArray[np.int64], rows: NDArray[
 
 
 def evenly(n: int, most: int) -> Tensor:
-    """Return at most so many of the numbers from 0 to n - 1, evenly spread: int64."""
+    """Return at most ``most`` of the numbers from 0 to n - 1, evenly spread: int64."""
     return torch.linspace(0, n - 1, min(n, most), dtype=torch.float64).round().long()

@@ -173,7 +173,7 @@ def drawn_in(z: Tensor, most: float = 3.0) -> Tensor:
 
 
 def part_of(column: str, size: int) -> Likelihood:
-    """Return the likelihood of so many columns of a kind; raise :class:`InputError` where there is no such kind."""
+    """Return the likelihood of ``size`` columns of one kind; raise :class:`InputError` where there is no such kind."""
     name, colon, number = str(column).partition(":")
     if name not in KINDS:
         raise InputError(f"columns: there is no {name!r}{nearest(name, KINDS)}")

@@ -37,7 +37,7 @@ def lay_out(
     """Place parts side by side, in bands below one another, at one scale, so that rows and columns are aligned.
 
     :param bottom: inches below each band; ``left`` of it; ``between`` parts.
-    :param title: what is to be seen, over all of it.
+    :param title: of the whole figure.
     """
 
     def size(part: Part) -> tuple[float, float]:

@@ -42,7 +42,7 @@ def reconstructions(
     :param titles: n words, one a pair.
     :param columns: pairs a row, for images.
     :param units: of vectors: draw rows of a table instead, a panel each (:func:`units_of`).
-    :param title: what is to be seen, over the figure.
+    :param title: of the figure.
     """
     points, means = (unit_scale(torch.as_tensor(v).detach().cpu()) for v in (x, x_hat))
     means = means.reshape(points.shape)
@@ -72,7 +72,7 @@ def samples_by_class(
 ) -> Figure:
     """Plot a row of samples for each class, or for each attribute at 0 and at 1 (the others left to the model).
 
-    Of more than :data:`MOST_ROWS` such rows, so many are drawn, evenly spaced. Every row starts from the same random
+    At most :data:`MOST_ROWS` rows are drawn, evenly spaced. Every row starts from the same random
     state, so that columns tend to share what the label does not say. Plain samples stand for a model that predicts no
     labels, or whose ``generate`` refuses ``y``.
 
@@ -126,7 +126,7 @@ def samples(
     """Plot ``n`` samples, of label ``y`` where it is given; images ten a row, rows of a table below one another.
 
     :param y: one label for all, as ``model.generate`` takes it: a number or, of attributes, ``[A]`` with -1 for any.
-    :param title: what is to be seen; by default how many draws there are.
+    :param title: of the figure; by default how many draws there are.
     :param units: of a table, its columns (:func:`units_of`).
     """
     title = title or f"{n} draws" + ("" if y is None else " of one label")
@@ -151,7 +151,7 @@ def contact_sheet(
 
     :param x: images ``[n, C, H, W]``, vectors ``[n, D]`` or series ``[n, C, T]``.
     :param units: of a table, its columns (:func:`units_of`).
-    :param title: what is to be seen, over the figure.
+    :param title: of the figure.
     """
     points = unit_scale(torch.as_tensor(x).detach().cpu())
     names = [words.replace("\n", " ") for words in titles]

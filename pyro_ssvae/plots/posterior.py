@@ -20,7 +20,7 @@ from .tables import Units, draw_dots
 Groups: TypeAlias = Any  # ArviZ data, whose versions have no type in common
 
 CUT = 4.0
-"""A term more than so many times the next largest is drawn cut, so that the others are seen beside it."""
+"""A term more than :data:`CUT` times the next largest is cut off in the plot, so that the others can be seen."""
 MOST_LATENTS = 16
 MOST_NAMES = 18
 

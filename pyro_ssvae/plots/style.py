@@ -109,14 +109,14 @@ def dress(ax: Axes) -> None:
 
 
 def entitle(figure: Figure, words: str) -> None:
-    """Say over a figure what is to be seen, from the left, in lines that its width has room for."""
+    """Put a title over a figure, from the left, in lines as wide as the figure."""
     lines = title_lines(words, figure.get_size_inches()[0])
     if lines:
         figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10)
 
 
 def title_lines(words: str, inches: float) -> list[str]:
-    """Return a title in lines that so many inches have room for."""
+    """Return a title in lines of at most ``inches``."""
     return textwrap.wrap(words.replace("$", r"\$"), max(16, int(12.5 * inches)))
 
 

@@ -122,7 +122,7 @@ def budget(plan: Plan, dataset: Dataset) -> int:
 def label_counts(plan: Plan, dataset: Dataset, hidden: Sequence[str] = ()) -> list[str]:
     """Return the plan's numbers of labels, each once; what comes to all of them is "all".
 
-    :raises InputError: where the training rows don't have so many.
+    :raises InputError: more labels than the training rows have.
     """
 
     def known(labels: str) -> int:

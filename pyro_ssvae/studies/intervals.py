@@ -14,7 +14,7 @@ from .cells import Cell, Json, Result
 
 @dataclass(frozen=True)
 class Where:
-    """A row of a table: a method on so many labels."""
+    """A row of a table: a method and its number of labels."""
 
     method: str
     labels: str

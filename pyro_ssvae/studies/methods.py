@@ -184,7 +184,7 @@ def learn(model: Model, cell: Cell, split: Dataset, device: str) -> int:
 
 
 def round_steps(steps: int, rows: int, batch_size: int) -> int:
-    """Return the steps of whole epochs of so many rows that come nearest to so many steps."""
+    """Return the number of steps that whole epochs of ``rows`` rows take, as near to ``steps`` as can be."""
     per_epoch = rows // min(batch_size, rows)
     return max(1, round(steps / per_epoch)) * per_epoch
 

@@ -33,11 +33,11 @@ class Average:
         self.values = [value.detach().clone() for value in self.current()]
 
     def current(self) -> list[Tensor]:
-        """Return the tensors that are averaged, as they are at the time."""
+        """Return the current tensors that are averaged."""
         return [held[name] for held, name in self._places] + self.free
 
     def update(self, done: int) -> None:
-        """Move the average towards the current values, after so many steps."""
+        """Move the average towards the current values, after ``done`` steps."""
         self._update(self.values, self.current(), done)
 
     def tensors(self) -> dict[str, Tensor]:
@@ -82,7 +82,7 @@ class Average:
 
 
 def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], int], None]:
-    """Return a function that moves averages towards tensors after so many steps; integers are taken over as they are.
+    """Return a function that moves averages towards tensors, by the number of steps; integers are copied.
 
     The average begins with a short memory, so that it forgets the initial weights.
     """

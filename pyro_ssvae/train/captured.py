@@ -96,7 +96,7 @@ class CapturedStep:
 
     @property
     def how(self) -> str:
-        """How steps are taken at the time, in words."""
+        """How steps are taken now, in words."""
         replays = [shape.replay for shape in self.shapes.values() if shape.replay is not None]
         if self.refused is not None or not replays:
             return f"eager ({self.refused})" if self.refused else "eager"

@@ -166,7 +166,7 @@ class Checkpointer:
         return new <= (MEASURES if other_labels else set()) and old <= (MEASURES if ours & MEASURES else set())
 
     def how(self, about: Json, done: int, path: Path) -> GoingOn:
-        """Return how this training goes on from a checkpoint of so many steps."""
+        """Return how this training goes on from a checkpoint written after ``done`` steps."""
         ours, plan = self.plan.about, self.state.plan
         other_labels = about["labels"] != ours["labels"]
         begins = other_labels or about["steps"] != ours["steps"]

@@ -68,7 +68,7 @@ def recovering(state: TrainingState, rate: float, batch_size: int, attempt: Call
 
     :param rate: the peak of the learning rate.
     :param batch_size: of the settings.
-    :param attempt: takes the gradients of a batch of so many rows.
+    :param attempt: a function of a number of rows that takes the gradients of such a batch.
     :raises InputError: the end, naming step and site; or memory is out, naming a batch size that fits.
     """
     try:

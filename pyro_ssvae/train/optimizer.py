@@ -54,7 +54,7 @@ def make_optimizer(
     :param matrices: from :func:`weight_matrices`.
     :param given: AdamW by default. A class gets the learning rate and the decay of the settings; a function's own
         learning rates are the peaks of the schedule.
-    :param hurried: parameters that AdamW, as the default, gives so many times the learning rate.
+    :param hurried: parameters, and the factor of the learning rate that AdamW, as the default, gives them.
     :raises InputError: an optimiser that cannot be made of these parameters.
     """
     if given is None:
@@ -83,7 +83,7 @@ def make_optimizer(
 
 
 def hurry(passes: float) -> float:
-    """Return how many times the learning rate they get, of a training of so many passes: ``400 / passes`` in [1, 5]."""
+    """Return the factor of the learning rate that they get: ``400 / passes`` of the data, in [1, 5]."""
     return min(max(1.0, PASSES / passes), FASTER)
 
 

@@ -20,7 +20,7 @@ from ..data.streaming import Streamed
 from ..labels import CHUNK, MANY
 from .settings import FitSettings
 
-# Steps of a training whose number of epochs nobody gave, for points of at most so many numbers each.
+# (numbers a point at most, steps) of a training whose number of epochs is not given.
 STEPS = ((256, 1500), (4096, 2000), (math.inf, 1000))
 
 
@@ -182,7 +182,7 @@ class Batches:
             yield from feed(self.by_rank(x) if isinstance(x, Streamed) else x, one, share, self.rows_of)
 
     def share(self, width: int, first: int) -> Share:
-        """Return this process's share of steps of so many rows, from a step of an epoch on."""
+        """Return this process's share of an epoch's steps of ``width`` rows, from step ``first`` on."""
         return Share(width, first, self.plan.per_epoch, self.rank, self.size)
 
     @property

@@ -57,7 +57,7 @@ def progress_bar(steps: int, visible: bool, name: str = "training") -> Iterator[
 
 
 def fitting(words: str, width: int) -> str:
-    """Return the first of some words, apart by two spaces, that so many letters have room for; one at least."""
+    """Return as many of the words, which two spaces divide, as ``width`` letters have room for; one at least."""
     parts = words.split("  ")
     while len(parts) > 1 and len("  ".join(parts)) > width:
         parts.pop()

@@ -41,7 +41,7 @@ class Attribute(NamedTuple):
     cache: bool = False
 
     def now(self) -> object:
-        """Return the value that is there at the time."""
+        """Return the current value."""
         try:
             if self.name is SIZE:
                 return len(self.held)

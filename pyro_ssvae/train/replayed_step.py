@@ -98,7 +98,7 @@ class Replay:
         return loss
 
     def current(self) -> list[Tensor]:
-        """Return the inputs as they are at the time; raise :class:`Changed` where one is no longer of its form."""
+        """Return the current inputs; raise :class:`Changed` where one is no longer of its form."""
         known = self.inputs
         new: dict[int, Tensor] = {}
         for i, held, name in self.places:

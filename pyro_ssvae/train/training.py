@@ -286,7 +286,7 @@ class Training:
         return optimize
 
     def attempt(self, gradients: Gradients, n: int) -> None:
-        """Take the gradients of a batch of so many rows."""
+        """Take the gradients of a batch of ``n`` rows."""
         rows = torch.arange((n + self.job.plan.extra) // self.size) % self.job.plan.n
         gradients(unit_scale(self.x[rows]).to(self.device), self.y[rows.to(self.y.device)].long())
 
