@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from ..infer.label_inference import default_how
 from ..labels import Labels
-from ..nn.networks import AddClass, ClassHead, features, takes_class_input
+from ..nn.networks import ClassHead, features, with_class_input
 from .conditional_decoder import ConditionalDecoder
-from .fixed_draws import fixed_draws
+from .fixed_draws import fixed_draws, fixed_noise
 from .generative import gaussian_head, positive, standard_normal
 
 HIDDEN = 256  # units of the hidden layer of each Gaussian
@@ -66,15 +66,14 @@ class ADGM(ConditionalDecoder):
         dim, size = self.config.dim, labels.size
         self.set_label(labels, default_how(labels, MOST_DECODES))
         self.encoder = encoder
-        self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, size)
+        self.decoder = with_class_input(decoder, dim, size)
         self.set_likelihood(likelihood, size)
         width = features(encoder)
         self.p_a, self.q_a = Gaussian(dim + size, dim), Gaussian(width, dim)
         self.q_z = Gaussian(width + dim + size, dim)
         self.head = ClassHead(encoder, size, dim)
         self.noise: Tensor
-        noise = torch.randn(100, 1, dim, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("noise", noise, persistent=False)
+        self.register_buffer("noise", fixed_noise(dim), persistent=False)
 
     @classmethod
     def default(cls, input_shape: tuple[int, ...], labels: Labels, **options: Any) -> ADGM:

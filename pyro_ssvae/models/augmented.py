@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..labels import MISSING, Labels
-from ..nn.networks import AddClass, ClassHead, features, takes_class_input
+from ..nn.networks import ClassHead, features, with_class_input
 from .conditional_decoder import ConditionalDecoder
 from .generative import gaussian_head, outside, positive, standard_normal
 
@@ -69,7 +69,7 @@ class AugmentedVAE(ConditionalDecoder):
         few = bool(self.config.columns) and labels.num_configurations <= FEW
         self.set_label(labels, "enumerate" if few else "plug-in")
         self.encoder = encoder
-        self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, labels.size)
+        self.decoder = with_class_input(decoder, dim, labels.size)
         self.set_likelihood(likelihood, labels.size)
         width = features(encoder)
         self.loc, self.log_scale = gaussian_head(width, dim)

@@ -20,9 +20,9 @@ from ..infer.label_inference import MOST_VALUES, default_how
 from ..infer.protocols import Intervention
 from ..infer.traces import drawn
 from ..labels import MISSING, Labels
-from ..nn.networks import AddClass, features, takes_class_input
+from ..nn.networks import features, with_class_input
 from .config import LabelConfig, Size
-from .fixed_draws import fixed_draws
+from .fixed_draws import fixed_draws, fixed_noise
 from .generative import gaussian_head, positive, standard_normal
 from .interventions import asked_labels, check_part, times
 from .label_mixin import LabelMixin
@@ -80,7 +80,7 @@ class DIVA(LabelMixin):
             raise InputError(f"latent_dim: {dim}; z_c alone takes {d}, and z_s needs at least 1 more")
         self.label_dim = d
         self.encoder = encoder
-        self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, 0)
+        self.decoder = with_class_input(decoder, dim, 0)
         self.set_likelihood(likelihood, 0)
         self.loc, self.log_scale = gaussian_head(features(encoder), dim)
         self.head = nn.Linear(d, labels.size)
@@ -88,8 +88,7 @@ class DIVA(LabelMixin):
         self.prior_log_scale = nn.Linear(labels.size, d)
         self.start_apart()
         self.noise: Tensor
-        noise = torch.randn(100, 1, d, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("noise", noise, persistent=False)
+        self.register_buffer("noise", fixed_noise(d), persistent=False)
 
     @torch.no_grad()
     def start_apart(self) -> None:

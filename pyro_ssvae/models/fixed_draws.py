@@ -14,13 +14,18 @@ from ..infer.traces import plain
 DRAWS = 100
 
 
-def fixed_draws(q: dist.TorchDistribution, noise: Tensor) -> Tensor:
-    """S draws of q, ``[S, *batch, D]``: ``loc + scale * noise`` of a Normal, any other's from a seed of their own.
+def fixed_noise(dim: int) -> Tensor:
+    """Standard normal noise ``[100, 1, dim]``, the same at every call."""
+    return torch.randn(DRAWS, 1, dim, generator=torch.Generator().manual_seed(0))
 
-    With gradients, as in training, these are anew at each call.
+
+def fixed_draws(q: dist.TorchDistribution, noise: Tensor) -> Tensor:
+    """S draws of q, ``[S, *batch, D]``: ``loc + scale * noise`` of a Normal, else draws from a fixed seed.
+
+    While gradients are taken, as in training, q that is no Normal gives other draws at each call.
 
     :param q: with event ``[D]``: a Normal, a flow, a mixture.
-    :param noise: ``[S, 1, D]``.
+    :param noise: ``[S, 1, D]``, such as :func:`fixed_noise`.
     """
     one = plain(q)
     if not isinstance(one, dist.Normal):

@@ -16,13 +16,12 @@ from ..infer.label_inference import default_how
 from ..labels import Labels
 from ..nn.likelihoods import Normal
 from ..nn.networks import (
-    AddClass,
     ClassHead,
     Decoder,
     Encoder,
     features,
     mlp,
-    takes_class_input,
+    with_class_input,
 )
 from .config import LabelConfig
 from .fixed_draws import mean_of
@@ -76,7 +75,7 @@ class M1M2(LabelMixin):
         dim = self.config.dim
         self.set_label(labels, default_how(labels, MOST_VALUES))
         self.encoder = encoder
-        self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, 0)
+        self.decoder = with_class_input(decoder, dim, 0)
         self.set_likelihood(likelihood, 0)
         self.loc_1, self.log_scale_1 = gaussian_head(features(encoder), dim)
         self.upper_encoder = upper_encoder or Encoder(*mlp([dim, HIDDEN, HIDDEN]), out_features=HIDDEN)

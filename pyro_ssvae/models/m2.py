@@ -17,7 +17,7 @@ from ..infer.batched import checked
 from ..infer.label_inference import default_how
 from ..infer.protocols import Intervention
 from ..labels import MISSING, Labels
-from ..nn.networks import AddClass, ClassHead, features, takes_class_input
+from ..nn.networks import ClassHead, features, with_class_input
 from .conditional_decoder import ConditionalDecoder
 from .generative import gaussian_head, positive, standard_normal
 from .interventions import asked_labels, swapped_labels, times
@@ -72,7 +72,7 @@ class M2(ConditionalDecoder):
         dim = self.config.dim
         self.set_label(labels, default_how(labels, MOST_DECODES))
         self.encoder = encoder
-        self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, labels.size)
+        self.decoder = with_class_input(decoder, dim, labels.size)
         self.set_likelihood(likelihood, labels.size)
         width = features(encoder)
         self.head = ClassHead(encoder, labels.size)

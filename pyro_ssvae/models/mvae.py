@@ -25,11 +25,11 @@ from ..infer.protocols import Intervention
 from ..infer.subsampled_elbo import SubsampledELBO
 from ..infer.traces import expected_x, sampled
 from ..labels import MISSING, AttributeLabels, Labels
-from ..nn.networks import AddClass, features, mlp, takes_class_input, zeroed
+from ..nn.networks import features, mlp, with_class_input, zeroed
 from .base import given_labels
 from .classifier_mixin import ClassifierMixin
 from .config import Range, VAEConfig, Weight
-from .fixed_draws import fixed_draws
+from .fixed_draws import fixed_draws, fixed_noise
 from .generative import GenerativeModel, gaussian_head, positive, scaled, standard_normal
 from .interventions import asked_labels, swapped_labels, times
 from .rewritten import overridden_since
@@ -81,15 +81,14 @@ class MVAE(ClassifierMixin, GenerativeModel):
         factors = (labels.size, 2) if isinstance(labels, AttributeLabels) else (1, labels.size)
         self.subsets = int(factors[0] > 1) if self.config.subsets is None else self.config.subsets
         self.encoder = encoder
-        self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, 0)
+        self.decoder = with_class_input(decoder, dim, 0)
         self.set_likelihood(likelihood, 0)
         self.loc, self.log_scale = gaussian_head(features(encoder), dim)
         self.label_loc = nn.Parameter(self.apart().reshape(*factors, dim))
         self.label_log_scale = nn.Parameter(torch.zeros(*factors, dim))
         self.head = nn.Sequential(*mlp([dim, HIDDEN], norm=False), zeroed(nn.Linear(HIDDEN, labels.size)))
         self.noise: Tensor
-        noise = torch.randn(100, 1, dim, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("noise", noise, persistent=False)
+        self.register_buffer("noise", fixed_noise(dim), persistent=False)
         self._experts: list[tuple[Tensor, tuple[Tensor, Tensor]]] | None = None
 
     def apart(self) -> Tensor:

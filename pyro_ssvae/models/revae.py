@@ -27,10 +27,10 @@ from ..infer.ccvae_bound import WHOLE, CCVAEBound, Detach
 from ..infer.label_inference import MOST_VALUES
 from ..infer.traces import need_site, plain, sampled
 from ..labels import MISSING, AttributeLabels, Labels, value_counts
-from ..nn.networks import AddClass, features, takes_class_input
+from ..nn.networks import features, with_class_input
 from .base import Model, given_labels
 from .config import Range, Size, Weight
-from .fixed_draws import fixed_draws, fresh_draws, score_of
+from .fixed_draws import fixed_draws, fixed_noise, fresh_draws, score_of
 from .generative import moment_of, standard_normal
 from .label_mixin import LabelMixin
 from .local_guide import LocalGuide, LocalityConfig
@@ -138,7 +138,7 @@ class ReVAE(LocalGuide, LabelMixin):
         share = self.config.z_c_gradient
         self.z_c_gradient = share if share is not None else 1.0 if self.multilabel else 0.3
         self.encoder = encoder
-        self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, 0)
+        self.decoder = with_class_input(decoder, dim, 0)
         self.set_likelihood(likelihood, 0)
         weight = self.config.intervention_consistency
         self.consistency = CONSISTENCY * math.prod(self.input_shape) if weight is None else weight
@@ -173,8 +173,7 @@ class ReVAE(LocalGuide, LabelMixin):
         self.register_buffer("spike", spike, persistent=False)
         self.prior_raw_scale = nn.Parameter(torch.full_like(start, math.log(math.expm1(1.0))))
         self.noise: Tensor
-        noise = torch.randn(100, 1, d, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("noise", noise, persistent=False)
+        self.register_buffer("noise", fixed_noise(d), persistent=False)
         with torch.no_grad():  # q(z | x) begins at a scale of 1, as in the other models
             for i in self.one_sided:  # as far from the spike as other attributes' means are from each other
                 self.prior_loc[i, 1] *= 2

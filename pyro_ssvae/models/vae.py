@@ -12,7 +12,7 @@ import pyro.distributions as dist
 from torch import Tensor, nn
 
 from ..labels import Labels
-from ..nn.networks import AddClass, features, takes_class_input
+from ..nn.networks import features, with_class_input
 from .config import VAEConfig
 from .generative import GenerativeModel, gaussian_head, outside, positive, standard_normal
 
@@ -38,7 +38,7 @@ class VAE(GenerativeModel):
         dim = self.config.dim
         self.labels = labels
         self.encoder = encoder
-        self.decoder = decoder if takes_class_input(decoder) else AddClass(decoder, dim, 0)
+        self.decoder = with_class_input(decoder, dim, 0)
         self.set_likelihood(likelihood, 0)
         self.loc, self.log_scale = gaussian_head(features(encoder), dim)
 

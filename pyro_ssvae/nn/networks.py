@@ -165,6 +165,11 @@ def takes_class_input(decoder: nn.Module) -> bool:
     return len(positional) >= 2
 
 
+def with_class_input(decoder: nn.Module, latent_dim: int, class_dim: int) -> nn.Module:
+    """Return a decoder of ``(z, c)``: the decoder itself where it takes both, else in :class:`AddClass`."""
+    return decoder if takes_class_input(decoder) else AddClass(decoder, latent_dim, class_dim)
+
+
 def features(encoder: nn.Module) -> int:
     """The width H of an encoder's output: its ``out_features``, or that of its last layer that has one."""
     for module in [encoder, *reversed(list(encoder.modules()))]:
