@@ -16,8 +16,9 @@ import tyro
 
 from ..errors import InputError, nearest
 from .arguments import read
+from .outputs import check_out, free_name
 from .pictures import able, check, save_picture
-from .table_files import FORMATS, check_out, free_name, write_tables
+from .table_files import FORMATS, write_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,7 +61,7 @@ def run(options: Generate) -> None:
 
     tabular = options.out is not None and options.out.suffix.lower() in FORMATS
     if tabular:
-        check_out(options.out)
+        check_out(options.out, FORMATS)
     check(replace(options, out=None) if tabular else options, n=(1, MOST_ROWS if tabular else MOST))
     model = load(options.run)
     able(options.run, model, Generates)

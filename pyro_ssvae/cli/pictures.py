@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ..errors import InputError, nearest
+from .outputs import check_out, free_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,11 +35,7 @@ def check(options: Draws, **bounds: tuple[int, int]) -> None:
         value = vars(options)[name]
         if not low <= value <= high:
             raise InputError(f"--{name}: {value}; a whole number from {low} to {high} is needed")
-    out = options.out
-    if out is not None and out.suffix.lower() not in ENDINGS:
-        raise InputError(f"--out {out}: a name that ends in .png, .pdf or .svg is needed")
-    if out is not None and os.path.lexists(out):
-        raise InputError(f"--out {out}: this file is there already; another name is needed")
+    check_out(options.out, ENDINGS)
 
 
 def able(run: Path, model: object, ability: type[Ability]) -> Ability:
@@ -119,9 +115,7 @@ def save_picture(figure: Figure, out: Path | None, run: Path, stem: str) -> Path
 
     from ..plots.style import save_figure
 
-    numbers = (f"-{i}" if i > 1 else "" for i in range(1, 1_000_000))
-    names = (run / "figures" / f"{stem}{number}.png" for number in numbers)
-    path = out or next(name for name in names if not os.path.lexists(name))
+    path = out or free_name(run / "figures", stem, ".png")
     picture = io.BytesIO()
     save_figure(figure, picture, path.suffix[1:].lower())
     try:

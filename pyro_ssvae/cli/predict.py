@@ -17,7 +17,8 @@ import tyro
 
 from ..errors import InputError
 from .arguments import read
-from .table_files import check_out, write_tables
+from .outputs import check_out
+from .table_files import FORMATS, write_tables
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def run(options: Predict) -> None:
     from ..experiment.predictions import Wanted, check_wanted, read_run, tables
     from ..infer.protocols import Classifies
 
-    check_out(options.out)
+    check_out(options.out, FORMATS)
     if not 0 <= options.seed <= 2**32 - 1:
         raise InputError(f"--seed: {options.seed}; a whole number from 0 to {2**32 - 1} is needed")
     trained = read_run(options.run, options.device)

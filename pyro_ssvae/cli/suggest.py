@@ -20,6 +20,7 @@ import tyro
 
 from ..errors import InputError
 from .arguments import read
+from .outputs import free_name
 from .pictures import save_picture
 
 if TYPE_CHECKING:
@@ -168,9 +169,7 @@ def query(options: Suggest, model: Model, split: Dataset) -> pd.DataFrame:
 
 def free_path(options: Suggest) -> Path:
     """Return where the file is to be written; nothing may be there, nor where its picture goes."""
-    numbers = (f"-{i}" if i > 1 else "" for i in range(1, 1_000_000))
-    names = (options.run / f"suggest{number}.csv" for number in numbers)
-    path = options.out or next(p for p in names if not any(map(os.path.lexists, (p, p.with_suffix(".png")))))
+    path = options.out or free_name(options.run, "suggest", ".csv", ".png")
     if path.suffix.lower() != ".csv":
         raise InputError(f"--out {path}: a name that ends in .csv is needed")
     for taken in (path, path.with_suffix(".png")):

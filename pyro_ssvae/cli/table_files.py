@@ -28,20 +28,6 @@ class Writer(Protocol):
     def close(self) -> None: ...
 
 
-def check_out(out: Path | None) -> None:
-    """Raise :class:`InputError` for a file that is there, or of a format that cannot be written."""
-    if out is not None and out.suffix.lower() not in FORMATS:
-        raise InputError(f"--out {out}: a name that ends in {', '.join(FORMATS[:-1])} or {FORMATS[-1]} is needed")
-    if out is not None and os.path.lexists(out):
-        raise InputError(f"--out {out}: this file is there already; another name is needed")
-
-
-def free_name(folder: Path, stem: str, suffix: str) -> Path:
-    """Return a file's name in a folder that nothing has."""
-    numbers = (f"-{i}" if i > 1 else "" for i in range(1, 1_000_000))
-    return next(path for number in numbers if not os.path.lexists(path := folder / f"{stem}{number}{suffix}"))
-
-
 def write_tables(parts: Iterator[pa.Table], out: Path | None) -> int:
     """Write tables of the same columns below one another, to a file or as CSV to the screen; return the rows.
 
