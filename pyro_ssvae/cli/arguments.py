@@ -18,6 +18,8 @@ from .field_help import field_help
 from .hints import complaint
 
 Options = TypeVar("Options")
+SEEDS = (0, 2**32 - 1)
+"""The least and the largest seed."""
 WORDS: dict[object, str] = {int: "INT", float: "FLOAT", str: "STR", Path: "PATH"}
 # How the shell takes a field of settings that Python shares, where its type does not say it.
 MARKERS: dict[str, tuple[object, ...]] = {
@@ -75,6 +77,14 @@ def parse(command: str, form: type, arguments: Sequence[str], about: str | None,
             raise
         box = " ".join(line.strip("│╰╯╭╮─ ") for line in heard.getvalue().splitlines())
         raise InputError(complaint(command, words, arguments, box)) from None
+
+
+def check_bounds(options: object, **bounds: tuple[int, int]) -> None:
+    """Raise :class:`InputError` for an option whose number is out of its bounds."""
+    for name, (low, high) in bounds.items():
+        value = vars(options)[name]
+        if not low <= value <= high:
+            raise InputError(f"--{name}: {value}; a whole number from {low} to {high} is needed")
 
 
 def plain(kind: type[Options], parsed: object) -> Options:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from ..errors import InputError, nearest
+from .arguments import SEEDS, check_bounds
 from .outputs import check_out, free_name
 
 if TYPE_CHECKING:
@@ -30,11 +31,11 @@ class Draws(Protocol):
 
 
 def check(options: Draws, **bounds: tuple[int, int]) -> None:
-    """Raise :class:`InputError` for numbers out of bounds and for an ``--out`` that cannot be taken."""
-    for name, (low, high) in {"seed": (0, 2**32 - 1), **bounds}.items():
-        value = vars(options)[name]
-        if not low <= value <= high:
-            raise InputError(f"--{name}: {value}; a whole number from {low} to {high} is needed")
+    """Raise :class:`InputError` for numbers out of bounds and for an ``--out`` that cannot be taken.
+
+    :param bounds: the least and the largest number of options beside ``--seed``.
+    """
+    check_bounds(options, seed=SEEDS, **bounds)
     check_out(options.out, ENDINGS)
 
 

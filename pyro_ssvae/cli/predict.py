@@ -15,8 +15,7 @@ from pathlib import Path
 
 import tyro
 
-from ..errors import InputError
-from .arguments import read
+from .arguments import SEEDS, check_bounds, read
 from .outputs import check_out
 from .table_files import FORMATS, write_tables
 
@@ -57,8 +56,7 @@ def run(options: Predict) -> None:
     from ..infer.protocols import Classifies
 
     check_out(options.out, FORMATS)
-    if not 0 <= options.seed <= 2**32 - 1:
-        raise InputError(f"--seed: {options.seed}; a whole number from 0 to {2**32 - 1} is needed")
+    check_bounds(options, seed=SEEDS)
     trained = read_run(options.run, options.device)
     wanted = Wanted(options.coverage, options.embeddings, options.impute, seed=options.seed)
     check_wanted(trained, wanted)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ..errors import InputError
-from .arguments import read
+from .arguments import SEEDS, check_bounds, read
 from .outputs import free_name
 from .pictures import save_picture
 
@@ -62,8 +62,7 @@ def run(options: Suggest) -> None:
     from ..models.saving import load
 
     path = free_path(options)
-    if not 0 <= options.seed <= 2**32 - 1:
-        raise InputError(f"--seed: {options.seed}; a whole number from 0 to {2**32 - 1} is needed")
+    check_bounds(options, seed=SEEDS)
     model = load(options.run)
     source, dataset, split = training_data(options.run, model)
     found = query(options, model, split)
