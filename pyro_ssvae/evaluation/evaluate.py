@@ -26,7 +26,7 @@ from .metrics import (
     attribute_metrics,
     class_metrics,
     clustering_metrics,
-    finite_or_none,
+    json_ready,
     semi_unsupervised_metrics,
 )
 
@@ -130,7 +130,7 @@ def evaluate(
     result.update(label_metrics(held, known_classes))
     result.update(generative_metrics(held.pair, held.x, num_samples, likelihood_rows, seed, batch_size, pixel_bits))
     result.update(cluster_metrics(held))
-    plain = finite_or_none(result)
+    plain = json_ready(result)
     assert isinstance(plain, dict)
     return plain
 

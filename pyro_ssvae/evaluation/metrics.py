@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .bootstrap import Metrics, estimates, masked, resample, wilson
+from .bootstrap import Metrics, estimates, finite_or_none, masked, resample, wilson
 
 SMALLEST = torch.finfo(torch.float32).eps
 """Probabilities below this count as this in a negative log-likelihood, as in scikit-learn: sparsemax gives zeros."""
@@ -181,10 +181,10 @@ def semi_unsupervised_metrics(predicted: Tensor, y: Tensor, size: int, known: Se
     }
 
 
-def finite_or_none(value: object) -> object:
+def json_ready(value: object) -> object:
     """Return nested metrics with None for every number that is not finite, which JSON does not have."""
     if isinstance(value, dict):
-        return {key: finite_or_none(item) for key, item in value.items()}
+        return {key: json_ready(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite_or_none(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return [json_ready(item) for item in value]
+    return finite_or_none(value) if isinstance(value, float) else value

@@ -108,7 +108,7 @@ class HeadTerms(nn.Module):
         return value.sum(-1) if self.labels.event_shape else value
 
     def least_entropy(self, size: int) -> Tensor:
-        """``H_ε`` of so many values: ``-(1 - ε) log(1 - ε) - ε log(ε / (size - 1))``, 0 of one."""
+        """``H_ε`` of ``size`` values: ``-(1 - ε) log(1 - ε) - ε log(ε / (size - 1))``, 0 of one."""
         e = self.epsilon
         return -torch.xlogy(1 - e, 1 - e) - torch.xlogy(e, e / max(size - 1, 1))
 

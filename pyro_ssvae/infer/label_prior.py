@@ -154,7 +154,7 @@ class UnlabelledShares(nn.Module):
 
     @torch.no_grad()
     def observe(self, mean: Tensor, doubt: Tensor, count: Tensor, warmup: Tensor) -> None:
-        """Take in a batch's mean of π and of 1 - max π, of so many rows without a label, while ``warmup`` is 0.
+        """Take in a batch's mean of π and of 1 - max π, over ``count`` rows without a label, while ``warmup`` is 0.
 
         Both are averages over the batches so far in which late ones count more (polynomial decay, of power 3).
         """

@@ -66,7 +66,7 @@ class Beside(nn.Module):
 
 
 def zeroed(head: nn.Linear) -> nn.Linear:
-    """A layer to logits as it begins, at zero: every point at the prior's entropy, on no class's side."""
+    """Return a layer to logits with weights and biases of zero, so that training begins with equal logits."""
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     return head

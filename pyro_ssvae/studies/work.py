@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from ..data import Dataset, fingerprint
 from ..data.notices import silent
 from ..errors import InputError
-from ..evaluation.metrics import finite_or_none
+from ..evaluation.metrics import json_ready
 from ..experiment.data import load_data
 from ..files import installed, write_atomically
 from .cells import Cell, Result, read, write
@@ -92,7 +92,7 @@ def compute(study: Study, cell: Cell, dataset: Dataset | None, folder: Path, dev
                 raise InputError(f"{cell.data}: it has changed since the study began; the same command begins anew")
         with threadpool_limits(torch.get_num_threads()), silent():
             metrics = study.compute(cell, dataset, device)
-        result = Result(cell, {key: finite_or_none(item) for key, item in metrics.items()}, time.monotonic() - started)
+        result = Result(cell, {key: json_ready(item) for key, item in metrics.items()}, time.monotonic() - started)
         write(folder, result, versions=versions(), device=device_words(device), threads=torch.get_num_threads())
     except Exception as error:  # whatever it is, the other cells go on
         said = " ".join(str(error).split())[:300]

@@ -142,7 +142,10 @@ class CapturedStep:
         return loss
 
     def compare(self, shape: Shape, replay: Replay, x: Tensor, y: Tensor) -> Tensor:
-        """Take the step both ways, the ordinary one last; raise :class:`Changed` where they differ, or in vain."""
+        """Take the step both ways, the ordinary one last; replay no more where they differ, or where it is no faster.
+
+        :raises Changed: an input is no longer what it was.
+        """
         held = replay.state()
         before, drawn = [t.clone() for t in held], generator_tensors(x.device)
         started = time.perf_counter()

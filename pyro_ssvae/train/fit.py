@@ -132,7 +132,7 @@ def fit(
         data = (digest(some_of(points, 2_000_000)), digest(labels)) if noted else None
         points, labels, judged = validation_of(module, points, labels, validation, s)
         plan = make_plan(points, labels, s)
-        about = {**facts(s, plan, data, judged, optimizer, loss), **meaning(module)}
+        about = {**training_facts(s, plan, data, judged, optimizer, loss), **pair_facts(module)}
         written = CheckpointPlan(path, about, checkpoint_every, checkpoint_epochs, keep_checkpoints, source)
         job = Job(module, s, plan, loss, optimizer, judged, written, resume is not False)
         main = is_main_process(s)
@@ -193,9 +193,9 @@ def validation_of(
     return left, known, judged
 
 
-def meaning(pair: nn.Module) -> Json:
-    """Return what weights of the same shapes may still differ in: the class, the methods that were replaced in
-    this very model, the labels' names in order, the likelihood, the model's options, p(y) among them apart."""
+def pair_facts(pair: nn.Module) -> Json:
+    """Return what a checkpoint notes of a pair beside its weights: its class, the methods that were replaced in this
+    instance, the labels' names in order, the likelihood and the options; ``label_prior`` by itself."""
     labels, likelihood = labels_of(pair), dict(pair.named_children()).get("likelihood")
     config = vars(pair).get("config")
     options = asdict(config) if is_dataclass(config) and not isinstance(config, type) else {}
@@ -210,7 +210,7 @@ def meaning(pair: nn.Module) -> Json:
     return dict(json.loads(json.dumps(about, default=lambda value: type(value).__name__)))
 
 
-def facts(
+def training_facts(
     s: FitSettings,
     plan: Plan,
     data: tuple[str, str] | None,
@@ -218,7 +218,7 @@ def facts(
     optimizer: OptimizerLike | None,
     loss: ELBO | None,
 ) -> Json:
-    """Return in what a checkpoint and the training that goes on from it must agree, as JSON gives it back."""
+    """Return what a checkpoint notes of its training, as JSON gives it back: a training that resumes must agree."""
     settings = {name: value for name, value in asdict(s).items() if name not in ("devices", "num_nodes", "epochs")}
     about = {
         "format": FORMAT,

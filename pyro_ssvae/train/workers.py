@@ -176,7 +176,7 @@ def worst(errors: list[BaseException]) -> BaseException:
 
 
 def worker_main(environment: dict[str, str], threads: int, end: Connection, job: bytes) -> None:
-    """Do a worker's work."""
+    """Run ``work`` in a process that was started for it, and tell the first process what comes of it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who started it asks it to stop
     for launcher in OTHERS:  # of whoever started it
         os.environ.pop(launcher.size, None)
@@ -212,7 +212,7 @@ def worker_main(environment: dict[str, str], threads: int, end: Connection, job:
 
 
 def obey(end: Connection, stop: threading.Event) -> None:
-    """Note a request to stop; end where nobody is there any more to ask."""
+    """Set ``stop`` when it is asked for; end this process where the one that started it has gone."""
     try:
         while end.recv():
             stop.set()
@@ -221,7 +221,7 @@ def obey(end: Connection, stop: threading.Event) -> None:
 
 
 def tell(end: Connection, *words: object) -> None:
-    """Send, unless the other end has gone."""
+    """Send words to the other end, unless it has gone."""
     try:
         end.send(words)
     except (OSError, ValueError):
