@@ -213,7 +213,7 @@ def open_source(x: object, y: object, input_shape: tuple[int, ...] | None, pair:
         opened = open_points(x, input_shape, target, white_level)
         if target is not None and opened.y is None:
             raise InputError(f"y: {shown(target)} names a column; {shown(str(x))} has no labels; some are needed")
-        return Given(opened.x, opened.y, opened.columns, opened.labels, white_level=opened.white_level)
+        return opened
     return unpack(x, target)
 
 
