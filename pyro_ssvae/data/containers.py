@@ -38,7 +38,7 @@ LABEL_NAMES = ("names", *OTHER_NAMES["names"])
 
 
 @dataclass(frozen=True)
-class Given:
+class SourceData:
     """Points, and what their source has beside them.
 
     :ivar x: a tensor, an array, nested lists, or :class:`~.streaming.Streamed`.
@@ -58,20 +58,20 @@ class Given:
     white_level: int | None = None
 
 
-def unpack(x: object, target: str | None = None) -> Given:
+def unpack(x: object, target: str | None = None) -> SourceData:
     """Return what a container holds; anything that is none stays as it is.
 
     :param target: the name of the column that holds the labels, of a table or of an annotated matrix.
     :raises InputError: a container without points, or without that column.
     """
     if isinstance(x, Tensor):
-        given = Given(x)
+        given = SourceData(x)
     elif isinstance(x, np.ndarray):
-        given = structured(x) if x.dtype.names else Given(x)
+        given = structured(x) if x.dtype.names else SourceData(x)
     elif isinstance(x, Dataset):
-        given = Given(x.x, x.y, x.columns, x.labels, white_level=x.white_level)
+        given = SourceData(x.x, x.y, x.columns, x.labels, white_level=x.white_level)
     elif isinstance(x, (SparseMatrix, SparseFile)):
-        given = Given(dense(x))
+        given = SourceData(dense(x))
     elif isinstance(x, Annotated):
         return annotated(x, target)
     elif isinstance(x, HuggingFace):
@@ -85,7 +85,7 @@ def unpack(x: object, target: str | None = None) -> Given:
     elif isinstance(x, Mapping):
         given = of_mapping(x)
     else:
-        given = Given(stacked(x) if isinstance(x, (list, tuple)) else x)
+        given = SourceData(stacked(x) if isinstance(x, (list, tuple)) else x)
     if target is not None:
         raise InputError(f"y: {shown(target)} names a column; x has no names of columns, so that labels are needed")
     return given
@@ -102,23 +102,23 @@ def dense(x: SparseMatrix | SparseFile) -> object:
     return Streamed(lambda some: rows[some].toarray(), shape, x.dtype, "x")
 
 
-def structured(x: np.ndarray) -> Given:
+def structured(x: np.ndarray) -> SourceData:
     """Return a record array as a matrix with names of its columns."""
     names = x.dtype.names or ()
     if wide := [name for name in names if x.dtype[name].shape]:
         raise InputError(
             f"x: field {shown(wide[0])} has {shown(list(x.dtype[wide[0]].shape))} values a row; one is needed"
         )
-    return Given(np.stack([plain_array(x[name], "x") for name in names], -1), columns=tuple(names))
+    return SourceData(np.stack([plain_array(x[name], "x") for name in names], -1), columns=tuple(names))
 
 
-def of_frame(frame: Frame, target: str | None) -> Given:
+def of_frame(frame: Frame, target: str | None) -> SourceData:
     """Return a table's columns as a matrix, less the one that holds the labels."""
     y: object = None
     if target is not None:
         y = column_of(frame, target, "x")
         frame = frame[[name for name in frame.columns if str(name) != target]]
-    return Given(frame, y, names_of(frame))
+    return SourceData(frame, y, names_of(frame))
 
 
 def column_of(frame: Frame, name: str, what: str) -> object:
@@ -129,14 +129,14 @@ def column_of(frame: Frame, name: str, what: str) -> object:
     raise InputError(f"y: {what} has no column {shown(name)}{nearest(name, [str(c) for c in frame.columns])[:300]}")
 
 
-def annotated(x: Annotated, target: str | None) -> Given:
+def annotated(x: Annotated, target: str | None) -> SourceData:
     """Return an annotated matrix; its labels are a column of ``obs``."""
     given = unpack(x.X)
     y = None if target is None else column_of(x.obs, target, "obs")
-    return Given(given.x, y, tuple(str(name) for name in x.var_names))
+    return SourceData(given.x, y, tuple(str(name) for name in x.var_names))
 
 
-def hugging_face(x: HuggingFace, target: str | None) -> Given:
+def hugging_face(x: HuggingFace, target: str | None) -> SourceData:
     """Return the columns of a data set of Hugging Face: one of images or vectors, or several of numbers."""
     columns = list(x.column_names)
     if target is not None and target not in columns:
@@ -152,13 +152,13 @@ def hugging_face(x: HuggingFace, target: str | None) -> Given:
     labels = ClassLabels(list(feature.names)) if isinstance(feature, HasNames) else None
     arrays = [stacked(list(cast(Iterable[object], rows[name]))) for name in names]
     if len(names) == 1 and np.ndim(cast(np.ndarray, arrays[0])) > 1:
-        return Given(arrays[0], y, None, labels, numbered=True)
-    return Given(
+        return SourceData(arrays[0], y, None, labels, numbered=True)
+    return SourceData(
         np.stack([np.asarray(array, dtype=object) for array in arrays], -1), y, tuple(names), labels, numbered=True
     )
 
 
-def of_mapping(x: Mapping[str, object]) -> Given:
+def of_mapping(x: Mapping[str, object]) -> SourceData:
     """Return points and labels by their usual names."""
     names = [str(name) for name in x]
     points = next((name for name in X_NAMES if name in names), None)
@@ -170,8 +170,8 @@ def of_mapping(x: Mapping[str, object]) -> Given:
     label = next((name for name in Y_NAMES if name in names and name != points), None)
     inner = unpack(x[points])
     if label is None:
-        return Given(inner.x, inner.y, inner.columns, inner.labels, inner.numbered)
-    return Given(inner.x, x[label], inner.columns, labels_called(x, label, names), numbered=True)
+        return SourceData(inner.x, inner.y, inner.columns, inner.labels, inner.numbered)
+    return SourceData(inner.x, x[label], inner.columns, labels_called(x, label, names), numbered=True)
 
 
 def labels_called(x: Mapping[str, object], label: str, there: Sequence[str]) -> Labels | None:
@@ -189,7 +189,7 @@ def labels_called(x: Mapping[str, object], label: str, there: Sequence[str]) -> 
     return AttributeLabels(names) if shape[1:] == (len(names),) else None
 
 
-def of_items(x: torch_data.DataLoader[object] | torch_data.Dataset[object]) -> Given:
+def of_items(x: torch_data.DataLoader[object] | torch_data.Dataset[object]) -> SourceData:
     """Return the points, and the labels where there are some, of a data set or a loader of PyTorch.
 
     A loader's points come in the order of its data set where it takes each once, however it shuffles. PyTorch's global
@@ -203,7 +203,7 @@ def of_items(x: torch_data.DataLoader[object] | torch_data.Dataset[object]) -> G
         return read_items(x)
 
 
-def read_items(x: torch_data.DataLoader[object] | torch_data.Dataset[object]) -> Given:
+def read_items(x: torch_data.DataLoader[object] | torch_data.Dataset[object]) -> SourceData:
     """Return what a data set or a loader holds."""
     source = x.dataset if isinstance(x, torch_data.DataLoader) else x
     labels = class_names(source)
@@ -212,16 +212,16 @@ def read_items(x: torch_data.DataLoader[object] | torch_data.Dataset[object]) ->
         if not batches:
             raise InputError("x: a loader without any batch")
         single = x.batch_size is None and any(map(is_single, batches))
-        return Given(*joined(batches, stacked if single else together), labels=labels, numbered=True)
+        return SourceData(*joined(batches, stacked if single else together), labels=labels, numbered=True)
     if isinstance(x, torch_data.TensorDataset):
-        return Given(x.tensors[0], x.tensors[1] if len(x.tensors) > 1 else None)
+        return SourceData(x.tensors[0], x.tensors[1] if len(x.tensors) > 1 else None)
     large = streamed(x)
     if large is not None:
-        return Given(*large, labels=labels, numbered=True)
+        return SourceData(*large, labels=labels, numbered=True)
     items = [as_item(item) for item in each(x)]
     if not items:
         raise InputError("x: a data set without any point")
-    return Given(*joined(items, stacked), labels=labels, numbered=True)
+    return SourceData(*joined(items, stacked), labels=labels, numbered=True)
 
 
 def class_names(source: object) -> Labels | None:

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..labels import Labels, all_missing, labels_of
 from .annotated import is_annotated, read_h5ad
 from .checks import say_meaning, shown
-from .containers import Given, unpack
+from .containers import SourceData, unpack
 from .foreign_types import Annotated
 from .frames import ArrowTable, Frame, float_array, plain_array, same_rows
 from .label_values import by_name, label_values
@@ -126,7 +126,7 @@ def read_data(
     return Read(points, checked, labels is not None, pixels)
 
 
-def remember(pair: nn.Module, given: Given) -> None:
+def remember(pair: nn.Module, given: SourceData) -> None:
     """Let a pair remember the names of the columns, and what is white, where it knows none yet."""
     if given.columns is not None and known_columns(pair) is None:
         pair.column_names = given.columns  # type: ignore[assignment]
@@ -188,7 +188,7 @@ def same_scale(x: Tensor, before: tuple[float, float] | None, learn: bool) -> tu
     return before
 
 
-def by_schema(pair: nn.Module, x: object, y: object) -> Given | None:
+def by_schema(pair: nn.Module, x: object, y: object) -> SourceData | None:
     """Return what a table holds as a pair that was made for one reads it; None of anything else."""
     schema = pair.schema if isinstance(pair, HasSchema) else None
     if not isinstance(schema, Schema):
@@ -200,10 +200,10 @@ def by_schema(pair: nn.Module, x: object, y: object) -> Given | None:
     if isinstance(y, str) and [y] != [target.name for target in schema.targets]:
         raise InputError(f"y: {y!r} is not the target that the model was made for")
     points, labels, _ = encode(x, schema)
-    return Given(points, labels)
+    return SourceData(points, labels)
 
 
-def open_source(x: object, y: object, input_shape: tuple[int, ...] | None, pair: nn.Module) -> Given:
+def open_source(x: object, y: object, input_shape: tuple[int, ...] | None, pair: nn.Module) -> SourceData:
     """Return what ``x`` holds: a file is opened, a container unpacked."""
     white_level = pair.white_level if isinstance(pair, HasWhiteLevel) else None
     if isinstance(x, (str, Path)) and is_annotated(x):
@@ -217,7 +217,7 @@ def open_source(x: object, y: object, input_shape: tuple[int, ...] | None, pair:
     return unpack(x, target)
 
 
-def given_labels(given: Given, y: object, meaning: Labels | None) -> Tensor | None:
+def given_labels(given: SourceData, y: object, meaning: Labels | None) -> Tensor | None:
     """Return the labels that were given, or else those of the source; None where there are none."""
     if y is not None and not isinstance(y, str):
         return label_values(y, meaning)

@@ -18,7 +18,7 @@ from .array_labels import read_labels
 from .array_names import by_usual_names
 from .arrays import read_header, read_names, read_npz
 from .checks import shown
-from .containers import Given
+from .containers import SourceData
 from .folder import training_images
 from .images import decode, white_of
 from .row_groups import open_parquet
@@ -31,7 +31,7 @@ SHARDS = (".npy", ".parquet")
 
 def open_points(
     x: object, input_shape: tuple[int, ...] | None, target: str | None = None, white_level: int | None = None
-) -> Given:
+) -> SourceData:
     """Return points by the path of their file or folder, in NumPy's memory map, or in an array or a group of Zarr.
 
     :param target: the name of the column that holds the labels, of Parquet.
@@ -40,16 +40,16 @@ def open_points(
     """
     if isinstance(x, np.memmap):
         in_file = x._mmap is not None  # type: ignore[attr-defined]  # not what was computed of one
-        return Given(streamed_map(x) if in_file and x.nbytes > streaming.IN_MEMORY else np.array(x))
+        return SourceData(streamed_map(x) if in_file and x.nbytes > streaming.IN_MEMORY else np.array(x))
     if isinstance(x, ZarrArray):
-        return Given(small(streamed_array(x, "x")))
+        return SourceData(small(streamed_array(x, "x")))
     if isinstance(x, ZarrGroup):
         points, y = of_group(x, "x")
-        return Given(small(points), y)
+        return SourceData(small(points), y)
     path = Path(str(x))
     if is_zarr(path):
         points, y = open_zarr(path)
-        return Given(small(points), y)
+        return SourceData(small(points), y)
     files = shards_of(path) if path.is_dir() else []
     if path.is_dir() and (not files or (path / "labels.csv").exists()):
         return of_images(path, input_shape, white_level)
@@ -79,7 +79,7 @@ def small(points: Streamed) -> Tensor | Streamed:
     return points.read_all() if len(points) * points.row_bytes <= streaming.IN_MEMORY else points
 
 
-def of_images(path: Path, input_shape: tuple[int, ...] | None, white_level: int | None) -> Given:
+def of_images(path: Path, input_shape: tuple[int, ...] | None, white_level: int | None) -> SourceData:
     """Return the images of a folder, each of which is decoded when it is needed."""
     if input_shape is None or len(input_shape) != 3:
         raise InputError(f"{path}: a folder of images suits a model with input_shape (C, H, W)")
@@ -91,15 +91,15 @@ def of_images(path: Path, input_shape: tuple[int, ...] | None, white_level: int 
         return np.stack([decode(files[row], grey=grey, size=size, white=white) for row in rows])
 
     points = Streamed(read, (len(files), *input_shape), np.uint8, str(path))
-    return Given(points, y, labels=meaning, white_level=white)
+    return SourceData(points, y, labels=meaning, white_level=white)
 
 
-def of_arrays(path: Path) -> Given:
+def of_arrays(path: Path) -> SourceData:
     """Return the points of a .npy or .npz file, and the labels of the latter."""
     array, labels, named = arrays_in(path)
     if array is None:
         raise InputError(f"{path}: no array 'x'; x [N, ...] is needed, and y is optional")
-    return Given(open_points(array, None).x if isinstance(array, np.memmap) else array, labels, labels=named)
+    return SourceData(open_points(array, None).x if isinstance(array, np.memmap) else array, labels, labels=named)
 
 
 def arrays_in(path: Path) -> tuple[np.ndarray | None, np.ndarray | Tensor | None, Labels | None]:
@@ -119,7 +119,7 @@ def arrays_in(path: Path) -> tuple[np.ndarray | None, np.ndarray | Tensor | None
         ) from None
 
 
-def of_shards(files: Sequence[Path], input_shape: tuple[int, ...] | None, target: str | None) -> Given:
+def of_shards(files: Sequence[Path], input_shape: tuple[int, ...] | None, target: str | None) -> SourceData:
     """Return the points of several files, one after another, as one array.
 
     :raises InputError: naming the first file of another kind, shape, dtype or columns than the first one.
@@ -129,7 +129,7 @@ def of_shards(files: Sequence[Path], input_shape: tuple[int, ...] | None, target
         raise InputError(f"{other}: beside {files[0].name}; shards of one kind, .npy or .parquet, are needed")
     if files[0].suffix.lower() == ".parquet":
         points, y, labels, columns = open_parquet(files, input_shape, target)
-        return Given(small(points), y, columns, labels)
+        return SourceData(small(points), y, columns, labels)
     maps = [arrays_in(file)[0] for file in files]
     parts = [streamed_map(array) for array in maps if isinstance(array, np.memmap)]
     for file, part in zip(files, parts):
@@ -138,7 +138,7 @@ def of_shards(files: Sequence[Path], input_shape: tuple[int, ...] | None, target
                 f"{file}: rows of {list(part.shape[1:])}, {part.dtype}; {files[0].name} has "
                 f"{list(parts[0].shape[1:])}, {parts[0].dtype}, and all shards need the same"
             )
-    return Given(small(joined(parts, str(files[0].parent))))
+    return SourceData(small(joined(parts, str(files[0].parent))))
 
 
 def joined(parts: Sequence[Streamed], name: str) -> Streamed:
