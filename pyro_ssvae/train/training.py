@@ -97,27 +97,35 @@ class Training:
     def run(self) -> None:
         """Train to the end."""
         if self.job.resume:
-            going_on = self.checkpointer.restore()
-            if going_on.other_labels:
-                self.prepare_anew()
-            if going_on.begins:
-                self.state.begin_cycle(anew=going_on.other_labels)
+            self.go_on()
         elif self.size > 1:
             self.checkpointer.write()  # whatever happens, there is something to go on from
         self.loop.run()
         self.checkpointer.write()
         if self.state.patience is not None and self.state.best is not None:
-            weights, numbers = self.state.best
-            self.average.load(weights)
-            if self.state.stopped_early and self.rank == 0:
-                at = f"epoch {self.state.epoch} of {self.job.plan.epochs}"
-                print(f"fit: no gain since epoch {self.state.gained[0]}; stopped after {at}, with the weights of epoch "
-                      f"{numbers['epoch']:.0f}", file=sys.stderr)  # fmt: skip
-        if self.rank == 0 and self.latent_use is not None and self.latent_use.units:
+            self.average.load(self.state.best[0])
+        if self.rank == 0:
+            self.report()
+
+    def go_on(self) -> None:
+        """Take over the state of a checkpoint; with other labels, or after the end, begin another cycle."""
+        going_on = self.checkpointer.restore()
+        if going_on.other_labels:
+            self.prepare_anew()
+        if going_on.begins:
+            self.state.begin_cycle(anew=going_on.other_labels)
+
+    def report(self) -> None:
+        """Say on stderr what a person should know of the training: an early stop, a collapse, the pair's remarks."""
+        state, pair = self.state, self.job.pair
+        if state.best is not None and state.stopped_early:
+            at, best = f"epoch {state.epoch} of {self.job.plan.epochs}", state.best[1]["epoch"]
+            print(f"fit: no gain since epoch {state.gained[0]}; stopped after {at}, with the weights of epoch "
+                  f"{best:.0f}", file=sys.stderr)  # fmt: skip
+        if self.latent_use is not None and self.latent_use.units:
             say_collapse(self.measure_latents()["active_units"], self.latent_use.units)
-        if self.rank == 0 and isinstance(self.job.pair, Remarks):
-            for line in self.job.pair.remarks():
-                print(f"fit: {line}", file=sys.stderr)
+        for line in pair.remarks() if isinstance(pair, Remarks) else ():
+            print(f"fit: {line}", file=sys.stderr)
 
     def prepare_anew(self) -> None:
         """Let the pair take from other labels what is not trained, such as p(y), and its class weights."""
