@@ -131,34 +131,15 @@ def plan_of(options: StudyOptions) -> tuple[Study, Plan]:
 
     :raises InputError: naming the option that cannot be used.
     """
-    from ..studies import STUDIES
     from ..studies.methods import check_networks, choose_methods
-    from ..studies.plan import SOME_TAKE
     from ..train.launch import make_fabric
     from ..train.settings import FitSettings
 
-    if options.name not in STUDIES:
-        raise InputError(f"there is no study {options.name!r}{nearest(options.name, STUDIES)}")
-    typed = vars(options)
-    for name in COUNTS:
-        value, low = typed[name], 2 if name == "batch_size" else 1
-        if value is not None and not low <= value <= 10**9:
-            raise InputError(f"--{name.replace('_', '-')}: {value}; a whole number of at least {low} is needed")
-    if options.epochs is not None and options.steps is not None:
-        raise InputError("--epochs, --steps: one of the two is needed, not both")
-    study = STUDIES[options.name]
-    for name in SOME_TAKE:
-        if typed[name] not in (None, ()) and name not in study.takes:
-            others = ", ".join(other for other, each in STUDIES.items() if name in each.takes)
-            raise InputError(f"--{name}: study {study.name} has no use for it ({others} have); leave it out")
+    study, typed = study_of(options), vars(options)
     methods = choose_methods(options.name, study.methods, options.models)
     given = {name: typed[name] for name in PLANNED if typed[name] not in (None, ())}
     plan = with_data(study, replace(study.quick if options.quick else study.full, methods=methods), options.data)
-    plan = replace(plan, **given)
-    if options.epochs is not None:
-        plan = replace(plan, steps=None, gain=options.gain)
-    if options.steps is not None:
-        plan = replace(plan, epochs=None, gain=options.gain)
+    plan = with_length(replace(plan, **given), options)
     if plan.gain is not None and (study.full.gain is None or not 0 < plan.gain < math.inf):
         wrong = "a number above 0 is needed" if study.full.gain else f"study {study.name} has trainings of one length"
         raise InputError(f"--gain: {plan.gain}; {wrong}")
@@ -170,6 +151,36 @@ def plan_of(options: StudyOptions) -> tuple[Study, Plan]:
     if not executor_of(options).elsewhere:
         make_fabric(FitSettings(device=options.device))
     return study, plan
+
+
+def study_of(options: StudyOptions) -> Study:
+    """Return the study of that name; raise :class:`InputError` for an option that it cannot take."""
+    from ..studies import STUDIES
+    from ..studies.plan import SOME_TAKE
+
+    if options.name not in STUDIES:
+        raise InputError(f"there is no study {options.name!r}{nearest(options.name, STUDIES)}")
+    study, typed = STUDIES[options.name], vars(options)
+    for name in COUNTS:
+        value, low = typed[name], 2 if name == "batch_size" else 1
+        if value is not None and not low <= value <= 10**9:
+            raise InputError(f"--{name.replace('_', '-')}: {value}; a whole number of at least {low} is needed")
+    if options.epochs is not None and options.steps is not None:
+        raise InputError("--epochs, --steps: one of the two is needed, not both")
+    for name in SOME_TAKE:
+        if typed[name] not in (None, ()) and name not in study.takes:
+            others = ", ".join(other for other, each in STUDIES.items() if name in each.takes)
+            raise InputError(f"--{name}: study {study.name} has no use for it ({others} have); leave it out")
+    return study
+
+
+def with_length(plan: Plan, options: StudyOptions) -> Plan:
+    """Return the plan of trainings of ``--epochs`` or ``--steps``, which are doubled by ``--gain`` alone."""
+    if options.epochs is not None:
+        return replace(plan, steps=None, gain=options.gain)
+    if options.steps is not None:
+        return replace(plan, epochs=None, gain=options.gain)
+    return plan
 
 
 def executor_of(options: StudyOptions) -> Executor:
