@@ -45,13 +45,13 @@ class Read(NamedTuple):
     pixels: bool
 
 
-def check_data(pair: nn.Module, x: object, y: object = None, least: int = 2) -> tuple[Tensor, Tensor]:
+def check_data(pair: nn.Module, x: object, y: object = None, *, least: int = 2) -> tuple[Tensor, Tensor]:
     """Return points and labels as tensors; files are read whole.
 
     :param least: rows that are needed.
     :raises InputError: naming the first row that cannot be used, or a file that is too large to be read whole.
     """
-    read = read_data(pair, x, y, least)
+    read = read_data(pair, x, y, least=least)
     return read_whole(read.x), read.y
 
 
@@ -86,6 +86,7 @@ def read_data(
     pair: nn.Module,
     x: object,
     y: object = None,
+    *,
     least: int = 2,
     dtype: torch.dtype | None = None,
     learn: bool = False,

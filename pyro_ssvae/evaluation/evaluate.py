@@ -169,7 +169,7 @@ def held_out(pair: nn.Module, x: object, y: object, seed: int, batch_size: int) 
     if isinstance(x, Dataset):
         x = replace(x, x=x.x_test, y=x.y_test)
     p = like(pair, x)
-    read = read_data(pair, x, y, 0, p.dtype)
+    read = read_data(pair, x, y, least=0, dtype=p.dtype)
     if not len(read.x):
         raise InputError("x: no rows to evaluate on")
     known = read.y if labels is not None else torch.full((len(read.x),), MISSING)

@@ -45,7 +45,7 @@ def opened(
 ) -> tuple[Points, Tensor | None]:
     """Return points, those of a large file still in it, and labels: see :func:`checked`."""
     p = like(pair, x)
-    read = read_data(pair, x, y, least, p.dtype, gaps=gaps)
+    read = read_data(pair, x, y, least=least, dtype=p.dtype, gaps=gaps)
     points = in_units(read.x, p) if isinstance(read.x, Tensor) else read.x
     return points, read.y.to(p.device) if read.labelled and (own or y is not None) else None
 

@@ -46,7 +46,7 @@ def latent_space(
     :param attribute: draw this attribute only.
     :raises InputError: where ``ax`` is one panel and the attributes need several.
     """
-    labels, (points, known) = labels_of(model), check_data(model, x, y, 1)
+    labels, (points, known) = labels_of(model), check_data(model, x, y, least=1)
     pick = torch.randperm(len(points), generator=torch.Generator().manual_seed(seed))[:MOST_POINTS].sort().values
     known = known.cpu()[pick] if labels is not None else torch.full((len(pick),), MISSING)
     parts = label_parts(labels, known, attribute)

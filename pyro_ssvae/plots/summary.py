@@ -44,7 +44,7 @@ def save_all(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (x, known), labels = check_data(model, x_test, y_test, 1), labels_of(model)
+    (x, known), labels = check_data(model, x_test, y_test, least=1), labels_of(model)
     y_test, units = None if y_test is None else known, units_of(model, x)
     draw: dict[str, Callable[[], Figure]] = {}
     if history and any(name not in NO_CURVE and np.isfinite(c).any() for name, c in history.items()):
