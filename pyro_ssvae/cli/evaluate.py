@@ -57,7 +57,7 @@ def run(options: Evaluate) -> None:
     from ..infer.protocols import Intervenes
 
     trained = read_run(options.run, options.device)
-    model, told = trained.model, evaluation_options(trained.config, options.run)
+    model, told = trained.model, recorded_classes(trained.config, options.run)
     if options.interventions:
         able(options.run, model, Intervenes)
     x, y, words = test_points(trained, options.data)
@@ -112,13 +112,13 @@ def intervened(trained: TrainedRun, options: Evaluate) -> Json:
     source = experiment_of(trained.config, trained.folder).source
     data = options.data or source.data
     dataset = load_data(replace(source, data=data))
-    check_shape(trained.model, dataset, f"--data {data}")
+    check_shape(trained.model, dataset.input_shape, f"--data {data}")
     progress = not options.json
     return intervention_metrics(trained.model, dataset, data, progress=progress, leakage_points=LEAKAGE_POINTS)
 
 
-def evaluation_options(config: Json, run: Path) -> Json:
-    """Return what a run's ``config.json`` says of its classes."""
+def recorded_classes(config: Json, run: Path) -> Json:
+    """Return what a run's ``config.json`` tells :func:`~pyro_ssvae.evaluate` of its classes."""
     found = config.get("evaluation")
     if not isinstance(found, dict) or not found.keys() <= {"known_classes", "left_out"}:
         raise InputError(f"{run / 'config.json'}: it is not a run's configuration ('evaluation' is missing)")

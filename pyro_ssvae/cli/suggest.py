@@ -138,7 +138,7 @@ def training_data(run: Path, model: Model) -> tuple[DataConfig, Dataset, Dataset
     config = read_config(run)
     settings = experiment_of(config, run)
     dataset, split, _ = prepare_data(settings.source, settings.training.seed)
-    check_shape(model, dataset, settings.source.data)
+    check_shape(model, dataset.input_shape, settings.source.data)
     check_unchanged(config, dataset, run)
     return settings.source, dataset, split
 

@@ -172,11 +172,13 @@ def check_unchanged(config: Json, dataset: Dataset, run: Path) -> None:
         )
 
 
-def check_shape(model: Model, dataset: Dataset, name: str) -> None:
-    """Raise :class:`InputError` where a model's points have another shape than a data set's."""
-    if dataset.input_shape != model.input_shape:
-        shapes = f"{list(dataset.input_shape)}; the model needs {list(model.input_shape)}"
-        raise InputError(f"{name}: its points have shape {shapes}")
+def check_shape(model: Model, shape: tuple[int, ...], name: str) -> None:
+    """Raise :class:`InputError` where the points of data have another shape than a model's.
+
+    :param name: of the data.
+    """
+    if shape != model.input_shape:
+        raise InputError(f"{name}: its points have shape {list(shape)}; the model needs {list(model.input_shape)}")
 
 
 def run_data(run: Path, model: Model) -> Dataset:
@@ -184,6 +186,6 @@ def run_data(run: Path, model: Model) -> Dataset:
     config = read_config(run)
     source = experiment_of(config, run).source
     dataset = load_data(source)
-    check_shape(model, dataset, source.data)
+    check_shape(model, dataset.input_shape, source.data)
     check_unchanged(config, dataset, run)
     return dataset

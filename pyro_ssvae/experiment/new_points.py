@@ -23,6 +23,7 @@ from ..data.tables import as_frame, encode_frame, given_cells, held_rows
 from ..errors import InputError
 from ..models import Model
 from .config import Json, experiment_of
+from .data import check_shape
 from .new_arrays import as_points, shaped, usual_arrays
 from .new_labels import array_labels, folder_labels, renumbered
 
@@ -106,9 +107,7 @@ def of_name(where: str, model: Model, config: Json, run: Path) -> NewPoints:
     """The test points of a data set that has a name."""
     source = experiment_of(config, run).source
     dataset = datasets.load(where, image_size=source.image_size, attributes=source.attributes or None)
-    if dataset.input_shape != model.input_shape:
-        shapes = f"{list(dataset.input_shape)}; the model needs {list(model.input_shape)}"
-        raise InputError(f"--data {where}: its points have shape {shapes}")
+    check_shape(model, dataset.input_shape, f"--data {where}")
     y = None if model.labels is None else renumbered(model.labels, dataset.y_test, dataset.labels, f"--data {where}")
     x = dataset.x_test
     return NewPoints(where, len(x), lambda rows: x[rows], y, range(len(x)), about="its test points")
@@ -140,9 +139,7 @@ def of_annotated(path: Path, model: Model, target: Sequence[str]) -> NewPoints:
     if model.schema is not None:
         raise InputError(f"--data {path}: an annotated matrix, but the run was trained on a table; one is needed")
     x, y, names = encode_h5ad(path, model.column_names, model.labels, target)
-    if tuple(x.shape[1:]) != model.input_shape:
-        shapes = f"{list(x.shape[1:])}; the model needs {list(model.input_shape)}"
-        raise InputError(f"--data {path}: its points have shape {shapes}")
+    check_shape(model, tuple(x.shape[1:]), f"--data {path}")
     return NewPoints(str(path), len(x), lambda rows: x[rows], y, names, "id")
 
 

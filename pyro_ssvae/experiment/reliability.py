@@ -131,12 +131,12 @@ def cross_fitted(split: Dataset, train: Trainer) -> tuple[Tensor, Tensor]:
     return torch.cat(probs), torch.cat(truth)
 
 
-def folds(y: Tensor, count: int = FOLDS) -> Tensor:
-    """Return a fold for each label, ``[n]``: within a class one after another, in random order."""
+def folds(y: Tensor) -> Tensor:
+    """Return one of :data:`FOLDS` folds for each label, ``[n]``: within a class one after another, in random order."""
     generator = torch.Generator().manual_seed(0)
     order = torch.randperm(len(y), generator=generator)
     if y.dim() == 1:
         order = order[y[order].argsort(stable=True)]
     fold = torch.empty(len(y), dtype=torch.long)
-    fold[order] = torch.arange(len(y)) % count
+    fold[order] = torch.arange(len(y)) % FOLDS
     return fold
