@@ -31,8 +31,8 @@ MARKERS: dict[str, tuple[object, ...]] = {
 YES_OR_NO = "nothing, yes, no or auto"  # what an option takes whose default is neither yes nor no
 
 
-def said(words: list[str]) -> bool | None:
-    """Return what stands behind an option that may be yes, no or auto; nothing means yes."""
+def parse_yes_or_no(words: list[str]) -> bool | None:
+    """Return the value of an option that takes yes, no or auto (None); without a value it means yes."""
     answers = {"yes": True, "true": True, "no": False, "false": False, "auto": None}
     word = " ".join(words).lower() or "yes"
     if word not in answers:
@@ -43,7 +43,7 @@ def said(words: list[str]) -> bool | None:
 yes_or_no = PrimitiveConstructorSpec(
     nargs="*",
     metavar="[yes|no|auto]",
-    instance_from_str=said,
+    instance_from_str=parse_yes_or_no,
     is_instance=lambda value: value is None or isinstance(value, bool),
     str_from_instance=lambda value: ["auto" if value is None else "yes" if value else "no"],
 )

@@ -291,7 +291,7 @@ def as_item(item: object) -> tuple[object, object]:
 
 
 def as_point(point: object) -> object:
-    """Return a picture as an array ``[C, H, W]``, anything else as it is; one of numbers beyond 8 bits has them."""
+    """Return a picture as an array ``[C, H, W]``, with as many bits as it has; anything else as it is."""
     if not isinstance(point, Picture):
         return point.detach().cpu() if isinstance(point, Tensor) else point
     if point.mode not in ("L", "RGB", "I", "F") and not point.mode.startswith("I;16"):

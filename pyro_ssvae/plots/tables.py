@@ -110,7 +110,7 @@ def draw_dots(
     for i, panel in enumerate(panels):
         draw_row(panel, place[i], at[i], None if wide_sd is None else wide_sd[i], number, reach, words)
         for k in (~number).nonzero().flatten().tolist():
-            panel.text(-reach, k, told(x[i, k], mean[i, k], units.words[k]), va="center", fontsize=6.5)
+            panel.text(-reach, k, expected_words(x[i, k], mean[i, k], units.words[k]), va="center", fontsize=6.5)
         panel.set_yticks(range(d), names if i % wide == 0 else [""] * d)
         panel.set_ylim(d - 0.5, -0.5)
         panel.set_xlim(-1.08 * reach, 1.08 * reach)
@@ -155,7 +155,7 @@ def legend_entries(panels: Sequence[Axes]) -> tuple[list[Artist], list[str]]:
     return list(found.values()), list(found)
 
 
-def told(x: Tensor, mean: Tensor, words: Sequence[str]) -> str:
+def expected_words(x: Tensor, mean: Tensor, words: Sequence[str]) -> str:
     """Return a cell of words and what is expected: the word, ``→`` another one, or the probability of the second."""
     own = "?" if bool(x.isnan()) else word_of(float(x), words)
     value = float(mean)

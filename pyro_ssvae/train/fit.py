@@ -139,10 +139,10 @@ def fit(
         with (
             loggers.logging_to(logger if main else None, on_epoch) as each_epoch,
             progress_bar(plan.steps, progress and main) as show,
-            stop_requests(path is not None) as asked,
+            stop_requests(path is not None) as stop_requested,
         ):
             run = train_in_processes if starts_processes(s) else train_here
-            return run(job, points, labels, Callbacks(show, asked, each_epoch))
+            return run(job, points, labels, Callbacks(show, stop_requested, each_epoch))
 
 
 def checkpoint_of(place: object) -> Path:

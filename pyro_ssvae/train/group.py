@@ -31,13 +31,13 @@ class Measured(NamedTuple):
 class Alone:
     """One process: nothing is shared.
 
-    :param asked: whether somebody asks to stop.
+    :param stop_requested: whether somebody asks to stop.
     """
 
     rank, size = 0, 1
 
-    def __init__(self, asked: Callable[[], bool]) -> None:
-        self.stops = asked
+    def __init__(self, stop_requested: Callable[[], bool]) -> None:
+        self.stops = stop_requested
 
     def sharing(self, done: int) -> AbstractContextManager[None]:
         """Enter for a step."""
@@ -65,23 +65,24 @@ class Several:
         module: nn.Module,
         trained: Sequence[Tensor],
         seed: int,
-        asked: Callable[[], bool],
+        stop_requested: Callable[[], bool],
         lost: Callable[[], str],
     ) -> None:
         self.rank, self.size = rank, size
-        self.module, self.trained, self.seed, self.asked, self.lost = module, list(trained), seed, asked, lost
-        self.asks = self.told = False
+        self.module, self.trained, self.seed, self.lost = module, list(trained), seed, lost
+        self.stop_requested = stop_requested
+        self.own_request = self.any_request = False
 
     def stops(self) -> bool:
         """Whether any process is asked to stop, as of the latest :meth:`reduce`."""
-        return self.told
+        return self.any_request
 
     @contextmanager
     def sharing(self, done: int) -> Iterator[None]:
         """Within it this process's rows are a part of a batch; its random numbers are the step's and its own."""
         seed_step(self.seed, self.rank, done)
         before = [buffer.clone() for buffer in self.module.buffers()]
-        self.asks = self.asked()
+        self.own_request = self.stop_requested()
         with self.answering(before), shared_batch():
             yield
 
@@ -89,10 +90,10 @@ class Several:
         """Sum gradients and loss over the processes; average the decodes, and join the requests to stop."""
         loss, decodes = measured
         mean = loss.new_zeros(()) if decodes is None else decodes.to(loss)
-        own = torch.stack([loss, mean * rows, *loss.new_tensor([rows, self.asks]).unbind()])
+        own = torch.stack([loss, mean * rows, *loss.new_tensor([rows, self.own_request]).unbind()])
         loss, decoded, all_rows, stops = sum_gradients(self.trained, own).unbind()
         look = loss.device.type == "cpu" or done % 8 == 0  # a look at a GPU's number waits for it
-        self.told = look and bool(stops > 0)
+        self.any_request = look and bool(stops > 0)
         return Measured(loss, None if decodes is None else decoded / all_rows)
 
     def same(self, number: float) -> float:

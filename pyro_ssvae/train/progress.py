@@ -22,7 +22,7 @@ class Callbacks:
     """Functions that a training calls: with its progress, to learn whether to stop, and with each epoch's row."""
 
     show: Show
-    asked: Callable[[], bool]
+    stop_requested: Callable[[], bool]
     on_epoch: Callable[[Row], None] | None = None
 
 

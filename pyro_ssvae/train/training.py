@@ -204,15 +204,15 @@ class Training:
     def make_group(self) -> Group:
         """Return this process's place among those that share each batch."""
         if self.size == 1:
-            return Alone(self.callbacks.asked)
+            return Alone(self.callbacks.stop_requested)
 
         def lost() -> str:
             self.checkpointer.write()
             steps = f"{self.state.done} of {self.job.plan.steps} steps"
             return f"another process does not answer after {steps}{self.checkpointer.place}"
 
-        asked, seed = self.callbacks.asked, self.job.settings.seed
-        return Several(self.rank, self.size, self.objective, self.trained, seed, asked, lost)
+        stop, seed = self.callbacks.stop_requested, self.job.settings.seed
+        return Several(self.rank, self.size, self.objective, self.trained, seed, stop, lost)
 
     def make_gradients(self) -> Gradients:
         """Return the function that takes a batch's gradients: captured, or not."""
@@ -282,7 +282,7 @@ class Training:
         return schedule
 
     def make_optimize(self) -> Callable[[], object]:
-        """Return the function that takes a step of the optimiser, with the gradient clipped where it is asked for."""
+        """Return the function that takes a step of the optimiser, with gradients clipped by ``clip_norm``."""
         most = self.job.settings.clip_norm
         if most is None:
             return self.wrapped.step

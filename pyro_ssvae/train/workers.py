@@ -104,7 +104,7 @@ class Watcher:
         self.workers, self.ends, self.open = workers, ends, list(ends)
         self.callbacks, self.take = callbacks, take
         self.errors: list[BaseException] = []
-        self.told = False
+        self.stopping = False
         self.deadline: float | None = None
 
     def watch(self) -> None:
@@ -113,7 +113,7 @@ class Watcher:
             try:
                 self.listen()
             except BaseException as error:  # of on_epoch, or Ctrl-C: the workers stop and give what they have
-                if isinstance(error, KeyboardInterrupt) and self.told:
+                if isinstance(error, KeyboardInterrupt) and self.stopping:
                     raise
                 self.note(error)
                 self.stop()
@@ -122,7 +122,7 @@ class Watcher:
 
     def listen(self) -> None:
         """Wait a moment for the workers, and deal with what they say."""
-        if self.callbacks.asked():
+        if self.callbacks.stop_requested():
             self.stop()
         ready: list[Connection] = wait(self.open, timeout=0.2)  # type: ignore[assignment]
         for end in ready:
@@ -142,8 +142,8 @@ class Watcher:
 
     def stop(self) -> None:
         """Ask all workers to stop."""
-        if not self.told:
-            self.told = True
+        if not self.stopping:
+            self.stopping = True
             for end in self.ends:
                 tell(end, "stop")
 

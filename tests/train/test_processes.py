@@ -106,7 +106,7 @@ def captured_steps(rank: int, compiled: bool) -> list[Tensor | None]:
 def alone(*arguments: Any, **options: Any) -> Any:
     """What the first of two processes gives, with nobody who watches."""
     results: list[Any] = []
-    quiet = Callbacks(show=lambda *_: None, asked=lambda: False)
+    quiet = Callbacks(show=lambda *_: None, stop_requested=lambda: False)
     run_workers(FitSettings(devices=2), *arguments, **options, callbacks=quiet, take=results.append)
     return results[0]
 
