@@ -87,8 +87,7 @@ class CapturedStep:
             return self.record(shape, x, y) if captures else self.ordinary(x, y)
         try:
             self.check()
-            since = shape.calls - shape.recorded
-            if since & (since - 1) == 0 if since < APART else since % APART == 0:
+            if is_compared(shape.calls - shape.recorded):
                 return self.compare(shape, shape.replay, x, y)
             return shape.replay(x, y)
         except Changed as found:
@@ -171,6 +170,11 @@ class CapturedStep:
         if self.refused is not None:
             self.shapes.clear()
         return loss
+
+
+def is_compared(n: int) -> bool:
+    """Whether the n-th step after the recorded one is taken both ways: the 1st, 2nd, 4th, 8th … and each 512th."""
+    return n % APART == 0 if n >= APART else n & (n - 1) == 0
 
 
 def hooks_of(module: nn.Module) -> list[dict[int, object]]:
