@@ -58,7 +58,7 @@ class Loop:
 
 @dataclass
 class Hooks:
-    """What happens between two steps: epochs end, somebody watches, or asks to stop, and states are written.
+    """What happens between two steps: the end of an epoch, the progress bar, a request to stop, checkpoints.
 
     :ivar validate: measures the model's averages; None without validation.
     :ivar measure: the history's column for it.
@@ -78,7 +78,7 @@ class Hooks:
     shown: float = -math.inf
 
     def after_step(self) -> None:
-        """Do what is due.
+        """End the epoch, show the progress, write a checkpoint or stop, whichever is due.
 
         :raises Interrupted: somebody asks to stop; the state is written.
         """

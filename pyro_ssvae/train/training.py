@@ -189,15 +189,15 @@ class Training:
                 recovering, state, self.rate.peak, job.settings.batch_size, partial(self.attempt, guard.gradients)
             ),
             hooks=Hooks(
-                state,
-                plan,
-                group,
-                self.callbacks,
-                self.checkpointer,
-                None if validation is None else self.validate,
-                "" if validation is None else validation.measure,
-                self.measure_latents,
-                () if self.latent_use is None else self.latent_use.columns,
+                state=state,
+                plan=plan,
+                group=group,
+                callbacks=self.callbacks,
+                checkpointer=self.checkpointer,
+                validate=None if validation is None else self.validate,
+                measure="" if validation is None else validation.measure,
+                measure_latents=self.measure_latents,
+                latent_columns=() if self.latent_use is None else self.latent_use.columns,
             ),
         )
 
