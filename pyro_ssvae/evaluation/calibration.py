@@ -167,7 +167,15 @@ class Calibration:
             right = right and len(b) in (0, 0 if classes else width) and all(map(math.isfinite, b))
             if not right or not all(0 < value < math.inf for value in t):
                 raise ValueError("other labels")
-            return cls(classes, t, tuple(scores), int(saved["rows"]), str(saved["how"]), b, saved.get("tempered", True))
+            return cls(
+                classes=classes,
+                temperature=t,
+                scores=tuple(scores),
+                rows=int(saved["rows"]),
+                how=str(saved["how"]),
+                shift=b,
+                tempered=saved.get("tempered", True),
+            )
         except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
             reason = " ".join(str(error).split())[:100]
             raise InputError(f"{path}: it is not the calibration of this run ({reason}); train the run anew") from None

@@ -94,7 +94,17 @@ def make_axis(name: str, place: slice, at_0: tuple[Tensor, Tensor], at_1: tuple[
     low, high = marks[0] - k * float((u * scale_0).norm()), marks[1] + k * float((u * scale_1).norm())
     step = 10.0 ** round(math.log10(max(high - low, 1e-9) / STEPS))
     low, high = (float(f"{side(end / step) * step:.9g}") for side, end in ((math.floor, low), (math.ceil, high)))
-    return Axis(name, place, u, low, high, marks, (loc_0, loc_1), (scale_0, scale_1), step)
+    return Axis(
+        name=name,
+        place=place,
+        direction=u,
+        low=low,
+        high=high,
+        marks=marks,
+        means=(loc_0, loc_1),
+        scales=(scale_0, scale_1),
+        step=step,
+    )
 
 
 def moved(sliders: Sequence[Axis], code: Tensor, start: Sequence[float], values: Sequence[object]) -> Tensor:

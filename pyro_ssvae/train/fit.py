@@ -134,7 +134,16 @@ def fit(
         plan = make_plan(points, labels, s)
         about = {**training_facts(s, plan, data, judged, optimizer, loss), **pair_facts(module)}
         written = CheckpointPlan(path, about, checkpoint_every, checkpoint_epochs, keep_checkpoints, source)
-        job = Job(module, s, plan, loss, optimizer, judged, written, resume is not False)
+        job = Job(
+            pair=module,
+            settings=s,
+            plan=plan,
+            loss=loss,
+            optimizer=optimizer,
+            validation=judged,
+            checkpoints=written,
+            resume=resume is not False,
+        )
         main = is_main_process(s)
         with (
             loggers.logging_to(logger if main else None, on_epoch) as each_epoch,

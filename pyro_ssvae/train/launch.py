@@ -96,7 +96,13 @@ def place_of(s: FitSettings) -> Place | None:
         rank, size = dist.get_rank(), dist.get_world_size()
         local = os.environ.get("LOCAL_RANK", "")
         place = Place(
-            "the process group that is there", rank, size, int(local) if local.isdecimal() else None, None, "", 0
+            launcher="the process group that is there",
+            rank=rank,
+            size=size,
+            local_rank=int(local) if local.isdecimal() else None,
+            local_size=None,
+            address="",
+            port=0,
         )
         return None if size == 1 else place
     if s.num_nodes > 1 and "NODE_RANK" in os.environ and "RANK" not in os.environ:

@@ -62,7 +62,8 @@ def run_workers(
             f"num_nodes: {s.num_nodes}; NODE_RANK, MASTER_ADDR and MASTER_PORT must say which machine this is and "
             "where the first one listens, as torchrun does"
         )
-    make_fabric(s, Place("devices", 0, n, n - 1, n, "", 0))  # says what is wrong with the devices
+    place_of_last = Place("devices", rank=0, size=n, local_rank=n - 1, local_size=n, address="", port=0)
+    make_fabric(s, place_of_last)  # says what is wrong with the devices
     spawn = multiprocessing.get_context("spawn")
     place = {"WORLD_SIZE": str(n * s.num_nodes), "LOCAL_WORLD_SIZE": str(n)}
     if s.num_nodes == 1:
