@@ -66,8 +66,8 @@ def generative_metrics(
     if bounded(pair, x):
         order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed)).to(x.device)
         result |= bound_metrics(pair, x, seed, pixel_bits)
-        if apart(pair, x, seed):
-            most = affordable(pair, x, num_samples) if likelihood_rows == "auto" else likelihood_rows
+        if rows_are_independent(pair, x, seed):
+            most = affordable_rows(pair, x, num_samples) if likelihood_rows == "auto" else likelihood_rows
             some = x if most is None or most >= len(x) else x[order[:most]]
             result["log_likelihood"] = float(log_likelihood(pair, some, num_samples, seed).double().mean())
             result["log_likelihood_samples"], result["log_likelihood_rows"] = num_samples, len(some)
@@ -78,15 +78,15 @@ def generative_metrics(
     return result
 
 
-def apart(pair: nn.Module, x: Tensor, seed: int) -> bool:
-    """Whether rows have likelihoods of their own: every site is in the plate over them."""
+def rows_are_independent(pair: nn.Module, x: Tensor, seed: int) -> bool:
+    """Whether each row has a likelihood of its own: every site is in the plate over rows."""
     with evaluating(pair, seed):
         few, _ = few_rows(pair, x, None)
         ((p, q),) = enumerated(pair, few, None)
     return not bounds.Draw(p, q, len(few)).outside()
 
 
-def affordable(pair: nn.Module, x: Tensor, num_samples: int) -> int:
+def affordable_rows(pair: nn.Module, x: Tensor, num_samples: int) -> int:
     """Return the rows of the importance-weighted bound, at most 1,000, that :data:`NUMBERS` are enough for."""
     numbers = NUMBERS_AT_A_TIME / rows_at_a_time(pair, x, None, num_samples)
     return max(50, min(LIKELIHOOD_ROWS, int(NUMBERS / (num_samples * numbers))))
@@ -114,7 +114,7 @@ def bound_metrics(pair: nn.Module, x: Tensor, seed: int, pixel_bits: int | None)
         with evaluating(pair, seed):
             elbo = float(bounds.elbo(pair, x).double().mean())
     result: Metrics = {"elbo": elbo, "reconstruction": elbo + kl, "kl": kl}
-    density, discrete = described(pair, x, seed)
+    density, discrete = support_of(pair, x, seed)
     result["density"] = density
     if density:
         values = (~x.isnan()).sum().item() / len(x)  # of a point that are there
@@ -141,20 +141,20 @@ def latent_metrics(pair: nn.Module, x: Tensor, seed: int) -> Metrics:
     return result
 
 
-def described(pair: nn.Module, x: Tensor, seed: int) -> tuple[bool, bool]:
-    """Return whether all points lie in the support of the site ``x``, and whether that is of single values.
+def support_of(pair: nn.Module, x: Tensor, seed: int) -> tuple[bool, bool]:
+    """Return whether all points lie in the support of the site ``x``, and whether that support is discrete.
 
     A distribution that does not say what its support is counts as a density.
     """
     found = []
     with evaluating(pair, seed):
         for some in x.split(rows_at_a_time(pair, x, None)):
-            found.append(inside(need_site(traced(pair, some, None, exact=True)[0], "x", "evaluate")))
+            found.append(support_at(need_site(traced(pair, some, None, exact=True)[0], "x", "evaluate")))
     return all(there for there, _ in found), found[0][1]
 
 
-def inside(site: Site) -> tuple[bool, bool]:
-    """Whether a site's values are in its support, missing ones left out; whether that is of single values."""
+def support_at(site: Site) -> tuple[bool, bool]:
+    """Return whether a site's values, but missing ones, are in its support; and whether that is discrete."""
     value = site["value"]
     try:
         support = plain(site["fn"]).support

@@ -18,7 +18,7 @@ from torchmetrics.functional import classification as tm
 from pyro_ssvae import create_model
 from pyro_ssvae.errors import InputError
 from pyro_ssvae.evaluation.evaluate import anomaly_scores, evaluate
-from pyro_ssvae.evaluation.generative import affordable
+from pyro_ssvae.evaluation.generative import affordable_rows
 from pyro_ssvae.evaluation.metrics import (
     attribute_metrics,
     calibration_error,
@@ -276,7 +276,7 @@ def test_rows_of_the_likelihood_are_a_thousand_or_fewer_but_fifty_at_least() -> 
     model = LinearGaussian(ClassLabels(3))
     x = model.draw(8)
     with evaluating(model):
-        assert [affordable(model, x, n) for n in (1, 10**9)] == [1000, 50]
+        assert [affordable_rows(model, x, n) for n in (1, 10**9)] == [1000, 50]
 
 
 def test_reconstruction_error_of_bytes_is_on_the_unit_scale() -> None:

@@ -12,7 +12,7 @@ from tiny import make, points
 from pyro_ssvae import AttributeLabels, create_model, evaluate
 from pyro_ssvae.cli.tables import show_metrics
 from pyro_ssvae.evaluation.bootstrap import wilson
-from pyro_ssvae.evaluation.generative import described, reconstruction_error
+from pyro_ssvae.evaluation.generative import reconstruction_error, support_of
 from pyro_ssvae.evaluation.metrics import attribute_metrics
 
 SHAPE = (1, 3, 3)
@@ -77,7 +77,7 @@ def test_bits_are_of_bytes_and_of_densities() -> None:
     bernoulli = make("vae", input_shape=SHAPE, likelihood="bernoulli").float().eval()
     black = evaluate(bernoulli, 255 * (pixels > 127).to(torch.uint8))
     assert black["bits_per_dimension"] == pytest.approx(-black["elbo"] / 9 / math.log(2))
-    assert described(bernoulli, pixels / 255, seed=0) == (False, True)
+    assert support_of(bernoulli, pixels / 255, seed=0) == (False, True)
 
 
 @pytest.mark.parametrize("likelihood", ["binomial", "discretized-logistic-mixture"])
