@@ -1,4 +1,4 @@
-"""Points and labels as people hand them over, checked once for every function that takes them."""
+"""Points and labels in every form that :func:`~pyro_ssvae.fit` takes, checked once for all functions that take them."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def open_data(pair: nn.Module, x: object, y: object = None) -> tuple[Points, Ten
 
 @contextmanager
 def unlearnt_where_refused(pair: nn.Module) -> Iterator[None]:
-    """Where data are refused, what the pair remembers of its training is as it was before them."""
+    """Put back what the pair remembers of earlier data where these are refused."""
     before = {name: vars(pair)[name] for name in LEARNT if name in vars(pair)}
     try:
         yield
@@ -174,7 +174,7 @@ def precision(pair: nn.Module) -> torch.dtype:
 
 
 def same_scale(x: Tensor, before: tuple[float, float] | None, learn: bool) -> tuple[float, float] | None:
-    """Return the range of the pictures that a pair was trained on, from now on where it ``learn``s.
+    """Return the range of the pictures that a pair was trained on; that of these where there is none and it ``learn``s.
 
     :raises InputError: pictures on [0, 255] where it was trained on [0, 1], or the other way round.
     """
@@ -190,7 +190,7 @@ def same_scale(x: Tensor, before: tuple[float, float] | None, learn: bool) -> tu
 
 
 def by_schema(pair: nn.Module, x: object, y: object) -> SourceData | None:
-    """Return what a table holds as a pair that was made for one reads it; None of anything else."""
+    """Return what a table holds, read by the schema of a pair that was made for a table; None of anything else."""
     schema = pair.schema if isinstance(pair, HasSchema) else None
     if not isinstance(schema, Schema):
         return None

@@ -32,7 +32,7 @@ def as_table(found: dict[str, Cells]) -> pa.Table:
 
 
 def put(found: dict[str, Cells], name: str, column: Cells) -> None:
-    """Add a column; one whose name is taken gets a line below it."""
+    """Add a column; where its name is taken, under that name with an underscore."""
     while name in found:
         name += "_"
     found[name] = column
@@ -84,7 +84,7 @@ def point_columns(x: Tensor, model: Model, taken: Collection[str] = ()) -> dict[
     """Return points as columns: in a table's own names and words, else numbered ``x0``, ``x1``, …
 
     :param model: that was trained on such points, and knows the names of their columns.
-    :param taken: names that other columns have; one of them gets a line below it.
+    :param taken: names that other columns have; one of them gets an underscore.
     """
     import pandas as pd
 

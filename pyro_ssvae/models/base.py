@@ -1,4 +1,4 @@
-"""What every model shares: its name in Pyro's store, its checks at the door, and how it says what it is."""
+"""What every model shares: its name in Pyro's store, the checks of points and labels, and its summary in words."""
 
 from __future__ import annotations
 

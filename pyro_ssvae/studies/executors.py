@@ -1,4 +1,4 @@
-"""Who computes a study's cells where a person has an engine for it already, and the loop that keeps it at work."""
+"""Which engine computes a study's cells (joblib, dask or SLURM), and the loop that keeps it at work."""
 
 from __future__ import annotations
 
