@@ -18,7 +18,7 @@ from ..errors import InputError, nearest
 from .arguments import read
 from .outputs import check_out, free_name
 from .pictures import able, check, save_picture
-from .table_files import FORMATS, write_tables
+from .table_files import may_end_in, write_tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,9 +59,9 @@ def run(options: Generate) -> None:
     from ..labels import ClassLabels
     from ..models.saving import load
 
-    tabular = options.out is not None and options.out.suffix.lower() in FORMATS
+    tabular = options.out is not None and options.out.name.lower().endswith(may_end_in(options.out))
     if tabular:
-        check_out(options.out, FORMATS)
+        check_out(options.out, may_end_in(options.out))
     check(replace(options, out=None) if tabular else options, n=(1, MOST_ROWS if tabular else MOST))
     model = load(options.run)
     able(options.run, model, Generates)

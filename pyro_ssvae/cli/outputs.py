@@ -13,7 +13,7 @@ def check_out(out: Path | None, endings: Sequence[str]) -> None:
     """Raise :class:`InputError` for an ``--out`` with another ending, or that is there already."""
     if out is None:
         return
-    if out.suffix.lower() not in endings:
+    if not out.name.lower().endswith(tuple(endings)):
         words = " or ".join(filter(None, [", ".join(endings[:-1]), endings[-1]]))
         raise InputError(f"--out {out}: a name that ends in {words} is needed")
     if os.path.lexists(out):

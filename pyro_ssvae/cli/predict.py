@@ -17,7 +17,7 @@ import tyro
 
 from .arguments import SEEDS, check_bounds, read
 from .outputs import check_out
-from .table_files import FORMATS, write_tables
+from .table_files import may_end_in, write_tables
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,8 @@ class Predict:
     """The new points: an .npz or .h5ad file, a table, an image, a folder of images, or a data set's name (its test
     points)."""
     out: Path | None = None
-    """The table's file (.csv, .tsv, .parquet or .feather), which must not exist; by default CSV on the screen."""
+    """The table's file (.csv, .tsv, .csv.gz, .parquet or .feather), which must not exist; by default CSV on the
+    screen."""
     coverage: float = 0.9
     """Share of the points whose true label is in their set."""
     embeddings: bool = False
@@ -55,7 +56,7 @@ def run(options: Predict) -> None:
     from ..experiment.predictions import Wanted, check_wanted, read_run, tables
     from ..infer.protocols import Classifies
 
-    check_out(options.out, FORMATS)
+    check_out(options.out, may_end_in(options.out))
     check_bounds(options, seed=SEEDS)
     trained = read_run(options.run, options.device)
     wanted = Wanted(options.coverage, options.embeddings, options.impute, seed=options.seed)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
+import gzip
 import io
+import lzma
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol
 
 from ..errors import InputError
 
@@ -18,6 +21,10 @@ if TYPE_CHECKING:
 
 FORMATS = (".csv", ".tsv", ".parquet", ".feather")
 """Endings of the files that are written."""
+PACKERS: dict[str, Callable[[Path, Literal["xb"]], BinaryIO | io.BufferedIOBase]] = {
+    ".gz": gzip.GzipFile, ".bz2": bz2.BZ2File, ".xz": lzma.LZMAFile,
+}  # fmt: skip
+"""What writes compressed text, by the ending beyond ``.csv`` or ``.tsv``."""
 
 
 class Writer(Protocol):
@@ -26,6 +33,18 @@ class Writer(Protocol):
     def write_table(self, table: pa.Table) -> None: ...
 
     def close(self) -> None: ...
+
+
+def may_end_in(out: Path | None) -> tuple[str, ...]:
+    """Return the endings that a table's file may have; of a compressed one those of text."""
+    packing = "" if out is None else endings(out)[1]
+    return tuple(kind + packing for kind in (FORMATS[:2] if packing else FORMATS))
+
+
+def endings(out: Path) -> tuple[str, str]:
+    """Return a file's ending, and that of its compression beyond it, in small letters; empty where there is none."""
+    packing = out.suffix.lower() if out.suffix.lower() in PACKERS else ""
+    return (Path(out.stem) if packing else out).suffix.lower(), packing
 
 
 def write_tables(parts: Iterator[pa.Table], out: Path | None) -> int:
@@ -42,7 +61,7 @@ def write_tables(parts: Iterator[pa.Table], out: Path | None) -> int:
         writer: Writer | None = None
         try:
             for part in parts:
-                writer = writer or writer_of(partial, out.suffix.lower(), part.schema)
+                writer = writer or writer_of(partial, out, part.schema)
                 writer.write_table(part)
                 rows += part.num_rows
         finally:
@@ -59,7 +78,7 @@ def show(part: pa.Table, header: bool) -> int:
     return int(part.num_rows)
 
 
-def write_text(part: pa.Table, file: BinaryIO, delimiter: str, header: bool) -> None:
+def write_text(part: pa.Table, file: BinaryIO | io.BufferedIOBase, delimiter: str, header: bool) -> None:
     """Write a table as text, words in quotes where they need them."""
     import pyarrow as pa
     from pyarrow import compute, csv
@@ -80,8 +99,8 @@ def write_text(part: pa.Table, file: BinaryIO, delimiter: str, header: bool) -> 
 class TextWriter:
     """Writes tables as text, one below another, under one header."""
 
-    def __init__(self, path: Path, delimiter: str) -> None:
-        self.file = open(path, "xb")  # noqa: SIM115
+    def __init__(self, path: Path, delimiter: str, packing: str = "") -> None:
+        self.file = PACKERS.get(packing, open)(path, "xb")
         self.delimiter, self.begun = delimiter, False
 
     def write_table(self, table: pa.Table) -> None:
@@ -116,13 +135,14 @@ def new_file(out: Path) -> Iterator[Path]:
             partial.unlink()
 
 
-def writer_of(path: Path, suffix: str, schema: pa.Schema) -> Writer:
-    """Return what writes a file of this ending."""
+def writer_of(path: Path, out: Path, schema: pa.Schema) -> Writer:
+    """Return what writes a file that will be called ``out``."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    if suffix == ".parquet":
+    kind, packing = endings(out)
+    if kind == ".parquet":
         return parquet.ParquetWriter(path, schema)
-    if suffix == ".feather":
+    if kind == ".feather":
         return pa.ipc.new_file(path, schema)
-    return TextWriter(path, "\t" if suffix == ".tsv" else ",")
+    return TextWriter(path, "\t" if kind == ".tsv" else ",", packing)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import mmap
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from .packed import Content, open_content
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -14,19 +15,23 @@ if TYPE_CHECKING:
 CODE = r"^\s*0\d+\s*$"
 
 
-def has_codes(path: Path, separator: str, encoding: str) -> bool:
+def has_codes(content: Content, separator: str, encoding: str) -> bool:
     """Whether a cell of a file, anywhere in it, is a whole number that begins with a needless 0."""
     if encoding != "utf8":
+        with open_content(content) as file:
+            words = file.read().decode(encoding)
         return re.search(CODE.replace("^", f'(?:^|[{separator}"])').replace("$", f'(?=[{separator}"]|$)'),
-                         path.read_text(encoding), re.MULTILINE) is not None  # fmt: skip
+                         words, re.MULTILINE) is not None  # fmt: skip
     sign = re.escape(separator).encode()
     cell = re.compile(rb'[\n\r"' + sign + rb'] *0\d+ *(?=[\n\r"' + sign + rb"]|\Z)")
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+    if isinstance(content, bytes):
         return cell.search(content) is not None
+    with open(content, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        return cell.search(mapped) is not None
 
 
 def code_columns(
-    table: pa.Table, path: Path, read: reader.ReadOptions, parse: reader.ParseOptions, nulls: list[str]
+    table: pa.Table, source: pa.NativeFile, read: reader.ReadOptions, parse: reader.ParseOptions, nulls: list[str]
 ) -> dict[int, pa.ChunkedArray]:
     """Return the columns of numbers of a table that hold codes, by their place, as the words that they are."""
     import pyarrow as pa
@@ -44,7 +49,7 @@ def code_columns(
         null_values=nulls,
         strings_can_be_null=True,
     )
-    words = csv.read_csv(path, read, parse, options)
+    words = csv.read_csv(source, read, parse, options)
     found = {}
     for i, column in zip(sorted(numbers), words.columns):
         if compute.any(compute.match_substring_regex(column, CODE)).as_py():

@@ -77,7 +77,9 @@ def unpack(x: object, target: str | None = None) -> SourceData:
     elif isinstance(x, HuggingFace):
         return hugging_face(x, target)
     elif isinstance(x, ArrowTable):
-        return of_frame(x.to_pandas(), target)
+        from .own_types import arrow_frame  # pandas, where there is a table
+
+        return of_frame(arrow_frame(x), target)
     elif isinstance(x, Frame):
         return of_frame(x, target)
     elif isinstance(x, (torch_data.DataLoader, torch_data.Dataset)):

@@ -56,6 +56,13 @@ class ArrowTable(Protocol):
 
 
 @runtime_checkable
+class HasArrow(Protocol):
+    """A table that gives itself as pyarrow has it."""
+
+    def to_arrow(self) -> ArrowTable: ...
+
+
+@runtime_checkable
 class HasPandas(Protocol):
     """A table that gives itself as pandas has it."""
 
@@ -80,10 +87,16 @@ def pandas_frame(table: object) -> pd.DataFrame | None:
     """Return a table of pandas, polars, pyarrow or a like library as pandas has it; None of anything else."""
     import pandas as pd
 
+    from .own_types import arrow_frame
+
     if isinstance(table, pd.DataFrame):
         return table
     if not isinstance(table, (Frame, ArrowTable)):
         return None
+    if isinstance(table, HasArrow):
+        table = table.to_arrow()
+    if isinstance(table, ArrowTable):
+        return arrow_frame(table)
     if isinstance(table, HasPandas):
         return table.to_pandas()
     return pd.DataFrame({str(name): np.asarray(table[[name]])[:, 0] for name in table.columns})

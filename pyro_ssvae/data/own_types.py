@@ -4,11 +4,32 @@ from __future__ import annotations
 
 import datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 EPOCH = datetime.date(1970, 1, 1).toordinal()
+
+
+def arrow_frame(table: pa.Table, **options: bool) -> pd.DataFrame:
+    """Return a table of pyarrow as a data frame; whole numbers beside gaps keep digits that a float has no place for.
+
+    :param options: of ``to_pandas``.
+    """
+    import pyarrow as pa
+    from pyarrow import compute
+
+    def is_large(column: pa.ChunkedArray) -> bool:
+        return bool(compute.any(compute.greater(compute.abs(column.cast(pa.float64(), safe=False)), 2.0**53)).as_py())
+
+    types = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
+    large = any(column.null_count and column.type in types and is_large(column) for column in table.columns)
+    frame: pd.DataFrame = table.to_pandas(types_mapper=types.get if large else None, **options)
+    return frame
 
 
 def own_types(frame: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias, get_args
 from ..errors import InputError
 from ..labels import AttributeLabels, ClassLabels, Labels
 from .checks import UNKNOWN_CLASSES
+from .packed import inner_suffix
 
 Reads: TypeAlias = Literal["number", "words", "date"]
 """How a cell becomes a number: as it is, by its place among the words, as days since a first date."""
@@ -18,8 +19,8 @@ SUFFIXES = (".csv", ".tsv", ".parquet", ".feather")
 
 
 def is_table(path: str | Path) -> bool:
-    """Whether a file's ending is that of a table."""
-    return Path(path).suffix.lower() in SUFFIXES
+    """Whether a file's ending is that of a table, or of a compressed one of text."""
+    return Path(path).suffix.lower() in SUFFIXES or inner_suffix(path) in (".csv", ".tsv")
 
 
 @dataclass(frozen=True)

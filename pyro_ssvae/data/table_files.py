@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -16,7 +17,11 @@ from .cells import MISSING_LABELS
 from .checks import MAX_BYTES, reason, shown
 from .codes import code_columns, has_codes
 from .number_words import COMMA, commas_of, frame_comma
-from .own_types import own_types
+from .own_types import arrow_frame, own_types
+from .packed import Content, content_of, inner_suffix, open_content
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 HEAD_BYTES = 2**20
@@ -89,7 +94,7 @@ def read_columns(path: Path, text: Collection[str], note: Callable[[str], None],
             from pyarrow import feather
 
             table = feather.read_table(path, memory_map=False)
-        frame: pd.DataFrame = table.to_pandas(self_destruct=True, date_as_object=False)
+        frame = arrow_frame(table, self_destruct=True, date_as_object=False)
         if any(name is not None for name in frame.index.names):
             return frame.reset_index()
     except (pa.ArrowException, ValueError, OSError) as error:
@@ -104,8 +109,9 @@ def read_text(path: Path, text: Collection[str], note: Callable[[str], None], co
     import pyarrow as pa
     from pyarrow import csv as reader
 
-    encoding, lines = head_of(path)
-    usual = "\t" if path.suffix.lower() == ".tsv" else ","
+    content = content_of(path)
+    encoding, lines = head_of(content, path)
+    usual = "\t" if inner_suffix(path) == ".tsv" else ","
     separator = separator_of(lines, usual)
     names = header(lines, separator, path)
     if separator != usual:
@@ -121,23 +127,30 @@ def read_text(path: Path, text: Collection[str], note: Callable[[str], None], co
     failures: list[str] = []
     try:
         read = reader.ReadOptions(encoding=encoding, block_size=8 * 2**20)
-        table = reader.read_csv(path, read, parse, options)
-        if has_codes(path, separator, encoding):
-            for i, column in code_columns(table, path, read, parse, _NULLS).items():
+        table = reader.read_csv(for_arrow(content), read, parse, options)
+        if has_codes(content, separator, encoding):
+            for i, column in code_columns(table, for_arrow(content), read, parse, _NULLS).items():
                 table = table.set_column(i, table.schema.names[i], column)
         table = table.rename_columns(names)
     except (pa.ArrowException, UnicodeError, OSError) as error:
         failures.append(reason(error))
     if failures:
-        raise InputError(f"{path}: {failure(path, failures[0], names, separator, encoding)}")
+        raise InputError(f"{path}: {failure(content, failures[0], names, separator, encoding)}")
     kinds = [field.type.value_type if pa.types.is_dictionary(field.type) else field.type for field in table.schema]
     if any(pa.types.is_binary(kind) for kind in kinds):  # what words are that are not in the encoding
-        raise InputError(f"{path}: {failure(path, 'not in UTF-8', names, separator, encoding)}")
-    frame: pd.DataFrame = table.to_pandas(split_blocks=True, self_destruct=True, date_as_object=False)
+        raise InputError(f"{path}: {failure(content, 'not in UTF-8', names, separator, encoding)}")
+    frame = arrow_frame(table, split_blocks=True, self_destruct=True, date_as_object=False)
     frame.attrs[COMMA] = told
     if parse.newlines_in_values:
         check_quotes(frame, separator, path)
     return frame
+
+
+def for_arrow(content: Content) -> pa.NativeFile:
+    """Return a file's content as the reader takes it; of a path it would unpack what is called so."""
+    import pyarrow as pa
+
+    return pa.BufferReader(content) if isinstance(content, bytes) else pa.OSFile(str(content))
 
 
 def release_memory() -> None:
@@ -161,9 +174,9 @@ def check_quotes(frame: pd.DataFrame, separator: str, path: Path) -> None:
                                  "quote is not closed, or should not be there")  # fmt: skip
 
 
-def head_of(path: Path) -> tuple[str, list[str]]:
+def head_of(content: Content, path: Path) -> tuple[str, list[str]]:
     """Return a file's encoding, UTF-8 or UTF-16 with its mark, and its first lines."""
-    with open(path, "rb") as file:
+    with open_content(content) as file:
         start = file.read(HEAD_BYTES)
         whole = len(start) < HEAD_BYTES
     encoding = next((name for mark, name in ENCODINGS.items() if start.startswith(mark)), "utf8")
@@ -239,17 +252,18 @@ def decimal_commas(
     return found
 
 
-def failure(path: Path, said: str, names: list[str], separator: str, encoding: str) -> str:
+def failure(content: Content, said: str, names: list[str], separator: str, encoding: str) -> str:
     """Return why a text file cannot be read, with the line, which is looked for."""
     python = "utf-8" if encoding == "utf8" else encoding
     try:
-        with open(path, encoding=python, newline="") as file:
+        with io.TextIOWrapper(open_content(content), encoding=python, newline="") as file:
             reader = csv.reader(file, delimiter=separator, strict=True)
             for cells in reader:
                 if cells and len(cells) != len(names):
                     return f"line {reader.line_num} has {len(cells)} cells; the header has {len(names)}"
     except UnicodeDecodeError:
-        data = path.read_bytes()
+        with open_content(content) as raw:
+            data = raw.read()
         try:
             data.decode(python)
         except UnicodeDecodeError as error:

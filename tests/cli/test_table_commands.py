@@ -123,3 +123,21 @@ def test_without_a_table_the_network_is_as_it_was() -> None:
     x = wine.x.clone()
     x[3, 1] = float("nan")
     assert network_of_data(network, source, replace(wine, x=x)).options.missing
+
+
+@pytest.mark.parametrize("ending", [".csv.gz", ".tsv.bz2", ".csv.xz"])
+def test_compressed_tables_come_in_and_go_out(ending: str, table: Path, tmp_path: Path) -> None:
+    packed, out = tmp_path / f"packed{ending}", str(tmp_path / "run")
+    sep = "\t" if "tsv" in ending else ","
+    pd.read_csv(table).to_csv(packed, sep=sep, index=False)
+    assert main(["train", "--data", str(packed), "--target", "kind", *QUICK, "--out", out, "--no-calibration"]) == 0
+    assert main(["evaluate", out, "--data", str(packed), "--json"]) == 0
+    answers = [tmp_path / f"answers{end}" for end in (ending, ".csv")]
+    for data, answer in zip((packed, table), answers):
+        assert main(["predict", out, "--data", str(data), "--impute", "--out", str(answer)]) == 0
+    frames = [pd.read_csv(answers[0], sep=sep), pd.read_csv(answers[1])]
+    pd.testing.assert_frame_equal(*frames)
+    drawn = tmp_path / f"drawn{ending}"
+    assert main(["generate", out, "--n", "2", "--out", str(drawn)]) == 0
+    assert list(pd.read_csv(drawn, sep=sep)) == ["kind", "age", "visits", "job"]
+    assert main(["predict", out, "--data", str(drawn), "--out", str(tmp_path / "answers.parquet.gz")]) == 2

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from data_makers import refused
 
 from pyro_ssvae.data import load, read_table
+from pyro_ssvae.data.packed import content_of
 from pyro_ssvae.data.table_files import read_file
+from pyro_ssvae.data.tables import in_memory
 
 
 def text(path: Path, cells: str, encoding: str = "utf-8") -> Path:
@@ -70,6 +76,56 @@ def test_columns_of_parquet_and_feather(tmp_path: Path) -> None:
         assert data.table.schema.kinds == ("normal", "categorical:3")
         assert data.ids is not None
         assert data.ids[0].startswith("r")
+
+
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz", "zip"])
+def test_compressed_text_is_that_text(ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cells = rows("{i},5;{word};0{other}", header="a;t;c").replace("x", "1").replace("y", "2").replace("z", "3")
+    plain, packed = text(tmp_path / "a.csv", cells), tmp_path / f"b.csv.{ending}"
+    pd.DataFrame([line.split(";") for line in cells.splitlines()]).to_csv(
+        packed, sep=";", index=False, header=False, compression="infer"
+    )
+    pd.testing.assert_frame_equal(read_file(packed), read_file(plain))
+    data = load(packed, target=("t",), quiet=False)
+    assert data.table is not None
+    assert data.table.schema.columns[1].words == ("01", "02", "03")
+    assert f"{packed}: read with semicolons" in capsys.readouterr().err
+    packed.rename(tmp_path / "c.csv")  # however it is called
+    assert len(read_file(tmp_path / "c.csv")) == 30
+    plain.rename(packed)
+    assert len(read_file(packed)) == 30
+
+
+def test_faults_of_compressed_text_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(rows().replace("7.5,q", "7.5,q,9").encode()))
+    refused(lambda: read_file(path), str(path), "line 9", "3 cells")
+    path.write_bytes(gzip.compress(rows("{i}.5,{word}é").encode("latin-1")))
+    refused(lambda: read_file(path), str(path), "line 2", "UTF-8")
+    path.write_bytes(gzip.compress(rows().encode())[:60])
+    refused(lambda: read_file(path), str(path), "damaged archive")
+    with zipfile.ZipFile(tmp_path / "a.csv.zip", "w") as archive:
+        archive.writestr("a.csv", rows())
+        archive.writestr("__MACOSX/._a.csv", "hidden")
+    assert len(read_file(tmp_path / "a.csv.zip")) == 30
+    with zipfile.ZipFile(tmp_path / "b.csv.zip", "w") as archive:
+        archive.writestr("a.csv", rows())
+        archive.writestr("b.csv", rows())
+    refused(lambda: read_file(tmp_path / "b.csv.zip"), "an archive of 2 files; one is needed")
+    path.write_bytes(gzip.compress(b"a,t\n" + b"1,2\n" * 10**6))
+    refused(lambda: content_of(path, limit=10**6), str(path), "when unpacked")
+
+
+def test_whole_numbers_beside_gaps_keep_their_digits(tmp_path: Path) -> None:
+    large = [None if i % 5 == 0 else 2**60 + i % 3 for i in range(30)]
+    table = pa.table({"a": np.arange(30) ** 1.5, "n": pa.array(large), "small": pa.array([None, 1, 2] * 10)})
+    pq.write_table(table, tmp_path / "a.parquet")
+    (tmp_path / "a.csv").write_text(table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get).to_csv(index=False))
+    for frame in (read_file(tmp_path / "a.parquet"), read_file(tmp_path / "a.csv"), in_memory(table)):
+        assert [None if gap else int(n) for n, gap in zip(frame["n"], frame["n"].isna())] == large
+    for source in (tmp_path / "a.parquet", tmp_path / "a.csv", table):
+        assert read_table(source, target="n", quiet=True).labels.names == tuple(str(2**60 + i) for i in range(3))
+    assert in_memory(table.select(["a", "small"]))["small"].dtype == np.float64  # which is smaller, and exact
 
 
 def test_words_keep_their_zeros_in_target_and_id(tmp_path: Path) -> None:
