@@ -57,6 +57,7 @@ def run(options: Suggest) -> None:
 
     from .. import plots
     from ..data import label_file_text
+    from ..data.label_file import names_beside
     from ..data.splits import PROPORTIONAL
     from ..experiment.data import row_names, training_rows
     from ..models.saving import load
@@ -72,7 +73,8 @@ def run(options: Suggest) -> None:
     guesses = [""] * len(names)
     if "first" in found:
         guesses = [f"{a} {p:.2f}, {b} {q:.2f}" for a, p, b, q in zip(*(found[c] for c in list(found)[1:5]))]
-    beside = rows_beside(model, split.x[chosen], guesses, names_beside(dataset, rows))
+    own = {name: [words[row] for row in rows] for name, words in names_beside(dataset).items()}
+    beside = rows_beside(model, split.x[chosen], guesses, own)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "x", encoding="utf-8") as file:
@@ -94,38 +96,26 @@ def run(options: Suggest) -> None:
     print(f"then: {shlex.join([*again, '--label-file', str(path)])}, and the run's other options")
 
 
-def names_beside(dataset: Dataset, rows: Sequence[int]) -> dict[str, list[str]]:
-    """Return which rows of their source points are: by their names, or else by number, from 0; nothing where that is
-    the number in ``index``."""
-    if dataset.ids is not None:
-        own = None if dataset.table is None else dataset.table.schema.id
-        return {own or "id": [dataset.ids[row] for row in rows]}
-    return {} if dataset.rows is None else {"row": [str(dataset.rows[row]) for row in rows]}
-
-
 def rows_beside(
     model: Model, x: Tensor, guesses: Sequence[str], names: Mapping[str, list[str]]
 ) -> dict[str, list[str]]:
     """Return what stands beside the labels to be filled in: what the model guesses, the rows in their source, and a
     table's own cells.
 
-    :param names: of the rows, in the column of a table's file.
+    :param names: of the rows, by their column.
     """
     import pandas as pd
 
+    from ..data.label_file import free_column, taken_columns
     from ..experiment.columns import point_columns
 
-    own = () if model.labels is None else model.labels.names
-    taken = ["guess", "index", "label", "split", *own]
-    found = {} if model.schema is None else {"guess": list(guesses)}
-    for name, words in names.items():
-        found[f"{name}_" if name.lower() in ("label", "split") or name in taken else name] = words
     if model.schema is None:
-        return found
+        return dict(names)
+    taken = taken_columns(model.labels)
+    found = {"guess": list(guesses), **names}
     for name, column in point_columns(x, model, taken=[*taken, *found]).items():
         cells = pd.Series(column).astype(object)
-        name = f"{name}_" if name.lower() in ("label", "split") else name  # a label file reads these in any case
-        found[name] = cells.where(cells.notna(), "").map(str).tolist()
+        found[free_column(name, model.labels)] = cells.where(cells.notna(), "").map(str).tolist()
     return found
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, Labels
 from .checks import clean_word, hint, shown
+from .dataset import Dataset
 from .label_words import class_places
 from .labels_csv import file_key, read_attributes, read_rows
 
@@ -42,27 +43,59 @@ def label_file_text(
     return text.getvalue()
 
 
-def add_labels(path: Path, y: Tensor, rows: Tensor, labels: Labels, files: Sequence[str] | None = None) -> Tensor:
+def names_beside(dataset: Dataset) -> dict[str, Sequence[str]]:
+    """Return the names of a data set's training points by the column of a label file that has them: those of its
+    source, or else their rows there, from 0; nothing where ``index`` is that already."""
+    if dataset.ids is not None:
+        own = (None if dataset.table is None else dataset.table.schema.id) or "id"
+        return {free_column(own, dataset.labels): dataset.ids}
+    return {} if dataset.rows is None else {"row": [str(row) for row in dataset.rows]}
+
+
+def taken_columns(labels: Labels | None) -> list[str]:
+    """Return the columns of a label file that have a meaning."""
+    return ["guess", "index", "label", "split", *(labels.names if isinstance(labels, AttributeLabels) else ())]
+
+
+def free_column(name: str, labels: Labels | None) -> str:
+    """Return what a source's column is called in a label file."""
+    return f"{name}_" if name in taken_columns(labels) or name.lower() in ("label", "split") else name
+
+
+def add_labels(
+    path: Path,
+    y: Tensor,
+    rows: Tensor,
+    labels: Labels,
+    files: Sequence[str] | None = None,
+    names: Mapping[str, Sequence[str]] | None = None,
+) -> Tensor:
     """Return ``y`` with the labels of a file that :func:`label_file_text` began and a person went on with.
 
-    A filled cell wins over what ``y`` has; an empty one changes nothing. Further columns are left alone.
+    A filled cell wins over what ``y`` has; an empty one changes nothing. Further columns are left alone. A point is
+    found by its name where the file has one, and else by ``index``: names stay when rows are added to the data.
 
     :param y: labels of the training split, ``[n]`` or ``[n, A]``.
     :param rows: int64 ``[n]``: the rows of the data set's training points that the split has.
     :param files: the files of all of the data set's training points, of a folder's data.
+    :param names: other names of theirs: :func:`names_beside`. Numbers, under ``row``, count beside ``index`` alone: a
+        table may have a column of its own that is called so.
     :raises InputError: naming the row of the file.
     """
     header, lines = read_rows(path)
     columns = list(labels.names) if isinstance(labels, AttributeLabels) else ["label"]
-    first = "index" if files is None else "file"
-    if header[0] != first or not set(columns) <= set(header[1:]):
-        wanted = ",".join([first, *columns])
+    known = {name: own for name, own in (names or {}).items() if len(set(own)) == len(own)}
+    known = known if files is None else {"file": files}
+    own = next((name for name in known if name in header and (name != "row" or "index" in header)), None)
+    key = own or ("index" if files is None else "file")
+    if not {key, *columns} <= set(header):
+        wanted = ",".join([next((name for name in known if name != "row"), "index"), *columns])
         raise InputError(f"{path}: row 1 is {shown(','.join(header))}; {shown(wanted)} is needed")
     of_row = {int(row): i for i, row in enumerate(rows)}
-    of_file = None if files is None else {file: row for row, file in enumerate(files)}
+    of_name = None if own is None else {name: row for row, name in enumerate(known[own])}
     y, seen = y.clone(), dict[int, int]()
     for line, cells in lines:
-        i = _row(path, line, cells[0], of_row, of_file)
+        i = _row(path, line, cells[header.index(key)], key, of_row, of_name)
         if i in seen:
             raise InputError(f"{path}: row {line} names the point of row {seen[i]} again; once is enough")
         seen[i] = line
@@ -79,18 +112,20 @@ def add_labels(path: Path, y: Tensor, rows: Tensor, labels: Labels, files: Seque
     return y
 
 
-def _row(path: Path, line: int, cell: str, of_row: dict[int, int], of_file: dict[str, int] | None) -> int:
-    """Return the row of the training split that a line of the file names."""
-    if of_file is None:
+def _row(path: Path, line: int, cell: str, key: str, of_row: dict[int, int], of_name: dict[str, int] | None) -> int:
+    """Return the row of the training split that a line of the file names in the column ``key``."""
+    if of_name is None:
         number = cell.strip()
         if not number.isdecimal():
             raise InputError(f"{path}: row {line}, column 'index' is {shown(cell)}; a training point's row is needed")
         row = int(number)
+    elif key == "file":
+        name = file_key(cell, f"{path}: row {line}")
+        if name not in of_name:
+            raise InputError(f"{path}: row {line}: {shown(name)} is no training image; one of those is needed")
+        row = of_name[name]
     else:
-        key = file_key(cell, f"{path}: row {line}")
-        if key not in of_file:
-            raise InputError(f"{path}: row {line}: {shown(key)} is no training image; one of those is needed")
-        row = of_file[key]
+        row = of_name.get(" ".join(cell.split()), -1)
     if row not in of_row:
         raise InputError(f"{path}: row {line}: {shown(cell)} is not trained on (held out, or no such point)")
     return of_row[row]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import data as datasets
 from ..data import Dataset
+from ..data.label_file import names_beside
 from ..data.layouts import counts_in
 from ..data.notices import say, silent
 from ..data.random_rows import has_gaps
@@ -109,9 +110,9 @@ def train_split(dataset: Dataset, source: DataConfig, seed: int) -> tuple[Datase
         raise InputError(f"--hide-classes {words}: no label of another class is there; fewer classes, or --labels 0")
     y = datasets.hide_labels(y, train.labels, source.keep, seed, source.labels_by)
     if source.label_file:
-        rows, files = training_rows(source, dataset), row_names(source)
+        rows, files, names = training_rows(source, dataset), row_names(source), names_beside(dataset)
         for path in source.label_file:
-            y = datasets.add_labels(Path(path), y, rows, train.labels, files)
+            y = datasets.add_labels(Path(path), y, rows, train.labels, files, names)
     return replace(train, y=y), (x_val, y_val)
 
 

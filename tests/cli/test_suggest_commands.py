@@ -18,8 +18,8 @@ from pyro_ssvae.cli import suggest as command
 from pyro_ssvae.cli.main import main
 from pyro_ssvae.cli.suggest import Suggest
 from pyro_ssvae.experiment import run as training
-from pyro_ssvae.experiment.config import experiment_of
-from pyro_ssvae.experiment.data import prepare_data
+from pyro_ssvae.experiment.config import DataConfig, experiment_of
+from pyro_ssvae.experiment.data import prepare_data, training_rows
 
 TINY = ("--epochs", "1", "--batch-size", "8", "--latent-dim", "2", "--quiet", "--no-baseline")
 
@@ -111,6 +111,26 @@ def test_rows_of_a_table_are_named_by_their_number() -> None:
     for row in chosen:
         v, w, y = rows[int(row[3])].split(",")
         assert [float(v), float(w), y] == [float(row[4]), float(row[5]), ""]
+
+
+@pytest.mark.parametrize("id", [(), ("--id", "v")])
+def test_labels_stay_with_their_points_when_rows_are_added(id: tuple[str, ...]) -> None:
+    rows = [f"{i / 4},{i % 5},{'ab'[i % 2] if i % 3 else ''}" for i in range(40)]
+    Path("t.csv").write_text("\n".join(["v,w,y", *rows, ""]))
+    command.run(Suggest(a_run("--data", "t.csv", "--target", "y", *id), n=4))
+    header, *chosen = csv.reader(Path("run/suggest.csv").read_text().splitlines())
+    Path("t.csv").write_text("\n".join(["v,w,y", *rows, *(f"{i},3," for i in range(100, 110)), ""]))
+    source = DataConfig("t.csv", target=("y",), id=id[1] if id else None)
+    dataset, split, _ = prepare_data(source, 0)
+    v = header.index("v")
+    training = [str(dataset.ids[i]) if dataset.ids else f"{dataset.x[i, 0]:g}" for i in training_rows(source, dataset)]
+    kept = [row for row in chosen if f"{float(row[v]):g}" in training]
+    lines = [",".join([row[0], "a", *row[2:]]).replace(row[header.index("guess")], "") for row in kept]
+    Path("filled.csv").write_text("\n".join([",".join(header), *lines, ""]))
+    _, more, _ = prepare_data(replace(source, label_file=("filled.csv",)), 0)
+    changed = {training[i] for i in (more.y != split.y).nonzero().squeeze(1).tolist()}
+    assert changed == {f"{float(row[v]):g}" for row in kept}
+    assert changed
 
 
 def test_attributes_of_which_each_point_has_some(capsys: pytest.CaptureFixture[str]) -> None:

@@ -45,6 +45,25 @@ def test_what_stands_beside_the_labels_is_left_alone(tmp_path: Path) -> None:
     assert add_labels(path, torch.tensor([-1, -1]), torch.tensor([0, 1]), PETS).tolist() == [-1, 1]
 
 
+def test_points_are_found_by_their_names(tmp_path: Path) -> None:
+    """Names stay theirs when rows are added to a table; numbers of training points do not."""
+    y, rows, people = torch.full((3,), -1), torch.tensor([0, 2, 3]), {"patient": ["p1", "p2", "p3", "p 4"]}
+
+    def read(text: str, names: dict[str, list[str]] = people) -> list[int]:
+        return add_labels(written(tmp_path, text), y, rows, PETS, names=names).tolist()
+
+    assert read("index,label,guess,patient\n2,owl,dog 0.9,p1\n0,dog,,p 4\n") == [2, -1, 1]
+    assert read("patient,label\np3,cat\np1,owl\n") == [2, 0, -1]
+    assert read("index,label\n3,cat\n") == [-1, -1, 0]
+    refused(lambda: read("patient,label\np2,cat\n"), "row 2", "'p2'", "not trained on")
+    refused(lambda: read("patient,label\np1,cat\np1,dog\n"), "row 3", "once is enough")
+    refused(lambda: read("name,label\np1,cat\n"), "'patient,label' is needed")
+    numbers = {"row": ["0", "1", "5", "7"]}
+    assert read("index,label,row\n1,cat,7\n", numbers) == [-1, -1, 0]
+    refused(lambda: read("row,label\n5,cat\n", numbers), "'index,label' is needed")  # of which table?
+    assert read("index,label,patient\n2,cat,a\n", {"patient": ["a", "a", "b", "c"]}) == [-1, 0, -1]  # no names
+
+
 @pytest.mark.parametrize(
     ("text", "culprits"),
     [

@@ -17,8 +17,8 @@ from PIL import Image
 import pyro_ssvae as ps
 from pyro_ssvae.cli.generate import asked_label
 from pyro_ssvae.cli.intervene import asked_values
-from pyro_ssvae.cli.suggest import names_beside
 from pyro_ssvae.data import add_labels, load, load_npz, read_table
+from pyro_ssvae.data.label_file import names_beside
 from pyro_ssvae.data.label_values import by_name, label_values
 from pyro_ssvae.data.label_words import attribute_value
 from pyro_ssvae.errors import InputError
@@ -143,10 +143,10 @@ def test_the_words_of_the_shell() -> None:
 def test_rows_of_arrays_are_named_by_their_number_in_the_file(tmp_path: Path) -> None:
     x = np.arange(N, dtype=np.float32)[:, None] * [1, 10]
     data = load_npz(npz(tmp_path / "a.npz", x=x.astype(np.float32), y=np.arange(N) % 2))
-    rows = names_beside(data, range(len(data.x)))["row"]
+    rows = names_beside(data)["row"]
     assert [float(row) for row in rows] == data.x[:, 0].tolist()
     whole = load_npz(npz(tmp_path / "b.npz", x=x.astype(np.float32), x_test=x[:4].astype(np.float32)))
-    assert names_beside(whole, [3]) == {}  # index is the row already
+    assert names_beside(whole) == {}  # index is the row already
 
 
 def test_a_number_s_forms_are_one_class(tmp_path: Path) -> None:
