@@ -15,13 +15,10 @@ from .checks import class_labels, clean_word, encode_words, means_missing, shown
 from .images import NOT_READ, SUFFIXES
 from .labels_csv import Table
 from .notices import say
+from .split_words import TRAIN, parts_of, said_of_validation
 
 NO_CLASS = frozenset({"unlabeled", "unlabelled", "unsup", "unsupervised"})
 """Folders of images without a label, in small letters."""
-TEST = ("test", "testing")
-VALIDATION = ("val", "valid", "validation")
-SPLITS = {**dict.fromkeys(("train", "training"), "train"), **dict.fromkeys(TEST, "test")}
-"""Folders above those of the classes, in small letters."""
 
 
 def is_image(path: Path) -> bool:
@@ -60,7 +57,7 @@ def by_folders(folder: Path, files: Mapping[str, Path]) -> Table:
     sure = [word for word in counts if word and not means_missing(word, ())]
     (y,), found = encode_words([words], None, f"{folder}: folders", "rename the folder")
     labels = class_labels(found)
-    say(described(folder, counts, len(names), int((y == MISSING).sum()), sure, any(test)))
+    say(described(folder, counts, len(names), int((y == MISSING).sum()), sure, any(test), splits))
     files_of = [unicodedata.normalize("NFC", name) for name in names]
     return Table(files_of, y, labels, torch.tensor(test) if splits else None)
 
@@ -71,21 +68,25 @@ def hidden(name: str) -> bool:
 
 
 def split_folders(parts: list[list[str]]) -> dict[str, str]:
-    """Return which folders are splits: ``train`` and ``test``, or validation, beside each other."""
+    """Return which folders are splits: ``train`` and ``test``, or validation, beside each other.
+
+    Beside ``bus`` and ``car``, and without folders of its own, ``train`` is a class.
+    """
     tops = {folders[0].lower() for folders in parts if folders}
-    found = {name: SPLITS[name] for name in tops & set(SPLITS)}
-    validation = tops & set(VALIDATION)
-    other = "train" if "test" in found.values() else "test"
-    found |= dict.fromkeys(validation, other)
-    if "train" not in found.values():
+    found = parts_of(tops)
+    deep = any(len(folders) > 1 and folders[0].lower() in found for folders in parts)
+    if not set(TRAIN) & set(found) or not (deep or tops <= set(found) | NO_CLASS):
         return {}
     return found | dict.fromkeys(tops & NO_CLASS, "train")
 
 
-def described(folder: Path, counts: Counter[str], n: int, missing: int, classes: list[str], split: bool) -> str:
+def described(
+    folder: Path, counts: Counter[str], n: int, missing: int, classes: list[str], split: bool, splits: dict[str, str]
+) -> str:
     """Return how a folder was read, in words."""
     if not classes:
         return f"{folder}: {n} images, no folders of classes: none has a label"
     some = ", ".join(f"{shown(word)} {counts[word]}" for word in sorted(classes)[:6]) + " …" * (len(classes) > 6)
     parts = "; train and test by their folders" if split else ""
+    parts += f"; {validation}" if (validation := said_of_validation(splits)) else ""
     return f"{folder}: {n} images, a folder a class: {some}; {missing} without a label{parts}"

@@ -19,6 +19,7 @@ from .checks import class_labels, clean_word, encode_words, read_bytes, reason, 
 from .images import SUFFIXES
 from .label_words import VALUES, attribute_value
 from .notices import say
+from .split_words import parts_of, said_of_validation
 
 MAX_CSV_BYTES = 64 * 2**20
 """Largest ``labels.csv`` that is read."""
@@ -48,7 +49,8 @@ def read_labels_csv(path: Path) -> Table:
     The first column is the file's name. The column ``label`` holds any words, its classes in order of the alphabet or,
     if all are whole numbers, of size; an empty cell or -1 is a missing label, and so is a word such as ``unknown``,
     which is said. Without it, a single column of words is taken for it, which is said too; else every other column is
-    an attribute, 0 or 1 or empty. The column ``split`` says ``train`` (also where empty) or ``test``.
+    an attribute, 0 or 1 or empty. The column ``split`` says ``train`` (also where empty) or ``test``; of
+    validation see :func:`~.split_words.parts_of`.
 
     :raises InputError: naming the row (the header is row 1) and the column.
     """
@@ -74,7 +76,7 @@ def read_labels_csv(path: Path) -> Table:
             raise InputError(f"{path}: row {row} names {shown(key)} again, after row {seen[key]}; once is enough")
         seen[key] = row
         files.append(key)
-    test = None if split is None else torch.tensor([_is_test(cells[split], row, path) for row, cells in rows])
+    test = None if split is None else _test_rows([(row, cells[split].strip()) for row, cells in rows], path)
     labels: Labels
     if "label" in columns:
         (y,), words = encode_words([[cells[columns["label"]] for _, cells in rows]], None, f"{path}: column 'label'")
@@ -139,10 +141,15 @@ def separator(text: str) -> str:
     return "," if "," in header else max(";\t", key=header.count) if any(mark in header for mark in ";\t") else ","
 
 
-def _is_test(cell: str, row: int, path: Path) -> bool:
-    if cell.strip().lower() not in ("", "train", "test"):
-        raise InputError(f"{path}: row {row}, column 'split' is {shown(cell)}; 'train' or 'test' is needed")
-    return cell.strip().lower() == "test"
+def _test_rows(words: list[tuple[int, str]], path: Path) -> Tensor:
+    """Return which rows are the test's, bool ``[N]``, by the words of the column ``split``."""
+    parts = {"": "train", **parts_of(word for _, word in words)}
+    wrong = next(((row, word) for row, word in words if word.lower() not in parts), None)
+    if wrong is not None:
+        raise InputError(f"{path}: row {wrong[0]}, column 'split' is {shown(wrong[1])}; 'train' or 'test' is needed")
+    if validation := said_of_validation(parts):
+        say(f"{path}: column 'split': {validation}")
+    return torch.tensor([parts[word.lower()] == "test" for _, word in words])
 
 
 def read_attributes(

@@ -21,6 +21,7 @@ from .dataset import Dataset, Table
 from .notices import say
 from .number_words import COMMA, time_words
 from .schema import Column, Schema
+from .split_words import parts_of, said_of_validation
 from .splits import split_rows
 from .table_files import read_file, release_memory
 from .table_notices import say_cells
@@ -213,7 +214,8 @@ def split_of(frame: pd.DataFrame, notes: list[str]) -> Tensor | None:
     if is_test is None:
         notes.append(f"column {shown(name)} is taken for a feature: it has other words than train and test")
         return None
-    frame.pop(name)
+    if validation := said_of_validation(parts_of(map(word_of, frame.pop(name).dropna().unique()))):
+        notes.append(f"column {shown(name)}: {validation}")
     if is_test.all() or not is_test.any():
         raise InputError(f"column {shown(name)}: every row is of the {'test' if is_test.all() else 'training'}; "
                          "rows of both are needed, or no such column")  # fmt: skip

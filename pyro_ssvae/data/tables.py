@@ -27,6 +27,7 @@ from .notices import say
 from .number_words import COMMA, decimal_comma, frame_comma, parse_number, time_words
 from .own_types import own_types
 from .schema import Column, Schema
+from .split_words import parts_of
 from .table_files import column_names, read_file
 
 TableLike: TypeAlias = pd.DataFrame | Frame | ArrowTable | str | Path
@@ -267,10 +268,10 @@ def held_rows(frame: pd.DataFrame, schema: Schema) -> Tensor | None:
 def test_of_words(cells: pd.Series, where: str) -> np.ndarray | None:
     """Return which rows of a column ``split`` are the test's, bool ``[N]``; None where it has other words."""
     places, words = factorized(cells, where)
-    low = [word.lower() for word in words]
-    if not set(low) <= {"train", "training", "test"}:
+    parts = parts_of(words)
+    if not all(word.lower() in parts for word in words):
         return None
-    return np.array([word == "test" for word in low] + [False])[places]
+    return np.array([parts[word.lower()] == "test" for word in words] + [False])[places]
 
 
 def cells_of(values: np.ndarray, column: Column) -> pd.Series:

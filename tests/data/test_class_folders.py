@@ -39,6 +39,18 @@ def test_a_folder_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "held out for the test" in said
 
 
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    names = [f"{word}/{i}.png" for i in range(4) for word in ("bus", "train", "car")]
+    assert load_folder(pictures(tmp_path, *names)).labels.names == ("bus", "car", "train")
+
+
+def test_validation_beside_a_test_is_trained_on_and_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"{part}/{word}/{i}.png" for i in range(2) for part in ("train", "val", "test") for word in "ab"]
+    data = load_folder(pictures(tmp_path, *names))
+    assert (len(data.x), len(data.x_test)) == (8, 4)
+    assert "'val' is taken for part of the training" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("held", "test"), [("test", 2), ("val", 2), ("Testing", 2)])
 def test_train_and_test_are_parents(tmp_path: Path, held: str, test: int) -> None:
     root = pictures(tmp_path, "train/a/0.png", "train/b/1.png", "train/2.png", f"{held}/a/3.png", f"{held}/b/4.png")

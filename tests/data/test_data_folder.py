@@ -35,6 +35,13 @@ def test_words_become_classes_and_the_split_is_kept(tmp_path: Path) -> None:
     assert data.x_test.amin((1, 2, 3)).tolist() == [20, 40]
 
 
+def test_validation_is_the_test_where_there_is_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert load(folder(tmp_path / "a", SPLIT.replace("test", "Val"))).y_test.tolist() == [0, 2]
+    assert "column 'split': 'val' is taken for the test" in capsys.readouterr().err
+    assert load(folder(tmp_path / "b", SPLIT.replace("train", "val"))).y_test.tolist() == [0, 2]
+    assert "column 'split': 'val' is taken for part of the training" in capsys.readouterr().err
+
+
 def test_attributes(tmp_path: Path) -> None:
     csv = "image,hat,split,beard\na.png,1,train,0\nb.png,,train,1\nc.png,0,test,\nd.png,1.0,train,0.0\n"
     data = load_folder(folder(tmp_path, csv))
@@ -156,7 +163,7 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
     "attribute of 2": ("file,hat,beard\na.png,1,0\nb.png,0,2\n", ["row 3", "'beard'", "'2'", "0, 1"]),
     "attribute of -1": ("file,hat,beard\na.png,-1,0\n", ["row 2", "'hat'", "'-1'"]),
     "words among attributes": ("file,hat,species\na.png,1,cat\n", ["row 2", "'species'", "'cat'", "'label'"]),
-    "wrong split": ("file,label,split\na.png,x,train\nb.png,x,val\n", ["row 3", "'split'", "'val'"]),
+    "wrong split": ("file,label,split\na.png,x,train\nb.png,x,fold1\n", ["row 3", "'split'", "'fold1'"]),
     "all test": ("file,label,split\na.png,x,test\n", ["split", "'train'"]),
     "one row": ("file,label\na.png,x\n", ["1 row", "at least 2"]),
     "not UTF-8": (b"file,label\na.png,x\nb.png,m\xfcde\n", ["row 3", "UTF-8"]),

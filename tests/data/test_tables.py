@@ -223,6 +223,11 @@ def test_a_split_may_be_given(capsys: pytest.CaptureFixture[str]) -> None:
     other = made(frame.assign(Split=["left", "right", "up"] * 40))
     assert "Split" in schema_of(other).names
     refused(lambda: made(frame.assign(Split="test")), "'Split'", "every row")
+    capsys.readouterr()
+    three = read_table(frame.assign(Split=["train", "val", "test"] * 40), target="ill", id="person")
+    assert (len(three.x), len(three.x_test), "Split" in schema_of(three).names) == (80, 40, False)
+    assert "column 'Split': 'val' is taken for part of the training" in capsys.readouterr().err
+    assert len(made(frame.assign(Split=["train", "valid", "train"] * 40)).x_test) == 40
     read_table(people(), target="ill", id="person")
     assert "24 of 120 rows are held out for the test, 24 of them with a label" in capsys.readouterr().err
 
