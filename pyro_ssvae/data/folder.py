@@ -21,6 +21,7 @@ from .dataset import Dataset
 from .images import ImageSize, decode, height_width, inspect, white_of
 from .labels_csv import Table, read_labels_csv
 from .notices import say
+from .split_words import Part
 from .splits import held_out_words, split_rows
 
 CSV = "labels.csv"
@@ -137,15 +138,31 @@ def _images_by(keys: dict[str, str], files: dict[str, Path]) -> dict[str, list[s
     return found
 
 
-def training_images(folder: Path) -> tuple[list[Path], Tensor, Labels]:
-    """Return the files of :func:`load_folder`'s training rows, their labels and what these mean, without any pixel.
+def images_of(folder: Path, part: Part, meaning: Labels | None) -> tuple[list[Path], Tensor | None, Labels]:
+    """Return the files of a folder's images, their labels and what these mean, without any pixel.
 
+    Of the training those that :func:`load_folder` trains on; of the test those that the folder itself sets apart, else
+    all. Which they are is said.
+
+    :param meaning: a pair's labels. Where no folder is named as one of its classes, none is taken for a label.
     :raises InputError: naming the file or the row.
     """
-    table, paths = _listed(folder)
+    listed = True
+    if part == "train":
+        table, paths = _listed(folder)
+    else:
+        table, paths, listed = new_images(folder)
     _check_files(paths, str(folder))
-    train, _ = _split(table.y, table.test, folder)
-    return [paths[i] for i in train.tolist()], table.y[train], table.labels
+    rows, n = torch.arange(len(paths)), len(paths)
+    apart = table.test is not None and bool(table.test.any()) and not bool(table.test.all())
+    if part == "train" or (part == "test" and apart):
+        rows = _split(table.y, table.test, folder)[part == "test"]
+        say(f"{folder}: {len(rows)} of {n} images, those of the {'training' if part == 'train' else 'test'}")
+    elif part == "test" and n > 1:
+        seen = len(split_rows(table.y)[0])
+        say(f"{folder}: all {n} images are judged; a model that was trained on this folder has seen {seen} of them")
+    y = table.y[rows] if listed or meaning is None or set(table.labels.names) & set(meaning.names) else None
+    return [paths[i] for i in rows.tolist()], y, table.labels
 
 
 def training_files(folder: Path) -> list[str]:

@@ -24,6 +24,7 @@ from .pair_order import Points, check_shape, in_axis_order, in_column_order, kno
 from .pair_protocols import ChecksPoints, HasInputShape, HasPixelRange, HasSchema, HasWhiteLevel, TakesPixels
 from .point_files import open_points
 from .schema import Schema, is_table
+from .split_words import Part
 from .streaming import Streamed
 from .zarr_arrays import ZarrArray, ZarrGroup
 
@@ -91,6 +92,7 @@ def read_data(
     dtype: torch.dtype | None = None,
     learn: bool = False,
     gaps: bool = False,
+    part: Part = "all",
 ) -> Read:
     """Return points and labels as tensors, the points as :class:`~.streaming.Streamed` where they are a large file.
 
@@ -105,11 +107,14 @@ def read_data(
     :param dtype: of points that are no uint8 pixels; None for the default one, or double where the pair is.
     :param learn: let the pair remember the names of the columns.
     :param gaps: let a NaN be an entry that is missing, also for a pair that does not check its points.
+    :param part: of a source that itself sets points apart for the test: a folder of images, an ``.npz`` file, a table.
+        Where labels are given beside it, a table and the test are whole.
     :raises InputError: naming the first row that cannot be used.
     """
     input_shape = tuple(pair.input_shape) if isinstance(pair, HasInputShape) else None
-    meaning = labels_of(pair)
-    given = by_schema(pair, x, y) or open_source(x, y, input_shape, pair)
+    meaning, part = labels_of(pair), "train" if learn else part
+    part = "all" if part == "test" and y is not None and not isinstance(y, str) else part
+    given = by_schema(pair, x, y, part) or open_source(x, y, input_shape, pair, part)
     same_rows(x.obs if isinstance(x, Annotated) else x, y)
     labels = given_labels(given, y, meaning)
     points = given.x if isinstance(given.x, Streamed) else numbers(given.x, "x", given.columns)
@@ -189,29 +194,38 @@ def same_scale(x: Tensor, before: tuple[float, float] | None, learn: bool) -> tu
     return before
 
 
-def by_schema(pair: nn.Module, x: object, y: object) -> SourceData | None:
-    """Return what a table holds, read by the schema of a pair that was made for a table; None of anything else."""
+def by_schema(pair: nn.Module, x: object, y: object, part: Part) -> SourceData | None:
+    """Return what a table holds as a pair that was made for one reads it; None of anything else.
+
+    :param part: its rows, where it has a column ``split`` and no labels are given beside it.
+    """
     schema = pair.schema if isinstance(pair, HasSchema) else None
     if not isinstance(schema, Schema):
         return None
     if not (isinstance(x, (Frame, ArrowTable)) or (isinstance(x, (str, Path)) and is_table(x))):
         return None
-    from .tables import encode
+    from .tables import as_frame, encode_frame, part_rows
 
     if isinstance(y, str) and [y] != [target.name for target in schema.targets]:
         raise InputError(f"y: {y!r} is not the target that the model was made for")
-    points, labels, _ = encode(x, schema)
+    where = str(x) if isinstance(x, (str, Path)) else "the table"
+    whole = part == "all" or (y is not None and not isinstance(y, str))
+    frame = as_frame(x, schema)
+    points, labels, _ = encode_frame(frame, schema, where)
+    rows = None if whole else part_rows(frame, schema, part, where)
+    if rows is not None:
+        points, labels = points[rows], None if labels is None else labels[rows]
     return SourceData(points, labels)
 
 
-def open_source(x: object, y: object, input_shape: tuple[int, ...] | None, pair: nn.Module) -> SourceData:
+def open_source(x: object, y: object, input_shape: tuple[int, ...] | None, pair: nn.Module, part: Part) -> SourceData:
     """Return what ``x`` holds: a file is opened, a container unpacked."""
     white_level = pair.white_level if isinstance(pair, HasWhiteLevel) else None
     if isinstance(x, (str, Path)) and is_annotated(x):
         return unpack(read_h5ad(Path(x)), y if isinstance(y, str) else None)
     target = y if isinstance(y, str) else None
     if not isinstance(x, Tensor) and isinstance(x, (np.memmap, str, Path, ZarrArray, ZarrGroup)):
-        opened = open_points(x, input_shape, target, white_level)
+        opened = open_points(x, input_shape, target, white_level, part, labels_of(pair))
         if target is not None and opened.y is None:
             raise InputError(f"y: {shown(target)} names a column; {shown(str(x))} has no labels; some are needed")
         return opened

@@ -19,9 +19,11 @@ from .array_names import by_usual_names
 from .arrays import read_header, read_names, read_npz
 from .checks import shown
 from .containers import SourceData
-from .folder import training_images
+from .folder import images_of
 from .images import decode, white_of
+from .notices import say
 from .row_groups import open_parquet
+from .split_words import Part
 from .streaming import Streamed
 from .zarr_arrays import ZarrArray, ZarrGroup, is_zarr, of_group, open_zarr, streamed_array
 
@@ -30,12 +32,19 @@ SHARDS = (".npy", ".parquet")
 
 
 def open_points(
-    x: object, input_shape: tuple[int, ...] | None, target: str | None = None, white_level: int | None = None
+    x: object,
+    input_shape: tuple[int, ...] | None,
+    target: str | None = None,
+    white_level: int | None = None,
+    part: Part = "all",
+    meaning: Labels | None = None,
 ) -> SourceData:
     """Return points by the path of their file or folder, in NumPy's memory map, or in an array or a group of Zarr.
 
     :param target: the name of the column that holds the labels, of Parquet.
     :param white_level: what was white in the images of 16 bits of the training; None where it had none.
+    :param part: of a folder of images (:func:`~.folder.images_of`), or of arrays ``x`` and ``x_test``.
+    :param meaning: a pair's labels.
     :raises InputError: naming the path.
     """
     if isinstance(x, np.memmap):
@@ -52,7 +61,7 @@ def open_points(
         return SourceData(small(points), y)
     files = shards_of(path) if path.is_dir() else []
     if path.is_dir() and (not files or (path / "labels.csv").exists()):
-        return of_images(path, input_shape, white_level)
+        return of_images(path, input_shape, white_level, part, meaning)
     suffix = path.suffix.lower()
     if files or suffix == ".parquet":
         return of_shards(files or [path], input_shape, target)
@@ -61,7 +70,7 @@ def open_points(
             f"{path}: a .npy, .npz, .parquet or .zarr file, a folder of .npy or .parquet files, or a folder of images "
             "with labels.csv, is needed"
         )
-    return of_arrays(path)
+    return of_arrays(path, part)
 
 
 def shards_of(folder: Path) -> list[Path]:
@@ -79,11 +88,13 @@ def small(points: Streamed) -> Tensor | Streamed:
     return points.read_all() if len(points) * points.row_bytes <= streaming.IN_MEMORY else points
 
 
-def of_images(path: Path, input_shape: tuple[int, ...] | None, white_level: int | None) -> SourceData:
+def of_images(
+    path: Path, input_shape: tuple[int, ...] | None, white_level: int | None, part: Part, meaning: Labels | None
+) -> SourceData:
     """Return the images of a folder, each of which is decoded when it is needed."""
     if input_shape is None or len(input_shape) != 3:
         raise InputError(f"{path}: a folder of images suits a model with input_shape (C, H, W)")
-    files, y, meaning = training_images(path)
+    files, y, own = images_of(path, part, meaning)
     white = white_of(files, white_level)
     grey, size = input_shape[0] == 1, (input_shape[1], input_shape[2])
 
@@ -91,21 +102,26 @@ def of_images(path: Path, input_shape: tuple[int, ...] | None, white_level: int 
         return np.stack([decode(files[row], grey=grey, size=size, white=white) for row in rows])
 
     points = Streamed(read, (len(files), *input_shape), np.uint8, str(path))
-    return SourceData(points, y, labels=meaning, white_level=white)
+    return SourceData(points, y, labels=own, white_level=white)
 
 
-def of_arrays(path: Path) -> SourceData:
-    """Return the points of a .npy or .npz file, and the labels of the latter."""
-    array, labels, named = arrays_in(path)
+def of_arrays(path: Path, part: Part) -> SourceData:
+    """Return the points of a .npy or .npz file, and the labels of the latter: ``x``, or as test ``x_test`` if any."""
+    array, labels, named = arrays_in(path, part)
     if array is None:
         raise InputError(f"{path}: no array 'x'; x [N, ...] is needed, and y is optional")
     return SourceData(open_points(array, None).x if isinstance(array, np.memmap) else array, labels, labels=named)
 
 
-def arrays_in(path: Path) -> tuple[np.ndarray | None, np.ndarray | Tensor | None, Labels | None]:
+def arrays_in(path: Path, part: Part = "all") -> tuple[np.ndarray | None, np.ndarray | Tensor | None, Labels | None]:
     """Return the array of points of a file, mapped into memory where it can be, labels, and what these mean."""
     try:
         used = {} if path.suffix.lower() == ".npy" else by_usual_names(read_names(path))
+        if part == "test" and "x_test" in used:
+            say(f"{path}: its {used['x_test']} is judged")
+            used = {
+                name: used[own] for name, own in (("x", "x_test"), ("y", "y_test"), ("names", "names")) if own in used
+            }
         whole = path.suffix.lower() == ".npy"
         array = np.load(path, mmap_mode="r", allow_pickle=False) if whole else mapped(path, used.get("x", "x"))
         return array, *labels_in(path, used)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal, TypeAlias
 
 from .checks import shown
 
+Part: TypeAlias = Literal["train", "test", "all"]
+"""Which points of a source with parts are wanted."""
 TRAIN = ("train", "training")
 TEST = ("test", "testing")
 VALIDATION = ("val", "valid", "validation", "dev")

@@ -27,7 +27,7 @@ from .notices import say
 from .number_words import COMMA, decimal_comma, frame_comma, parse_number, time_words
 from .own_types import own_types
 from .schema import Column, Schema
-from .split_words import parts_of
+from .split_words import Part, parts_of
 from .table_files import column_names, read_file
 
 TableLike: TypeAlias = pd.DataFrame | Frame | ArrowTable | str | Path
@@ -263,6 +263,17 @@ def held_rows(frame: pd.DataFrame, schema: Schema) -> Tensor | None:
     if test is None or test.all() or not test.any():
         return None
     return torch.from_numpy(np.flatnonzero(test))
+
+
+def part_rows(frame: pd.DataFrame, schema: Schema, part: Part, where: str) -> Tensor | None:
+    """Return the rows of the training or of the test by the column ``split``, which is said; None where it has none."""
+    held = held_rows(frame, schema)
+    if held is None:
+        return None
+    rows = held if part == "test" else torch.from_numpy(np.setdiff1d(np.arange(len(frame)), held.numpy()))
+    what = "test" if part == "test" else "training"
+    say(f"{where}: {len(rows)} of {len(frame)} rows, those of the {what} by the column 'split'")
+    return rows
 
 
 def test_of_words(cells: pd.Series, where: str) -> np.ndarray | None:

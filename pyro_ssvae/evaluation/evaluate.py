@@ -97,8 +97,8 @@ def evaluate(
 
     :param model: the library's or one's own: a module with ``model`` and ``guide``, or the two as functions. A module
         without them is judged by the verbs that it has.
-    :param x: ``[N, *input_shape]`` in any form that :func:`~pyro_ssvae.fit` takes; of a ``ps.data`` data set the test
-        points.
+    :param x: ``[N, *input_shape]`` in any form that :func:`~pyro_ssvae.fit` takes; of a ``ps.data`` data set, and of a
+        folder, an ``.npz`` file or a table that sets some apart, the test points.
     :param y: ``[N]`` or ``[N, A]``, -1 for missing, or the classes' names; None where nothing is known, or where x has
         labels of its own.
     :param num_samples: draws of the importance-weighted bound.
@@ -169,7 +169,7 @@ def held_out(pair: nn.Module, x: object, y: object, seed: int, batch_size: int) 
     if isinstance(x, Dataset):
         x = replace(x, x=x.x_test, y=x.y_test)
     p = like(pair, x)
-    read = read_data(pair, x, y, least=0, dtype=p.dtype)
+    read = read_data(pair, x, y, least=0, dtype=p.dtype, part="test")
     if not len(read.x):
         raise InputError("x: no rows to evaluate on")
     known = read.y if labels is not None else torch.full((len(read.x),), MISSING)

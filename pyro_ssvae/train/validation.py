@@ -64,7 +64,7 @@ class Validation:
 def given_rows(pair: nn.Module, validation: object, trained: Tensor) -> Validation:
     """Return the validation on rows that were given apart: points and labels, or what holds both.
 
-    Of a ``ps.data`` data set the test points are taken.
+    Of a ``ps.data`` data set, and of files that set some apart, the test points are taken.
 
     :param trained: the labels of the training.
     """
@@ -72,7 +72,7 @@ def given_rows(pair: nn.Module, validation: object, trained: Tensor) -> Validati
         validation = replace(validation, x=validation.x_test, y=validation.y_test)
     try:
         points, labels = validation if isinstance(validation, (tuple, list)) else (validation, None)
-        read = read_data(pair, points, labels, least=1)
+        read = read_data(pair, points, labels, least=1, part="test")
         x, y = read.x, read.y
     except InputError as error:
         raise InputError(f"validation: {error}") from None
