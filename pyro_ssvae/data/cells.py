@@ -14,7 +14,8 @@ from .number_words import decimal_comma, parse_number, times_of
 
 MISSING_WORDS = frozenset(
     ["", "na", "n/a", "n.a.", "nan", "-nan", "null", "none", "#n/a", "#na", "<na>", "nat", "?", "-", "--", ".", "..",
-     "missing", "(missing)", "not available", "#null!", "#div/0!"]
+     "missing", "(missing)", "not available", "#null!", "#div/0!",
+     "#ref!", "#value!", "#num!", "#name?"]
 )  # fmt: skip
 """Words for a missing cell, in small letters."""
 MISSING_LABELS = MISSING_WORDS | (LIKE_NO_LABEL - {"-1", "-1.0", "-1."})

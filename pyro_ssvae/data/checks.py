@@ -110,13 +110,24 @@ def check_classes(classes: int, known: int, where: str) -> None:
         raise InputError(f"{where}: {classes:,} different values in {known:,} rows; a column of classes is needed")
 
 
+LOOKALIKES = str.maketrans("АВЕКМНОРСТУХІаеорсухіΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEKMHOPCTYXIaeopcyxiABEZHIKMNOPTYXo")
+"""Cyrillic and Greek letters that look as Latin ones do."""
+
+
 def case_variants(words: Iterable[str]) -> str:
-    """Return, for a message, words that differ in capital letters alone; an empty word where there are none."""
+    """Return, for a message, words that differ in capital letters alone, or in what nobody sees: invisible signs, and
+    letters of other alphabets that look alike. An empty word where there are none."""
     alike: dict[str, list[str]] = {}
     for word in words:
-        alike.setdefault(word.lower(), []).append(word)
-    groups = [" and ".join(map(shown, sorted(group))) for group in alike.values() if len(group) > 1]
-    return f"{', '.join(groups[:3])} are different words; write them alike where they mean the same" if groups else ""
+        seen = unicodedata.normalize("NFKC", word).translate(LOOKALIKES)
+        seen = "".join(sign for sign in seen if unicodedata.category(sign) != "Cf")
+        alike.setdefault(seen.lower(), []).append(word)
+    groups = [sorted(group) for group in alike.values() if len(group) > 1]
+    said = [
+        " and ".join(shown(word) if len({each.lower() for each in group}) == 1 else ascii(word) for word in group)
+        for group in groups
+    ]
+    return f"{', '.join(said[:3])} are different words; write them alike where they mean the same" if groups else ""
 
 
 def encode_words(

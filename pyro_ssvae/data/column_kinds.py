@@ -20,7 +20,7 @@ from .cells import (
     word_of,
 )
 from .checks import hint, shown, sort_words
-from .date_cells import ZONED, date_format, dates_of, example
+from .date_cells import ZONED, date_format, dates_of, example, several_ways
 from .number_likelihoods import likelihood_of
 from .number_words import decimal_comma, parse_number, time_format, times_of
 from .schema import Column
@@ -86,7 +86,7 @@ def guessed(cells: pd.Series, name: str, where: str, file: bool | None = None) -
     """Return what a column of words is: numbers or dates in words, or categories."""
     places, words = factorized(cells, where, None)
     if len(words) < 2:
-        return "no value in any row" if not words else f"the same in every row ({shown(words[0])})"
+        return one_word(places, words)
     comma = decimal_comma(words, file)
     times = times_of(words)
     number = ~np.isnan([parse_number(word, comma) for word in words] if times is None else times)
@@ -105,6 +105,9 @@ def guessed(cells: pd.Series, name: str, where: str, file: bool | None = None) -
         )
     if date_format([word for word, missing in zip(words, gap) if not missing]) is not None:
         return date_column(cells, name, where)
+    if (two := several_ways([word for word, missing in zip(words, gap) if not missing])) is not None:
+        raise InputError(f"{where}: dates written in several ways, such as {shown(two[0])} and {shown(two[1])}; one is "
+                         f"needed, such as {example('')}, or --columns {name}=category")  # fmt: skip
     return word_column(cells, name, where, None)
 
 
@@ -114,7 +117,7 @@ def word_column(cells: pd.Series, name: str, where: str, told: str | None) -> Co
     missing = float((places < 0).mean())
     n, words = int((places >= 0).sum()), one_spelling(words)
     if len(words) < 2:
-        return "no value in any row" if not words else f"the same in every row ({shown(words[0])})"
+        return one_word(places, words)
     if len(words) == 2:
         return Column(name, "bernoulli", "words", in_order(words), missing=missing)
     if told == "yes-no":
@@ -127,6 +130,18 @@ def word_column(cells: pd.Series, name: str, where: str, told: str | None) -> Co
             f"--columns {shown(name + '=leave-out')} leaves it out"
         )
     return Column(name, f"categorical:{len(words)}", "words", tuple(sort_words(words)), missing=missing)
+
+
+def one_word(places: np.ndarray, words: list[str]) -> str:
+    """Return why a column of at most one word is left out; a cross beside empty cells may mean yes and no."""
+    gaps = int((places < 0).sum())
+    if not words:
+        return "no value in any row"
+    if not gaps:
+        return f"the same in every row ({shown(words[0])})"
+    return (
+        f"the same in every row that has one ({shown(words[0])}); where the {gaps} empty cells mean no, write no there"
+    )
 
 
 def one_spelling(words: list[str]) -> list[str]:

@@ -16,15 +16,18 @@ from .schema import Column
 DIGITS = r"(?:1[89]|20|21)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
 """A date in eight digits, as 20240131."""
 DATE = re.compile(
-    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T]\d{1,2}:\d.*)?|\d{1,2}[ -]?[A-Za-z]{3,9}\.?,?[ -]?\d{2,4}|" + DIGITS
+    r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T]\d{1,2}:\d.*)?|\d{1,2}[ -]?[A-Za-z]{3,9}\.?,?[ -]?\d{2,4}|"
+    r"[A-Za-z]{3,9} \d{1,2},? \d{4}|(?:1[89]|20|21)\d\d-(?:0[1-9]|1[0-2])|" + DIGITS
 )
 """What may be a date."""
 ZONED = re.compile(r".*:\d\d(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)")
 """A time that says its distance from UTC."""
 FORMATS = (
     *("%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d.%m.%y", "%m/%d/%y", "%d/%m/%y"),
-    *("%Y%m%d", "%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%d-%b-%y", "%m/%d/%Y %H:%M", "%d.%m.%Y %H:%M", "%d/%m/%Y %H:%M"),
-)
+    *("%Y%m%d", "%Y-%m", "%d %b %Y", "%d-%b-%Y", "%d %B %Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y", "%b %d %Y"),
+    *(f"{day} {time}" for day in ("%m/%d/%Y", "%d.%m.%Y", "%d/%m/%Y", "%Y/%m/%d", "%Y-%m-%d")
+      for time in ("%H:%M", "%H:%M:%S", "%I:%M %p", "%I:%M:%S %p")),
+)  # fmt: skip
 """How dates may be written beside ISO 8601; where two suit, the first is taken."""
 FAR_YEAR = re.compile(r"\b(0\d{3}|1[0-5]\d{2}|16[0-7]\d|226[2-9]|22[7-9]\d|2[3-9]\d{2}|[3-9]\d{3})(?!\d)")
 """A year whose nanoseconds since 1970 may not fit in 64 bits."""
@@ -91,6 +94,18 @@ def date_format(words: list[str]) -> tuple[str, int] | None:
     return (best, right) if right >= 0.9 * len(likely) else None
 
 
+def several_ways(words: list[str]) -> tuple[str, str] | None:
+    """Return two of the words that are dates each, but written in two ways, where together nearly all are dates."""
+    likely = [word for word in words if DATE.fullmatch(word)]
+    if len(likely) < 2 or len(likely) < 0.9 * len(words):
+        return None
+    right = np.array([~np.isnat(parse_dates(likely, form)) for form in ("", *FORMATS)])
+    if right.any(0).mean() < 0.9:
+        return None
+    other = int(np.argmin(right[right.sum(1).argmax()]))
+    return likely[int(np.argmax(right[right.sum(1).argmax()]))], likely[other]
+
+
 def other_order(words: list[str], form: str) -> str | None:
     """Return a date that is another one with day and month the other way round; None where any of the words tells."""
     swapped = form.translate(str.maketrans("dm", "md"))
@@ -110,7 +125,7 @@ def example(form: str) -> str:
 
 def unit_of(column: Column) -> Literal["D", "m", "s"]:
     """Return the unit in which dates are written: ``D``, ``m`` or ``s``."""
-    if column.whole or (column.format and "%H" not in column.format):
+    if column.whole or (column.format and "%M" not in column.format):
         return "D"
     return "m" if column.format and "%S" not in column.format else "s"
 

@@ -24,16 +24,21 @@ _GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}([ '’])\d{3}(?:\1\d{3})*([.,]\d*)?")
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
 
 
+SIGNS = "$€£¥₹₩₽₺₴₫฿¢%"
+"""Of currencies, and of percent."""
+
+
 def bare(word: str) -> str:
     """Return a word without a currency's or percent's sign, and without the blanks or apostrophes between thousands."""
-    word = " ".join(word.split()).strip("$€£%").strip().replace("−", "-")
+    word = " ".join(word.split()).replace("−", "-").strip(SIGNS).strip()
+    word = re.sub(rf"^([+-]) ?[{SIGNS}] ?", r"\1", word)  # -$5
     groups = _GROUPS.fullmatch(word)
     return word.replace(groups[1], "") if groups else word
 
 
 def unit_of(word: str) -> str:
     """Return the sign of a currency or of percent that a number is written with; empty where it has none."""
-    return next((sign for sign in "$€£%" if sign in word), "")
+    return next((sign for sign in SIGNS if sign in word), "")
 
 
 def parse_number(word: str, comma: bool = False) -> float:

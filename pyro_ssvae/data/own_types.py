@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from decimal import Decimal
+from fractions import Fraction
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +19,9 @@ EPOCH = datetime.date(1970, 1, 1).toordinal()
 
 
 def arrow_frame(table: pa.Table, **options: bool) -> pd.DataFrame:
-    """Return a table of pyarrow as a data frame; whole numbers beside gaps keep digits that a float has no place for.
+    """Return a table of pyarrow as a data frame; the levels of an index that has names are columns.
+
+    Whole numbers beside gaps keep digits that a float has no place for.
 
     :param options: of ``to_pandas``.
     """
@@ -29,12 +34,12 @@ def arrow_frame(table: pa.Table, **options: bool) -> pd.DataFrame:
     types = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype()}
     large = any(column.null_count and column.type in types and is_large(column) for column in table.columns)
     frame: pd.DataFrame = table.to_pandas(types_mapper=types.get if large else None, **options)
-    return frame
+    return frame.reset_index() if any(name is not None for name in frame.index.names) else frame
 
 
 def own_types(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a data frame whose dates are dates, whose periods are the dates that they begin at, whose decimals are
-    floats, and whose times are words such as ``07:30``."""
+    """Return a data frame whose dates are dates, whose periods are the dates that they begin at, whose decimals and
+    fractions are floats, whose bytes are the words of UTF-8, and whose times are words such as ``07:30``."""
     objects = [
         i
         for i, dtype in enumerate(frame.dtypes)
@@ -65,10 +70,10 @@ def own_type(cells: pd.Series) -> pd.Series | None:
     if isinstance(cells.dtype, pd.PeriodDtype):
         return cells.dt.to_timestamp()
     known = cells.dropna()
-    if not len(known) or not isinstance(known.iloc[0], (datetime.date, datetime.time, Decimal)):
+    if not len(known) or isinstance(known.iloc[0], str):
         return None
     kinds = set(map(type, known))
-    if kinds == {Decimal}:
+    if kinds & {Decimal, Fraction} and all(issubclass(k, (Decimal, Real)) and k is not bool for k in kinds):
         return cells.astype(np.float64)
     if kinds == {datetime.time}:
         whole = all(time.second == time.microsecond == 0 for time in known)
@@ -77,4 +82,10 @@ def own_type(cells: pd.Series) -> pd.Series | None:
         days = cells.map(lambda day: day.toordinal(), na_action="ignore").astype(np.float64) - EPOCH
         dates = np.where(days.isna(), 0, days).astype("datetime64[D]").astype("datetime64[s]")
         return pd.Series(dates, index=cells.index).mask(days.isna())
+    with contextlib.suppress(ValueError, OverflowError):  # years that pandas has no place for, words in other encodings
+        if all(issubclass(kind, datetime.date) for kind in kinds):  # of several zones, or with and without a time
+            zoned = any(getattr(date, "tzinfo", None) is not None for date in known)
+            return pd.to_datetime(cells, utc=zoned)
+        if kinds == {bytes}:
+            return cells.map(bytes.decode, na_action="ignore")
     return None

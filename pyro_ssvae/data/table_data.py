@@ -77,7 +77,8 @@ def read_table(
     """
     where = str(table) if isinstance(table, (str, Path)) else "the table"
     try:
-        wanted = Wanted((target,) if isinstance(target, str) else tuple(target), id, told_kinds(columns))
+        targets = (target,) if isinstance(target, (str, int)) else tuple(target)  # a frame may number its columns
+        wanted = Wanted(tuple(map(str, targets)), None if id is None else str(id), told_kinds(columns))
         notes: list[str] = []
         frame = opened(table, wanted, notes)
         check_wanted(list(frame.columns), wanted)
@@ -125,13 +126,14 @@ def told_kinds(columns: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
 
 def opened(table: TableLike, wanted: Wanted, notes: list[str]) -> pd.DataFrame:
     """Return the table as a data frame of its own, whose columns may be taken out."""
+    named = [*wanted.target, *([] if wanted.id is None else [wanted.id])]
     if not isinstance(table, (str, Path)):
-        frame = in_memory(table)
+        frame = in_memory(table, {*named, *wanted.kinds})
         if not len(frame):
             raise InputError("the table has no row; a row a point is needed")
         return frame.reset_index(drop=True)
     words = [column for column, kind in wanted.kinds.items() if kind in ("category", "yes-no", "date")]
-    text = [*wanted.target, *([] if wanted.id is None else [wanted.id]), *words, SPLIT, SPLIT.capitalize()]
+    text = [*named, *words, SPLIT, SPLIT.capitalize()]
     return read_file(Path(table), text, notes.append)
 
 

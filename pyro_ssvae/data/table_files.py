@@ -95,8 +95,6 @@ def read_columns(path: Path, text: Collection[str], note: Callable[[str], None],
 
             table = feather.read_table(path, memory_map=False)
         frame = arrow_frame(table, self_destruct=True, date_as_object=False)
-        if any(name is not None for name in frame.index.names):
-            return frame.reset_index()
     except (pa.ArrowException, ValueError, OSError) as error:
         raise InputError(f"{path}: not a {kind} file, or a damaged one ({reason(error)})") from None
     if not isinstance(frame.index, pd.RangeIndex):

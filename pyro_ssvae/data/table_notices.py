@@ -37,6 +37,11 @@ def say_cells(cells: pd.Series, values: np.ndarray, column: Column, notes: list[
                 continue
             notes.append(f"column {shown(column.name)}: {number:.15g} in {count} rows is far from all other numbers; "
                          "where it means a missing cell, leave the cell empty")  # fmt: skip
+    if column.reads == "date":
+        for days, count in stand_ins(values):
+            date = np.datetime64(column.start, "D") + np.timedelta64(int(days), "D")
+            notes.append(f"column {shown(column.name)}: {date} in {count} rows is far from all other dates; where it "
+                         "means a missing cell, leave the cell empty")  # fmt: skip
 
 
 def say_gaps(cells: pd.Series, column: Column, notes: list[str]) -> None:

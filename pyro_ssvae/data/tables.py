@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -75,17 +75,20 @@ def as_frame(frame: TableLike, schema: Schema, note: Callable[[str], None] = say
     comma = any(column.format == "," for column in schema.columns)
     if isinstance(frame, (str, Path)):
         return read_file(Path(frame), schema.text, note, comma)
-    return in_memory(frame)
+    return in_memory(frame, {*schema.names, *schema.text})
 
 
-def in_memory(table: Frame | ArrowTable) -> pd.DataFrame:
+def in_memory(table: Frame | ArrowTable, wanted: Collection[str] = ()) -> pd.DataFrame:
     """Return a table that is no file as a data frame of its own, as :func:`as_frame` has it.
 
+    :param wanted: columns, which may be levels of the index.
     :raises InputError: it is no table.
     """
     given = pandas_frame(table)
     if given is None:
         raise InputError(f"the table: a {type(table).__name__}; a data frame, or the path of a table, is needed")
+    levels = [name for name in given.index.names if name in wanted and name not in given]
+    given = given.reset_index(level=levels) if levels else given
     frame = own_types(given.set_axis(column_names(given, "the table"), axis=1))
     frame.attrs[COMMA] = frame_comma(frame, MISSING_LABELS)
     return frame

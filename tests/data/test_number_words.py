@@ -126,3 +126,10 @@ def test_a_number_beyond_float32_is_named(tmp_path: Path, recwarn: pytest.Warnin
     path = written(tmp_path / "big.csv", "w,v", *rows)
     refused(lambda: read_table(path, target="y", quiet=True), "big.csv", "column 'w'", "row 1", "8e+38", "3.4e38")
     assert not recwarn
+
+
+@pytest.mark.parametrize(
+    ("word", "number"), [("¥1,200", 1200), ("-$5.50", -5.5), ("− £ 3", -3), ("5 ₹", 5), ("$-5", -5), ("5$5", np.nan)]
+)
+def test_signs_of_currencies(word: str, number: float) -> None:
+    assert parse_number(word) == pytest.approx(number, nan_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -196,3 +197,64 @@ def test_white_space_in_names_is_nothing_in_every_table(tmp_path: Path) -> None:
         assert schema.names == ("v 1", "w")
         for table in tables:
             assert bool(encode(table, schema)[0].isfinite().all())
+
+
+def test_objects_of_several_types_are_what_they_mean() -> None:
+    """As pandas keeps what comes from databases and from files of several zones."""
+    utc, berlin = datetime.timezone.utc, datetime.timezone(datetime.timedelta(hours=1))
+    days = [datetime.datetime(2020, 1, 1 + i * 5 % 28, 1, tzinfo=berlin if i % 2 else utc) for i in range(N)]
+    frame = pd.DataFrame(
+        {
+            "zones": np.array(days, dtype=object),
+            "both": np.array([day.replace(tzinfo=None) if i % 3 else day.date() for i, day in enumerate(days)], object),
+            "price": [Decimal(i * 7 % 31) / 4 if i % 2 else i * 7 % 31 / 4 for i in range(N)],
+            "part": [Fraction(i * 7 % 31, 4) if i % 5 else None for i in range(N)],
+            "word": [[b"low", b"mid", b"h\xc3\xb6ch"][i % 3] for i in range(N)],
+            "y": list("ab") * (N // 2),
+        }
+    )
+    data = read_table(frame, target="y", quiet=True)
+    assert data.table is not None
+    columns = data.table.schema.columns
+    assert [column.reads for column in columns] == ["date", "date", "number", "number", "words"]
+    assert columns[4].words == ("höch", "low", "mid")
+    x = encode(frame, data.table.schema)[0]
+    assert x[:2, 0].tolist() == pytest.approx([1 / 24, 5], abs=1e-6)
+    assert x[:3, 1].tolist() == pytest.approx([0, 5 + 1 / 24, 10 + 1 / 24], abs=1e-6)
+    assert x[:3, 2].tolist() == [0, 7 / 4, 14 / 4]
+    assert x[1:3, 3].tolist() == [7 / 4, 14 / 4]
+    bad = frame.assign(word=[b"\xff\xfe", b"a"] * (N // 2))
+    with pytest.raises(InputError, match="column 'word': row 0 holds a bytes"):
+        read_table(bad, target="y", quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("form", "first", "step"),
+    [
+        ("%m/%d/%Y %I:%M %p", "03/01/2020 01:30 PM", "h"), ("%d.%m.%Y %H:%M:%S", "01.03.2020 13:30:00", "h"),
+        ("%b %d, %Y", "Mar 01, 2020", "D"), ("%Y-%m", "2020-03", "MS"),
+    ],
+)  # fmt: skip
+def test_dates_as_other_people_write_them(form: str, first: str, step: str) -> None:
+    dates = pd.date_range("2020-03-01 13:30" if step == "h" else "2020-03-01", periods=N, freq=step)
+    frame = pd.DataFrame({"at": dates.strftime(form), "y": list("ab") * (N // 2)})
+    assert frame["at"][0] == first
+    schema = schema_of(frame)
+    assert schema.columns[0].reads == "date"
+    days = (dates - pd.Timestamp("2020-03-01")) / pd.Timedelta("1D")
+    assert encode(frame, schema)[0][:, 0].tolist() == pytest.approx(list(days), abs=1e-4)
+    if step != "MS":
+        assert decode(encode(frame, schema)[0], schema)["at"].tolist() == frame["at"].tolist()
+
+
+def test_dates_in_several_ways_are_no_categories(capsys: pytest.CaptureFixture[str]) -> None:
+    days = pd.date_range("2020-03-01", periods=N)
+    frame = pd.DataFrame({"at": np.where(np.arange(N) % 3, days.strftime("%Y-%m-%d"), days.strftime("%d.%m.%Y"))})
+    frame["y"] = list("ab") * (N // 2)
+    with pytest.raises(InputError, match=r"'at': .* in several ways, such as '2020-03-02' and '01\.03\.2020'"):
+        read_table(frame, target="y", quiet=True)
+    told = read_table(frame, target="y", columns={"at": "category"}, quiet=True)
+    assert told.table is not None
+    stand_in = pd.DataFrame({"at": days.strftime("%Y-%m-%d").where(np.arange(N) % 6 > 0, "9999-12-31"), "y": frame.y})
+    read_table(stand_in, target="y")
+    assert "column 'at': 9999-12-31 in 8 rows is far from all other dates" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from data_makers import refused
@@ -174,6 +175,34 @@ def test_targets_are_any_words() -> None:
     y = torch.cat([data.y, data.y_test])
     assert int((y[:, 0] == -1).sum()) == 8
     assert int(y[:, 1].sum()) == 12
+
+
+def test_words_that_look_the_same_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.DataFrame({"a": np.arange(24) ** 1.5, "b": ["A", "\u0410", "red", "\ufeffred"] * 6})
+    read_table(frame.assign(t=["cat", "cat\u200b", "dog", "owl"] * 6), target="t")
+    said = capsys.readouterr().err
+    assert r"column 'b': 'A' and '\u0410', 'red' and '\ufeffred' are different words" in said
+    assert r"--target t: 'cat' and 'cat\u200b' are different words" in said
+
+
+def test_a_cross_for_yes_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.DataFrame({"a": np.arange(24) ** 1.5, "b": ["x", "", None] * 8, "t": ["p", "q"] * 12})
+    read_table(frame, target="t")
+    assert "row that has one ('x'); where the 16 empty cells mean no, write no there" in capsys.readouterr().err
+
+
+def test_levels_of_an_index_that_are_asked_for(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.arange(24) ** 1.5, "b": np.arange(24) ** 0.5, "t": ["p", "q"] * 12})
+    frame["n"] = [f"r{i}" for i in range(24)]
+    data = read_table(frame.set_index(["n", "t"]), target="t", id="n", quiet=True)
+    assert (schema_of(data).names, data.labels.names) == (("a", "b"), ("p", "q"))
+    assert data.ids is not None
+    new = frame.set_index("b")
+    torch.testing.assert_close(encode(new, schema_of(data))[0], encode(frame, schema_of(data))[0])
+    arrow = pa.Table.from_pandas(new)
+    torch.testing.assert_close(encode(arrow, schema_of(data))[0], encode(frame, schema_of(data))[0])
+    numbered = pd.DataFrame({0: frame["a"], 1: frame["t"]})
+    assert read_table(numbered, target=1, quiet=True).labels.names == ("p", "q")  # type: ignore[arg-type]
 
 
 def test_words_that_may_mean_the_same_are_said(capsys: pytest.CaptureFixture[str]) -> None:
