@@ -194,7 +194,8 @@ def _source(folder: Path) -> Path:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """Return all files in and below the folder by relative name, in order; linked folders are not entered.
+    """Return all files in and below the folder by relative name, in order; linked folders are not entered, which is
+    said.
 
     A name from ``labels.csv`` is only ever looked up here, so none can lead elsewhere.
     """
@@ -202,12 +203,16 @@ def _files(folder: Path) -> dict[str, Path]:
     def refuse(error: OSError) -> None:
         raise InputError(f"{shown(error.filename)}: cannot be read ({reason(error)})")
 
-    found = {}
+    found, linked = {}, []
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders.sort()
+        linked += [name for name in folders if not name.startswith(".") and os.path.islink(os.path.join(place, name))]
         for name in sorted(names):
             path = Path(place, name)
             found[unicodedata.normalize("NFC", path.relative_to(folder).as_posix())] = path
+    if linked:
+        some = ", ".join(map(shown, linked[:5]))
+        say(f"{folder}: {some}: a linked folder is not entered; put the folder itself there")
     return found
 
 

@@ -99,15 +99,20 @@ def white_of(paths: Sequence[Path], known: int | None = None) -> int | None:
     """Return the value that is white in images of 16 bits, None where there are none of these.
 
     Cameras and scanners write 10, 12 or 14 bits into files of 16. White is that of the fewest bits that hold all of the
-    images, which is said. Files are read only where some have 16 bits.
+    images, which is said. Files are read only where some have 16 bits. What else :func:`decode` takes for granted of
+    them is said too.
 
     :param known: what is white in the images that a model was trained on, and so in these too; None where it had none.
         Brighter pixels are said to become white.
     """
     found: list[tuple[Path, int, int]] = []
     coloured: list[Path] = []
+    moving: list[Path] = []
+    clear: list[Path] = []
     for path in paths:
         with _opened(path) as image:
+            moving += [path] * (getattr(image, "n_frames", 1) > 1)
+            clear += [path] * is_clear(image)
             if image.mode.startswith("I"):
                 try:
                     pixels = np.asarray(image)
@@ -116,6 +121,12 @@ def white_of(paths: Sequence[Path], known: int | None = None) -> int | None:
                     continue
             elif any(";16" in str(tile) for tile in vars(image).get("tile", ())):
                 coloured.append(path)
+    for some, what in (
+        (moving, "of several frames: of each the first is read"),
+        (clear, "that may be transparent in parts: these are laid on white"),
+    ):
+        if some:
+            say(f"{some[0].parent}: {len(some)} images, {shown(some[0].name)} the first, {what}")
     if coloured:
         say(f"{coloured[0].parent}: {len(coloured)} images of 16 bits a colour: of each the upper 8 are read, so that "
             f"{2**16 - 1} is white; with fewer bits in them they are dark, and are to be saved with 8")  # fmt: skip
@@ -168,6 +179,11 @@ def decode(path: Path, *, grey: bool, size: tuple[int, int], white: int | None =
     return pixels[None] if grey else pixels.transpose(2, 0, 1)
 
 
+def is_clear(image: Image) -> bool:
+    """Whether an image may be transparent in parts."""
+    return image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+
+
 def _flat(image: Image, white: int) -> Image:
     """Return the image with 8 bits a channel and without transparency."""
     from PIL.Image import alpha_composite, fromarray, new
@@ -175,7 +191,7 @@ def _flat(image: Image, white: int) -> Image:
     if image.mode.startswith("I"):
         deep = np.asarray(image).astype(np.int64)
         return fromarray((deep * 255 // white).clip(0, 255).astype(np.uint8))
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+    if is_clear(image):
         image = image.convert("RGBA")
         return alpha_composite(new("RGBA", image.size, "white"), image)
     return image

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -23,6 +24,10 @@ from .split_words import parts_of, said_of_validation
 
 MAX_CSV_BYTES = 64 * 2**20
 """Largest ``labels.csv`` that is read."""
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+"""What may stand between columns."""
+ENCODINGS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+"""Encodings other than UTF-8, by the mark that a file begins with."""
 _EMPTY = ("", "nan", "na")
 """What leaves an attribute missing, in small letters."""
 
@@ -44,7 +49,7 @@ class Table:
 
 
 def read_labels_csv(path: Path) -> Table:
-    """Return the table in a CSV file: UTF-8, separated by commas, semicolons or tabs, with a header.
+    """Return the table in a CSV file: UTF-8 or UTF-16, separated by commas, semicolons, tabs or bars, with a header.
 
     The first column is the file's name. The column ``label`` holds any words, its classes in order of the alphabet or,
     if all are whole numbers, of size; an empty cell or -1 is a missing label, and so is a word such as ``unknown``,
@@ -65,6 +70,8 @@ def read_labels_csv(path: Path) -> Table:
         columns = {"label": place}
     if "label" in columns and len(columns) > 1:
         others = [name for name in columns if name != "label"]
+        if not header[0]:
+            raise InputError(f"{path}: column 1 has no name, as an index has; it must be the file's name")
         raise InputError(f"{path}: a column 'label' beside {shown(others)}; either 'label' or attributes are needed")
     if not rows:
         raise InputError(f"{path}: no row below the header; one row a file is needed")
@@ -106,14 +113,15 @@ def file_key(name: str, where: str) -> str:
 def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the header and, with their numbers, the rows that are not blank."""
     content = read_bytes(path, MAX_CSV_BYTES)
+    encoding = next((name for mark, name in ENCODINGS.items() if content.startswith(mark)), "utf-8-sig")
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
         row = content[: error.start].count(b"\n") + 1
         raise InputError(f"{path}: row {row} is not in UTF-8; save the file in that encoding") from None
     mark = separator(text)
     if mark != ",":
-        say(f"{path}: its columns are separated by {'semicolons' if mark == ';' else 'tabs'}, not commas")
+        say(f"{path}: its columns are separated by {SEPARATORS[mark]}, not commas")
     reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=mark)
     try:
         rows = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
@@ -136,9 +144,9 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
 
 def separator(text: str) -> str:
-    """Return what separates the columns of a header: a comma, or a semicolon or a tab where it has no comma."""
+    """Return what separates the columns of a header: a comma, or another of :data:`SEPARATORS` where it has none."""
     header = next((line for line in text.splitlines() if line.strip()), "")
-    return "," if "," in header else max(";\t", key=header.count) if any(mark in header for mark in ";\t") else ","
+    return "," if "," in header else max(SEPARATORS, key=header.count)
 
 
 def _test_rows(words: list[tuple[int, str]], path: Path) -> Tensor:

@@ -16,6 +16,7 @@ from ..errors import InputError
 from .cells import MISSING_LABELS
 from .checks import MAX_BYTES, reason, shown
 from .codes import code_columns, has_codes
+from .labels_csv import ENCODINGS, SEPARATORS
 from .number_words import COMMA, commas_of, frame_comma
 from .own_types import arrow_frame, own_types
 from .packed import Content, content_of, inner_suffix, open_content
@@ -23,10 +24,8 @@ from .packed import Content, content_of, inner_suffix, open_content
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 HEAD_BYTES = 2**20
 """Of the beginning of a file, by which its separator is told."""
-ENCODINGS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _NULLS = sorted(
     {form for word in MISSING_LABELS for form in (word, word.upper(), word.capitalize(), word.title())}
     | {"NaN", "<NA>"}

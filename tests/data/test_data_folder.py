@@ -61,6 +61,31 @@ def test_spelling_of_tables(tmp_path: Path) -> None:
     assert data.y_test.tolist() == [0]
 
 
+@pytest.mark.parametrize(("encoding", "mark", "word"), [("utf-16", ",", ""), ("utf-8", "|", "bars")])
+def test_labels_are_read_as_tables_are(
+    encoding: str, mark: str, word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root := folder(tmp_path, GOOD)).joinpath("labels.csv").write_bytes(GOOD.replace(",", mark).encode(encoding))
+    assert load_folder(root).labels.names == ("cat", "dog")
+    assert ("separated by bars, not commas" in capsys.readouterr().err) == bool(word)
+
+
+def test_what_is_taken_for_granted_of_images_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = folder(tmp_path / "pets", GOOD)
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "green", "blue")]
+    frames[0].save(root / "a.gif", save_all=True, append_images=frames[1:])
+    Image.new("RGBA", (8, 8), (0, 0, 0, 0)).save(root / "b.png")
+    (root / "a.png").unlink()
+    (root / "labels.csv").write_text(GOOD.replace("a.png", "a.gif"))
+    folder(tmp_path / "more", "file,label\nx.png,cow\n", ["x.png"])
+    (root / "more").symlink_to(tmp_path / "more")
+    assert len(load_folder(root).x) == 3
+    said = capsys.readouterr().err
+    assert "1 images, 'a.gif' the first, of several frames: of each the first is read" in said
+    assert "1 images, 'b.png' the first, that may be transparent in parts: these are laid on white" in said
+    assert "'more': a linked folder is not entered" in said
+
+
 def test_numbers_are_classes_in_order_of_size(tmp_path: Path) -> None:
     csv = "file,label\na.png,10\nb.png,9\nc.png,1\nd.png,9\n"
     assert load_folder(folder(tmp_path, csv)).labels.names == ("1", "9", "10")
@@ -167,7 +192,9 @@ WRONG: dict[str, tuple[str | bytes, list[str]]] = {
     "all test": ("file,label,split\na.png,x,test\n", ["split", "'train'"]),
     "one row": ("file,label\na.png,x\n", ["1 row", "at least 2"]),
     "not UTF-8": (b"file,label\na.png,x\nb.png,m\xfcde\n", ["row 3", "UTF-8"]),
-    "UTF-16": (GOOD.encode("utf-16"), ["row 1", "UTF-8"]),
+    "UTF-16 without a mark": (GOOD.encode("utf-16-le"), ["row 1", "cannot be printed"]),
+    "UTF-16 cut short": (GOOD.encode("utf-16")[:-1], ["UTF-8"]),
+    "an index": (",file,label\n0,a.png,x\n1,b.png,y\n", ["column 1 has no name", "the file's name"]),
     "open quote": ('file,label\na.png,"x\nb.png,y\n', ["row", "not valid CSV"]),
     "huge cell": ("file,label\na.png," + "x" * 200_000, ["row 2", "not valid CSV"]),
     "control character": ("file,label\na.png,x\x07y\n", ["'label'", "\\x07"]),
