@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .data.checks import shown
 from .data.estimator_labels import are_words, as_array, encode_labels, label_column, missing_rows
 from .data.foreign_types import SparseMatrix
-from .data.frames import pandas_frame
+from .data.frames import pandas_frame, same_rows
 from .data.schema import Schema
 from .data.table_data import holds_words, read_features
 from .data.tables import encode
@@ -116,6 +116,7 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             raise InputError(
                 "SSVAEClassifier requires y to be passed, but the target y is None; -1, None or NaN is a missing label"
             )
+        same_rows(X, y)
         with nullcontext() if self.verbose else lines_as_warnings():
             x = self.points(X, reset=True)
         self.classes_, codes = encode_labels(label_column(y), len(x), self.missing_label)
@@ -181,6 +182,7 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
     def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:  # noqa: N803
         """The accuracy on the rows whose label is known."""
         check_is_fitted(self)
+        same_rows(X, y)
         given, predicted = label_column(y), self.predict(X)
         weights = None if sample_weight is None else np.asarray(sample_weight)
         for name, column in (("y", given), ("sample_weight", weights)):

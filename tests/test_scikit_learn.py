@@ -452,3 +452,13 @@ def test_categories_that_are_numbers_are_no_amounts() -> None:
     assert model.schema_.columns[2].words == ("0", "10", "20", "30")
     found = model.predict_proba(frame.assign(town=pd.Categorical(codes)))
     np.testing.assert_array_equal(model.predict_proba(frame.assign(town=codes * 1.0)), found)
+
+
+def test_labels_in_another_order_than_the_points_are_refused(blobs: Any) -> None:
+    """As by ps.fit: both have the same rows by their index, so that places would pair others."""
+    x, y = blobs
+    frame, labels = pd.DataFrame(x), pd.Series(y)
+    model = small().fit(frame, labels)
+    refused(lambda: small().fit(frame, labels[::-1]), "y.loc[x.index]")
+    refused(lambda: model.score(frame, labels[::-1]), "y.loc[x.index]")
+    assert model.score(frame, labels.set_axis(range(1000, 1150))) > 0.5  # another index says nothing

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -38,6 +38,14 @@ _GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N"}
 
 BITS = (8, 10, 12, 14, 16)
 """Bits that a pixel of a 16-bit file may have."""
+
+
+@runtime_checkable
+class HasFrames(Protocol):
+    """An image of a format that may have several."""
+
+    @property
+    def n_frames(self) -> int: ...
 
 
 def bits_for(most: int) -> int:
@@ -111,7 +119,7 @@ def white_of(paths: Sequence[Path], known: int | None = None) -> int | None:
     clear: list[Path] = []
     for path in paths:
         with _opened(path) as image:
-            moving += [path] * (getattr(image, "n_frames", 1) > 1)
+            moving += [path] * (isinstance(image, HasFrames) and image.n_frames > 1)
             clear += [path] * is_clear(image)
             if image.mode.startswith("I"):
                 try:

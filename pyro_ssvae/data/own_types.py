@@ -84,7 +84,7 @@ def own_type(cells: pd.Series) -> pd.Series | None:
         return pd.Series(dates, index=cells.index).mask(days.isna())
     with contextlib.suppress(ValueError, OverflowError):  # years that pandas has no place for, words in other encodings
         if all(issubclass(kind, datetime.date) for kind in kinds):  # of several zones, or with and without a time
-            zoned = any(getattr(date, "tzinfo", None) is not None for date in known)
+            zoned = any(isinstance(date, datetime.datetime) and date.tzinfo is not None for date in known)
             return pd.to_datetime(cells, utc=zoned)
         if kinds == {bytes}:
             return cells.map(bytes.decode, na_action="ignore")

@@ -177,7 +177,8 @@ def as_dataset(frame: pd.DataFrame, wanted: Wanted, notes: list[str], name: str)
     of = [None if ids is None else tuple(ids[row] for row in part.tolist()) for part in (rows, held)]
     shown_ranges = tuple(ranges(x, column, i) for i, column in enumerate(columns))
     parts = x[rows], y[rows], x[held], y[held]
-    notes.extend(filter(None, [untaught(y[rows], y[held], schema.labels.names)]))
+    if line := untaught(y[rows], y[held], schema.labels.names):
+        notes.append(f"--target {' '.join(wanted.target)}: {line}")
     numbers = tuple(kept.nonzero().squeeze(1)[rows].tolist())
     described = Table(schema, shown_ranges)
     return Dataset(name, *parts, schema.labels, described, rows=numbers, ids=of[0], ids_test=of[1])

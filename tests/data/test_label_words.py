@@ -195,7 +195,7 @@ def test_classes_of_the_test_alone_are_said(tmp_path: Path, capsys: pytest.Captu
     assert "alone" not in capsys.readouterr().err
     table = pd.DataFrame({"v": np.sin(np.arange(N)), "y": ["a", "b"] * 20 + ["c"] * 8})
     read_table(table.assign(split=["train"] * 40 + ["test"] * 8), target="y")
-    assert "'c' is in the test alone" in capsys.readouterr().err
+    assert "--target y: 'c' is in the test alone" in capsys.readouterr().err
 
 
 def test_pictures_that_are_not_read_as_they_may_be_meant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
