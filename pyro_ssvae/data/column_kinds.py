@@ -20,7 +20,7 @@ from .cells import (
     word_of,
 )
 from .checks import hint, shown, sort_words
-from .date_cells import ZONED, date_format, dates_of, example, several_ways
+from .date_cells import date_format, dates_of, example, is_zoned, several_ways
 from .number_likelihoods import likelihood_of
 from .number_words import decimal_comma, parse_number, time_format, times_of
 from .schema import Column
@@ -162,12 +162,11 @@ def in_order(words: Sequence[str]) -> tuple[str, ...]:
 
 def date_column(cells: pd.Series, name: str, where: str) -> Column | str:
     """Return a column of dates, the first of which is day 0."""
-    form, zoned = "", isinstance(cells.dtype, pd.DatetimeTZDtype)
+    form = ""
     if not pd.api.types.is_datetime64_any_dtype(cells.dtype):
         _, words = factorized(cells, where)
         found = date_format([word for word in words if word.lower() not in MISSING_LABELS])
         form = "" if found is None else found[0]
-        zoned = any(ZONED.fullmatch(word) for word in words)
     since, wrong = dates_of(cells, where, form)
     if wrong.any():
         raise InputError(
@@ -182,7 +181,7 @@ def date_column(cells: pd.Series, name: str, where: str) -> Column | str:
     day = str(np.datetime64(int(start), "D"))
     whole = bool((since[np.isfinite(since)] % 1 == 0).all())
     missing = float(np.isnan(since).mean())
-    return Column(name, "normal", "date", whole=whole, start=day, format=form, zoned=zoned, missing=missing)
+    return Column(name, "normal", "date", whole=whole, start=day, format=form, zoned=is_zoned(cells), missing=missing)
 
 
 def number_column(cells: pd.Series, name: str, where: str, told: str | None, file: bool | None = None) -> Column | str:

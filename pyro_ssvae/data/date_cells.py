@@ -50,6 +50,13 @@ def dates_of(cells: pd.Series, where: str, form: str = "") -> tuple[np.ndarray, 
     return found, np.isnan(found) & (places >= 0)
 
 
+def is_zoned(cells: pd.Series) -> bool:
+    """Whether a column of dates says their distance from UTC, in some row."""
+    if pd.api.types.is_datetime64_any_dtype(cells.dtype):
+        return isinstance(cells.dtype, pd.DatetimeTZDtype)
+    return any(ZONED.fullmatch(str(word)) for word in cells.dropna().unique())
+
+
 def parse_dates(words: list[str], form: str) -> np.ndarray:
     """Return words as dates in microseconds, NaT where they are none."""
     likely = pd.Series([word if DATE.fullmatch(word) else None for word in words], dtype=object)  # "today" is a word

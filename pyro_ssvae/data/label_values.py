@@ -44,6 +44,8 @@ def label_values(y: object, labels: Labels | None, where: str = "y") -> Tensor:
         y = y.to_dense() if y.layout != torch.strided else y
         if y.is_complex():
             raise InputError(f"{where}: complex numbers; labels are whole numbers, or words")
+        if isinstance(labels, ClassLabels) and y.dim() == 2 and y.shape[1] == 1:
+            y = y[:, 0]
         if y.dtype == torch.bool and names_truth(labels):
             return from_objects(y.cpu().numpy().astype(object), labels, where)
         y = without_nan(y)
@@ -55,6 +57,8 @@ def label_values(y: object, labels: Labels | None, where: str = "y") -> Tensor:
     if isinstance(y, Frame):
         y = attribute_columns(y, labels, where)
     array = plain_array(y, where)
+    if isinstance(labels, ClassLabels) and array.ndim == 2 and array.shape[1] == 1:  # a column of classes
+        array = array[:, 0]
     if isinstance(array, np.ma.MaskedArray):
         array = unmasked(array)
     if array.dtype.kind in "Oiuf":
@@ -86,15 +90,13 @@ def without_nan(y: Tensor) -> Tensor:
 
 
 def attribute_columns(frame: Frame, labels: Labels | None, where: str) -> object:
-    """Return a table's columns in the order of the attributes, or the one column of classes."""
+    """Return a table's columns in the order of the attributes."""
     names = names_of(frame)
     if isinstance(labels, AttributeLabels) and names is not None:
         order = in_order(names, labels.names, where, "the attributes")
         if order is not None:
             frame = frame[[list(frame.columns)[i] for i in order]]
-    values = plain_array(frame, where)
-    one = isinstance(labels, ClassLabels) and values.ndim == 2 and values.shape[1] == 1
-    return values[:, 0] if one else values
+    return plain_array(frame, where)
 
 
 def from_objects(array: np.ndarray, labels: Labels | None, where: str) -> Tensor:

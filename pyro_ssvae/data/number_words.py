@@ -24,6 +24,7 @@ _GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}([ '’])\d{3}(?:\1\d{3})*([.,]\d*)?")
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
 
 
+_DURATION = re.compile(r"(-?\d+) days?(?: [+-]?(\d\d):(\d\d):(\d\d(?:\.\d+)?))?")
 SIGNS = "$€£¥₹₩₽₺₴₫฿¢%"
 """Of currencies, and of percent."""
 
@@ -44,8 +45,13 @@ def unit_of(word: str) -> str:
 def parse_number(word: str, comma: bool = False) -> float:
     """Return the number that a word says, NaN where it says none: ``1e-3``, ``1,200.50``, ``$5``, ``12 %``.
 
+    Durations as pandas writes them, ``2 days 12:00:00``, are in days.
+
     :param comma: take a comma for the decimal point, and points between thousands for nothing.
     """
+    if (duration := _DURATION.fullmatch(word)) is not None:
+        days, hours, minutes, seconds = (float(part or 0) for part in duration.groups())
+        return days + (hours * 3600 + minutes * 60 + seconds) / 86_400  # -1 days +23:00:00 is an hour ago
     word = bare(word)
     if not comma:
         word = word.replace(",", "") if _THOUSANDS.fullmatch(word) else word

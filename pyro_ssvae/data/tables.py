@@ -20,7 +20,7 @@ from ..nn.columns import KINDS as LIKELIHOODS
 from .cells import MISSING_LABELS, MISSING_WORDS, as_written, factorized, first, numbers_of, word_of
 from .checks import hint, shown
 from .column_kinds import ANSWERS
-from .date_cells import date_words, dates_of, example, stamps, stamps_of
+from .date_cells import date_words, dates_of, example, is_zoned, stamps, stamps_of
 from .frames import ArrowTable, Frame, pandas_frame
 from .label_words import places_of
 from .notices import say
@@ -152,6 +152,9 @@ def column_values(cells: pd.Series, column: Column, where: str, comma: bool | No
         return np.where(values < 0, np.nan, values)
     if column.reads == "date":
         days, wrong = dates_of(cells, where, column.format)
+        if np.isfinite(days).any() and (zoned := is_zoned(cells)) != column.zoned:
+            own, before = ("with", "without") if zoned else ("without", "with")
+            say(f"{where}: times {own} a zone, in training {before}; those without one are read as UTC")
         start = np.datetime64(column.start, "D").astype(np.int64)
         values = days - start
         what, like = "date", f"{example(column.format)}, as in training,"

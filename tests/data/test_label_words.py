@@ -272,3 +272,11 @@ def test_predictions_have_the_words(tmp_path: Path) -> None:
     columns = label_words(model, torch.tensor([[1, 0], [-1, 1]]))
     assert {name: list(column) for name, column in columns.items()} == {"ill": ["yes", None], "sex": ["1", "2"]}
     assert next(csv.reader(["ill,sex"])) == list(columns)
+
+
+def test_a_column_of_classes() -> None:
+    """As scikit-learn and reshape(-1, 1) make it."""
+    for y in (np.array([[1], [2], [3]]), torch.tensor([[1], [2], [3]]), np.array([["2"], ["3"], ["1"]])):
+        assert label_values(y, STAGES).dim() == 1
+    assert label_values(np.array([["2"], ["3"], ["1"]]), STAGES).tolist() == [1, 2, 0]
+    assert label_values(np.array([[1], [0]]), AttributeLabels(["a"])).shape == (2, 1)

@@ -258,3 +258,27 @@ def test_dates_in_several_ways_are_no_categories(capsys: pytest.CaptureFixture[s
     stand_in = pd.DataFrame({"at": days.strftime("%Y-%m-%d").where(np.arange(N) % 6 > 0, "9999-12-31"), "y": frame.y})
     read_table(stand_in, target="y")
     assert "column 'at': 9999-12-31 in 8 rows is far from all other dates" in capsys.readouterr().err
+
+
+def test_durations_come_back_from_text(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"long": pd.to_timedelta(np.arange(N) ** 2 - 600.0, "min"), "y": list("ab") * (N // 2)})
+    frame.loc[3, "long"] = pd.NaT
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    schema = schema_of(frame)
+    expected = encode(frame, schema)[0]
+    assert expected[0, 0].item() == pytest.approx(-600 / 1440)
+    torch.testing.assert_close(encode(tmp_path / "a.csv", schema)[0], expected, equal_nan=True)
+    assert schema_of(tmp_path / "a.csv").columns[0].reads == "number"
+
+
+def test_times_with_and_without_a_zone_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    frame = pd.DataFrame({"at": pd.date_range("2020-01-01", periods=N, freq="h", tz="Europe/Berlin")})
+    frame["y"] = list("ab") * (N // 2)
+    plain = frame.assign(at=frame["at"].dt.tz_localize(None))
+    for training, other, said in ((frame, plain, "without a zone, in training with;"),
+                                  (plain, frame.astype({"at": str}), "with a zone, in training without;")):  # fmt: skip
+        schema = schema_of(training)
+        encode(training, schema)
+        assert "zone" not in capsys.readouterr().err
+        encode(other, schema)
+        assert f"column 'at': times {said} those without one are read as UTC" in capsys.readouterr().err
