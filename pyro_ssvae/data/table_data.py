@@ -120,7 +120,10 @@ def told_kinds(columns: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
         for word in words:
             if "=" not in word:
                 raise InputError(f"--columns {shown(word)}: a column and its kind are needed, such as age=count")
-        columns = {word.rpartition("=")[0]: word.rpartition("=")[2] for word in words}
+        pairs = [word.rpartition("=")[::2] for word in words]
+        columns = dict(pairs)
+        if twice := [column for column, kind in pairs if columns[column] != kind]:
+            raise InputError(f"--columns: {shown(twice[0])} is there with two kinds; one is needed")
     return {column: kind_word(kind, f"--columns {column}={kind}") for column, kind in columns.items()}
 
 

@@ -75,6 +75,7 @@ def test_a_table_trains(table: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         (("--target", "kind", "--id", "kind"), ["--id kind"]),
         (("--target", "kind", "--columns", "age"), ["--columns", "age=count"]),
         (("--target", "kind", "--columns", "age=word"), ["--columns age=word", "number"]),
+        (("--target", "kind", "--columns", "age=number", "age=count"), ["--columns", "'age'", "two kinds"]),
         (("--target", "kind", "--likelihood", "normal"), ["--likelihood normal", "'job'", "words"]),
         (("--target", "kind", "--image-size", "8"), ["--image-size"]),
     ],
