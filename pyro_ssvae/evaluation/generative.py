@@ -79,11 +79,11 @@ def generative_metrics(
 
 
 def rows_are_independent(pair: nn.Module, x: Tensor, seed: int) -> bool:
-    """Whether each row has a likelihood of its own: every site is in the plate over rows."""
+    """Whether each row has a likelihood of its own: every site is in the plate over rows, and none is subsampled."""
     with evaluating(pair, seed):
         few, _ = few_rows(pair, x, None)
         ((p, q),) = enumerated(pair, few, None)
-    return not bounds.Draw(p, q, len(few)).outside()
+    return bounds.Draw(p, q, len(few)).joined_rows() is None
 
 
 def affordable_rows(pair: nn.Module, x: Tensor, num_samples: int) -> int:

@@ -21,6 +21,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from numpy.typing import ArrayLike
+from pyro.distributions.util import scale_and_mask
 from torch import Tensor, nn
 
 from ..errors import InputError, whole_number
@@ -115,6 +116,21 @@ def _in_batches(
     return batched(module, lambda x, y=None: rows(module, x, y, most, every), x, y, rows=most)
 
 
+def counted(p: Site, q: Site) -> tuple[Site, Site]:
+    """Return a latent's sites, of which ``log p - log q`` is 0 where a mask leaves the model's out, as that of an
+    ``obs_mask`` does: there is no such latent. What is enumerated keeps its q, which is a weight of each value."""
+    enumerated = q["infer"].get("_enumerate_dim") is not None
+    masks = [site["mask"] for site in ((p, q) if enumerated else (p,)) if site["mask"] is not None]
+    if not masks:
+        return p, q
+    log_p, log_q = p["unscaled_log_prob"], q["unscaled_log_prob"]
+    if not enumerated:
+        log_q = scale_and_mask(log_q, mask=q["mask"])
+    for mask in masks:
+        log_p = torch.where(torch.as_tensor(mask, device=log_p.device), log_p, log_q)
+    return {**p, "unscaled_log_prob": log_p, "mask": None}, {**q, "unscaled_log_prob": log_q, "mask": None}
+
+
 @dataclass(frozen=True)
 class Term:
     """A site's log-probability, signed: what it depends on and what it adds up over."""
@@ -139,6 +155,8 @@ class Draw:
         self.p = {name: site for name, site in sampled(p).items() if not is_computed(site)}
         self.q = {name: site for name, site in sampled(q).items() if not (is_factor(site) or is_computed(site))}
         self.n, self.every = n, every or n
+        for name in self.p.keys() & self.q.keys():
+            self.p[name], self.q[name] = counted(self.p[name], self.q[name])
         if not self.q:
             raise InputError("the guide has no latent site, so that there is nothing to bound; a pair with latents has")
         sites = [*self.p.values(), *self.q.values()]
@@ -165,12 +183,20 @@ class Draw:
 
     def log_weight(self) -> Tensor:
         """``log Σ_y w``, ``[B]``."""
-        if outside := self.outside():
-            raise InputError(
-                f"log_likelihood: site {outside[0]!r} is in no plate over the rows, so that rows have no likelihood "
-                "of their own; elbo shares it out"
-            )
+        if why := self.joined_rows():
+            raise InputError(f"log_likelihood: {why}")
         return self._total(self.weights(), self._log_sum)
+
+    def joined_rows(self) -> str | None:
+        """Why rows have no likelihood of their own; None where they have."""
+        for site in [*self.p.values(), *self.q.values()]:
+            if self.share(site) != 1:
+                return (f"site {site['name']!r} is in a plate that subsamples, of which elbo alone has an unbiased "
+                        "estimate")  # fmt: skip
+        if outside := self.outside():
+            return (f"site {outside[0]!r} is in no plate over the rows, so that rows have no likelihood of their own; "
+                    "elbo shares it out")  # fmt: skip
+        return None
 
     def log_weight_of_rows(self) -> Tensor:
         """``log Σ_y w`` of the sites in the plate over rows, given the others, ``[B]``."""
@@ -205,7 +231,7 @@ class Draw:
 
     def term(self, site: Site, sign: int = 1) -> Term:
         """A site as a term: its plates' dimensions in place, nothing summed yet."""
-        value = sign * unscaled(site)
+        value = sign * self.share(site) * unscaled(site)
         value = value.reshape((1,) * (self.nest - value.dim()) + value.shape)
         varies = frozenset(d for d in self.dims if -d <= value.dim() and value.shape[d] > 1)
         row = self.row_dim(site)
@@ -218,6 +244,23 @@ class Draw:
             value = value.transpose(row, -1)
             inner = frozenset(row if d == -1 else d for d in inner)
         return Term(site["name"], value, varies, inner)
+
+    def share(self, site: Site) -> float:
+        """How many elements of plates, beside that over rows, each that a site has stands for: 1 unless they subsample.
+
+        :raises InputError: a plate that has some of the rows.
+        """
+        row, share = row_frame(site, self.n), 1.0
+        for frame in site["cond_indep_stack"]:
+            if frame is row or not frame.full_size or frame.full_size == frame.size:
+                continue
+            if row is None and frame.full_size == self.n:
+                raise InputError(
+                    f"plate {frame.name!r} takes {frame.size} of the {self.n} rows; for a number of each, a plate over "
+                    "all of x is needed"
+                )
+            share *= frame.full_size / frame.size
+        return share
 
     def row_dim(self, site: Site) -> int | None:
         """The dimension of the plate over rows; None outside of it."""

@@ -67,6 +67,12 @@ def unscaled(site: Site) -> Tensor:
     return value
 
 
+def subsamples(site: Site) -> bool:
+    """Whether a site is in a plate, beside that over rows (:func:`mark_rows`), that has some of its elements."""
+    frames = (f for f in site["cond_indep_stack"] if f.name not in site.get("row_plates", ()))
+    return any(f.full_size and f.full_size != f.size for f in frames)
+
+
 def row_frame(site: Site, n: int) -> CondIndepStackFrame | None:
     """Return the plate over n rows that a site is in: what :func:`mark_rows` found, else ``data``, or the first of
     their number; None where it is in none."""
@@ -195,18 +201,18 @@ def several_at_once(
 def rows_apart(p: Trace, q: Trace, n: int, plates: frozenset[str]) -> bool:
     """Whether every site is in one plate over all n rows, so that several draws can be rows of one run.
 
-    Not so of a latent that all rows share, nor of a plate that subsamples, whose size is not that of its rows, nor of a
+    Not so of a latent that all rows share, nor of a plate that subsamples, whose choice each draw has anew, nor of a
     mask or a scale of each row, which may be of the row's place.
 
     :param plates: over rows, by name.
     """
-    told = [site[what] for trace in (p, q) for site in sampled(trace).values() for what in ("mask", "scale")]
-    if any(isinstance(value, Tensor) and value.numel() > 1 for value in told):
+    sites = [site for trace in (p, q) for site in sampled(trace).values()]
+    told = [site[what] for site in sites for what in ("mask", "scale")]
+    if any(isinstance(value, Tensor) and value.numel() > 1 for value in told) or any(map(subsamples, sites)):
         return False
     names = [
         {f.name for f in site["cond_indep_stack"] if f.dim is not None and f.size == n == (f.full_size or n)}
-        for trace in (p, q)
-        for site in sampled(trace).values()
+        for site in sites
     ]
     return len(set.intersection(*names) & plates) == 1
 
@@ -267,8 +273,9 @@ def parallel(program: Program) -> Program:
 
 
 def observations(trace: Trace) -> dict[str, Tensor]:
-    """Return the values of a trace's observed sites; what is computed is another in each draw."""
-    seen = {n: s for n, s in sampled(trace).items() if s["is_observed"]}
+    """Return the values of a trace's observed sites; what is computed, or a plate's subsample, is another in each
+    draw."""
+    seen = {n: s for n, s in sampled(trace).items() if s["is_observed"] and not subsamples(s)}
     return {n: s["value"] for n, s in seen.items() if not (is_factor(s) or is_computed(s))}
 
 

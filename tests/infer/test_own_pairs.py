@@ -11,6 +11,7 @@ import pytest
 import torch
 from pair_suite import PairSuite
 from pairs import OWN, own_points, own_program
+from pyro import poutine
 from torch import Tensor, nn
 
 import pyro_ssvae as ps
@@ -106,3 +107,45 @@ def test_a_reconstruction_sums_what_the_model_alone_enumerates_inside_the_logari
     expected = (first + second + x.new_tensor([0.9, 0.1]).log()).logsumexp(-1).mean(0)
     many = reconstruction(pair, x.repeat(4000, 1)).reshape(-1, 6).mean(0)
     torch.testing.assert_close(many, expected, rtol=0, atol=0.3)
+
+
+class PartlyKnown(nn.Module):
+    """``pyro.sample(..., obs_mask=...)`` of the label; where it is known the guide's has no counterpart."""
+
+    labels = ps.ClassLabels(3)
+
+    def __init__(self, masked: bool, enumerated: bool) -> None:
+        super().__init__()
+        self.loc = nn.Parameter(torch.tensor([-1.0, 0.5, 2.0], dtype=torch.double))
+        self.masked, self.infer = masked, {"enumerate": "parallel"} if enumerated else {}
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        y = torch.full((len(x),), -1) if y is None else y
+        with pyro.plate("data", len(x)):
+            y = pyro.sample("y", dist.Categorical(x.new_tensor([0.2, 0.3, 0.5])), obs=y.clamp_min(0), obs_mask=y >= 0)
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            pyro.sample("x", dist.Normal(self.loc[y] + z, 1.0), obs=x)
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        mask = (torch.full((len(x),), -1) if y is None else y) < 0 if self.masked else torch.tensor(True)
+        with pyro.plate("data", len(x)):
+            with poutine.mask(mask=mask):
+                pyro.sample("y_unobserved", dist.Categorical(x.new_ones(len(x), 3)), infer=self.infer)
+            pyro.sample("z", dist.Normal(0.5 * x, 1.0))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("enumerated", [False, True])
+def test_a_label_that_a_mask_leaves_out_is_no_latent(masked: bool, enumerated: bool) -> None:
+    """x = μ_y + z + noise; of a label that is known the bound had log 3 too much, or counted three times."""
+    pair, y = PartlyKnown(masked, enumerated), torch.tensor([0, 2, -1])
+    x = torch.tensor([0.3, -0.4, 1.0], dtype=torch.double)
+    log_p = dist.Normal(pair.loc, 2**0.5).log_prob(x.unsqueeze(1)) + x.new_tensor([0.2, 0.3, 0.5]).log()
+    want = torch.cat([log_p[:2].gather(1, y[:2, None])[:, 0], log_p[2:].logsumexp(1)]).detach()
+    torch.manual_seed(0)
+    found = ps.log_likelihood(pair, x, y, num_samples=20_000)  # log w has a standard deviation of about 1
+    torch.testing.assert_close(found.detach(), want, atol=0.05, rtol=0)
+    assert bool((ps.elbo(pair, x, y, num_samples=2000) < want).all())
+    torch.testing.assert_close(
+        ps.class_posterior(pair, x, num_samples=20_000), log_p.detach().softmax(1), atol=0.02, rtol=0
+    )

@@ -193,3 +193,39 @@ def test_an_automatic_guide_of_shared_latents_is_trained() -> None:
     guide = AutoNormal(model)
     history = ps.fit((model, guide), x, epochs=3, batch_size=20, progress=False)
     assert history["loss"][-1] < history["loss"][0]
+
+
+def some_parts(rows: bool) -> Functions:
+    """x_ij ~ N(4 j, 1), of which each run has half of the parts, or of the rows."""
+
+    def model(x: Tensor, y: Tensor | None = None) -> None:
+        n, parts = x.shape
+        with pyro.plate("data", n, n // 2 if rows else None, dim=-1) as i:
+            z = pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+            with pyro.plate("parts", parts, None if rows else parts // 2, dim=-2) as j:
+                loc = 4.0 * j.unsqueeze(-1) + 0 * z
+                pyro.sample("x", dist.Normal(loc, 1.0), obs=x[i].t()[j])
+
+    def guide(x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x), len(x) // 2 if rows else None, dim=-1):
+            pyro.sample("z", dist.Normal(x.new_zeros(()), 1.0))
+
+    return model, guide
+
+
+def test_a_plate_of_some_of_its_elements_stands_for_all() -> None:
+    pair, x = some_parts(rows=False), scattered(6, 4)
+    each = dist.Normal(4.0 * torch.arange(4), 1.0).log_prob(x)
+    want = each.sum(1)
+    torch.manual_seed(0)
+    found = ps.elbo(pair, x, num_samples=500)
+    pairs = 2 * torch.stack([each[:, i] + each[:, j] for i in range(4) for j in range(i)])  # twice the half
+    assert bool(((found - want).abs() < 4 * pairs.std(0) / math.sqrt(500)).all())
+    refused(lambda: ps.log_likelihood(pair, x), "log_likelihood: site 'x' is in a plate that subsamples")
+    assert "log_likelihood" not in ps.evaluate(pair, x, num_samples=2)
+
+
+def test_a_plate_of_some_of_the_rows_has_no_number_of_each() -> None:
+    pair, x = some_parts(rows=True), scattered(6, 4)
+    for verb in (ps.elbo, ps.log_likelihood, ps.anomaly_scores):
+        refused(lambda verb=verb: verb(pair, x), "plate 'data' takes 3 of the 6 rows")
