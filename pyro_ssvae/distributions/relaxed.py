@@ -98,7 +98,8 @@ class AcceptRelaxed(Wrapped):
     A relaxed label's divergence from p(y), where the objective has one, is a term of the guide. Among relaxed labels
     the known ones, which are points, score log p(y) as they would without the others.
 
-    :ivar known: bool ``[...]``, of attributes ``[..., A]``: which of the relaxed labels are known; None for none.
+    :ivar known: bool ``[...]``, of attributes ``[..., A]``: which of the relaxed labels are known; None where no guide
+        says it: then rows of attributes that are 0 and 1 alone.
 
     :param base: p(y); ``[...]`` of classes, ``[..., A]`` as one event of attributes. Values are integers, -1 (a place
         of an enumeration that no label takes) is scored as 0.
@@ -128,15 +129,21 @@ class AcceptRelaxed(Wrapped):
 
     def of_known(self, value: Tensor) -> Tensor:
         """``log p(y)`` of relaxed labels ``[..., K]`` or ``[..., A]``, 0 where they are missing."""
-        if self.known is None:
-            return value.new_zeros(value.shape[:-1])
+        known = self.points(value) if self.known is None else self.known
         if not self.event_shape:
-            return torch.where(self.known, self.of_labels(value.argmax(-1)), 0.0).to(value)
+            return torch.where(known, self.of_labels(value.argmax(-1)), 0.0).to(value)
         if factorizes(self.base):
             p = self.base.mean.to(value)
             p = torch.where(value > 0.5, p, 1 - p)
-            return torch.where(self.known, p, 1.0).log().sum(-1)
-        return torch.where(self.known.all(-1), self.of_labels(value.round()), 0.0)
+            return torch.where(known, p, 1.0).log().sum(-1)
+        return torch.where(known.all(-1), self.of_labels(value.round()), 0.0)
+
+    def points(self, value: Tensor) -> Tensor:
+        """Which values are known where no guide says it: of attributes rows of 0 and 1 alone, labels as a Bernoulli has
+        them."""
+        if not self.event_shape:
+            return torch.zeros(value.shape[:-1], dtype=torch.bool, device=value.device)
+        return ((value == 0) | (value == 1)).all(-1, keepdim=True).expand_as(value)
 
     def set_known(self, known: Tensor | None) -> None:
         """Say which of the relaxed labels are known.

@@ -139,6 +139,19 @@ def test_predictive_draws_the_missing_labels_of_a_model_that_observes_them(
     assert trace.nodes["y"]["is_observed"], "what is scored observes it"
 
 
+@pytest.mark.parametrize("name", ["augmented", "m2", "adgm", "m1+m2", "diva"])
+def test_a_conditioned_label_scores_its_prior_as_any_number(name: str) -> None:
+    """A Bernoulli's values are floating numbers; log p(y) was left out of theirs."""
+    model = create_model(name, input_shape=(FEATURES,), labels=ATTRIBUTES).eval()
+    x, y = points(B), some_labels(ATTRIBUTES, B).clamp_min(0)
+    model.label_prior.estimate(torch.cat([y, y[:1]]))
+    for form in (y, y.float(), y[0].float()):
+        p = poutine.trace(pyro.condition(model.model, {"y": form})).get_trace(x)
+        p.compute_log_prob()
+        want = model.label_prior().log_prob(form.float()).expand(B)
+        torch.testing.assert_close(p.nodes["y"]["log_prob"].expand(B), want)
+
+
 @pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES], ids=["classes", "attributes"])
 @pytest.mark.parametrize("name", ["classifier", "mvae"])
 def test_a_conditioned_label_counts_as_one_that_is_handed_over(name: str, labels: Labels) -> None:
