@@ -368,7 +368,14 @@ def expected_x(
         p = poutine.trace(model).get_trace(x, None)
     for name in needed:
         need_site(p, name, verb)
-    mean: Tensor = need_site(p, "x", verb)["value"]
+    site = need_site(p, "x", verb)
+    mean: Tensor = site["value"]
+    if len(site["cond_indep_stack"]) > 1:  # a plate over its entries
+        mark_rows(row_plates(pair, x, None, p), p)
+        if frame := row_frame(site, len(x)):
+            mean = mean.movedim((frame.dim or 0) - len(site["fn"].event_shape), 0)
+    if mean.shape != x.shape:
+        raise InputError(f"{verb}: site x has shape {list(mean.shape)}, and points {list(x.shape)}")
     return mean
 
 

@@ -19,7 +19,7 @@ from ..distributions.observed import entrywise
 from ..errors import InputError, kind_of, whole_number
 from ..infer import bounds
 from ..infer.batched import checked, evaluating, seeded
-from ..infer.traces import Means, Site, expected_x, plate_nesting, sampled
+from ..infer.traces import Means, Site, expected_x, plain, plate_nesting, sampled
 from ..nn.likelihoods import Likelihood, check_encoder, likelihood_for
 from .base import Json, Model
 from .config import VAEConfig
@@ -126,8 +126,8 @@ class GenerativeModel(Model):
         return y
 
     def joined(self, sites: dict[str, Site], moment: str) -> Tensor:
-        """Means or standard deviations of the latent sites side by side, ``[B, D]``."""
-        return torch.cat([moment_of(site["fn"], moment) for site in self.latent_sites(sites)], -1)
+        """Means or standard deviations of the latent sites side by side, ``[B, D]``, whatever their event shapes."""
+        return torch.cat([flat(site, moment_of(site["fn"], moment)) for site in self.latent_sites(sites)], -1)
 
     def latent_sites(self, sites: dict[str, Site]) -> list[Site]:
         """The guide's sites of :attr:`latents`; raise :class:`InputError` where a rewritten guide lacks one."""
@@ -139,15 +139,22 @@ class GenerativeModel(Model):
 
     def parts(self, z: Tensor) -> dict[str, Tensor]:
         """Latents ``[B, D]`` as the sites have them."""
-        return dict(zip(self.latents, z.split(self.widths(), -1)))
+        shapes = self.shapes()
+        values = z.split([shape.numel() for shape in shapes], -1)
+        return {n: v.reshape(v.shape[:-1] + shape) for n, v, shape in zip(self.latents, values, shapes)}
 
     def widths(self) -> list[int]:
-        """The dimensions of each of :attr:`latents` that :meth:`parts` takes; of a class that names others, as its
-        model has them."""
-        if not overridden_since(self, "latents", "default"):
-            return [self.config.dim]
+        """The dimensions of each of :attr:`latents`."""
+        return [shape.numel() for shape in self.shapes()]
+
+    def shapes(self) -> list[torch.Size]:
+        """The event shapes of :attr:`latents`; of a class that edits them, as its model has them."""
+        alone = len(self.latents) == 1  # else a class of this library has parts of its own
+        edits = ("latents", "model", "p_z") if alone else ("latents",)
+        if not any(overridden_since(self, part, "default") for part in edits):
+            return [torch.Size([self.config.dim])]
         with seeded(self.device, 0):
-            return [prior_of(self, name, 1, {}, "decode").event_shape.numel() for name in self.latents]
+            return [prior_of(self, name, 1, {}, "decode").event_shape for name in self.latents]
 
     def decode(self, z: Tensor, y: ArrayLike | None = None, *, like: ArrayLike | None = None) -> Tensor:
         """E[x | z] of latents ``[..., D]``, as :meth:`encode` orders them: ``[..., *input_shape]``.
@@ -223,8 +230,21 @@ def outside(model: nn.Module, *parts: nn.Module) -> list[Tensor]:
     return [parameter for parameter in model.parameters() if id(parameter) not in inside]
 
 
+def flat(site: Site, value: Tensor) -> Tensor:
+    """A number of each entry of a latent as ``[B, D]``; raise :class:`InputError` where a plate has several a row."""
+    if value.dim() - len(site["fn"].event_shape) != 1:
+        raise InputError(f"encode: site {site['name']!r} has batch shape {list(site['fn'].batch_shape)}; a latent of "
+                         "each row is needed, with its other dimensions in the event")  # fmt: skip
+    return value.flatten(1) if value.dim() > 1 else value.unsqueeze(-1)
+
+
 def moment_of(fn: Any, moment: str, draws: int = 100) -> Tensor:
-    """Mean or standard deviation of a distribution, of draws where it does not know it."""
+    """Mean or standard deviation of a distribution, of draws where it does not know it.
+
+    :raises InputError: of categories, which have none.
+    """
+    if isinstance(plain(fn), dist.Categorical):
+        raise InputError(f"encode: a {type(plain(fn)).__name__} latent has no mean; a OneHotCategorical has")
     try:
         value: Tensor = getattr(fn, moment)
     except NotImplementedError:

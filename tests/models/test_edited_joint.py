@@ -576,3 +576,80 @@ def test_parameters_of_each_row() -> None:
     pair, x = OfEachRow(), points(4).float()
     assert ps.elbo(pair, x).shape == (4,)
     refused(lambda: ps.fit(pair, x, epochs=1, progress=False), "fit: the programs hold values of each of 4 rows")
+
+
+class OfEntries(ps.VAE):
+    """x in a plate over its entries, left of the plate over rows."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.begin(x)
+        with self.plate(x):
+            z = pyro.sample("z", self.p_z(x))
+            with pyro.plate("entries", x.shape[1], dim=-2):
+                return pyro.sample("x", dist.Normal(self.decoder(z, None).transpose(-1, -2), 0.7), obs=x.t())
+
+
+@pytest.mark.parametrize("n", [3, 4])
+def test_rows_of_what_is_decoded_come_first(n: int) -> None:
+    """Of 4 rows of 4 entries, they were the other way round without a word."""
+    model, x = made(OfEntries), points(n)
+    z = model.encode(x).mean
+    for found in (model.reconstruct(x), model.decode(z), model.decode(z, like=x)):
+        torch.testing.assert_close(found, model.decoder(z, None))
+    assert model.generate(3).shape == (3, 4)
+
+
+class OfShape(ps.VAE):
+    """A latent of any event shape."""
+
+    event: tuple[int, ...] = ()
+
+    def p_z(self, x: Tensor) -> dist.TorchDistribution:
+        return dist.Normal(x.new_zeros(self.event), 1.0).to_event(len(self.event))
+
+    def q_z(self, x: Tensor) -> dist.TorchDistribution:
+        loc = x[:, : max(1, math.prod(self.event))].reshape(len(x), *self.event)
+        return dist.Normal(loc, 0.5).to_event(len(self.event))
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.begin(x)
+        with self.plate(x):
+            z = pyro.sample("z", self.p_z(x))
+            z = z.reshape(*z.shape[: z.dim() - len(self.event)], -1)
+            return pyro.sample("x", self.p_x(self.decoder(z, None)), obs=self.target(x))
+
+
+@pytest.mark.parametrize("event", [(), (1,), (2, 2)])
+def test_latents_of_any_shape_lie_side_by_side(monkeypatch: pytest.MonkeyPatch, event: tuple[int, ...]) -> None:
+    monkeypatch.setattr(OfShape, "event", event)
+    d = math.prod(event)
+    model, x = made(OfShape, dim=d), points(6)
+    q = model.encode(x)
+    assert (q.batch_shape, q.event_shape) == ((6,), (d,))
+    torch.testing.assert_close(q.mean, x[:, :d])
+    torch.testing.assert_close(model.decode(q.mean), model.decoder(x[:, :d], None))
+    torch.testing.assert_close(model.decode(q.mean), model.reconstruct(x))
+
+
+class OfCategories(ps.VAE):
+    def p_z(self, x: Tensor) -> dist.TorchDistribution:
+        return dist.Categorical(x.new_ones(4))
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.begin(x)
+        with self.plate(x):
+            z = pyro.sample("z", self.p_z(x))
+            return pyro.sample("x", self.p_x(torch.eye(4).to(x)[z]), obs=self.target(x))
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        with self.plate(x):
+            pyro.sample("z", dist.Categorical(logits=x), infer={"enumerate": "parallel"})
+
+
+def test_a_latent_of_categories_has_no_mean() -> None:
+    model, x = made(OfCategories), points(3)
+    refused(lambda: model.encode(x), "encode: a Categorical latent has no mean")
+    want = (model.p_z(x).logits + model.p_x(torch.eye(4).double()).log_prob(x.unsqueeze(1))).logsumexp(1)
+    torch.testing.assert_close(ps.log_likelihood(model, x, num_samples=1), want)
+    assert "clustering" not in ps.evaluate(model, x, num_samples=2)
