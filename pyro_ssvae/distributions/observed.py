@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pyro.distributions as dist
 import torch
 from pyro.distributions.util import sum_rightmost
 from torch import Tensor
 from torch.types import _size
+
+from .sparse import Scattered
 
 
 class ObservedEntries(dist.Independent):
@@ -42,6 +46,17 @@ def entrywise(fn: dist.TorchDistribution) -> dist.TorchDistribution:
     if not isinstance(fn, dist.Independent) or isinstance(fn, ObservedEntries) or fn.base_dist.event_shape:
         return fn
     return ObservedEntries(fn.base_dist, fn.reinterpreted_batch_ndims, stand_in(fn.base_dist))
+
+
+def joined(fn: Any) -> str | None:
+    """The name of a distribution of PyTorch or Pyro over whole points, of which no entry can be left out, else None.
+
+    Those of this library, and of one's own, may know what a gap is.
+    """
+    while isinstance(fn, (dist.MaskedDistribution, dist.ExpandedDistribution, Scattered)):
+        fn = fn.base if isinstance(fn, Scattered) else fn.base_dist
+    known = type(fn).__module__.startswith(("torch.", "pyro."))
+    return type(fn).__name__ if known and fn.event_shape else None
 
 
 def stand_in(base: dist.TorchDistribution) -> Tensor | float:

@@ -25,9 +25,10 @@ from torch import Tensor, nn
 
 from ..errors import InputError, kind_of
 from ..files import load_tensors, save_tensors
-from ..infer.batched import batched, checked
-from ..infer.pairs import PairLike, as_pair
+from ..infer.batched import batched, checked, evaluating
+from ..infer.pairs import PairLike, as_pair, is_pair
 from ..infer.protocols import Classifies, Encodes, HasFeatures
+from ..infer.traces import run
 from ..labels import ClassLabels
 
 ROWS = 20_000
@@ -89,7 +90,8 @@ def novelty(model: PairLike, x: ArrayLike, reference: Reference | ArrayLike) -> 
     known = reference if isinstance(reference, Reference) else reference_of(model, reference)
     pair = as_pair(model)
     points, _ = checked(pair, x)
-    return batched(pair, lambda part: known.distance(features_of(pair)(part).cpu()), points)
+    features = features_of(pair, points)
+    return batched(pair, lambda part: known.distance(features(part).cpu()), points)
 
 
 def reference_of(model: PairLike, x: ArrayLike, held: ArrayLike | None = None, *, seed: int = 0) -> Reference:
@@ -102,7 +104,7 @@ def reference_of(model: PairLike, x: ArrayLike, held: ArrayLike | None = None, *
     """
     pair = as_pair(model)
     points, _ = checked(pair, x)
-    features = features_of(pair)
+    features = features_of(pair, points)
     if len(points) < LEAST:
         raise InputError(f"reference: {len(points)} rows; at least {LEAST} of the points that the model was trained on "
                          "are needed")  # fmt: skip
@@ -123,16 +125,33 @@ def reference_of(model: PairLike, x: ArrayLike, held: ArrayLike | None = None, *
     return Reference(means, whiten, unit)
 
 
-def features_of(pair: nn.Module) -> Callable[[Tensor], Tensor]:
-    """Return what gives a point's features ``[B, H]``: the encoder, or the posterior's mean.
+def features_of(pair: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return what gives a point's features ``[B, H]``: the encoder, or the posterior's mean where there is none, or
+    where a guide of one's own does without it.
 
+    :param x: points to try.
     :raises InputError: neither is there.
     """
-    if isinstance(pair, HasFeatures):
+    if isinstance(pair, HasFeatures) and not (isinstance(pair, Encodes) and leaves_encoder(pair, x[:2])):
         return lambda x: pair.features(x).flatten(1)
     if isinstance(pair, Encodes):
         return lambda x: pair.encode(x).mean.flatten(1)
     raise InputError(f"novelty: {kind_of(pair)} has no encoder; a model with features or a posterior is needed")
+
+
+def leaves_encoder(pair: nn.Module, x: Tensor) -> bool:
+    """Whether a run of the pair does not call its ``encoder``, which then has learnt nothing."""
+    called: list[bool] = []
+    encoder = getattr(pair, "encoder", None)
+    if not isinstance(encoder, nn.Module) or not is_pair(pair) or not len(x):
+        return False
+    hook = encoder.register_forward_hook(lambda *_: called.append(True))
+    try:
+        with evaluating(pair, 0):
+            run(pair, x, None)
+    finally:
+        hook.remove()
+    return not called
 
 
 def groups_of(pair: nn.Module, x: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..data.dataset import labels_in_words, times
 from ..data.label_values import label_values
 from ..data.schema import Schema
-from ..distributions.observed import entrywise
+from ..distributions.observed import entrywise, joined
 from ..errors import InputError
 from ..infer.batched import batched, opened
 from ..labels import ClassLabels, Labels
@@ -216,12 +216,24 @@ class Model(nn.Module):
 
 
 class Rows(pyro.plate):
-    """A plate in which the site ``x``, however it was edited, takes gaps: entries that are NaN do not count."""
+    """A plate in which the site ``x``, however it was edited, takes gaps: entries that are NaN do not count.
+
+    :raises InputError: while Pyro validates, gaps under a distribution whose entries depend on one another.
+    """
 
     def _process_message(self, msg: Any) -> None:
         if msg["type"] == "sample" and msg["name"] == "x":
             msg["fn"] = entrywise(msg["fn"])
         super()._process_message(msg)
+
+    def _postprocess_message(self, msg: Any) -> None:
+        super()._postprocess_message(msg)
+        scored = msg["type"] == "sample" and msg["name"] == "x" and msg["is_observed"] and is_validation_enabled()
+        if scored and (name := joined(msg["fn"])) and bool(msg["value"].isnan().any()):
+            raise InputError(
+                f"x: entries are missing, and site x is a {name}, of which none can be left out; independent ones, "
+                "such as Normal(...).to_event(1), are needed"
+            )
 
 
 def given_labels(y: ArrayLike, n: int, labels: Labels, device: torch.device) -> Tensor:

@@ -212,8 +212,13 @@ class MVAE(ClassifierMixin, GenerativeModel):
         """
         asked = asked_labels(self.labels, values, self.device)
         x, _ = checked(self, x)
-        q = self.encode(x, asked.expand(len(x), *asked.shape))
-        return times(lambda: self.decode(q.sample(), like=x), num_samples)
+        y = asked.expand(len(x), *asked.shape)
+        return times(lambda: self.read(self.drawn_from, x, y), num_samples)
+
+    def drawn_from(self, x: Tensor, y: Tensor) -> Tensor:
+        """E[x | z] of a draw of the guide."""
+        q = sampled(poutine.trace(self.guide).get_trace(x, y))
+        return expected_x(self, x, {name: site["value"] for name, site in q.items() if not site["is_observed"]})
 
     def swap(self, x: ArrayLike, donor: ArrayLike, name: str = "class") -> Tensor:
         """``x`` under the expert of the value that the donor's attribute (or class) is predicted to have, at the mean

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import torch
 from data_makers import refused
 from scipy.spatial.distance import mahalanobis
@@ -131,3 +133,31 @@ def test_a_model_without_features_is_refused() -> None:
         def guide(self, x: Tensor, y: Tensor | None = None) -> None: ...
 
     refused(lambda: ps.novelty(Bare(), torch.randn(9, 2), torch.randn(9, 2)), "Bare", "no encoder")
+
+
+class OwnGuide(ps.VAE):
+    """Its guide has another network than the encoder."""
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+        super().__init__(encoder, decoder, likelihood="normal")
+        self.own = nn.Linear(3, self.config.dim)
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        with self.plate(x):
+            pyro.sample("z", dist.Normal(self.own(x), 1.0).to_event(1))
+
+
+def test_an_encoder_that_the_guide_leaves_says_nothing() -> None:
+    torch.manual_seed(0)
+    x, new = torch.randn(40, 3), torch.randn(5, 3)
+    model = OwnGuide(nn.Linear(3, 6), nn.Linear(50, 3)).eval()
+    before = ps.novelty(model, new, x)
+    torch.testing.assert_close(before, ps.novelty(model, new, reference_of(model, x)))
+    with torch.no_grad():
+        model.encoder.weight.zero_()
+    torch.testing.assert_close(ps.novelty(model, new, x), before)
+    with torch.no_grad():
+        model.own.weight[:, 0] = 0  # the posterior no longer sees the first feature
+    moved = new + torch.tensor([100.0, 0.0, 0.0])
+    torch.testing.assert_close(ps.novelty(model, moved, x), ps.novelty(model, new, x))

@@ -14,10 +14,10 @@ from data_makers import refused
 from pyro.distributions import transforms as T
 from revae_toys import CLASSES, TWO, points, toy
 from tiny import make
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import kl_divergence as kl
 
-from pyro_ssvae import DIVA, ClassLabels, ReVAE
+from pyro_ssvae import DIVA, MVAE, ClassLabels, ReVAE
 from pyro_ssvae.infer.ccvae_bound import CCVAEBound
 from pyro_ssvae.infer.intervention_consistency import intervention_consistency
 from pyro_ssvae.labels import Labels
@@ -281,3 +281,24 @@ def test_walks_of_no_steps_are_refused() -> None:
     for steps in (0, -1, 2.5, True):
         refused(lambda steps=steps: model.walk(x, "hat", steps=steps), "steps", "at least 1")
     assert model.walk(x, "hat", steps=1).shape == (2, 1, 3)
+
+
+class TwoPlaces(MVAE):
+    """q(z | x, y): at -3 or 3."""
+
+    def q_z(self, x: Tensor, y: Tensor, seen: Any = True) -> dist.TorchDistribution:
+        loc = torch.tensor([-3.0, 3.0]).reshape(2, 1).expand(len(x), 2, self.config.dim)
+        return dist.MixtureSameFamily(dist.Categorical(torch.ones(len(x), 2)), dist.Normal(loc, 0.1).to_event(1))
+
+
+def test_an_mvae_s_interventions_are_draws_of_its_guide() -> None:
+    """Of two places they were draws of the Normal that has their mean, 0."""
+    torch.manual_seed(0)
+    model = TwoPlaces(nn.Linear(3, 4), nn.Linear(1, 3), CLASSES, latent_dim=1, likelihood="normal").eval()
+    x = torch.randn(2, 3)
+    places = model.decode(torch.tensor([[-3.0], [3.0]]))
+    found = model.intervene(x, 1, num_samples=100)
+    assert found.shape == (100, 2, 3)
+    off = torch.cdist(found.flatten(0, 1), places).amin(1) / (places[0] - places[1]).norm()
+    assert float(off.max()) < 0.1  # 5 standard deviations of the 6 between them are .083
+    assert 0.3 < float((torch.cdist(found.flatten(0, 1), places).argmin(1) == 0).float().mean()) < 0.7

@@ -438,6 +438,23 @@ def test_independent_vectors() -> None:
     assert ps.elbo(model, x).shape == (6,)
 
 
+class Correlated(ps.AugmentedVAE):
+    def p_x(self, out: Tensor) -> dist.TorchDistribution:
+        return dist.MultivariateNormal(out, 0.5 * torch.eye(4).to(out) + 0.2)
+
+
+@pytest.mark.parametrize("how", ["enumerate", "sparse", "plug-in"])
+def test_gaps_where_entries_depend_on_one_another_are_refused(how: str) -> None:
+    model, x, y = made(Correlated, label_inference=how), points(6), torch.tensor([0, 1, 2, -1, -1, -1])
+    assert bool(ps.elbo(model, x, y).isfinite().all())
+    x[0, 0] = torch.nan
+    words = "x: entries are missing, and site x is a MultivariateNormal"
+    for verb in (ps.elbo, ps.log_likelihood, ps.sites, ps.evaluate, ps.anomaly_scores):
+        refused(lambda verb=verb: verb(model, x), words)
+    refused(lambda: ps.fit(model.float(), x.float(), y, epochs=1, progress=False), words)
+    assert bool(model.reconstruct(x.float()).isfinite().all())  # scores nothing
+
+
 class Further(ps.AugmentedVAE):
     """A further enumerated site, of the guide, before y."""
 
