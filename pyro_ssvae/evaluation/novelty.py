@@ -142,8 +142,8 @@ def features_of(pair: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
 def leaves_encoder(pair: nn.Module, x: Tensor) -> bool:
     """Whether a run of the pair does not call its ``encoder``, which then has learnt nothing."""
     called: list[bool] = []
-    encoder = getattr(pair, "encoder", None)
-    if not isinstance(encoder, nn.Module) or not is_pair(pair) or not len(x):
+    encoder = dict(pair.named_children()).get("encoder")
+    if encoder is None or not is_pair(pair) or not len(x):
         return False
     hook = encoder.register_forward_hook(lambda *_: called.append(True))
     try:

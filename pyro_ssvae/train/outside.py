@@ -22,6 +22,7 @@ from ..infer.stored import note_stored, outside_of
 from ..infer.traces import plate_nesting
 from ..nn.networks import evaluation
 from .added import has_head
+from .shared import shared_latents
 from .step import Step, check_factors
 
 
@@ -68,6 +69,7 @@ def find_outside(objective: Step, x: Tensor, y: Tensor) -> Outside:
             if objective.measures_plates and isinstance(objective.elbo, TraceEnum_ELBO):
                 objective.elbo.max_plate_nesting = max(1, plate_nesting(objective.module, x, y))
             check_factors(objective, x, y)
+            objective.n, objective.shared = len(x), shared_latents(objective.module, x, y)
             head = isinstance(objective.elbo, TellsAdded) or has_head(objective.module, x, y)
             if objective.differentiable:
                 objective(x, y)

@@ -15,6 +15,7 @@ from ..infer.pairs import Program
 from ..infer.protocols import HasObjective, TellsAdded
 from .added import apart, guide_factors
 from .compile import branchless
+from .shared import Shared, in_part
 
 Loss: TypeAlias = float | tuple[float, ...]
 Gradients: TypeAlias = Callable[[Tensor, Tensor], Tensor]
@@ -45,20 +46,26 @@ class Step(nn.Module):
     :ivar augment: random changes of the points that the guide sees in training. Whatever the guide sees, the objective
         is a bound on log p(x) of the unchanged x, so that what is generated is like the data, not like changed data.
     :ivar added: rows at a batch's end that count in what teaches the class head alone (:mod:`~.added`).
+    :ivar shared: latents that all ``n`` rows share (:mod:`~.shared`); None where there are none.
     """
 
     def __init__(self, pair: nn.Module, loss: ELBO | None = None) -> None:
         super().__init__()
         self.augment: Callable[[Tensor], Tensor] | None = None
-        self.added = 0
+        self.added = self.n = 0
+        self.shared: Shared | None = None
         self.module, self.outside = pair, nn.ModuleList()
         self.elbo = cast(Objective, loss if loss is not None else objective_of(pair))
         self.measures_plates = loss is None and not isinstance(pair, HasObjective)
 
     @property
     def programs(self) -> tuple[Program, Program]:
-        """The pair's model and guide."""
-        return cast(Program, self.module.model), cast(Program, self.module.guide)
+        """The pair's model and guide, in which a batch has its part of what all rows share."""
+        model, guide = cast(Program, self.module.model), cast(Program, self.module.guide)
+        if self.shared is None:
+            return model, guide
+        added = self.added if self.training else 0
+        return in_part(model, self.shared, self.n, added), in_part(guide, self.shared, self.n, added)
 
     @property
     def differentiable(self) -> bool:

@@ -18,6 +18,7 @@ from ..data.pair_order import Points
 from ..data.random_rows import some_of
 from ..distributed import broadcast
 from ..errors import InputError
+from ..infer.pairs import programs
 from ..infer.protocols import CountsDecodes, Generates, Hurries, Prepares, Remarks, Schedules
 from ..nn.networks import mixes_rows
 from .average import Average, tensors_of
@@ -74,6 +75,7 @@ class Training:
             )
         self.objective = Step(job.pair, job.loss)
         outside, self.free, self.has_head = by_two_rows(self.objective, x, y, self.device)
+        self.objective.n = job.plan.n
         self.trained = [*(p for p in job.pair.parameters() if p.requires_grad), *outside]
         if not self.trained:
             raise InputError("fit: the model has no parameters to train")
@@ -227,7 +229,7 @@ class Training:
         gradients = of_pair(lambda: self.state.done % self.job.plan.per_epoch == 0)
         if s.compile is None and s.precision != "16-mixed":  # which scales its gradients
             return CapturedStep(
-                objective, objective.programs, self.trained, gradients, of_pair(lambda: False), self.steps_left
+                objective, programs(objective.module), self.trained, gradients, of_pair(lambda: False), self.steps_left
             )
         if not s.compile:
             return gradients
