@@ -56,12 +56,13 @@ def prior_of(
     until = poutine.escape(given, escape_fn=lambda msg: msg["name"] == site)
     try:
         with evaluation(model), poutine.block():
-            until(model.stand_in(n), None)
+            trace = poutine.trace(until).get_trace(model.stand_in(n), None)
     except NonlocalExit as found:
         site_of: Site = found.site  # type: ignore[assignment]
-        fn: dist.TorchDistribution = site_of["fn"]
-        return fn
-    raise InputError(f"{verb}: the model has no site {site!r} to draw from")
+    else:
+        site_of = need_site(trace, site, verb)  # there is none
+    fn: dist.TorchDistribution = site_of["fn"]
+    return fn
 
 
 def guided_probs(pair: nn.Module, x: Tensor, *, of_model: bool = False) -> Tensor:
