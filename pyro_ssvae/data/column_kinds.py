@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -34,6 +35,10 @@ WORDS = ("number", "count", "category", "yes-no", "date", "leave-out")
 """What ``--columns`` takes beside the names of likelihoods."""
 MOST_WORDS = 1000
 """Largest number of categories of a column."""
+IDENTIFIER = re.compile(
+    r"^$|(?i:(?:^|[^a-z])(?:id|idx|index|row|rowid|rownum|rownames|no|nr|key)$|^unnamed: \d+$)|[a-z]I[Dd]$"
+)
+"""Names of columns that name the rows, such as ``id``, ``patient_id``, ``PassengerId``."""
 OTHERS = {"numeric": "number", "real": "number", "float": "number", "counts": "count", "int": "count",
           "categorical": "category", "binary": "yes-no", "bool": "yes-no", "boolean": "yes-no", "datetime": "date",
           "drop": "leave-out", "ignore": "leave-out"}  # fmt: skip
@@ -231,7 +236,4 @@ def numbered(known: np.ndarray, name: str) -> bool:
     """Whether whole numbers only number the rows: all different, and without a gap or with an identifier's name."""
     if len(known) < 10 or len(np.unique(known)) < len(known):
         return False
-    called = name.strip().lower() in ("", "id", "index", "row", "no", "nr", "unnamed: 0") or name.lower().endswith(
-        "_id"
-    )
-    return called or bool(known.max() - known.min() == len(known) - 1)
+    return IDENTIFIER.search(name.strip()) is not None or bool(known.max() - known.min() == len(known) - 1)

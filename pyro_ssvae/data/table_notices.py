@@ -30,6 +30,9 @@ def say_cells(cells: pd.Series, values: np.ndarray, column: Column, notes: list[
     ):
         notes.append(f"column {shown(column.name)}: {cells.dropna().iloc[0]} is taken for a number; as a date: "
                      f"--columns {column.name}=date")  # fmt: skip
+    if column.reads == "number" and column.whole and is_rising(values):
+        notes.append(f"column {shown(column.name)}: whole numbers that rise from row to row; where they name the rows: "
+                     f"--id {column.name}")  # fmt: skip
     if column.reads == "number" and not column.is_time:
         amount = column.kind.startswith("zero-inflated")
         for number, count in stand_ins(values + column.offset):
@@ -76,6 +79,11 @@ def say_reading(cells: pd.Series, column: Column, notes: list[str]) -> None:
         notes.append(
             f"{where}: {shown(word)} is read as {day}; if its day is the other number, write dates as 2024-01-31"
         )
+
+
+def is_rising(values: np.ndarray) -> bool:
+    """Whether 50 numbers or more are each larger than the one before."""
+    return len(values) >= 50 and bool((np.diff(values) > 0).all())
 
 
 def stand_ins(values: np.ndarray) -> Iterator[tuple[float, int]]:

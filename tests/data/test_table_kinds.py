@@ -98,7 +98,10 @@ def test_columns_that_say_nothing_are_left_out() -> None:
         assert words in reason
     numbers = g.permutation(1000)[:200]  # all different, with gaps: only an identifier's name tells
     assert isinstance(kind_of(pd.Series(numbers), "amount"), Column)
-    assert isinstance(kind_of(pd.Series(numbers), "person_id"), str)
+    for name in ("person_id", "PassengerId", "Sample ID", "customerID", "rownames", "Invoice No", "Unnamed: 0", ""):
+        assert isinstance(kind_of(pd.Series(numbers), name), str), name
+    for name in ("paid", "Humid", "grid", "key_figure", "piano"):
+        assert isinstance(kind_of(pd.Series(numbers), name), Column), name
 
 
 def test_cells_that_do_not_go_together_are_named() -> None:

@@ -191,6 +191,17 @@ def test_a_cross_for_yes_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert "row that has one ('x'); where the 16 empty cells mean no, write no there" in capsys.readouterr().err
 
 
+def test_whole_numbers_that_rise_are_said(capsys: pytest.CaptureFixture[str]) -> None:
+    rising = np.arange(60) ** 2
+    frame = pd.DataFrame(
+        {"case": rising, "size": rising[::-1], "level": np.repeat(np.arange(30), 2), "y": ["a", "b"] * 30}
+    )
+    read_table(frame, target="y")
+    err = capsys.readouterr().err
+    assert "column 'case': whole numbers that rise from row to row; where they name the rows: --id case" in err
+    assert err.count("that rise") == 1
+
+
 def test_levels_of_an_index_that_are_asked_for(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": np.arange(24) ** 1.5, "b": np.arange(24) ** 0.5, "t": ["p", "q"] * 12})
     frame["n"] = [f"r{i}" for i in range(24)]
