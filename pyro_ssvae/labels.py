@@ -92,7 +92,7 @@ class ClassLabels:
         """Return ``y`` as int64 ``[n]``, all missing where it is None; raise :class:`InputError` naming a wrong row.
 
         :param values: False leaves the values unchecked, which spares a GPU the wait for them.
-        :param narrow: above :data:`MANY` rows, return them in as few bytes as hold them, int8 up to 127 classes.
+        :param narrow: above :data:`MANY` rows, return them in as few bytes as hold them, int8 up to 128 classes.
         """
         return _check(y, n, device, self.event_shape, self.num_classes, "classes", values, narrow)
 

@@ -49,6 +49,18 @@ def test_log_probs() -> None:
     assert both[0, 1].tolist() == [0.0, -200.0], "log σ overflows"
 
 
+@pytest.mark.parametrize("labels", [C, A])
+def test_logits_of_probabilities_give_them_back_down_to_1e_8(labels: Labels) -> None:
+    logits = torch.tensor([[0.3, -1.0, 2.0]] if labels is C else [[0.3, -2.0]], dtype=torch.float64)
+    probs = labels.log_probs(logits).exp()
+    torch.testing.assert_close(labels.log_probs(labels.logits_of(probs)).exp(), probs)
+    rare = torch.tensor([1e-8, 1 - 1e-8], dtype=torch.float64)
+    none = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    found = [labels.log_probs(labels.logits_of(p if labels is C else p.expand(2, 2))) for p in (rare, none)]
+    torch.testing.assert_close(found[0], found[1], rtol=0, atol=2e-8)
+    torch.testing.assert_close(found[0], rare.log().expand_as(found[0]), rtol=0, atol=2e-8)
+
+
 @pytest.mark.parametrize(
     ("labels", "y", "expected"),
     [
@@ -148,6 +160,8 @@ def test_what_known_labels_leave_to_the_rows_without_one() -> None:
     for y in ([0, 0, 1], [-1, -1]):
         prior = C.prior_logits(torch.tensor(y))
         assert C.log_left(prior, torch.tensor(y)).abs().max() == 0
+    uneven = torch.tensor([0.98, 0.01, 0.01], dtype=torch.float64).log()  # .1 rows of 10 each
+    assert C.log_left(uneven, torch.full((10,), -1)).abs().max() == 0
     assert A.log_left(torch.randn(2), torch.tensor([[0, -1], [-1, -1]])).abs().max() == 0
 
 
@@ -155,6 +169,23 @@ def test_attribute_prior_is_of_the_known_entries() -> None:
     y = torch.tensor([[1, -1], [1, -1], [0, -1], [-1, -1]])
     expected = torch.tensor([3 / 5, 1 / 2], dtype=torch.float64)
     torch.testing.assert_close(A.prior_logits(y).sigmoid(), expected)
+    shares = torch.tensor([2.01 / 3.02, 1 / 2], dtype=torch.float64)  # nothing is added but a hundredth of each value
+    torch.testing.assert_close(A.prior_logits(y, plus=0.0).sigmoid(), shares)
+    torch.testing.assert_close(A.prior_logits(y[:2], plus=0.0)[0], torch.tensor(201.0, dtype=torch.float64).log())
+
+
+@pytest.mark.parametrize(("size", "dtype"), [(128, torch.int8), (129, torch.int16), (2**15 + 1, torch.int32)])
+def test_many_labels_are_kept_in_the_fewest_bytes_that_hold_them(
+    size: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pyro_ssvae.labels.MANY", 3)
+    y = torch.tensor([-1, 0, size - 1, 1])
+    found = ClassLabels(size).check(y, narrow=True)
+    assert found.dtype == dtype
+    assert torch.equal(found.long(), y)
+    assert ClassLabels(size).check(y[:3], narrow=True).dtype == torch.int64, "of no more than so many rows"
+    assert ClassLabels(size).check(None, 3, narrow=True).dtype == torch.int64
+    assert ClassLabels(size).check(None, 4, narrow=True).dtype == torch.int8
 
 
 @pytest.mark.parametrize("y", [[0, -1, 2], np.array([0, -1, 2], dtype=np.int8), torch.tensor([0.0, -1.0, 2.0])])

@@ -82,7 +82,8 @@ class CCVAEBound(DifferentiableELBO):
     ``α Σ_O (ω_y - 1) log q(y | x)``.
 
     Where the guide of z_c sees a part of x alone (:data:`WHOLE`), w and one of the α are that guide's, so that at
-    α = 1 the bound is one still; the other α - 1, and all that stands beside the bound, take q(z_c | x) of the whole.
+    α = 1 the bound is one still; the other α - 1, and what stands beside the bound, take q(z_c | x) of the whole. The
+    nats that equal rates are of are those that the bound pays, under the narrower guide.
 
     :param vae: the model whose head is q(y | z_c).
     :param detach: what of w carries no gradient: ``"none"``, ``"numerator"`` (z_c inside the numerator, as in the

@@ -218,6 +218,31 @@ def test_drawn_labels_have_the_objective_and_gradient_of_the_sum(name: str) -> N
     same_gradients(found, gradients(expected, summed), rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("labels", "known"),
+    [(CLASSES, "own"), (CLASSES, "repeat"), (CLASSES, "skip"), (ATTRIBUTES, "own"), (ATTRIBUTES, "repeat")],
+)
+def test_a_site_that_would_be_enumerated_is_drawn_from_the_same_q(labels: Labels, known: Any) -> None:
+    """Whatever an enumeration has at known labels: a draw has them, the others are of q, and each scores log q."""
+    logits = torch.tensor([[0.4, -0.9, 1.3], [-0.2, 0.7, 0.1]]).double().repeat(4000, 1)
+    y = some_labels(labels, 2)
+    y[0] = -1
+    y = y.repeat(4000, *[1] * (y.dim() - 1))
+    infer, exact = LabelInference(labels, "enumerate"), labels.clamped(logits, y)
+
+    def guide() -> None:
+        with pyro.plate("data", len(y)):
+            infer("y", logits, y, known=known)
+
+    site = poutine.trace(ExactLabels(enumerate_most=0)(guide)).get_trace().nodes["y"]
+    drawn = site["value"]
+    assert torch.equal(drawn[y != -1], y[y != -1])
+    share = labels.encode(drawn).double().reshape(4000, 2, -1).mean(0)
+    q = labels.impute(labels.probs(logits), y)[:2]
+    torch.testing.assert_close(share, q, rtol=0, atol=4.5 * 0.5 / 4000**0.5)
+    torch.testing.assert_close(site["fn"].log_prob(drawn), exact.log_prob(drawn))
+
+
 # --- many values
 
 

@@ -33,6 +33,7 @@ from torch.nn import functional as F
 
 from pyro_ssvae import AttributeLabels, ReVAE, create_model, fit, load, save
 from pyro_ssvae.infer import regions
+from pyro_ssvae.infer.equal_rates import equal_rates
 from pyro_ssvae.models import local_guide
 
 HAT = torch.tensor([True, False])
@@ -116,6 +117,27 @@ def test_it_bounds_the_same_evidence() -> None:
     q_c = q_z_c(model, loc, scale)
     log_w = log_q_known(model, loc + scale * eps, labels) - model.log_q_known(labels.t(), q_c, q_c.mean)
     torch.testing.assert_close(mean_over(log_w.exp(), weights), torch.ones(5).double(), rtol=0, atol=2e-3)
+
+
+@pytest.mark.usefixtures("hat_hides_the_first")
+def test_equal_rates_are_of_the_nats_that_the_bound_pays_and_of_the_labels_that_the_whole_point_tells() -> None:
+    """KL_j of the narrower guide; its rows weigh by q(y | x) of q(z_c | x). Beside it nothing differs."""
+    x, model = points(5), local(one_sided=("hat", "beard"), equal_rates=3.0)
+    alone = local(one_sided=("hat", "beard"))
+    losses = []
+    for pair in (alone, model):
+        torch.manual_seed(0)
+        losses.append(pair.objective().differentiable_loss(pair.model, pair.guide, x, MIXED).detach())
+    whole, n = q_z_c(model, *encoded(model, x)), model.z_c_dim
+    loc, scale = mixed(model, x)
+    q_s = pyro.distributions.Normal(loc[:, n:], scale[:, n:]).to_event(1)
+    expected, told_by_the_part, paid_by_the_whole = (
+        equal_rates([0, 1], model.log_q_y_given_x(told), MIXED.t(), paid, q_s, model.p_z_c, model.p_z_s(x)).detach()
+        for told, paid in ((whole, q_z_c(model, loc, scale)), (q_z_c(model, loc, scale),) * 2, (whole, whole))
+    )
+    torch.testing.assert_close(losses[1] - losses[0], 3 * 5 * expected)
+    assert (expected - told_by_the_part).abs() > 1e-3
+    assert (expected - paid_by_the_whole).abs() > 1e-3
 
 
 def test_an_attribute_all_of_whose_region_is_erased_sees_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,15 @@ def test_objective_and_gradient_are_the_three_bounds(labels: Labels) -> None:
     assert_same(model, x, y, eps, -total)
 
 
+def test_a_label_counts_5000_times_without_being_asked() -> None:
+    """The loss is linear in α: at the same draw, what the documented default adds to α = 1, in steps of one."""
+    x, y, eps = example(CLASSES, 6)
+    by_default, once, twice = (
+        loss_at(mvae(**options), x, y, eps).detach() for options in ({}, {"alpha": 1.0}, {"alpha": 2.0})
+    )
+    assert float((by_default - once) / (twice - once)) == pytest.approx(4999, rel=1e-6)
+
+
 def test_random_subsets_are_bounds_of_what_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a row without any label, none is taken."""
     model = mvae(ATTRIBUTES, alpha=3.0, subsets=2)
