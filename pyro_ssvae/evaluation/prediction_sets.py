@@ -42,10 +42,10 @@ def log_odds(probs: Tensor, classes: bool) -> Tensor:
     if not classes:
         one = p.clamp_min(SMALLEST).log() - (1 - p).clamp_min(SMALLEST).log()
         return torch.stack([-one, one], -1)
-    top, place = p.max(-1, keepdim=True)
+    place = p.argmax(-1, keepdim=True)
     others = p.sum(-1, keepdim=True) - p
     rest = p.scatter(-1, place, 0.0).sum(-1, keepdim=True)  # exact where the top probability is close to 1
-    others = torch.where(torch.arange(p.shape[-1], device=p.device) == place, rest, others.maximum(top))
+    others = torch.where(torch.arange(p.shape[-1], device=p.device) == place, rest, others)
     return p.clamp_min(SMALLEST).log() - others.clamp_min(SMALLEST).log()
 
 

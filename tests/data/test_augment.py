@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from data_makers import refused
+from torch import Tensor
+from torch.nn import functional as F
 
 from pyro_ssvae.data.augment import AUGMENTATIONS, affine, automatic, make_augmentation, mostly
 
@@ -185,3 +188,36 @@ def test_a_missing_pixel_moves_and_does_not_spread() -> None:
     grey = torch.where(x.isnan(), x, 0.4)
     assert affine(grey, gaps=True).nan_to_num(nan=0.4).allclose(torch.tensor(0.4), atol=1e-5)  # no dark rims
     assert make_augmentation("affine", x)(x).isnan().float().mean() < 0.35
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_images_move_turn_stretch_and_shear_as_far_as_said(flip: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 4,000 maps ``R(turn) (1 shear; 0 1) diag(s_x, s_y)``, taken apart: each reaches its bound, and no more."""
+    maps: list[Tensor] = []
+    grid = F.affine_grid
+
+    def watched(theta: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        maps.append(theta)
+        return grid(theta, *args, **kwargs)
+
+    monkeypatch.setattr(F, "affine_grid", watched)
+    torch.manual_seed(0)
+    affine(torch.zeros(4000, 1, 2, 2, dtype=torch.float64), flip=flip)
+    (theta,) = maps
+    m, move = theta[..., :2], theta[..., 2]
+    mirrored = m[:, 0, 0] < 0
+    assert abs(float(mirrored.double().mean()) - 0.5 * flip) < 0.04 * flip + 1e-9  # 5 standard errors of a half
+    m = torch.stack([torch.where(mirrored, -1.0, 1.0).unsqueeze(-1) * m[..., 0], m[..., 1]], -1)
+    turn = torch.atan2(m[:, 1, 0], m[:, 0, 0])
+    s_x, s_y = m[..., 0].norm(dim=1), torch.linalg.det(m) / m[..., 0].norm(dim=1)
+    shear = (turn.cos() * m[:, 0, 1] + turn.sin() * m[:, 1, 1]) / s_y
+    parts = [(turn, 0.2), (s_x.log(), 0.1), (s_y.log(), 0.1), (shear, 0.1), *((d, 2 * 2 / 28) for d in move.T)]
+    for part, most in parts:  # a side of the grid is 2 long; the outermost hundredth stays empty with e^-20
+        assert -most * (1 + 1e-9) <= float(part.min()) < -0.99 * most
+        assert 0.99 * most < float(part.max()) <= most * (1 + 1e-9)
+
+
+def test_three_cells_in_ten_are_hidden() -> None:
+    torch.manual_seed(0)
+    hidden = make_augmentation("hide", torch.zeros(2, 4))(torch.zeros(10_000, 4))
+    assert abs(float(hidden.isnan().double().mean()) - 0.3) < 0.012  # 5 standard errors

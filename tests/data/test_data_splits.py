@@ -100,6 +100,16 @@ def test_classes_keep_their_proportions_unless_balanced() -> None:
     refused(lambda: hide_labels(y, CLASSES, 100, 0, "even"), "--labels-by 'even'", "balanced")
 
 
+def test_a_further_label_goes_to_the_class_that_sainte_lague_gives_it() -> None:
+    """Counted anew, one label after another: to the class of the least ``(2 j + 1) / n_k``, j of its labels kept."""
+    sizes = [64, 24, 10]  # of which no two quotients are alike
+    y, kept = torch.arange(3).repeat_interleave(torch.tensor(sizes)), [1, 1, 1]
+    for keep in range(3, sum(sizes) + 1):
+        assert counts(hide_labels(y, CLASSES, keep, 0)) == kept, keep
+        following = [(2 * j + 1) / n if j < n else torch.inf for j, n in zip(kept, sizes)]
+        kept[following.index(min(following))] += 1
+
+
 def test_a_seed_decides_and_another_draws_others() -> None:
     y = torch.arange(300) % 3
     assert bool((hide_labels(y, CLASSES, 30, 4) == hide_labels(y, CLASSES, 30, 4)).all())
@@ -247,3 +257,7 @@ def test_few_labels_are_all_left_to_train_on() -> None:
     assert sorted([*train.x.flatten().tolist(), *x_val.flatten().tolist()]) == x.flatten().tolist()
     every = Dataset("own", x, torch.arange(300) % 4, x, y, ClassLabels(4))
     assert int((hold_out(every)[2] != -1).sum()) == 30
+    few = Dataset("own", x[:42], y[:42], x, y, ClassLabels(4))
+    assert hold_out(few)[2].tolist() == [-1], "one of the two rows without a label"
+    (one,) = hold_out(Dataset("own", x[:41], y[:41], x, y, ClassLabels(4)), fraction=1 / 41)[2].tolist()
+    assert one != -1, "of a single one the other rows are"

@@ -70,6 +70,19 @@ def test_the_points_of_the_statistics_are_drawn_by_the_seed() -> None:
         assert abs(float((novelty(pair, x[2000:], reference) > 1).double().mean()) - 0.05) < 0.03
 
 
+def test_the_unit_is_of_a_fifth_and_the_statistics_of_the_rest() -> None:
+    """Or of the points that are held, where some are."""
+    x, pair, sizes = torch.randn(50, 3, dtype=torch.double), Identity(), list[int]()
+    pair.features = lambda x: sizes.append(len(x)) or x  # type: ignore[method-assign,assignment,func-returns-value]
+    reference_of(pair, x)
+    reference_of(pair, x[:37], x[37:])
+    assert sizes == [40, 10, 37, 13]
+    sizes.clear()
+    reference_of(pair, torch.arange(20_005.0).double().unsqueeze(1))  # at most 20,000
+    reference_of(pair, x[:10])  # 10 at least
+    assert [sum(sizes[:-2]), *sizes[-2:]] == [20_000, 8, 2]
+
+
 def test_a_direction_without_variance_has_a_ten_thousandth_of_the_mean() -> None:
     """By 100,000 points Ledoit and Wolf leave it 2e-5 of the variance of the other."""
     h = torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.double)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from data_makers import refused
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
@@ -42,6 +42,8 @@ def test_probabilities_that_round_to_one_are_told_apart() -> None:
     scores = log_odds(p, True)[:, 0]
     assert bool((scores.diff() > 1).all())
     assert scores[0].item() == pytest.approx(12 * math.log(10))
+    least = torch.tensor([[1.0, 1e-44], [1.0, 0.0]], dtype=torch.double)  # about the least of single precision
+    assert log_odds(least, True)[:, 0].tolist() == pytest.approx([44 * math.log(10), 45 * math.log(10)])
 
 
 def test_the_threshold_is_the_interpolated_rank() -> None:
@@ -52,6 +54,8 @@ def test_the_threshold_is_the_interpolated_rank() -> None:
     assert threshold(torch.arange(1.0, 10.0), 0.9) == 1.0  # 9 points suffice
     for wrong in (0, 1, 1.5, -0.1):
         refused(lambda wrong=wrong: threshold(scores, wrong), "coverage", "0.9")
+    at_the_cut = torch.tensor([[3.0, 2.0, 1.9]])  # whose label is as probable as the true one was
+    assert label_sets(at_the_cut, torch.tensor(2.0)).tolist() == [[True, True, False]]
 
 
 @pytest.mark.parametrize(("n", "coverage"), [(14, 0.9), (29, 0.9), (100, 0.9), (100, 0.7)])
@@ -188,6 +192,10 @@ def test_what_is_no_probability_is_refused() -> None:
     made = from_probs(p, y, ClassLabels(4))
     assert made.predict_set(p.half()).any(1).all()
     assert made.predict_set(p.numpy().round(4)).any(1).all()
+    few_digits = torch.tensor([[0.252, 0.252, 0.252, 0.252]]).double()  # they sum to 1.008
+    assert made.predict_set(few_digits).any(1).all()
+    for ask in (made.predict_proba, made.predict_set):
+        refused(lambda ask=ask: ask(few_digits + 0.001), "probs: row 0", "sum to 1")
     for wrong in (p.log(), p[:, :2], p * torch.nan):
         for ask in (made.predict_proba, made.predict_set):
             refused(lambda ask=ask, wrong=wrong: ask(wrong), "probs: row 0", "sum to 1", "predict_proba")
@@ -197,8 +205,40 @@ def test_what_is_no_probability_is_refused() -> None:
 
 def test_a_temperature_is_taken_where_it_helps_labels_that_it_was_not_fitted_to() -> None:
     """Of right probabilities T is 1: fitted to 60 labels it helps these always, and others as often as not."""
-    found = [temperature(*drawn(60, seed), True) for seed in range(12)]
-    assert 0 < found.count((1.0, 0.0)) < 12
+    fold, gains = torch.randperm(60, generator=torch.Generator().manual_seed(0)) % 5, []
+    for seed in range(12):
+        p, y = drawn(60, seed)
+        own = p.gather(1, y[:, None]).log()
+        gains.append(0.0)
+        for k in range(5):
+            at, _ = best(p[fold != k], y[fold != k], classes=True)
+            other = (p.log() / at).log_softmax(-1).gather(1, y[:, None])
+            gains[-1] += float((other - own)[fold == k].sum())
+        assert (temperature(p, y, True) == (1.0, 0.0)) == (gains[-1] <= 0)
+    assert min(gains) < 0 < max(gains)
+    assert any(-1 < gain < 0 for gain in gains)
+
+
+def test_a_temperature_s_logarithm_has_a_normal_prior_of_a_half() -> None:
+    """Of n rows at log-odds a, m of them right, against SciPy's minimum of the same sum in one variable."""
+    a, n, m = 3.0, 30, 21
+    p = torch.tensor([[a, 0.0]]).double().softmax(-1).expand(n, 2)
+    y = (torch.arange(n) >= m).long()
+
+    def objective(log_t: float) -> float:
+        scaled = a / math.exp(log_t)
+        return m * math.log1p(math.exp(-scaled)) + (n - m) * math.log1p(math.exp(scaled)) + 0.5 * (log_t / 0.5) ** 2
+
+    expected = math.exp(minimize_scalar(objective, bounds=(-2, 2), method="bounded", options={"xatol": 1e-9}).x)
+    assert best(p, y, classes=True) == (pytest.approx(expected, rel=1e-4), 0.0)
+    assert expected > 1.5
+
+
+def test_a_temperature_is_fitted_to_20_labels_at_least() -> None:
+    """Of a model that is sure, and right in half of them."""
+    p, y = torch.tensor([[0.999, 0.001]]).double().expand(20, 2), torch.arange(20) % 2
+    assert temperature(p, y, True)[0] > 1.5
+    assert temperature(p[:19], y[:19], True) == (1.0, 0.0)
 
 
 def test_the_shift_has_a_standard_normal_prior() -> None:
@@ -211,6 +251,14 @@ def test_the_shift_has_a_standard_normal_prior() -> None:
 def test_a_sure_attribute_is_as_sure_as_single_precision_allows() -> None:
     p = torch.tensor([[0.0, 1.0]], dtype=torch.double)
     assert tempered(p, 1.0, 0.0, classes=False)[0].tolist() == pytest.approx([0.0, 1 - 2**-24], abs=1e-10)
+
+
+def test_the_most_probable_value_in_a_set_is_that_of_the_probabilities_people_see() -> None:
+    """A shift of 2 makes .4 a 1; scores of 5 leave the most probable value alone in each set."""
+    made = Calibration(False, (1.0,), ((5.0,) * 99,), 99, shift=(2.0,))
+    p = torch.tensor([[0.4], [0.05]]).double()
+    assert (made.predict_proba(p) > 0.5).flatten().tolist() == [True, False]
+    assert made.predict_set(p).tolist() == [[[False, True]], [[True, False]]]
 
 
 def test_many_scores_are_kept_evenly() -> None:

@@ -10,6 +10,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from data_makers import refused
+from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoDelta, AutoNormal
 from pyro.optim import Adam  # type: ignore[attr-defined]
@@ -99,6 +100,22 @@ def test_what_the_parts_alone_have_is_shared_out() -> None:
     assert (found - true).std() < 1e-9, "the same for each row"
     assert (found - true).abs().min() > 1e-3
     refused(lambda: ps.log_likelihood(pair, x), "site 'w' is in no plate over the rows")
+
+
+def test_a_row_s_share_of_the_parts_is_their_sum_over_the_number_of_rows() -> None:
+    """5 rows share log p(w) - log q(w) of 3 parts, of the w that was drawn."""
+    (model, guide), x = by_parts(False, weights=True), scattered(5, 3)
+    drawn: list[Tensor] = []
+
+    def watched(x: Tensor, y: Tensor | None = None) -> None:
+        with poutine.trace() as trace:
+            guide(x, y)
+        drawn.append(trace.trace.nodes["w"]["value"].flatten())
+
+    found = ps.elbo((model, watched), x)
+    zero = torch.zeros(3).double()
+    ratio = dist.Normal(zero, 1.0).log_prob(drawn[-1]) - dist.Normal(zero, 0.5).log_prob(drawn[-1])
+    torch.testing.assert_close(found, exact(x) + ratio.sum() / 5)
 
 
 def test_plates_that_cannot_be_told_apart_are_refused() -> None:

@@ -140,6 +140,28 @@ def test_equal_rates_are_of_the_nats_that_the_bound_pays_and_of_the_labels_that_
     assert (expected - paid_by_the_whole).abs() > 1e-3
 
 
+@pytest.mark.usefixtures("hat_hides_the_first")
+def test_the_prior_on_pi_and_class_weights_read_the_whole_point() -> None:
+    """Beside the bound: the entropy of π where a label is missing, and ``α (ω - 1) log π_y`` where it is known."""
+    x, weights = points(5), torch.tensor([[1.0, 3.0], [0.5, 2.0]]).double()
+    losses = []
+    for options in ({}, {"entropy_weight": 2.0}):
+        pair = local(alpha=7.0, **options)
+        if options:
+            pair.set_class_weights(weights)
+        torch.manual_seed(0)
+        losses.append(pair.objective().differentiable_loss(pair.model, pair.guide, x, MIXED).detach())
+    log_pi = [pair.log_q_y_given_x(q_z_c(pair, *at)).detach() for at in (encoded(pair, x), mixed(pair, x))]
+
+    def beside(log_pi: Tensor) -> Tensor:
+        entropy = -(log_pi.exp() * log_pi).sum(-1)[MIXED.t() == -1].sum()
+        more = sum((weights[i, v] - 1) * log_pi[i, MIXED[:, i] == v, v].sum() for i in (0, 1) for v in (0, 1))
+        return -2 * entropy + 7 * more
+
+    torch.testing.assert_close(losses[0] - losses[1], beside(log_pi[0]), rtol=1e-4, atol=0)  # π sums to 1 within 1e-5
+    assert (beside(log_pi[0]) - beside(log_pi[1])).abs() > 1e-2
+
+
 def test_an_attribute_all_of_whose_region_is_erased_sees_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hat acts on entries 0 and 1, beard on entry 0 alone, scarf on entry 2: hat covers the beard, not the reverse."""
     model, x = local(THREE, 5), points(6)
