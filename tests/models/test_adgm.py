@@ -112,7 +112,10 @@ def test_predictions_average_over_a() -> None:
         loc, scale = gaussian(model.q_a, h)
         a = loc + scale * torch.randn(20_000, 4, 2, dtype=torch.float64)
         probs = model.head(torch.cat([h.expand(20_000, 4, -1), a], -1)).softmax(-1)
+        fixed = loc + scale * torch.randn(100, 1, 2, generator=torch.Generator().manual_seed(0)).double()
+        own = model.head(torch.cat([h.expand(100, 4, -1), fixed], -1)).softmax(-1)
     assert ((model.predict_proba(x) - probs.mean(0)).abs() < 4 * probs.std(0) / 10 + 1e-3).all()
+    torch.testing.assert_close(model.predict_proba(x), own.mean(0))
 
 
 def test_a_missing_label_is_encoded_as_the_most_probable_one_at_the_mean_of_a() -> None:

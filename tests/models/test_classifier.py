@@ -12,6 +12,7 @@ from data_makers import refused
 from pair_suite import points, some_labels
 from pyro import poutine
 from pyro.infer import SVI
+from sklearn.metrics import log_loss
 from tiny import ATTRIBUTES, CLASSES
 
 from pyro_ssvae import ClassLabels, create_model, fit, load, save
@@ -72,6 +73,37 @@ def test_class_weights_reach_the_terms() -> None:
     model.set_class_weights(torch.tensor([3.0, 1.0, 0.2]))
     torch.testing.assert_close(loss(model, x, y), -model.head_terms(model.logits(x), y).sum())
     assert abs((loss(model, x, y) - before).item()) > 1e-3
+
+
+@pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES], ids=["classes", "attributes"])
+def test_class_weights_multiply_the_loss_of_each_known_label(labels: Labels) -> None:
+    """Without terms of the missing ones, against scikit-learn's weighted log loss."""
+    model = made(labels)
+    x, y = points(9).double(), some_labels(labels, 9)
+    weights = torch.tensor([3.0, 1.0, 0.2] if labels is CLASSES else [[3.0, 1.0], [0.2, 2.0], [1.0, 0.5]]).double()
+    model.set_class_weights(weights)
+    probs = model.predict_proba(x)
+    if labels is CLASSES:
+        columns = [(y.numpy(), probs.numpy(), weights.numpy())]
+    else:
+        both = torch.stack([1 - probs, probs], -1).transpose(0, 1)
+        columns = list(zip(y.T.numpy(), both.numpy(), weights.numpy()))
+    expected = sum(
+        log_loss(v[v >= 0], p[v >= 0], normalize=False, sample_weight=w[v[v >= 0]], labels=range(p.shape[-1]))
+        for v, p, w in columns
+    )
+    assert loss(model, x, y).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_labels_are_smoothed_with_the_entropy_s_term_alone() -> None:
+    x, y = points(9).double(), some_labels(CLASSES, 9)
+    found = []
+    for options in ({"alignment_weight": 1.0}, {"entropy_weight": 1.0}):
+        model = made(**options)
+        model.prepare(x, y)
+        found.append(float(model.head_terms.epsilon))
+    assert found[0] == 0
+    assert found[1] > 0.03
 
 
 def test_rows_without_a_label_move_the_border_between_the_classes() -> None:

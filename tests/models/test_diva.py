@@ -149,7 +149,10 @@ def test_predictions_average_over_the_posterior() -> None:
     z = model.encode(x).sample((20_000,))
     with torch.no_grad():
         probs = model.head(z[..., :2]).softmax(-1)
+        q, noise = model.encode(x), torch.randn(100, 1, 2, generator=torch.Generator().manual_seed(0)).double()
+        own = model.head(q.mean[:, :2] + q.stddev[:, :2] * noise).softmax(-1)
     assert ((model.predict_proba(x) - probs.mean(0)).abs() < 4 * probs.std(0) / 10 + 1e-3).all()
+    torch.testing.assert_close(model.predict_proba(x), own.mean(0))
 
 
 def test_widths() -> None:

@@ -64,7 +64,10 @@ def test_generated_latents_of_a_label_follow_the_classifier() -> None:
     z = torch.randn(100_000, 2, dtype=torch.float64)
     with torch.no_grad():
         p = model.head(z).sigmoid()
-    weights = p[:, 0] * (1 - p[:, 2])
+    weights, asked = p[:, 0] * (1 - p[:, 2]), list[int]()
+    with model.head.register_forward_hook(lambda head, inputs, out: asked.append(len(inputs[0]))):
+        model.generate(2, [1, -1, 0])
+    assert asked == [1000]
     expected = (weights.unsqueeze(-1) * z).sum(0) / weights.sum()
     assert expected.norm() > 0.2, "the label says nothing of z"
     # 20 pools of 1,000 draws: the mean's error is below 0.02 a pool's effective size of a hundred or more.

@@ -191,6 +191,9 @@ def test_predictions_average_over_the_posterior() -> None:
         error = probs.std(0) / 10
         assert ((model.predict_proba(x) - probs.mean(0)).abs() < 4 * error + 1e-3).all()
         assert torch.equal(model.predict_proba(x), model.predict_proba(x))
+        q, noise = model.encode(x), torch.randn(100, 1, 2, generator=torch.Generator().manual_seed(0)).double()
+        own = labels.probs(model.head(q.mean + q.stddev * noise)).mean(0)
+        torch.testing.assert_close(model.predict_proba(x), own.detach())
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["missing", "known"])

@@ -26,8 +26,8 @@ from revae_toys import (
     spread,
     toy,
 )
-from tiny import gradients
-from torch import Tensor
+from tiny import gradients, tiny_encoder
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pyro_ssvae import AttributeLabels, ClassLabels, ReVAE, create_model, load, save
@@ -131,6 +131,12 @@ def test_impossible_options_are_refused() -> None:
 
 
 # --- p(y)
+
+
+@pytest.mark.parametrize(("dim", "each"), [(45, 4), (20, 4), (19, 3), (14, 2), (13, 1), (8, 1), (4, 1)])
+def test_a_characteristic_takes_up_to_four_dimensions_as_long_as_eight_are_left(dim: int, each: int) -> None:
+    model = ReVAE(tiny_encoder((3,)), nn.Linear(dim, 3), AttributeLabels(["hat", "beard", "scarf"]), latent_dim=dim)
+    assert (model.label_dim, model.p_z_s(torch.zeros(1, 3)).event_shape[0]) == (each, dim - 3 * each)
 
 
 def test_prior_is_the_mean_of_the_known_labels() -> None:
