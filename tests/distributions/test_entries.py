@@ -207,6 +207,9 @@ def test_levels_are_the_support_of_grey_levels() -> None:
     bytes_ = (torch.arange(256).float() / 255).unsqueeze(-1)
     assert bool(LogisticMixtureLevels.support.check(bytes_).all())
     assert not LogisticMixtureLevels.support.check(torch.tensor([-1 / 255, 256 / 255, 0.5, torch.nan])).any()
+    near, off = ((torch.arange(1.0, 255) + part).double() / 255 for part in (9e-4, 2e-3))  # of a level
+    assert bool(LogisticMixtureLevels.support.check(near).all())
+    assert not LogisticMixtureLevels.support.check(off).any()
 
 
 def of_size(log_size: Tensor) -> ObservedEntries:

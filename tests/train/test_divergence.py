@@ -244,3 +244,4 @@ def test_batch_sizes_are_halved_until_one_fits() -> None:
     assert fitting_batch(200, attempt) == 25
     assert tried == [100, 50, 25]
     assert fitting_batch(3, attempt) is None
+    assert fitting_batch(4, attempt) == 2, "the least batch that there is"

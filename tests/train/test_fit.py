@@ -296,6 +296,9 @@ def test_the_learning_rate_rises_and_falls() -> None:
     assert rates[:10] == sorted(rates[:10])
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert 0 < rates[-1] < 0.001
+    assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
+    cosines = 0.5 + 0.5 * np.cos(np.linspace(0, np.pi, 91)[:-1])  # from a tenth of the training to its end
+    np.testing.assert_allclose(rates[10:], cosines)
     assert one_cycle(0, 1) == 1  # a training of one step takes it
 
 

@@ -23,7 +23,7 @@ from pyro_ssvae.data import streaming
 from pyro_ssvae.labels import MISSING
 from pyro_ssvae.train.class_weights import balanced
 from pyro_ssvae.train.fit import Interrupted
-from pyro_ssvae.train.validation import held_out
+from pyro_ssvae.train.validation import Validation, held_out
 
 
 def copied(model: nn.Module) -> dict[str, Tensor]:
@@ -177,6 +177,20 @@ def test_early_stopping_by_the_loss_where_nothing_is_predicted(capfd: pytest.Cap
     assert said[0] == "fit: 32 of 160 rows are held out for validation, 0 of them with a label"
     stopped = f"stopped after epoch {best + 4} of 60, with the weights of epoch {best + 1}"
     assert said[1] == f"fit: no gain since epoch {best + 1}; {stopped}"
+
+
+@pytest.mark.parametrize("case", ["m2", "m2-attributes"])
+def test_the_accuracy_is_a_share_of_the_known_labels(case: str) -> None:
+    """Of attributes of their entries; by hand, over more rows than are judged at a time."""
+    model: Any = build(case)
+    y = some_labels(CLASSES if case == "m2" else ATTRIBUTES, 2001)
+    x = torch.randn(2001, *model.input_shape)
+    judged = nn.Module()
+    judged.module = model
+    found = Validation(x, y, "validation_accuracy")(judged, 0, torch.device("cpu"))  # type: ignore[arg-type]
+    known = y != -1
+    assert 0.3 < float(known.double().mean()) < 0.7
+    assert found == pytest.approx(float((model.predict(x) == y)[known].double().mean()))
 
 
 def test_without_a_label_in_training_no_accuracy_is_measured(tmp_path: Path) -> None:
