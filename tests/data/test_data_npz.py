@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyro_ssvae.data import Dataset, checks, load, load_npz
+from pyro_ssvae.data.layouts import LAYOUTS, counts_in, layout_of
 from pyro_ssvae.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -351,6 +352,35 @@ def test_a_layout_is_guessed_and_said_or_given(
     assert len(data.x) == 10
     if x.dtype != np.uint8 and layout != "nhwc":
         assert np.allclose(np.sort(data.x.numpy().ravel()), np.sort(x.ravel()), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [
+        ((10, 6, 12), "nhw"),  # sides that differ by twice
+        ((10, 6, 13), "nct"),  # and by more
+        ((10, 13, 6), "ntc"),
+        ((10, 5, 5), "nhw"),
+        ((10, 4, 4), "nct"),  # too small for a picture; of equal axes channels come first
+        ((10, 2, 7, 4), "nhwc"),  # four channels are likelier than two
+        ((10, 4, 7, 2), "nchw"),
+        ((10, 4, 7, 4), "nchw"),
+    ],
+)
+def test_the_likely_layout_of_numbers_from_0_to_1(shape: tuple[int, ...], layout: str) -> None:
+    found, line = layout_of(RNG.random(shape), None, "a.npz")
+    assert found == layout
+    assert line is not None
+    assert LAYOUTS[layout] in line
+
+
+def test_vectors_look_like_counts_where_they_are_whole_and_not_0_and_1_alone() -> None:
+    x = np.tile(np.array([[0.0, 1.0, 2.0]]), (5, 1))
+    said = counts_in(x)
+    assert said is not None
+    assert said.startswith("whole numbers from 0 to 2;")
+    for other in (x.clip(0, 1), x + 0.5, x - 1, x[:, 2:], np.where(x == 2, np.nan, x)):
+        assert counts_in(other) is None
 
 
 def test_a_layout_that_does_not_fit_is_refused(tmp_path: Path) -> None:

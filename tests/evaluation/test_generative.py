@@ -147,6 +147,8 @@ def test_errors_of_features_are_in_their_own_units() -> None:
     rounded[::2, 1] += 1e-9 * 1e6  # what is left of a constant's rounding is no unit
     found = reconstruction_error(rounded, rounded + torch.tensor([0.0, 0.1], dtype=torch.double))
     assert found == pytest.approx(0.1**2 / 2, rel=1e-6)
+    far = x.double() + 1e6  # a millionth of its size is a spread
+    assert reconstruction_error(far, far.mean(0).expand_as(far)) == pytest.approx(1.0)
     series = torch.randn(20, 2, 50)
     assert reconstruction_error(series, series.mean((0, 2), keepdim=True).expand_as(series)) == pytest.approx(1.0)
     pictures = points(4, SHAPE)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from data_makers import refused
+from torch import Tensor
 from toy_blocks import NAMES, BlockClasses, BlockModel, BlockOracle, ClassOracle, blocks, pictures, world
 
 from pyro_ssvae import AttributeLabels, Classifier, create_model
@@ -184,6 +185,42 @@ def test_class_labels_have_success_alone() -> None:
     assert "preservation" not in result
 
 
+def test_a_class_that_is_set_is_another_than_the_oracle_reads_where_the_label_is_missing() -> None:
+    """All labels missing: what is set where, every draw; and which class is the seed's."""
+    x = pictures((torch.arange(90) % 3).unsqueeze(1).expand(-1, 3))
+    seen: dict[int, Tensor] = {}
+
+    class Watched(BlockClasses):
+        def intervene(self, x: Tensor, value: int | str, num_samples: int | None = None) -> Tensor:
+            seen[int(value)] = blocks(x)[:, 0]
+            return super().intervene(x, value, num_samples)
+
+    found = evaluate_interventions(Watched(), ClassOracle(), x, torch.full((90,), -1), **OPTIONS)
+    assert sum(map(len, seen.values())) == 90
+    for value, shown in seen.items():
+        assert not (shown == value).any()
+        assert len(shown.unique()) == 2, "of either other class"
+    assert found["success"]["mean"]["chance"] == 0
+
+
+def test_without_a_swap_is_what_the_receivers_reconstructions_show() -> None:
+    """All reconstructions show kind 0 of each attribute; of receivers without it every kind is wanted as often."""
+
+    class Flat(BlockModel):
+        def reconstruct(self, x: Tensor) -> Tensor:
+            return pictures(torch.ones(len(x), 3))
+
+    found = evaluate_interventions(Flat(), BlockOracle(), X, Y, FACTORS, **OPTIONS)
+    for name in NAMES:
+        share = found["carry_over_without"]["per_factor"][f"{name} kind"]["without_swap"]
+        assert share == pytest.approx(1 / 3, abs=1 / 100)
+        own = FACTORS.values[f"{name} kind"]
+        there = float(
+            (own[own >= 0] != 0).double().mean()
+        )  # receivers of kind 0 want another; of the others half want it
+        assert found["carry_over"]["per_factor"][f"{name} kind"]["without_swap"] == pytest.approx(there / 2, abs=0.02)
+
+
 def test_bootstrap_interval_is_the_binomial_one() -> None:
     hits = (torch.arange(400) % 5 == 0).double().unsqueeze(1).expand(-1, 2).clone()
     hits[200:, 1] = math.nan
@@ -208,6 +245,9 @@ def test_donors_are_of_another_value_and_balanced() -> None:
         counts = chosen[own == value].flatten().bincount(minlength=3)
         there = counts[[k for k in range(3) if k != value]]
         assert int(there.max() - there.min()) <= 1
+    other = donor_values[choose_donors(own, donor_values, 3, seed=1)]
+    assert torch.equal(donor_values[choose_donors(own, donor_values, 3)], chosen)
+    assert 0.2 < float((other != chosen).double().mean()) < 0.8, "which receiver wants which is drawn"
 
 
 def test_a_revae_and_an_oracle_of_the_library() -> None:

@@ -12,7 +12,7 @@ from toy_blocks import NAMES, BlockModel, BlockOracle, blocks, pictures, world
 
 from pyro_ssvae.cli.tables import show_interventions
 from pyro_ssvae.evaluation.interventions import evaluate_interventions
-from pyro_ssvae.evaluation.leakage import classified, kinds_after
+from pyro_ssvae.evaluation.leakage import classified, kinds_after, kinds_in_latents
 
 X, Y, FACTORS = world(400)
 
@@ -97,6 +97,30 @@ def test_each_part_of_the_latents_is_read_apart_under_the_guide_of_the_swap() ->
     assert scarf["others"] == scarf["rest"] == scarf["chance"]  # nothing is left there
 
 
+def test_a_kind_that_the_rest_alone_tells_is_not_among_the_others() -> None:
+    """Two attributes of two dimensions; z_s holds the kind, z_c nothing of it."""
+    value = torch.randint(3, (600,))
+    hot = torch.nn.functional.one_hot(value, 3).float()
+
+    class Model(torch.nn.Module):
+        z_c_dim = 4
+
+        def place(self, name: str) -> slice:
+            return slice(2, 4)
+
+        def encode_for(self, x: Tensor, names: Iterable[str]) -> Tensor:
+            return torch.cat([torch.randn(len(x), 4), hot], 1)
+
+    found = kinds_in_latents(Model(), torch.zeros(600, 1), value, "hat", 0)
+    assert found["rest"] == 1
+    assert max(found["own"], found["others"]) < 0.45  # 4 standard errors of 300 above a third
+
+
+def test_a_classifier_is_of_ten_times_as_many_points_as_a_swap() -> None:
+    latents = table(WithParts(), points=5)["latents"]
+    assert [latents[f"{name} kind"]["points"] for name in NAMES] == [50, 50, 50]
+
+
 def test_the_tables_show_whose_kind_a_swap_brings_and_where_it_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     found = evaluate_interventions(WithParts(), BlockOracle(), X, Y, FACTORS, draws=2, resamples=5, leakage_points=60)
     show_interventions(found)
@@ -126,5 +150,8 @@ def test_the_classifier_is_judged_on_points_that_it_did_not_learn_from() -> None
     )
     shifted = 1000 + 1e-3 * z
     assert classified(shifted, value, shifted, value) > 0.85  # in units of its deviation
+    side = torch.where(value == 1, 1.0, -1.0).double().unsqueeze(1) + 0.1 * z[:, :1]
+    right = value == 1
+    assert classified(side, value, side[right], value[right]) == 1, "in units of what it learnt from"
     ones = torch.ones(100, dtype=torch.long)
     assert classified(z, ones, z, value) == pytest.approx(float((value == 1).double().mean()))
