@@ -85,6 +85,17 @@ def test_groups_with_fewer_labels_come_first() -> None:
     assert len(set(representatives(torch.zeros(5, 2), torch.zeros(5), 5, 5).tolist())) == 5
 
 
+def test_more_than_10_000_points_or_as_many_as_are_asked_for_are_a_random_part_in_order() -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = 2 * torch.arange(10_001)
+    assert torch.equal(active_learning.some(rows[:-1], 5, generator), rows[:-1])
+    for n, most in ((5, 10_000), (10_001, 10_001)):
+        part = active_learning.some(rows, n, generator)
+        assert len(part) == most
+        assert (part.diff() > 0).all()
+        assert torch.isin(part, rows).all()
+
+
 def test_of_very_many_points_a_part_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(active_learning, "MOST_POINTS", 8)
     model, x, y = augmented(), points(60), some_labels(CLASSES, 60)

@@ -3,6 +3,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pyro
+import pyro.distributions as dist
 import pytest
 import revae_toys
 import torch
@@ -149,3 +151,25 @@ def test_rank_by_label() -> None:
         refused(lambda n=n: ps.least_sure(model, x, n=n), f"n: {n}; a whole number of at least 1")
     refused(lambda: ps.least_sure(model, x, num_samples=0), "num_samples: 0")
     assert len(ps.least_sure(model, x, n=100)) == 30
+
+
+def test_the_kl_is_of_z_and_not_of_a_label_that_a_pair_draws() -> None:
+    """q(z) = N(x/2, 1/2) against N(0, 1), in the mean of the draws; y, under another q than p, has no part in it."""
+
+    def model(x: torch.Tensor, y: torch.Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Categorical(logits=torch.tensor([2.0, 0.0])))
+            z = pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+            pyro.sample("x", dist.Normal(z.unsqueeze(-1), 1.0).to_event(1), obs=x)
+
+    def guide(x: torch.Tensor, y: torch.Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Categorical(logits=torch.tensor([0.0, 2.0])))
+            pyro.sample("z", dist.Normal(x[:, 0] / 2, math.sqrt(0.5)))
+
+    x = torch.tensor([[-2.0], [0.0], [1.0]])
+    found = ps.doubts((model, guide), x, num_samples=400)
+    q, p = dist.Normal(x[:, 0] / 2, math.sqrt(0.5)), dist.Normal(torch.zeros(3), 1.0)
+    exact = torch.distributions.kl_divergence(q, p)
+    # a draw's log q - log p has the standard deviation √(1/8 + (x/2)²/2), 0.79 at most; KL(q(y) || p(y)) is 1.52
+    np.testing.assert_allclose(found["kl"], exact, rtol=0, atol=4.5 * 0.8 / 20)

@@ -29,9 +29,9 @@ def rate(loc: Tensor, scale: Tensor, prior_loc: float, prior_scale: float) -> Te
     return 0.5 * (ratio.square() + ((loc - prior_loc) / prior_scale).square() - 1) - ratio.log()
 
 
-def by_hand(one_sided: list[int]) -> float:
+def by_hand(one_sided: list[int], y: Tensor = Y, pi: Tensor = PI) -> float:
     loc_c, scale_c, loc_s, scale_s = latents()
-    pi = torch.where((Y == -1).unsqueeze(-1), PI, torch.stack([Y == 0, Y == 1], -1).float())
+    pi = torch.where((y == -1).unsqueeze(-1), pi, torch.stack([y == 0, y == 1], -1).float())
     total = 0.0
     for i in one_sided:
         columns = [rate(loc_s[:, j], scale_s[:, j], 0.0, 1.0) for j in range(2)]
@@ -62,6 +62,15 @@ def rates(one_sided: list[int], y: Tensor = Y, log_q_y: Tensor | None = None, mo
 @pytest.mark.parametrize("one_sided", [[0], [1], [0, 1]])
 def test_it_is_the_sum_of_the_gaps_outside_the_attribute(one_sided: list[int]) -> None:
     assert float(rates(one_sided)) == pytest.approx(by_hand(one_sided), rel=1e-5)
+
+
+def test_a_value_that_is_rare_in_the_batch_counts_as_much() -> None:
+    """No label is known, and the attribute has a thousandth of the probability."""
+    one = torch.tensor([1e-4, 2e-4, 3e-4, 4e-4])
+    y, pi = torch.full_like(Y, -1), torch.stack([torch.stack([1 - one, one], -1), PI[1]])
+    expected = by_hand([0], y, pi)
+    assert float(rates([0], y, pi.log())) == pytest.approx(expected, rel=1e-4)
+    assert expected > 0.1
 
 
 def test_it_moves_the_encoder_and_not_the_head() -> None:
