@@ -12,7 +12,8 @@ from tiny import ATTRIBUTES, CASES, CLASSES, build, gradients, loss_at, make, no
 from torch import Tensor
 
 import pyro_ssvae as ps
-from pyro_ssvae.infer.auxiliary import supervised
+from pyro_ssvae.infer.auxiliary import HeadTerms, supervised
+from pyro_ssvae.infer.label_prior import LabelPrior
 from pyro_ssvae.infer.protocols import WeighsClasses
 from pyro_ssvae.labels import Labels
 
@@ -40,6 +41,20 @@ def test_supervised_term_by_hand(labels: Labels) -> None:
     picked = even * weights_of(labels, y) * (y >= 0)  # ω is that of the known value, of the smoothed part too
     expected = picked if labels is CLASSES else picked.sum(-1)
     torch.testing.assert_close(supervised(labels, logits, y, OMEGA[labels].double(), 0.3), expected)
+
+
+@both
+def test_without_alignment_p_y_is_what_the_labels_say(labels: Labels) -> None:
+    """As the papers have it: it follows π of the rows without a label with the term alone that compares the two."""
+    y, logits = example(labels)[1], 2 + torch.randn(12, 3)
+    for weight in (0.0, 1.0):
+        terms = HeadTerms(labels, LabelPrior(labels, "estimated"), 1.0, 1.0, weight).train()
+        terms.prepare(y)
+        before = terms.label_prior.logits.clone()
+        for _ in range(3):
+            terms(logits, y)
+        assert torch.equal(terms.label_prior.logits, before) == (weight == 0)
+        torch.testing.assert_close(before.double(), labels.prior_logits(y))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if isinstance(build(case), WeighsClasses)])
