@@ -156,9 +156,8 @@ def row_means(draw: Draw) -> Tensor:
 
 
 def is_unit(draw: Draw, site: Site) -> bool:
-    """Whether a site of the guide is a continuous latent of each row; a relaxed label is none."""
-    label = "label_inference" in site["infer"]
-    return bool(site["value"].is_floating_point()) and not label and draw.row_dim(site) is not None
+    """Whether a site of the guide is a continuous latent of each row; labels, taken exactly, are whole numbers."""
+    return bool(site["value"].is_floating_point()) and draw.row_dim(site) is not None
 
 
 def site_mean(draw: Draw, site: Site) -> Tensor:

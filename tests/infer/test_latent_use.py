@@ -8,7 +8,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from tiny import CASES, build, points
+from tiny import ATTRIBUTES, CASES, build, make, points
 from torch import Tensor, nn
 
 from pyro_ssvae.errors import InputError
@@ -106,6 +106,30 @@ def test_variances_of_the_means() -> None:
     assert active_units(Mixture([1.0, 0.05, 0.2]), x) == (2, 3)
     mean = x[:, 0] + 2 * torch.cat([x, -x], -1).softmax(-1)[:, 1]  # of the label, summed over exactly
     torch.testing.assert_close(unit_variances(Mixture([1.0], how="class"), x), mean.var().reshape(1))
+
+
+def test_a_unit_is_active_above_a_hundredth() -> None:
+    """Of points of variance 1, the guide's means at .0099 and .0101 of it."""
+
+    def model(x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            loc = x * torch.tensor([0.0099, 0.0101], dtype=x.dtype).sqrt()
+            pyro.sample("z", dist.Normal(loc, 1.0).to_event(1))
+
+    x = torch.randn(50, 2, dtype=torch.float64)
+    x = (x - x.mean(0)) / x.std(0)
+    torch.testing.assert_close(unit_variances((model, guide), x), torch.tensor([0.0099, 0.0101], dtype=torch.float64))
+    assert active_units((model, guide), x) == (1, 2)
+
+
+@pytest.mark.parametrize("how", ["plug-in", "straight-through", "sample", "enumerate"])
+def test_a_label_is_no_unit_however_it_is_inferred(how: str) -> None:
+    assert active_units(make("m2", ATTRIBUTES, label_inference=how, latent_dim=2), points(6))[1] == 2
 
 
 def test_the_noise_of_draws_is_no_activity() -> None:

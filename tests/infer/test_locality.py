@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor
 
-from pyro_ssvae.infer.locality import data_range, draw_sets, erased, touched
+from pyro_ssvae.infer.locality import data_range, draw_sets, erased, smoothed, touched
 from pyro_ssvae.infer.regions import JOINED, KEPT, Regions
 
 LOW, HIGH = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)
@@ -104,6 +106,21 @@ def test_the_data_s_range_leaves_out_the_outermost_half_percent() -> None:
     assert low.shape == high.shape == (3, 1, 1)
     assert (low < 0.05).all()
     assert (high > 0.95).all()
+
+
+def test_of_many_points_an_even_sample_has_the_range() -> None:
+    low, high = data_range(torch.linspace(0, 1, 10_000).unsqueeze(1), most=100)  # in order
+    torch.testing.assert_close(torch.cat([low, high]), torch.tensor([0.005, 0.995]), rtol=0, atol=0.011)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5), (2, 3, 6)])
+def test_smoothed_is_the_mean_of_the_neighbours_that_are_there(shape: tuple[int, ...]) -> None:
+    x = torch.rand(shape, dtype=torch.float64)
+    found = smoothed(x)
+    for place in itertools.product(*map(range, shape[2:])):
+        around = tuple(slice(max(0, i - 1), i + 2) for i in place)
+        expected = x[(slice(None), slice(None), *around)].flatten(2).mean(-1)
+        torch.testing.assert_close(found[(slice(None), slice(None), *place)], expected)
 
 
 # --- regions of other points
