@@ -341,3 +341,19 @@ def test_the_bound_of_a_negative_binomial_mixture_is_within_a_percent_of_the_tru
 @pytest.mark.parametrize("value", [0, -1, 2.5, True])
 def test_the_number_of_draws_is_checked(value: Any) -> None:
     refused(lambda: ps.impute(linear(), torch.zeros(2, 3), num_samples=value), "num_samples", repr(value))
+
+
+@pytest.mark.parametrize("draws", [False, True])
+def test_missing_counts_are_of_a_row_as_large_as_its_others(draws: bool) -> None:
+    """Ten times the counts are a row ten times as large: the encoder sees the same, and the rate is ten times it."""
+    torch.manual_seed(0)
+    vae = ps.create_model("vae", input_shape=(6,), likelihood="poisson", library_size=True, latent_dim=2).double()
+    vae.prepare(torch.poisson(torch.full((200, 6), 8.0)).double(), torch.full((200,), -1))
+    row = torch.tensor([[40.0, 90.0, torch.nan, 70.0, torch.nan, 100.0]], dtype=torch.float64)
+    once, tenfold = (ps.impute(vae, size * row, num_samples=1, draws=draws, seed=0) for size in (1, 10))
+    missing = row.isnan()
+    if draws:  # Poisson numbers of a mean of 30 and more, and of ten times as much
+        assert (tenfold[missing] > 5 * once[missing]).all()
+    else:
+        torch.testing.assert_close(tenfold, 10 * once)
+        assert (once[missing] > 30).all(), "an ordinary row has 8"
