@@ -352,8 +352,9 @@ def test_nothing_is_behind_the_0_of_a_one_sided_attribute() -> None:
     torch.testing.assert_close(p.mean[1, 1], model.prior_loc[1, 1])
     torch.testing.assert_close(p.stddev[1, 1], F.softplus(model.prior_raw_scale[1, 1]))
     fresh: Any = create_model("revae", input_shape=(3,), labels=THREE, latent_dim=12, label_dim=2, one_sided=("beard",))
-    read = fresh.log_q_y(fresh.p_z_c(y).mean).argmax(-1)
-    assert torch.equal(read, y)  # the head begins as its inverse
+    log_q = fresh.log_q_y(fresh.p_z_c(y).mean).detach()
+    assert torch.equal(log_q.argmax(-1), y)  # the head begins as its inverse
+    torch.testing.assert_close(log_q[..., 1] - log_q[..., 0], 4.0 * y - 2)  # as sure of it as of the other attributes
     assert fresh.config.one_sided == ("beard",)
     assert toy(THREE, 8, one_sided=("scarf", "beard", "scarf")).one_sided == [1, 2]  # each counts once
 
