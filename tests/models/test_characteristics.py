@@ -212,6 +212,10 @@ def test_a_walk_goes_from_beyond_one_value_to_beyond_the_other(model: ReVAE, dec
         torch.testing.assert_close(along[-1], last)
         torch.testing.assert_close(along[2], (first + last) / 2)
     torch.testing.assert_close(images.reshape(10, 3), model.decode(decoded[-1]))
+    first, last = ends(model, name, 2.0)  # where nothing is said, seven steps between two standard deviations
+    by_default = [model.walk(x, name).shape[1], *decoded[-1].reshape(2, 7, -1)[0, [0, -1]][:, place(model, name)]]
+    assert by_default[0] == 7
+    torch.testing.assert_close(by_default[1:], [first, last])
 
 
 def test_a_walk_of_two_attributes_is_a_grid(model: ReVAE, decoded: list[Tensor]) -> None:

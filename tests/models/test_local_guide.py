@@ -257,6 +257,18 @@ def test_of_classes_the_block_is_what_is_named(monkeypatch: pytest.MonkeyPatch) 
     assert all(len(others[:, i].unique()) == 2 for i in range(6))
 
 
+def test_of_classes_the_other_value_is_the_most_probable_other_one() -> None:
+    """In training any other class, as often."""
+    model = local(CLASSES, 5).eval()
+    z_c = 3 * torch.randn(400, model.label_dim, dtype=torch.float64)
+    y, log_q = torch.arange(400) % 3, model.log_q_y(z_c).detach()
+    expected = [max((k for k in range(3) if k != own), key=lambda k, row=row: row[k]) for own, row in zip(y, log_q)]
+    assert model.other_value(y, z_c).tolist() == expected
+    found = model.train().other_value(y, z_c)
+    assert not (found == y).any()
+    assert 0.35 < float((found == (y + 1) % 3).double().mean()) < 0.65  # 6 standard errors
+
+
 def test_what_is_flipped_is_drawn_from_the_prior_of_the_other_value(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the label is known, that label's other value; where it is missing, that of the most probable one."""
     model, x = local(THREE, 5), points(300)
