@@ -54,7 +54,7 @@ class Benchmark:
     json: bool = False
     """Print the numbers as JSON."""
     minutes: Annotated[float | None, option("FLOAT")] = None
-    """Instead, check every model on the device, and measure it there, in about so many minutes at most."""
+    """Instead, check every model on the device, and measure it there, in at most about this many minutes."""
     out: Annotated[Path | None, option("PATH")] = None
     """With --minutes: a file that the table is written to too, such as results/gpu.md."""
 

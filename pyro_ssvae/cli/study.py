@@ -58,7 +58,7 @@ class StudyOptions:
     labels-and-bound 25 epochs, or more by --gain."""
     gain: float | None = None
     """Of labels-and-bound: double the length of a training until that raises the validation rows' bound by less than
-    so many nats, at most to 8 times; by default 0.2, with --steps or --epochs not at all."""
+    this many nats, at most to 8 times; by default 0.2, with --steps or --epochs not at all."""
     networks: str | None = None
     """default, or mlp: two layers of 500 on either side of z (augmented, vae, classifier)."""
     batch_size: int | None = None

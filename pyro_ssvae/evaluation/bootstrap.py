@@ -89,10 +89,10 @@ def interval(resampled: np.ndarray) -> tuple[float | None, float | None]:
 
 def wilson(successes: int, n: int) -> tuple[float, float]:
     """Return the 95% interval of a share of n independent points (Wilson 1927)."""
-    z2 = 1.959964**2
-    share = successes / n
-    centre, half = share + z2 / (2 * n), math.sqrt(z2 * share * (1 - share) / n + (z2 / (2 * n)) ** 2)
-    return max(0.0, (centre - half) / (1 + z2 / n)), min(1.0, (centre + half) / (1 + z2 / n))
+    from scipy.stats import binomtest
+
+    low, high = binomtest(successes, n).proportion_ci(0.95, "wilson")
+    return float(low), float(high)
 
 
 def finite_or_none(value: float) -> float | None:

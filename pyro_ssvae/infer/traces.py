@@ -147,7 +147,7 @@ def traced(pair: nn.Module, x: Tensor, y: Tensor | None, *, exact: bool = False)
 def enumerated(
     pair: nn.Module, x: Tensor, y: Tensor | None, num_samples: int = 1, *, exact: bool = True
 ) -> Iterator[tuple[Trace, Trace]]:
-    """Yield model and guide traces at so many draws of the guide, with log-probabilities.
+    """Yield model and guide traces at ``num_samples`` draws of the guide, with log-probabilities.
 
     Sites that are marked for it, and missing labels of few values, have every value in turn, in dimensions left of the
     plates. What the model observes is the same in all draws: pixels that are binarised at random are drawn once.
@@ -218,7 +218,7 @@ def rows_apart(p: Trace, q: Trace, n: int, plates: frozenset[str]) -> bool:
 
 
 def repeated(p: Trace, values: dict[str, Tensor], n: int, times: int) -> dict[str, Tensor]:
-    """Return values of the model's sites with their rows repeated, as those of so many draws in one run.
+    """Return values of the model's sites with their rows repeated, as those of several draws in one run.
 
     :param n: rows.
     """

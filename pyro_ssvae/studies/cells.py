@@ -61,7 +61,7 @@ class Cell:
     networks: str = "default"
     """A name in :data:`~.methods.NETWORKS`."""
     gain: float | None = None
-    """Where there is one, trainings are doubled in length until that is worth less than so many nats of
+    """Where there is one, trainings are doubled in length until that is worth less than this many nats of
     the validation rows' bound; ``steps`` is the first length."""
     compile: bool = False
     """Whether the training steps are compiled: the same sums in another order."""

@@ -17,7 +17,7 @@ from .intervals import Interval
 
 PER_ROW = 3
 FAR, NEAR = 3.0, 0.5
-"""Means that lie further than so many quartile ranges from the quartiles are said at the panel's edge, but for those
+"""Means that lie further than this many quartile ranges from the quartiles are said at the panel's edge, but for those
 that follow the others within so much of their span."""
 
 

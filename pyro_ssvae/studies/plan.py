@@ -57,7 +57,7 @@ class Plan:
     augment: str | None = None
     networks: str = "default"
     gain: float | None = None
-    """Double the steps until that is worth less than so many nats of the validation rows' bound."""
+    """Double the steps until that is worth less than this many nats of the validation rows' bound."""
     compile: bool = False
     target: tuple[str, ...] = ()
     """Of a table: its columns of labels."""

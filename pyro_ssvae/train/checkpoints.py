@@ -38,7 +38,7 @@ class CheckpointSettings:
     checkpoint_minutes: float = 1.0
     """Minutes between two checkpoints; 0 writes one after every step."""
     checkpoint_epochs: Annotated[int | None, option("INT")] = None
-    """Also write a checkpoint at the end of every so many epochs."""
+    """Also write a checkpoint each time this many epochs are done."""
     keep_checkpoints: int = 2
     """How many of the latest checkpoints are kept, beside the best weights."""
 

@@ -42,7 +42,7 @@ class FitSettings:
     average: float = 0.99
     """Decay of the moving average of the weights, which is what a trained model has; 0 keeps the last weights."""
     early_stopping: Annotated[int | None, option("INT")] = None
-    """Stop after so many epochs without gain on the validation rows, and keep the best epoch's weights."""
+    """Stop after this many epochs without gain on the validation rows, and keep the best epoch's weights."""
     class_weights: Annotated[tuple[float, ...] | str | None, option("FLOAT ...")] = None
     """Weights of the classes in the supervised term: balanced (rare classes count more), or a number for each."""
     augment: str = "auto"
