@@ -112,6 +112,11 @@ def kind_of(thing: object) -> str:
     return f"{'an' if name[0] in 'AEIO' else 'a'} {name}"
 
 
+def counted(n: int, one: str, many: str | None = None) -> str:
+    """Return a number and what it counts: ``1 row``, ``3 rows``."""
+    return f"{n} {one if n == 1 else many or one + 's'}"
+
+
 def nearest(word: str, known: Iterable[str], alike: float = 0.5) -> str:
     """Return ``" (did you mean 'mnist'?)"`` for the name that people mean by a word (:data:`PEOPLE_SAY`), or that it is
     close to; else the known names.

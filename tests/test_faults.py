@@ -228,7 +228,7 @@ def test_data_that_disappears_or_changes(
         Path("run/metrics.json").write_bytes(ended)
 
     for command in commands:
-        refuse(command, "own.npz", "no such file")
+        refuse(command, "own.npz", "no such file", "call the command from there")
     npz(own, **np.load(io.BytesIO(content)))
     assert main(["evaluate", "run"]) == 0  # written again, the same numbers
     for part in ("x", "y"):

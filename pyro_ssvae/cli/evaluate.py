@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from .arguments import read
 from .pictures import able
 from .tables import show_interventions, show_metrics
@@ -86,17 +86,19 @@ def test_points(trained: TrainedRun, other: str | None) -> tuple[Tensor, Tensor 
     Of the data that the run was trained on, these are the test points, whatever they are called by.
     """
     from ..experiment.config import experiment_of
-    from ..experiment.data import check_unchanged, data_digest, load_data
+    from ..experiment.data import check_there, check_unchanged, data_digest, load_data
     from ..experiment.new_points import read_new
 
     source = experiment_of(trained.config, trained.folder).source
     if other is None or other == source.data or Path(other).resolve() == Path(source.data).resolve():
+        if other is None:
+            check_there(source, trained.folder)
         dataset = load_data(source)
         if other is None:
             check_unchanged(trained.config, dataset, trained.folder)
         if other is None or data_digest(dataset) == trained.config.get("digest"):
             y = None if trained.model.labels is None else dataset.y_test
-            return dataset.x_test, y, f"{dataset.name}: {len(dataset.x_test)} test points"
+            return dataset.x_test, y, f"{dataset.name}: {counted(len(dataset.x_test), 'test point')}"
     assert other is not None
     points = read_new(other, trained.model, trained.config, trained.folder)
     x, known, words = points.judged()

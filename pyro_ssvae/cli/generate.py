@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ..errors import InputError, nearest
+from ..errors import InputError, counted, nearest
 from .arguments import read
 from .outputs import check_out, free_name
 from .pictures import able, check, save_picture
@@ -67,7 +67,7 @@ def run(options: Generate) -> None:
     able(options.run, model, Generates)
     if tabular or (options.out is None and model.schema is not None):
         out = options.out or free_name(options.run, "generated", ".csv")
-        print(f"table: {out}, {write_tables(iter([generated_rows(model, options)]), out)} rows")
+        print(f"table: {out}, {counted(write_tables(iter([generated_rows(model, options)]), out), 'row')}")
         return
     if options.label is None and isinstance(model, Classifies):
         figure = plots.samples_by_class(model, n_per_class=options.n, seed=options.seed)
@@ -76,7 +76,7 @@ def run(options: Generate) -> None:
     else:
         label = asked_label(model, options.label)
         classes = isinstance(model.labels, ClassLabels)
-        title = f"{options.n} draws {'of class' if classes else 'with'} {options.label}"
+        title = f"{counted(options.n, 'draw')} {'of class' if classes else 'with'} {options.label}"
         figure = plots.samples(model, options.n, label, seed=options.seed, title=title)
     print(f"picture: {save_picture(figure, options.out, options.run, 'generated')}")
 

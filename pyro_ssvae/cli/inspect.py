@@ -8,6 +8,7 @@ Example: pyro-ssvae inspect runs/digits-augmented-50 --index 17
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from .arguments import read
 from .pictures import check, save_picture
 
@@ -112,10 +113,11 @@ def list_uncertain(options: Inspect, model: Model, x: Tensor, y: Tensor) -> None
     if isinstance(model, Reconstructs):
         titles = [f"{i}: {SHORT.get(why, why)}" for i, why in zip(found.index, found["why"])]
         seen, x_hat, units = unit_scale(x[rows]), model.reconstruct(x[rows]), plots.units_of(model, x)
-        title = f"the {len(rows)} {options.part} points that the model is least sure of, and why"
+        title = f"the {counted(len(rows), f'{options.part} point')} that the model is least sure of, and why"
         figure = plots.reconstructions(seen, x_hat, titles, units=units, title=title)
         print(f"picture: {save_picture(figure, options.out, options.run, 'least_sure')}")
-    print(f"more of one: pyro-ssvae inspect {options.run}{' --train' if options.train else ''} --index {rows[0]}")
+    words = ["pyro-ssvae", "inspect", str(options.run), *["--train"] * options.train, "--index", str(int(rows[0]))]
+    print(f"more of one: {shlex.join(words)}")
 
 
 def uncertain_table(found: pd.DataFrame, part: str, labels: Sequence[str]) -> Table:
@@ -144,7 +146,7 @@ def uncertain_table(found: pd.DataFrame, part: str, labels: Sequence[str]) -> Ta
         numbers = [f"{row[name]:.{2 if abs(row[name]) < 100 else 0}f}" for name in shown]
         cells = [str(i), SHORT.get(row["why"], row["why"]), f"{row['score']:.1f}", *numbers]
         if predicted:
-            cells += [f"{row['first']} {row['p_first']:.2f} {row['second']} {row['p_second']:.2f}", label]
+            cells += [f"{row['first']} {row['p_first']:.2f}, {row['second']} {row['p_second']:.2f}", label]
         table.add_row(*cells)
     return table
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import tyro
 
+from ..errors import counted
 from .arguments import SEEDS, check_bounds, read
 from .outputs import check_out
 from .table_files import may_end_in, write_tables
@@ -74,4 +75,4 @@ def run(options: Predict) -> None:
     for line in lacks if trained.model.labels is not None else ():
         print(f"predict: {options.run}: {line}", file=sys.stderr)
     if options.out is not None:
-        print(f"predictions: {options.out}, {points.count} rows{points.about and ', ' + points.about}")
+        print(f"predictions: {options.out}, {counted(points.count, 'row')}{points.about and ', ' + points.about}")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from .arguments import SEEDS, check_bounds, read
 from .outputs import free_name
 from .pictures import save_picture
@@ -84,7 +84,7 @@ def run(options: Suggest) -> None:
     print(f"to fill in: {path}")
     if model.schema is None:
         titles = [f"{a}:\n{b}" if b else a for a, b in zip(names, guesses)]
-        what = f"{len(names)} training points whose labels would teach the most, with the model's guesses"
+        what = f"{counted(len(names), 'training point')} whose labels would teach the most, with the model's guesses"
         units = plots.units_of(model, split.x)
         figure = plots.contact_sheet(split.x[chosen], titles, units=units, title=what)
         print(f"picture: {save_picture(figure, path.with_suffix('.png'), options.run, 'suggest')}")
@@ -122,11 +122,12 @@ def rows_beside(
 def training_data(run: Path, model: Model) -> tuple[DataConfig, Dataset, Dataset]:
     """Return where a run's data come from, the data set, and its training part with the labels that the run has."""
     from ..experiment.config import experiment_of
-    from ..experiment.data import check_shape, check_unchanged, prepare_data
+    from ..experiment.data import check_shape, check_there, check_unchanged, prepare_data
     from ..models.saved_config import read_config
 
     config = read_config(run)
     settings = experiment_of(config, run)
+    check_there(settings.source, run)
     dataset, split, _ = prepare_data(settings.source, settings.training.seed)
     check_shape(model, dataset.input_shape, settings.source.data)
     check_unchanged(config, dataset, run)
@@ -147,7 +148,9 @@ def query(options: Suggest, model: Model, split: Dataset) -> pd.DataFrame:
         raise InputError(f"{options.run}: every training point has its label; none is left to suggest")
     y = split.y
     if int(gaps.all(1).sum()) < options.n and gaps.shape[1] > 1:
-        say(f"{options.run}: {int(gaps.all(1).sum())} points are without any label; those that lack some count too")
+        bare = int(gaps.all(1).sum())
+        what = "1 point is" if bare == 1 else f"{bare} points are"
+        say(f"{options.run}: {what} without any label; those that lack some count too")
         y = y.masked_fill(gaps.any(1, keepdim=True), MISSING)
     try:
         return choose(model, split.x, y, n=options.n, seed=options.seed)

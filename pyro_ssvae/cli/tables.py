@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 from rich.console import Console
 from rich.table import Table
 
+from ..errors import counted
+
 Metrics: TypeAlias = Mapping[str, Any]
 
 # What a table shows of the metrics: key, words, digits.
@@ -34,6 +36,16 @@ METRICS = (
     ("mutual_information", "information of the latents on x (nats)", 2),
     ("reconstruction_error", "reconstruction error (mean square)", 5),
 )
+IN_GROUPS = {
+    "nll": "negative log-likelihood (nats)",
+    "calibration_error_by_chance": "that of right probabilities",
+    "coverage": "share of sets with the true label",
+    "set_size": "labels a set",
+    "single_sets": "share of sets of one label",
+    "nmi": "normalised mutual information",
+    "ari": "adjusted Rand index",
+}
+"""Words for metrics of a group, such as ``calibrated``, whose keys are no words."""
 # Where the points lie outside the likelihood's support, such as grey pixels under a Bernoulli, or shares in a table.
 NO_DENSITY = {
     "elbo": "bound with relaxed {values}, no density (nats a point)",
@@ -73,7 +85,8 @@ def show_metrics(title: str, columns: Mapping[str, Metrics | None], input_shape:
         first: Metrics = next(iter(filled.values()), {})
         for key, value in (first.get(group) or {}).items():
             if isinstance(value, float):
-                table.add_row(f"{group.replace('_', '-')}: {key.replace('_', ' ')}", f"{value:.4f}")
+                words = IN_GROUPS.get(key, key.replace("_", " "))
+                table.add_row(f"{group.replace('_', '-')}: {words}", f"{value:.4f}")
     Console().print(table)
 
 
@@ -92,7 +105,7 @@ def show_interventions(metrics: Metrics) -> None:
 
 def mean_table(metrics: Metrics) -> Table:
     """Return the means over attributes, with interval, chance and ceiling."""
-    about = f"{metrics['points']} test points, {metrics['draws']} draws each"
+    about = f"{counted(metrics['points'], 'test point')}, {counted(metrics['draws'], 'draw')} each"
     note = "real, recon.: the ceiling, what the oracle reads on real points and on reconstructions"
     table = Table(title=f"interventions, as the oracle reads them: {about}", title_justify="left", caption=note)
     table.add_column("", no_wrap=True)

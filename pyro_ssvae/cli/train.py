@@ -14,7 +14,7 @@ from typing import Annotated, Any, get_type_hints
 
 import tyro
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..experiment.config import (
     DataConfig,
     ExperimentConfig,
@@ -150,12 +150,13 @@ def run(options: ExperimentConfig) -> None:
         return
     metrics = json.loads((folder / "metrics.json").read_text())
     counts, took = metrics["data"], metrics["train"]
-    rows = f"{counts['labelled']} of {counts['train']} points labelled"
+    rows = f"{counts['labelled']} of {counted(counts['train'], 'point')} labelled"
     held = f"{counts['validation']} more held out for validation, {counts['validation_labelled']} of them labelled"
     tables = {"test": metrics["test"], "labels alone": metrics.get("baseline")}
     shape = read_config(folder)["signature"]["input_shape"]
-    show_metrics(f"{counts['name']}: {rows}; {held}; {counts['test']} test points", tables, shape)
-    print(f"{took['epochs']} epochs in {took['seconds']:.1f} s, {took['examples_per_second']:.0f} points a second")
+    show_metrics(f"{counts['name']}: {rows}; {held}; {counted(counts['test'], 'test point')}", tables, shape)
+    speed = f"{took['examples_per_second']:.0f} points a second"
+    print(f"{counted(took['epochs'], 'epoch')} in {took['seconds']:.1f} s, {speed}")
     print(f"run: {folder}")
     if options.figures and (folder / "figures").is_dir():
         print(f"figures: {folder / 'figures'}")

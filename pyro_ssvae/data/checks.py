@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError, nearest
+from ..errors import InputError, counted, nearest
 from ..labels import CHUNK, MISSING, ClassLabels
 from .notices import say
 
@@ -214,7 +214,7 @@ def untaught(y: Tensor, y_test: Tensor, names: Sequence[str]) -> str:
 def say_missing(counts: dict[str, int], where: str, else_class: str) -> None:
     """Say which words were taken for missing labels, and in how many rows."""
     if counts:
-        words = ", ".join(f"{shown(word)} ({n} rows)" for word, n in sorted(counts.items()))
+        words = ", ".join(f"{shown(word)} ({counted(n, 'row')})" for word, n in sorted(counts.items()))
         say(f"{where}: {words[:300]} is taken as a missing label; to make a class of it, {else_class}")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..labels import MISSING
 from .checks import class_labels, clean_word, encode_words, means_missing, shown
 from .images import NOT_READ, SUFFIXES
@@ -85,8 +85,8 @@ def described(
 ) -> str:
     """Return how a folder was read, in words."""
     if not classes:
-        return f"{folder}: {n} images, no folders of classes: none has a label"
+        return f"{folder}: {counted(n, 'image')}, no folders of classes: none has a label"
     some = ", ".join(f"{shown(word)} {counts[word]}" for word in sorted(classes)[:6]) + " …" * (len(classes) > 6)
     parts = "; train and test by their folders" if split else ""
     parts += f"; {validation}" if (validation := said_of_validation(splits)) else ""
-    return f"{folder}: {n} images, a folder a class: {some}; {missing} without a label{parts}"
+    return f"{folder}: {counted(n, 'image')}, a folder a class: {some}; {missing} without a label{parts}"

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import DataConversionWarning
 from sklearn.utils.multiclass import check_classification_targets
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..labels import MISSING
 from .checks import NO_LABEL, maybe_missing, means_missing
 from .frames import float_array, unmasked
@@ -112,7 +112,7 @@ def missing_rows(y: NDArray[Any], missing_label: object, classes: set[object] | 
         told = ", ".join(map(repr, sorted(words - NO_LABEL)))
         say(f"y: {told} is taken as a missing label; missing_label=None makes a class of it")
     if classes is None and known == {MISSING, 0, 1} and (count := int((y == MISSING).sum())) <= (~missing).sum() / 2:
-        say(f"y: -1 ({count} rows) is taken as a missing label; missing_label=None makes a class of it")
+        say(f"y: -1 ({counted(count, 'row')}) is taken as a missing label; missing_label=None makes a class of it")
     gone = words | values
     if signs:
         (sign,) = gone

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from .checks import check_bytes, reason, shown
 from .notices import say
 
@@ -134,14 +134,15 @@ def white_of(paths: Sequence[Path], known: int | None = None) -> int | None:
         (clear, "that may be transparent in parts: these are laid on white"),
     ):
         if some:
-            say(f"{some[0].parent}: {len(some)} images, {shown(some[0].name)} the first, {what}")
+            say(f"{some[0].parent}: {counted(len(some), 'image')}, {shown(some[0].name)} the first, {what}")
     if coloured:
-        say(f"{coloured[0].parent}: {len(coloured)} images of 16 bits a colour: of each the upper 8 are read, so that "
-            f"{2**16 - 1} is white; with fewer bits in them they are dark, and are to be saved with 8")  # fmt: skip
+        say(f"{coloured[0].parent}: {counted(len(coloured), 'image')} of 16 bits a colour: of each the upper 8 are "
+            f"read, so that {2**16 - 1} is white; with fewer bits in them they are dark, and are to be saved with "
+            "8")  # fmt: skip
     if not found:
         return known
     most, least = max(high for _, high, _ in found), min(low for _, _, low in found)
-    where = f"{found[0][0]}: {len(found)} images of 16 bits"
+    where = f"{found[0][0]}: {counted(len(found), 'image')} of 16 bits"
     if known is not None and known > 1:
         if most > known:
             say(f"{where}: their pixels go to {most}; {trained_white(known)}")

@@ -173,7 +173,9 @@ def as_dataset(frame: pd.DataFrame, wanted: Wanted, notes: list[str], name: str)
         y = torch.full((len(x),), MISSING)
     kept = ~x.isnan().all(1)
     if not bool(kept.all()):
-        notes.append(f"{int((~kept).sum())} rows without any value are left out, first row {int((~kept).nonzero()[0])}")
+        empty = (~kept).nonzero().squeeze(1).tolist()
+        what = "1 row without any value is" if len(empty) == 1 else f"{len(empty)} rows without any value are"
+        notes.append(f"{what} left out, first row {empty[0]}")
         x, y, test = x[kept], y[kept], None if test is None else test[kept]
         ids = None if ids is None else [word for word, stays in zip(ids, kept.tolist()) if stays]
     rows, held = test_rows(y, test, notes)

@@ -41,6 +41,16 @@ def load_data(source: DataConfig, quiet: bool = True) -> Dataset:
     )
 
 
+def check_there(source: DataConfig, run: Path) -> None:
+    """Raise :class:`InputError` where a run's data are not at their path, with what to do about it."""
+    path = Path(source.data)
+    if source.data.partition(":")[0] in datasets.NAMES or path.exists():
+        return
+    here = "the path is from the folder where train was called; call the command from there"
+    what = "put it back, or train anew" if path.is_absolute() else here
+    raise InputError(f"{run}: its data, {source.data}: no such file or folder; {what}")
+
+
 def prepare_data(source: DataConfig, seed: int, quiet: bool = True) -> tuple[Dataset, Dataset, Rows]:
     """Return the data set as its source has it, the training part with labels hidden, and a validation part.
 
@@ -186,6 +196,7 @@ def run_data(run: Path, model: Model) -> Dataset:
     """Return the data set that a run was trained on, with all its labels."""
     config = read_config(run)
     source = experiment_of(config, run).source
+    check_there(source, run)
     dataset = load_data(source)
     check_shape(model, dataset.input_shape, source.data)
     check_unchanged(config, dataset, run)

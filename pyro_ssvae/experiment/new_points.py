@@ -20,7 +20,7 @@ from ..data.images import SUFFIXES, decode, white_of
 from ..data.schema import is_table
 from ..data.sources import NAMES
 from ..data.tables import as_frame, encode_frame, given_cells, held_rows
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..models import Model
 from .config import Json, experiment_of
 from .data import check_shape
@@ -66,9 +66,9 @@ class NewPoints:
         """
         x = self.read(slice(0, self.count))
         if self.test is None:
-            return x, self.y, f"{self.count} points{self.about and ', ' + self.about}"
+            return x, self.y, f"{counted(self.count, 'point')}{self.about and ', ' + self.about}"
         y = None if self.y is None else self.y[self.test]
-        return x[self.test], y, f"{len(self.test)} of {self.count} points, its test part"
+        return x[self.test], y, f"{len(self.test)} of {counted(self.count, 'point')}, its test part"
 
 
 def read_new(where: str, model: Model, config: Json, run: Path) -> NewPoints:

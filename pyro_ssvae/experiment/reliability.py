@@ -90,7 +90,8 @@ def calibration_of(
     held = known_rows(y)
     probs, truth, how = probabilities(model, x_val[held]), y[held], "held-out"
     if len(truth) < ENOUGH and train is not None and int(known_rows(split.y).sum()) >= FEWEST:
-        few = f"{len(truth)} validation labels are too few to calibrate by"
+        few = "1 validation label is" if len(truth) == 1 else f"{len(truth)} validation labels are"
+        few += " too few to calibrate by"
         further = f"{FOLDS} further trainings, each without a fifth of the labels (--no-calibration does without)"
         print(f"train: {few}; {further}", file=sys.stderr)
         other, labels_seen = cross_fitted(split, train)

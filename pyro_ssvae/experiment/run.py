@@ -34,7 +34,7 @@ from ..train.settings import check_settings
 from . import reliability
 from .baseline import baseline
 from .config import ExperimentConfig, Json, ModelConfig, network_for
-from .data import Rows, network_of_data, prepare_data
+from .data import Rows, check_there, network_of_data, prepare_data
 from .folder import CHECKPOINT, abandon, check_free, claim, free_folder, locked, write_history
 from .going_on import going_on, reopened
 from .metadata import note_differences, resumed_metadata, run_metadata
@@ -95,6 +95,7 @@ def resumed(settings: ExperimentConfig) -> ExperimentConfig:
     folder = settings.resume
     if folder is not None:
         settings = going_on(settings, folder)
+        check_there(settings.source, folder)
     return replace(settings, source=replace(settings.source, labels=settings.source.keep))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from ..data import Dataset
+from ..errors import counted
 from ..infer.protocols import Classifies
 from ..labels import ClassLabels
 from ..models import Model
@@ -81,7 +82,7 @@ def lay_out(handlers: Handlers, index: int) -> Parts:
     last = len(handlers.x) - 1
     found: dict[str, Component] = {"visit": gr.State(None, time_to_live=SECONDS)}
     model = handlers.model
-    about = f"{type(model).__name__} on {handlers.dataset.name}, {last + 1} test points"
+    about = f"{type(model).__name__} on {handlers.dataset.name}, {counted(last + 1, 'test point')}"
     what = view.described(model.input_shape) if model.schema is None else "rows of a table, in its own units"
     gr.HTML(html.heading(handlers.name, f"{about}; {what}"))
     with gr.Row():

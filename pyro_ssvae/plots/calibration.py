@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ..errors import counted
 from ..evaluation.bootstrap import wilson
 from ..labels import MISSING
 from .style import BLUE, GREY, VERMILLION, entitle, fit_names, make_panels, styled
@@ -68,7 +69,7 @@ def reliability(
     figure.supylabel("share that is right" if classes else "share that has the attribute", fontsize=9)
     n = int((known != MISSING).reshape(len(known), -1).any(-1).sum())
     some = "" if len(hits.T) <= PANELS else f"; the {PANELS} most frequent of {hits.shape[1]} classes"
-    entitle(figure, f"do the probabilities hold? {n} points, 95 % intervals{some}")
+    entitle(figure, f"do the probabilities hold? {counted(n, 'point')}, 95 % intervals{some}")
     return figure
 
 

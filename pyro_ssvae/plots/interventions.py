@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..data.augment import unit_scale
 from ..data.inputs import numbers
 from ..data.label_values import label_values
-from ..errors import InputError, nearest
+from ..errors import InputError, counted, nearest
 from ..infer.batched import batched, evaluating
 from ..infer.protocols import Classifies, Intervenes, Intervention, Reconstructs, Walks, require
 from ..labels import AttributeLabels, ClassLabels, Labels
@@ -77,7 +77,7 @@ def intervention_draws(
         title = ", ".join(f"{name} = {v}" for name, v in values.items())
     else:
         title = f"class = {values if isinstance(values, str) else labels.names[values]}"
-    parts = [Part(before, BEFORE), Part(grid, [], f"{title}, {draws} draws")]
+    parts = [Part(before, BEFORE), Part(grid, [], f"{title}, {counted(draws, 'draw')}")]
     return lay_out([parts], title="what is set varies, the rest is as it is")[0]
 
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ..data.inputs import check_data
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..infer.batched import batched
 from ..infer.protocols import Encodes, require
 from ..labels import MISSING, AttributeLabels, Labels, labels_of
@@ -76,7 +76,8 @@ def latent_space(
                 markerscale=1.5 if len(parts) == 1 else 2.5,
             )
     if ax is None:
-        entitle(figure, f"latent means of {len(plane)} points, by {'label' if len(parts) == 1 else 'attribute'}")
+        by = "label" if len(parts) == 1 else "attribute"
+        entitle(figure, f"latent means of {counted(len(plane), 'point')}, by {by}")
     return figure
 
 

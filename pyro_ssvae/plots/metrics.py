@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..evaluation.bootstrap import wilson
 from .style import (
     BLUE,
@@ -82,7 +82,7 @@ def learning_curves(history: Mapping[str, Sequence[float]]) -> Figure:
         if len(lines) > 1:
             ax.legend()
     passes = len(epochs)
-    entitle(figure, f"training over {passes} epoch{'s' * (passes != 1)}")
+    entitle(figure, f"training over {counted(passes, 'epoch')}")
     return figure
 
 
@@ -134,7 +134,7 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], names: Sequence[str] = 
     panel.figure.colorbar(image, ax=panel, shrink=0.6, label="share of the true class")
     if ax is None:
         some = f"; the {k} of {of} classes with the most errors" if k < of else ""
-        entitle(figure, f"{right} of {n} points are right{some}")
+        entitle(figure, f"{right} of {counted(n, 'point')} {'is' if n == 1 else 'are'} right{some}")
     return figure
 
 
@@ -179,7 +179,7 @@ def attribute_bars(metrics: Metrics, ax: Axes | None = None) -> Figure:
     if ax is None:
         counts = [one["n"] for one in found.values() if one.get("n")]
         span = " to ".join(str(n) for n in sorted({min(counts), max(counts)})) if counts else ""
-        points = f" on {span} points, 95 % intervals" if counts else ""
+        points = f" on {span} point{'s' * (span != '1')}, 95 % intervals" if counts else ""
         entitle(figure, f"accuracy of each attribute{points}")
     return figure
 
@@ -219,7 +219,9 @@ def intervention_bars(metrics: Metrics) -> Figure:
     note = "vertical line: chance;  diamond: what the oracle reads on reconstructions"
     figure.supxlabel(note, fontsize=8, color=GREY)
     if "points" in metrics:
-        entitle(figure, f"interventions as the oracle reads them, {metrics['points']} points, 95 % intervals")
+        entitle(
+            figure, f"interventions as the oracle reads them, {counted(metrics['points'], 'point')}, 95 % intervals"
+        )
     return figure
 
 

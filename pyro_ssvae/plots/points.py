@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ..data.augment import unit_scale
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..infer.batched import evaluating
 from ..infer.protocols import Classifies, Generates, require
 from ..labels import MISSING, ClassLabels, Labels
@@ -79,9 +79,9 @@ def samples_by_class(
     :param units: of a table: draw each row's mean over the samples instead (:func:`units_of`).
     """
     rows: list[Tensor] = []
-    title = f"{n_per_class} draws of each label, a row each"
+    title = f"{counted(n_per_class, 'draw')} of each label, a row each"
     if units is not None:
-        title = f"mean of {n_per_class} draws of each label"
+        title = f"mean of {counted(n_per_class, 'draw')} of each label"
     if isinstance(model, Classifies):
         names, asked = one_label_a_row(model.labels)
         if len(names) > MOST_ROWS:
@@ -129,7 +129,7 @@ def samples(
     :param title: of the figure; by default how many draws there are.
     :param units: of a table, its columns (:func:`units_of`).
     """
-    title = title or f"{n} draws" + ("" if y is None else " of one label")
+    title = title or counted(n, "draw") + ("" if y is None else " of one label")
     drawn = generated(model, n, None if y is None else torch.as_tensor(y), seed)
     rows = drawn.split(min(n, 10)) if drawn.dim() == 4 else [drawn]
     if units is not None and drawn.dim() == 2:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from ..data.inputs import check_data
+from ..errors import counted
 from ..infer.batched import batched
 from ..infer.protocols import Classifies, Encodes, Generates, Reconstructs, require
 from ..labels import MISSING, ClassLabels, labels_of
@@ -50,7 +52,7 @@ def save_all(
     if history and any(name not in NO_CURVE and np.isfinite(c).any() for name, c in history.items()):
         draw["learning_curves"] = lambda: learning_curves(history)
     if isinstance(model, Reconstructs):
-        draw["reconstructions"] = lambda: first_reconstructions(model, x, y_test, seed, units)
+        draw["reconstructions"] = lambda: some_reconstructions(model, x, y_test, seed, units)
     if isinstance(model, Generates):
         draw["samples_by_class"] = lambda: samples_by_class(model, seed=seed, units=units)
     if isinstance(model, Encodes):
@@ -75,15 +77,17 @@ def reliability_of(model: nn.Module, x: Tensor, y: ArrayLike, scaled: Rescaling 
     return reliability(probs, classifier.labels.check(y, len(x)), classifier.labels.names, scaled)
 
 
-def first_reconstructions(
+def some_reconstructions(
     model: nn.Module, x: Tensor, y: ArrayLike | None, seed: int, units: Units | None = None
 ) -> Figure:
-    """Plot the reconstructions of the first points, of classes under their names."""
+    """Plot the reconstructions of points evenly spaced among all, since files often have them class by class; of
+    classes under their names."""
     of, labels = len(x), labels_of(model)
-    x = x[: 20 if x.dim() == 4 else 6]
+    rows = torch.linspace(0, of - 1, min(of, 20 if x.dim() == 4 else 6)).round().long()
+    x = x[rows]
     titles: list[str] = []
     if isinstance(labels, ClassLabels) and y is not None:
-        titles = [labels.names[k] if k != MISSING else "no label" for k in labels.check(y)[: len(x)].tolist()]
+        titles = [labels.names[k] if k != MISSING else "no label" for k in labels.check(y)[rows].tolist()]
     x_hat = batched(model, require(model, Reconstructs).reconstruct, x, rows=ROWS, seed=seed).cpu()
-    title = f"{len(x)} of {of} test points and what the model makes of them, E[x | z]"
+    title = f"{len(x)} of {counted(of, 'test point')} and what the model makes of them, E[x | z]"
     return reconstructions(x, x_hat, titles, units=units, title=title)

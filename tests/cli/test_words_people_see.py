@@ -18,7 +18,7 @@ from pyro_ssvae.cli import inspect, tables
 from pyro_ssvae.cli.field_help import field_help
 from pyro_ssvae.cli.main import COMMANDS, main, overview
 from pyro_ssvae.cli.train import parse
-from pyro_ssvae.errors import InputError
+from pyro_ssvae.errors import InputError, counted
 from pyro_ssvae.experiment.config import ExperimentConfig, experiment_of
 from pyro_ssvae.models import MODELS, model_name
 from pyro_ssvae.models.config import LabelConfig
@@ -96,6 +96,30 @@ def test_sites_are_whole_at_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: 
     said = capsys.readouterr().out
     assert "-123456.78" in said
     assert "…" not in said
+
+
+def test_metrics_of_groups_are_in_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    calibrated = {"nll": 0.5, "calibration_error_by_chance": 0.1, "coverage": 0.9, "set_size": 1.5, "single_sets": 0.4}
+    clustering = {"accuracy": 0.7, "nmi": 0.6, "ari": 0.3}
+    metrics = {"accuracy": 0.9, "calibrated": calibrated, "clustering": clustering}
+    tables.show_metrics("a title", {"test": metrics, "labels alone": {"accuracy": 0.8}})
+    said = capsys.readouterr().out
+    for words in ("likelihood (nats)", "sets with the true label", "labels a set", "adjusted Rand index"):
+        assert words in said
+    assert not re.search(r"\b(nll|nmi|ari)\b", said)
+    assert max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(("n", "said"), [(0, "0 classes"), (1, "1 class"), (2, "2 classes")])
+def test_one_is_counted_in_the_singular(n: int, said: str) -> None:
+    assert counted(n, "class", "classes") == said
+    assert counted(n, "row") == f"{n} row{'s' * (n != 1)}"
+
+
+def test_guesses_are_parted_from_each_other() -> None:
+    table = inspect.uncertain_table(frame("none at all"), "test", ["", ""])
+    assert next(iter(table.columns[-2].cells)) == "none at all 0.98, not none at all 0.02"
 
 
 def test_the_overview_has_a_line_a_command() -> None:

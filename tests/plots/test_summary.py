@@ -21,6 +21,7 @@ from pyro_ssvae.data.augment import unit_scale
 from pyro_ssvae.errors import InputError
 from pyro_ssvae.evaluation.evaluate import evaluate
 from pyro_ssvae.labels import AttributeLabels, ClassLabels
+from pyro_ssvae.plots import summary
 from pyro_ssvae.plots.style import fit_names, fit_text, save_figure, say_lacking
 
 DIGITS = load_digits()
@@ -434,6 +435,19 @@ def test_save_all_writes_what_applies(tmp_path) -> None:  # type: ignore[no-unty
     short = Classifier(model)
     paths = plots.save_all(short, {"epoch": [], "loss": []}, evaluate(short, x, y), x, y, tmp_path)
     assert [path.name for path in paths] == ["confusion_matrix.png", "reliability.png"]
+
+
+def test_reconstructions_are_of_points_all_over_the_test_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders of classes come class by class."""
+    model, x, y = digits(LONG)
+    order, titles = torch.as_tensor(y).argsort(), []
+    monkeypatch.setattr(summary, "reconstructions", lambda *parts, **more: titles.extend(parts[2]))
+    summary.some_reconstructions(model, torch.as_tensor(x)[order], torch.as_tensor(y)[order], 0)
+    assert len(titles) == 20
+    assert set(titles) == set(LONG)
+    titles.clear()
+    summary.some_reconstructions(model, torch.as_tensor(x)[:3], torch.as_tensor(y)[:3], 0)
+    assert titles == [LONG[k] for k in torch.as_tensor(y)[:3]]
 
 
 def test_save_all_of_attributes(tmp_path) -> None:  # type: ignore[no-untyped-def]
