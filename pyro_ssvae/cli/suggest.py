@@ -84,7 +84,8 @@ def run(options: Suggest) -> None:
     print(f"to fill in: {path}")
     if model.schema is None:
         titles = [f"{a}:\n{b}" if b else a for a, b in zip(names, guesses)]
-        what = f"{counted(len(names), 'training point')} whose labels would teach the most, with the model's guesses"
+        with_guesses = ", with the model's guesses" if "first" in found else ""
+        what = f"{counted(len(names), 'training point')} whose labels would teach the most{with_guesses}"
         units = plots.units_of(model, split.x)
         figure = plots.contact_sheet(split.x[chosen], titles, units=units, title=what)
         print(f"picture: {save_picture(figure, path.with_suffix('.png'), options.run, 'suggest')}")

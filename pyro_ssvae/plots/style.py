@@ -108,10 +108,19 @@ def dress(ax: Axes) -> None:
         words.set_fontsize(9)
 
 
+LEAST_WIDTH = 3.2
+"""Of a figure with a long title, in inches."""
+LINE = 0.17
+"""Height of a line of a title, in inches."""
+
+
 def entitle(figure: Figure, words: str) -> None:
-    """Put a title over a figure, from the left, in lines as wide as the figure."""
-    lines = title_lines(words, figure.get_size_inches()[0])
+    """Put a title over a figure, from the left, in lines as wide as the figure, which grows where it is too small."""
+    width, height = figure.get_size_inches()
+    wide = max(width, min(LEAST_WIDTH, 0.1 * len(words)))
+    lines = title_lines(words, wide)
     if lines:
+        figure.set_size_inches(wide, height + LINE * (len(lines) - 1))
         figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=10)
 
 

@@ -437,6 +437,19 @@ def test_save_all_writes_what_applies(tmp_path) -> None:  # type: ignore[no-unty
     assert [path.name for path in paths] == ["confusion_matrix.png", "reliability.png"]
 
 
+@pytest.mark.parametrize("n", [1, 2])
+def test_titles_of_few_draws_are_whole(n: int, recwarn: pytest.WarningsRecorder) -> None:
+    model, _, _ = digits(LONG)
+    draws = plots.samples(model, n, 3, title=f"{n} draws of {LONG[0]}")
+    for figure in (draws, plots.samples_by_class(model, n_per_class=n)):
+        page = figure.bbox
+        figure.draw_without_rendering()
+        title = figure.get_suptitle() and figure._suptitle.get_window_extent()  # type: ignore[attr-defined]
+        assert title.x1 < page.x1
+        assert all(ax.get_window_extent().y1 <= title.y0 + 1 for ax in figure.axes)
+    assert not recwarn.list
+
+
 def test_reconstructions_are_of_points_all_over_the_test_set(monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders of classes come class by class."""
     model, x, y = digits(LONG)
