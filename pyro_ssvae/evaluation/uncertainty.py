@@ -115,12 +115,12 @@ def most_uncertain(
 ) -> pd.DataFrame:
     """Return the points that a model is least sure of, the worst first, and which part of its uncertainty stands out.
 
-    Each part of :func:`uncertainty` is put in standard deviations above its mean over the given points; ``score`` is
+    Each part of :func:`doubts` is put in standard deviations above its mean over the given points; ``score`` is
     the largest of them and ``why`` names it: ``label``, ``reconstruction`` or ``KL of z``.
 
     :param n: how many.
     :param by: one of these words, to rank by it alone.
-    :returns: columns ``score``, ``why``, those of :func:`uncertainty` and, of class labels, the two most probable
+    :returns: columns ``score``, ``why``, those of :func:`doubts` and, of class labels, the two most probable
         classes and their probabilities (``first``, ``p_first``, ``second``, ``p_second``); the index is the row of x.
     :raises InputError: ``n`` below 1, a word that is none of these, or that the model does not have.
 
