@@ -96,19 +96,19 @@ def run(options: Inspect) -> None:
 def list_uncertain(options: Inspect, model: Model, x: Tensor, y: Tensor) -> None:
     """Print the points that the model is least sure of as a table, and draw them."""
     import torch
-    from rich.console import Console
 
     from .. import plots
     from ..data.augment import unit_scale
     from ..evaluation.uncertainty import most_uncertain
     from ..explore.view import label_words
     from ..infer.protocols import Reconstructs
+    from .tables import show
 
     try:
         found = most_uncertain(model, x, n=options.n, by=options.by, seed=options.seed)
     except InputError as error:
         raise InputError(f"--{error}" if str(error).startswith("by:") else str(error)) from None
-    Console().print(uncertain_table(found, options.part, [label_words(model.labels, y[i]) for i in found.index]))
+    show(uncertain_table(found, options.part, [label_words(model.labels, y[i]) for i in found.index]))
     rows = torch.tensor([int(i) for i in found.index])
     if isinstance(model, Reconstructs):
         titles = [f"{i}: {SHORT.get(why, why)}" for i, why in zip(found.index, found["why"])]
@@ -211,8 +211,9 @@ def belief_draws(options: Inspect) -> int:
 def show_sites(title: str, found: Sites) -> None:
     """Print the table of the trace's sites."""
     import pandas as pd
-    from rich.console import Console
     from rich.table import Table
+
+    from .tables import show
 
     table = Table(title=title, title_justify="left", caption="nats; terms sum to the objective", caption_justify="left")
     for column in ("site", "kind", "shape"):
@@ -224,15 +225,15 @@ def show_sites(title: str, found: Sites) -> None:
         table.add_row(str(name), row["kind"], row["shape"], *numbers)
     table.add_section()
     table.add_row("objective", found.bound, "", "", "", f"{float(found.elbo[0]):.2f}")
-    Console().print(table)
+    show(table)
 
 
 def show_beliefs(labels: Labels, beliefs: Beliefs, draws: int) -> None:
     """Print the most probable labels under the guide and under the generative model."""
-    from rich.console import Console
     from rich.table import Table
 
     from ..labels import ClassLabels
+    from .tables import show
 
     table = Table()
     table.add_column("class" if isinstance(labels, ClassLabels) else "attribute", overflow="fold")
@@ -244,7 +245,7 @@ def show_beliefs(labels: Labels, beliefs: Beliefs, draws: int) -> None:
         order = sorted(order, key=lambda k: -max(column[k] for column in columns))[:5]
     for k in order:
         table.add_row(str(labels.names[k]), *(f"{column[k]:.3f}" for column in columns))
-    Console().print(table)
+    show(table)
     if len(beliefs) > 1:
         print(
             f"q: the guide's head; p: the generative model, exact over y,\nimportance-weighted over {draws} draws of z"

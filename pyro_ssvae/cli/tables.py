@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ..errors import counted
 
@@ -64,6 +65,18 @@ INTERVENTIONS = (
 )
 
 
+def show(table: Table) -> None:
+    """Print a table between its title and its caption, whose lines are as long as the terminal's, not the table's."""
+    console, title, caption = Console(), table.title, table.caption
+    table.title = table.caption = None
+    if title:
+        console.print(Text(str(title), "italic"))
+    console.print(table)
+    if caption:
+        console.print(Text(str(caption), "dim italic"))
+    table.title, table.caption = title, caption
+
+
 def show_metrics(title: str, columns: Mapping[str, Metrics | None], input_shape: Sequence[int] = ()) -> None:
     """Print metrics side by side.
 
@@ -87,20 +100,20 @@ def show_metrics(title: str, columns: Mapping[str, Metrics | None], input_shape:
             if isinstance(value, float):
                 words = IN_GROUPS.get(key, key.replace("_", " "))
                 table.add_row(f"{group.replace('_', '-')}: {words}", f"{value:.4f}")
-    Console().print(table)
+    show(table)
 
 
 def show_interventions(metrics: Metrics) -> None:
     """Print the metrics of interventions: means with everything beside them, one row an attribute, one row a kind."""
-    Console().print(mean_table(metrics))
-    Console().print(attribute_table(metrics))
+    show(mean_table(metrics))
+    show(attribute_table(metrics))
     if "carry_over" in metrics:
-        Console().print(kind_table(metrics))
+        show(kind_table(metrics))
     leaked = metrics.get("leakage", {})
     if leaked.get("swaps"):
-        Console().print(swap_table(leaked["swaps"], leaked["attributes"]))
+        show(swap_table(leaked["swaps"], leaked["attributes"]))
     if leaked.get("latents"):
-        Console().print(latent_table(leaked["latents"]))
+        show(latent_table(leaked["latents"]))
 
 
 def mean_table(metrics: Metrics) -> Table:

@@ -31,7 +31,7 @@ def show_kinds(table: Table) -> None:
     from rich.table import Table as Grid
 
     columns, targets = table.schema.columns, table.schema.targets
-    grid = Grid(title="columns (another kind: --columns NAME=number|count|category|yes-no|date|leave-out)")
+    grid, console = Grid(), Console(stderr=True, markup=False)
     if len(columns) > MOST_LINES:
         for name in ("kind", "columns"):
             grid.add_column(name)
@@ -46,7 +46,8 @@ def show_kinds(table: Table) -> None:
         words = ", ".join(target.words[:6]) + (" …" if len(target.words) > 6 else "")
         cells = [f"{target.name}: {words}"] if len(columns) > MOST_LINES else [words, percent(target.missing)]
         grid.add_row(*(["target"] if len(columns) > MOST_LINES else [target.name, "target"]), *cells)
-    Console(stderr=True, markup=False).print(grid)
+    console.print("columns (another kind: --columns NAME=number|count|category|yes-no|date|leave-out)", style="italic")
+    console.print(grid)
 
 
 def percent(share: float) -> str:

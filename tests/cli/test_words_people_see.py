@@ -98,6 +98,20 @@ def test_sites_are_whole_at_80_columns(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "…" not in said
 
 
+def test_titles_are_as_wide_as_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However narrow the table; and nothing is padded with blanks."""
+    monkeypatch.setenv("COLUMNS", "80")
+    title, caption = "test points that the model is least sure of", "nats; terms sum to the objective"
+    table = Table("i", title=title, caption=caption)
+    table.add_row("[7]")
+    tables.show(table)
+    first, *rest = capsys.readouterr().out.splitlines()
+    assert (first, rest[-1]) == (title, caption)
+    assert table.title == title
+
+
 def test_metrics_of_groups_are_in_words(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     calibrated = {"nll": 0.5, "calibration_error_by_chance": 0.1, "coverage": 0.9, "set_size": 1.5, "single_sets": 0.4}
