@@ -3,19 +3,19 @@
 A label's score is its log-odds, ``s(x, y) = log p(y | x) - log(1 - p(y | x))``. With scores ``s_(1) ≤ … ≤ s_(n)`` of
 the true labels of n calibration points, which training did not learn from, the set of a new point is ::
 
-    C(x) = { y : s(x, y) ≥ t } ∪ { argmax_y p(y | x) },    t = s_(r),    r = (n + 1)(1 - coverage)
+    C(x) = { y : s(x, y) ≥ t } ∪ { argmax_y p(y | x) },    t = s_(r),    r = ⌊(n + 1)(1 - coverage)⌋
 
-Calibration points and the new point are exchangeable, so that ``P(s < s_(j)) = j / (n + 1)``: the labels of score t or
-more hold the true one with probability ``coverage``, averaged over points. Between two ranks the threshold is
-interpolated, and the coverage lies between theirs. Below rank 1 (90 % need 9 points) the set holds every label.
+Calibration points and the new point are exchangeable, so that ``P(s < s_(j)) ≤ j / (n + 1)``: the labels of score t or
+more hold the true one with probability ``coverage`` or, by less than 1 / (n + 1), more, averaged over points. A
+threshold between two ranks would cover less where scores lie in two groups, of right and of wrong answers. Below rank 1
+(90 % need 9 points) the set holds every label.
 
 The most probable label is always in the set (choice): a person needs at least one answer. Without it a set is empty
 where no label is as probable as the true one is in 90 of 100 points, as must happen wherever the model is right in
 more than 90. A set that has one more label covers no less: ``P(y ∈ C(x)) ≥ coverage`` holds as before, and where the
 model is right in 97 of 100 points, sets of 90 % cover at least 97.
 
-Sources: Vovk, Gammerman, Shafer (2005); Sadinle, Lei, Wasserman (2019), arXiv:1609.00451, for this score; the
-interpolation is this library's choice.
+Sources: Vovk, Gammerman, Shafer (2005); Sadinle, Lei, Wasserman (2019), arXiv:1609.00451, for this score.
 """
 
 from __future__ import annotations
@@ -62,13 +62,8 @@ def threshold(scores: Tensor, coverage: float) -> float:
     """
     if not isinstance(coverage, (int, float)) or not 0 < coverage < 1:
         raise InputError(f"coverage: {coverage!r}; a share between 0 and 1, such as 0.9, is needed")
-    ordered = scores.double().sort().values
-    rank = (len(ordered) + 1) * (1 - coverage)
-    below = math.floor(rank + 1e-9)
-    if below < 1:
-        return -math.inf
-    low, high = float(ordered[below - 1]), float(ordered[min(below, len(ordered) - 1)])
-    return low if low == high else low + max(0.0, rank - below) * (high - low)
+    rank = math.floor((len(scores) + 1) * (1 - coverage) + 1e-9)
+    return float(scores.double().kthvalue(rank).values) if rank >= 1 else -math.inf
 
 
 def label_sets(scores: Tensor, thresholds: Tensor, shown: Tensor | None = None) -> Tensor:

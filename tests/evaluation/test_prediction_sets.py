@@ -46,10 +46,10 @@ def test_probabilities_that_round_to_one_are_told_apart() -> None:
     assert log_odds(least, True)[:, 0].tolist() == pytest.approx([44 * math.log(10), 45 * math.log(10)])
 
 
-def test_the_threshold_is_the_interpolated_rank() -> None:
+def test_the_threshold_is_the_score_of_the_rank_below() -> None:
     scores = torch.arange(1.0, 20.0)[torch.randperm(19)]  # 1 … 19: rank 20 · 0.1 = 2
     assert threshold(scores, 0.9) == 2.0
-    assert threshold(torch.arange(1.0, 15.0), 0.9) == pytest.approx(1.5)  # rank 1.5
+    assert threshold(torch.arange(1.0, 15.0), 0.9) == 1.0  # rank 1.5
     assert threshold(torch.arange(1.0, 9.0), 0.9) == -math.inf  # 8 points: every label
     assert threshold(torch.arange(1.0, 10.0), 0.9) == 1.0  # 9 points suffice
     for wrong in (0, 1, 1.5, -0.1):
@@ -60,7 +60,10 @@ def test_the_threshold_is_the_interpolated_rank() -> None:
 
 @pytest.mark.parametrize(("n", "coverage"), [(14, 0.9), (29, 0.9), (100, 0.9), (100, 0.7)])
 def test_sets_cover_what_they_say(n: int, coverage: float) -> None:
-    """Averaged over 400 calibrations of n labels; the coverage of one has a standard deviation of about sqrt(.09/n)."""
+    """Averaged over 400 calibrations of n labels: ``1 - r / (n + 1)`` with the whole rank r, and no less.
+
+    The coverage of one has a standard deviation of about sqrt(.09/n).
+    """
     p, y = drawn(400 * n, 1)
     p_new, y_new = drawn(4000, 2)
     new, found = log_odds(p_new, True), []
@@ -70,7 +73,23 @@ def test_sets_cover_what_they_say(n: int, coverage: float) -> None:
         bare, sets = new >= cut, label_sets(new, torch.tensor(cut))
         assert sets.equal(bare | torch.nn.functional.one_hot(new.argmax(-1), 4).bool())
         found.append(bare.gather(-1, y_new[:, None]).double().mean())
-    assert abs(float(torch.stack(found).mean()) - coverage) < 0.015  # 3 standard errors at n = 14: 0.012
+    exact = 1 - math.floor((n + 1) * (1 - coverage) + 1e-9) / (n + 1)
+    assert exact >= coverage - 1e-9
+    assert abs(float(torch.stack(found).mean()) - exact) < 0.015  # 3 standard errors at n = 14: 0.012
+
+
+def test_sets_cover_what_they_say_where_scores_lie_in_two_groups() -> None:
+    """Ten labels, of which a model is surely wrong in 15 of 100: coverage is the mean over 4,000 calibrations.
+
+    Exactly 1 - 1/11 = .909, with a standard error of .0045. A threshold a tenth of the way from the first score to the
+    second covered .879: it lay above all wrong answers where just one of the ten was wrong.
+    """
+    generator = torch.Generator().manual_seed(0)
+    wrong = torch.rand(4000, 11, generator=generator, dtype=torch.double) < 0.15
+    noise = torch.rand(4000, 11, generator=generator, dtype=torch.double)
+    scores = torch.where(wrong, -3.0, 8.0) + 0.1 * noise
+    inside = [float(new >= threshold(old, 0.9)) for old, new in zip(scores[:, :10], scores[:, 10])]
+    assert sum(inside) / 4000 == pytest.approx(10 / 11, abs=0.0135)  # 3 standard errors of a share of 4,000
 
 
 def test_a_set_has_the_most_probable_label_always() -> None:
