@@ -16,7 +16,7 @@ from ..data.inputs import read_data, read_whole
 from ..errors import InputError, plain_value, whole_number
 from ..infer import bounds
 from ..infer.automatic import refuse_row_latents
-from ..infer.batched import batched, checked, evaluating, in_units, like
+from ..infer.batched import batched, checked, evaluating, in_units, like, need_numbers
 from ..infer.pairs import PairLike, as_pair
 from ..infer.protocols import Classifies, Encodes
 from ..labels import MISSING, ClassLabels, Labels, labels_of
@@ -146,13 +146,6 @@ def class_numbers(name: str, given: Sequence[int] | None, k: int | None) -> Sequ
         if k is None or not isinstance(number, (int, float)) or number not in range(k):
             raise InputError(f"{name}: {number!r} is none of the model's {k or 'no'} classes, by their numbers from 0")
     return [int(number) for number in numbers]
-
-
-def need_numbers(pair: nn.Module) -> None:
-    """Raise :class:`InputError` where a weight of the model is NaN."""
-    for name, p in pair.named_parameters():
-        if bool(p.isnan().any()):
-            raise InputError(f"model: weight {name!r} is NaN, so the model has diverged; train it anew, more slowly")
 
 
 def as_module(model: PairLike) -> nn.Module:

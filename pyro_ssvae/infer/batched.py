@@ -34,7 +34,7 @@ def checked(
 
     :param own: take the labels that come with the points, of a data set, where ``y`` is None.
     :param gaps: let a NaN be an entry that is missing, also for a pair that does not say that it takes it.
-    :raises InputError: points or labels that do not fit the pair.
+    :raises InputError: points or labels that do not fit the pair, or a weight of it that is no number.
     """
     points, labels = opened(pair, x, y, least, own=own, gaps=gaps)
     return points if isinstance(points, Tensor) else in_units(read_whole(points), like(pair, x)), labels
@@ -44,10 +44,19 @@ def opened(
     pair: nn.Module, x: object, y: object = None, least: int = 1, *, own: bool = False, gaps: bool = False
 ) -> tuple[Points, Tensor | None]:
     """Return points, those of a large file still in it, and labels: see :func:`checked`."""
+    need_numbers(pair)
     p = like(pair, x)
     read = read_data(pair, x, y, least=least, dtype=p.dtype, gaps=gaps)
     points = in_units(read.x, p) if isinstance(read.x, Tensor) else read.x
     return points, read.y.to(p.device) if read.labelled and (own or y is not None) else None
+
+
+def need_numbers(pair: nn.Module) -> None:
+    """Raise :class:`InputError` where a weight is NaN, or a trained one infinite: answers would be NaN, or class 0."""
+    for name, p in pair.named_parameters():
+        if not bool(p.isfinite().all()) and (p.requires_grad or bool(p.isnan().any())):
+            word = "NaN" if bool(p.isnan().any()) else "infinite"
+            raise InputError(f"model: weight {name!r} is {word}, so the model has diverged; train it anew, more slowly")
 
 
 def in_units(points: Tensor, p: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, kind_of, nearest
 from ..files import write_atomically
-from ..infer.batched import evaluating, seeded
+from ..infer.batched import evaluating, need_numbers, seeded
 from ..labels import describe
 from . import Model
 from .export_programs import What, program_of
@@ -67,6 +67,7 @@ def export(
     check_export(path, what, dtype)
     if not isinstance(model, Model):
         raise InputError(f"export: {kind_of(model)}; a model of this library is needed")
+    need_numbers(model)
     with in_single_precision(model), evaluating(model), pyro.validation_enabled(False):
         program, example = program_of(model, what, dtype)
         content = as_onnx(program, example, model) if path.suffix == ".onnx" else as_pt2(program, example, model)

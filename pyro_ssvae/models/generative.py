@@ -18,7 +18,7 @@ from ..data.inputs import finite, numbers
 from ..distributions.observed import entrywise
 from ..errors import InputError, kind_of, whole_number
 from ..infer import bounds
-from ..infer.batched import checked, evaluating, seeded
+from ..infer.batched import checked, evaluating, need_numbers, seeded
 from ..infer.traces import Means, Site, expected_x, plain, plate_nesting, sampled
 from ..nn.likelihoods import Likelihood, check_encoder, likelihood_for
 from .base import Json, Model
@@ -162,6 +162,7 @@ class GenerativeModel(Model):
         :param like: points, one for each latent, whose rows' sizes counts have (``library_size``); else ordinary ones.
             Latents that the guide of a rewritten pair has beside these are theirs too; else the prior draws them.
         """
+        need_numbers(self)
         with evaluating(self):
             z = finite(numbers(z, "z"), "z").to(next(self.parameters()))
             width = sum(self.widths())
@@ -213,6 +214,7 @@ class GenerativeModel(Model):
             which are drawn.
         """
         n = whole_number("generate", n, 0)
+        need_numbers(self)
         with evaluating(self):
             values = self.drawn_labels(n, y)
             return expected_x(self, self.stand_in(n), values, values, "generate", stand_in=True)

@@ -15,7 +15,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ..infer.auxiliary import HeadTerms
-from ..infer.batched import evaluating
+from ..infer.batched import evaluating, need_numbers
 from ..infer.label_prior import LabelPrior
 from ..infer.traces import (
     PARTS_OF_X,
@@ -116,6 +116,7 @@ class M1(VAE, ClassifierMixin):
         """
         if y is None:
             return super().generate(n)
+        need_numbers(self)
         with evaluating(self):
             known = given_labels(y, n, self.labels, self.device)
             if not n:

@@ -19,7 +19,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..infer.batched import checked, evaluating
+from ..infer.batched import checked, evaluating, need_numbers
 from ..infer.label_inference import observe_label
 from ..infer.protocols import Intervention
 from ..infer.subsampled_elbo import SubsampledELBO
@@ -196,6 +196,7 @@ class MVAE(ClassifierMixin, GenerativeModel):
         """
         if y is None:
             return super().generate(n)
+        need_numbers(self)
         with evaluating(self):
             x, known = self.stand_in(n), given_labels(y, n, self.labels, self.device)
             if n and overridden_since(self, "guide", "q_z"):

@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 import math
 import sys
+from collections.abc import Callable
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from sklearn import metrics as sk
 from torch import Tensor, nn
 from torchmetrics.functional import classification as tm
 
+import pyro_ssvae as ps
 from pyro_ssvae import create_model
 from pyro_ssvae.errors import InputError
 from pyro_ssvae.evaluation.evaluate import anomaly_scores, evaluate
@@ -421,12 +424,35 @@ def test_a_model_that_diverged_still_gives_json() -> None:
 
 
 @pytest.mark.parametrize("labels", [ClassLabels(3), AttributeLabels(["a", "b"])], ids=["classes", "attributes"])
-def test_weights_that_are_nan_are_said(labels: ClassLabels | AttributeLabels) -> None:
+@pytest.mark.parametrize(("value", "word"), [(math.nan, "NaN"), (math.inf, "infinite")])
+def test_weights_that_are_no_numbers_are_said(
+    labels: ClassLabels | AttributeLabels, value: float, word: str, tmp_path: Path
+) -> None:
+    """By each verb: the labels of probabilities that are NaN would be class 0."""
     model = create_model("augmented", input_shape=4, labels=labels, latent_dim=2)
     with torch.no_grad():
-        model.get_parameter("head.bias").fill_(torch.nan)
-    with pytest.raises(InputError, match=r"^model: weight 'head\.bias' is NaN"):
-        evaluate(model, torch.zeros(5, 4), torch.zeros(5, *labels.event_shape, dtype=torch.long))
+        model.get_parameter("head.bias").fill_(value)
+    x, y = torch.zeros(5, 4), torch.zeros(5, *labels.event_shape, dtype=torch.long)
+    verbs: list[Callable[[], object]] = [
+        lambda: evaluate(model, x, y),
+        lambda: model.predict(x),
+        lambda: model.generate(2),
+        lambda: model.decode(torch.zeros(1, 2)),
+        lambda: ps.calibrate(model, x, y),
+        lambda: ps.suggest(model, x, n=1),
+        lambda: ps.elbo(model, x),
+        lambda: ps.posterior(model, x, num_samples=4),
+        lambda: ps.export(model, tmp_path / "a.pt2"),
+    ]
+    for verb in verbs:
+        with pytest.raises(InputError, match=rf"^model: weight 'head\.bias' is {word}, so the model has diverged"):
+            verb()
+
+
+def test_a_frozen_mask_may_be_infinite() -> None:
+    model = create_model("vae", input_shape=4, latent_dim=2)
+    model.mask = torch.nn.Parameter(torch.tensor([0.0, -math.inf]), requires_grad=False)
+    assert bool(ps.elbo(model, torch.zeros(5, 4)).isfinite().all())
 
 
 def test_what_cannot_be_judged_is_said() -> None:
