@@ -141,12 +141,12 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         if self.schema_ is not None:
             options |= {"columns": self.schema_.kinds, "missing": True, "schema": self.schema_}
         labels = ClassLabels([str(name) for name in self.classes_])
-        own = dict(self.model_options or {})
+        own = checked_options("model_options", self.model_options)
         return create_model(self.model, input_shape=tuple(x.shape[1:]), labels=labels, **{**options, **own})
 
     def train(self, vae: Model, x: torch.Tensor, codes: NDArray[np.int64], seed: int) -> History:
         """Train the model and return the history."""
-        settings: dict[str, object] = {
+        settings: dict[str, Any] = {
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
@@ -154,8 +154,9 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             "seed": seed,
             "progress": self.verbose,
         }
+        settings |= checked_options("fit_options", self.fit_options)
         with nullcontext() if self.verbose else lines_as_warnings():
-            return fit(vae, x, torch.from_numpy(codes), **{**settings, **dict(self.fit_options or {})})
+            return fit(vae, x, torch.from_numpy(codes), **settings)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:  # noqa: N803
         """q(y | x): ``[N, K]`` in the order of ``classes_``."""
@@ -184,9 +185,9 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         check_is_fitted(self)
         same_rows(X, y)
         given, predicted = label_column(y), self.predict(X)
-        weights = None if sample_weight is None else np.asarray(sample_weight)
+        weights = np.ones(len(predicted)) if sample_weight is None else np.asarray(sample_weight)
         for name, column in (("y", given), ("sample_weight", weights)):
-            if column is not None and column.shape != predicted.shape:
+            if column.shape != predicted.shape:
                 rows = f"X has {len(predicted)} rows"
                 raise InputError(f"{name}: shape {list(column.shape)}, but {rows}; one value a row is needed")
         known = ~missing_rows(given, self.missing_label, set(self.classes_))
@@ -195,7 +196,7 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         kinds = ["words" if are_words(label) else "numbers" for label in (given[known][0], self.classes_[0])]
         if kinds[0] != kinds[1]:
             raise InputError(f"y: labels are {kinds[0]}, but fit saw {kinds[1]}, such as {self.classes_[0]}")
-        return float(np.average(predicted[known] == given[known], weights=None if weights is None else weights[known]))
+        return float(np.average(predicted[known] == given[known], weights=checked_weights(weights, known)))
 
     def points(self, X: ArrayLike, reset: bool = False) -> torch.Tensor:  # noqa: N803
         """Return checked points ``[N, *input_shape]``; NaN is a missing cell.
@@ -255,6 +256,22 @@ def checked_shape(shape: tuple[int, ...] | None) -> tuple[int, ...]:
     if not isinstance(shape, (tuple, list)) or not 1 <= len(shape) <= 3 or not all(int(n) == n >= 1 for n in shape):
         raise InputError(f"input_shape: {shape!r}; (D,), (C, T) or (C, H, W) is needed")
     return tuple(int(n) for n in shape)
+
+
+def checked_options(name: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return further options; none where they are None."""
+    if options is not None and not isinstance(options, Mapping):
+        raise InputError(f"{name}: {options!r}; a dict of options is needed")
+    return dict(options or {})
+
+
+def checked_weights(weights: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the weights of the rows whose label is known."""
+    if weights.dtype.kind not in "biuf" or not (np.isfinite(weights) & (weights >= 0)).all():
+        raise InputError("sample_weight: numbers of at least 0 are needed, one a row")
+    if not weights[known].any():
+        raise InputError("sample_weight: 0 in each row whose label is known; one above 0 is needed")
+    return weights[known].astype(np.float64)
 
 
 def has_bytes(x: object) -> bool:

@@ -269,6 +269,8 @@ def test_what_cannot_be_used_is_one_line(blobs: Any) -> None:
     refused(lambda: small(model="vae").fit(x, y), "VAE", "predicts no labels")
     refused(lambda: small(model_options={"betta": 1.0}).fit(x, y), "betta", "did you mean 'beta'")
     refused(lambda: small(fit_options={"epoch": 1}).fit(x, y), "epoch", "did you mean 'epochs'")
+    refused(lambda: small(model_options=[1]).fit(x, y), "model_options: [1]; a dict")
+    refused(lambda: small(fit_options=[1]).fit(x, y), "fit_options: [1]; a dict")
     refused(lambda: small(input_shape=(1, 2, 3)).fit(x, y), "X: 4 features", "[1, 2, 3]", "6")
     refused(lambda: small(input_shape="1x2").fit(x, y), "input_shape", "(C, H, W)")
     refused(lambda: small().fit(x, y[:10]), "y: 10 rows", "150")
@@ -349,6 +351,10 @@ def test_a_score_compares_what_can_be_compared(blobs: Any) -> None:
     refused(lambda: model.score(x, y, sample_weight=np.ones(5)), "sample_weight: shape [5]")
     refused(lambda: model.score(x, y.astype(str)), "labels are words", "fit saw numbers")
     refused(lambda: small().fit(x, WORDS[y]).score(x, y), "labels are numbers", "fit saw words")
+    for wrong in (-np.ones(150), np.full(150, np.nan), np.full(150, "a")):
+        refused(lambda wrong=wrong: model.score(x, y, wrong), "sample_weight: numbers of at least 0")
+    partly = np.where(np.arange(150) < 75, -1, y)
+    refused(lambda: model.score(x, partly, partly < 0), "sample_weight: 0 in each row whose label is known")
     weights = np.arange(150)
     assert model.score(x, y, weights) == pytest.approx(np.average(model.predict(x) == y, weights=weights))
 

@@ -22,7 +22,7 @@ from ..files import write_atomically
 from ..infer.batched import batched, checked
 from ..infer.pairs import PairLike, as_pair
 from ..infer.protocols import Classifies, require
-from ..labels import MISSING, ClassLabels, Labels
+from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
 from .bootstrap import Metrics
 from .metrics import SMALLEST, calibration_error, chance_calibration_error
 from .prediction_sets import label_sets, log_odds, threshold, true_scores
@@ -109,9 +109,12 @@ class Calibration:
 
         :raises InputError: labels of another shape than the probabilities, or none that is known.
         """
-        probs, y = self.checked(probs), label_values(y, None).long()
+        probs, y = self.checked(probs), label_values(y, None)
         if y.shape != (probs.shape[:1] if self.classes else probs.shape) or not bool((y != MISSING).any()):
             raise InputError(f"y: shape {list(y.shape)}; known labels of probabilities {list(probs.shape)} are needed")
+        width = probs.shape[1]
+        labels = ClassLabels(width) if self.classes else AttributeLabels([f"a{i}" for i in range(width)])
+        y = labels.check(y, len(probs), probs.device)
         known, t = y != MISSING, self.predict_proba(probs.double())
         sets = self.predict_set(probs, coverage)
         inside = sets.gather(-1, y.clamp_min(0).unsqueeze(-1)).squeeze(-1)[known].double()

@@ -25,7 +25,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, plain_value
 
 SMALLEST = 1e-45
 """Probabilities below this count as this: sparsemax gives zeros."""
@@ -60,9 +60,10 @@ def threshold(scores: Tensor, coverage: float) -> float:
 
     :raises InputError: a coverage that is not between 0 and 1.
     """
-    if not isinstance(coverage, (int, float)) or not 0 < coverage < 1:
+    share = plain_value(coverage)
+    if not isinstance(share, (int, float)) or not 0 < share < 1:
         raise InputError(f"coverage: {coverage!r}; a share between 0 and 1, such as 0.9, is needed")
-    rank = math.floor((len(scores) + 1) * (1 - coverage) + 1e-9)
+    rank = math.floor((len(scores) + 1) * (1 - share) + 1e-9)
     return float(scores.double().kthvalue(rank).values) if rank >= 1 else -math.inf
 
 

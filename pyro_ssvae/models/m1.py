@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 from pyro import poutine
 from torch import Tensor, nn
 
+from ..errors import whole_number
 from ..infer.auxiliary import HeadTerms
 from ..infer.batched import evaluating, need_numbers
 from ..infer.label_prior import LabelPrior
@@ -116,6 +117,7 @@ class M1(VAE, ClassifierMixin):
         """
         if y is None:
             return super().generate(n)
+        n = whole_number("generate", n, 0)
         need_numbers(self)
         with evaluating(self):
             known = given_labels(y, n, self.labels, self.device)

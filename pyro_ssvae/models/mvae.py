@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from pyro import poutine
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, whole_number
 from ..infer.batched import checked, evaluating, need_numbers
 from ..infer.label_inference import observe_label
 from ..infer.protocols import Intervention
@@ -196,6 +196,7 @@ class MVAE(ClassifierMixin, GenerativeModel):
         """
         if y is None:
             return super().generate(n)
+        n = whole_number("generate", n, 0)
         need_numbers(self)
         with evaluating(self):
             x, known = self.stand_in(n), given_labels(y, n, self.labels, self.device)

@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -319,7 +320,14 @@ def test_probabilities_and_labels_in_any_form() -> None:
     refused(lambda: made.predict_proba(p[0]), "[4]", "[N, K]")
     refused(lambda: made.metrics(p, y[:5]), "y: shape [5]")
     refused(lambda: made.metrics(p, torch.full((200,), -1)), "y", "known")
+    for wrong in (4, -3, 0.5):
+        at_row = y.double().index_fill(0, torch.tensor(7), wrong)
+        refused(lambda at_row=at_row: made.metrics(p, at_row), "y: row 7", "0 to 3", "-1 for missing")
+    two = torch.zeros(200, 2).index_fill(0, torch.tensor(7), 2)
+    refused(lambda: pair.metrics(p[:, :2], two), "y: row 7", "0 to 1")
     refused(lambda: made.predict_set(p, coverage="most"), "coverage")  # type: ignore[arg-type]
+    assert made.predict_set(p, coverage=np.float64(0.9)).equal(made.predict_set(p))
+    assert made.predict_set(p, coverage=np.float32(0.75)).equal(made.predict_set(p, 0.75))
 
 
 def test_calibrate_takes_the_labels_that_come_along() -> None:

@@ -50,8 +50,11 @@ def test_labels_of_another_kind(case: str) -> None:
 @pytest.mark.parametrize("case", [case for case in LABELLED if "classifier" not in case])
 def test_labels_of_another_number_of_points_to_generate(case: str) -> None:
     """Nobody handed over an x: n says how many points."""
-    labels = CASES[case][1]
-    refused(lambda: build(case).generate(4, some_labels(labels, 3)), "y: labels of 3 rows, for 4 points")
+    labels, model = CASES[case][1], build(case)
+    one = some_labels(labels, 1)[0]
+    refused(lambda: model.generate(4, some_labels(labels, 3)), "y: labels of 3 rows, for 4 points")
+    for n in (-1, 1.5, "a"):
+        refused(lambda n=n: model.generate(n, one), f"generate: {n!r}", "at least 0")
 
 
 @pytest.mark.parametrize("case", CASES)
