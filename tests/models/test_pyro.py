@@ -9,7 +9,7 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
-from pyro.infer import SVI, Predictive, Trace_ELBO, TraceEnum_ELBO
+from pyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO, TraceEnum_ELBO
 from pyro.infer.inspect import get_model_relations
 from tiny import ATTRIBUTES, CASES, CLASSES, augmented, build, hears_label, points, some_labels
 from torch import Tensor
@@ -194,6 +194,22 @@ def test_condition_and_do_are_decoded(case: str) -> None:
     done = poutine.trace(pyro.do(pyro.condition(model.model, {"z": z}), {"y": y})).get_trace(x)
     torch.testing.assert_close(done.nodes["x"]["fn"].mean, expected)
     assert torch.isfinite(done.log_prob_sum())
+
+
+@pytest.mark.parametrize("case", ["m2", "m1+m2", "adgm", "diva", "revae", "revae-attributes"])
+def test_nuts_given_labels_has_one_value_of_each_latent(case: str) -> None:
+    """The shapes are those of a run of the model; y, which the latents may depend on, is not summed out."""
+    torch.manual_seed(0)
+    model, x, y = build(case).eval(), points(B), some_labels(CASES[case][1], B).clamp_min(0)
+    known = pyro.condition(model.model, {"y": y.T if case == "revae-attributes" else y})
+    chain = MCMC(NUTS(known, max_tree_depth=1), num_samples=2, warmup_steps=1, disable_progbar=True)
+    chain.run(x)
+    drawn = {name: site["value"].shape for name, site in sampled(poutine.trace(known).get_trace(x)).items()}
+    found = chain.get_samples()
+    assert set(found) == set(drawn) - {"x", "y"}
+    for name, value in found.items():
+        assert value.shape == (2, *drawn[name])
+        assert bool(value.isfinite().all())
 
 
 @pytest.mark.parametrize("case", HERE)
