@@ -52,11 +52,17 @@ def opened(
 
 
 def need_numbers(pair: nn.Module) -> None:
-    """Raise :class:`InputError` where a weight is NaN, or a trained one infinite: answers would be NaN, or class 0."""
+    """Raise :class:`InputError` where a weight is no number (:func:`spoilt`): answers would be NaN, or class 0."""
+    if what := spoilt(pair):
+        raise InputError(f"model: weight {what}, so the model has diverged; train it anew, more slowly")
+
+
+def spoilt(pair: nn.Module) -> str | None:
+    """Return which weight is NaN, or infinite though it is trained, in words; None where all are numbers."""
     for name, p in pair.named_parameters():
         if not bool(p.isfinite().all()) and (p.requires_grad or bool(p.isnan().any())):
-            word = "NaN" if bool(p.isnan().any()) else "infinite"
-            raise InputError(f"model: weight {name!r} is {word}, so the model has diverged; train it anew, more slowly")
+            return f"{name!r} is {'NaN' if bool(p.isnan().any()) else 'infinite'}"
+    return None
 
 
 def in_units(points: Tensor, p: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..data.augment import unit_scale
 from ..data.pair_order import Points
 from ..data.random_rows import draw_rows
-from ..infer.batched import evaluating, rows_at_a_time
+from ..infer.batched import evaluating, rows_at_a_time, spoilt
 from ..infer.latent_use import active_units, elbo_and_kl
 from ..infer.traces import has_bound
 from ..labels import labels_of
@@ -49,7 +49,9 @@ class LatentUse:
         """Return the columns' numbers (nats a row; a count), in evaluation mode; the same random numbers are drawn each
         time, and put back."""
         pair = objective.module
-        with evaluating(objective, self.seed), pyro.validation_enabled(False):  # weights may be NaN
+        with evaluating(objective, self.seed), pyro.validation_enabled(False):
+            if spoilt(pair):  # the training goes back to its last finite state
+                return dict.fromkeys(self.columns, math.nan)
             elbo, kl = elbo_and_kl(pair, self.x, self.y, summed=False, rows=len(self.x)).double().mean(0).tolist()
             row = {"kl": kl, "reconstruction": elbo + kl}
             if self.units:

@@ -20,7 +20,7 @@ from ..data.pair_order import Points
 from ..data.splits import known_rows, split_rows
 from ..data.streaming import Streamed
 from ..errors import InputError
-from ..infer.batched import evaluating
+from ..infer.batched import evaluating, spoilt
 from ..infer.protocols import Classifies
 from ..labels import MANY, MISSING
 from .step import Step
@@ -50,6 +50,8 @@ class Validation:
         """Return the measure, in evaluation mode; the same random numbers are drawn each time, and put back."""
         pair, total = objective.module, 0.0
         with evaluating(objective, seed):
+            if spoilt(pair):  # the training goes back to its last finite state
+                return math.nan
             for start in range(0, len(self.x), ROWS):
                 rows = torch.arange(start, min(start + ROWS, len(self.x)))
                 x, y = unit_scale(self.x[rows]).to(device), self.y[rows]

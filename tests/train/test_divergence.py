@@ -128,10 +128,12 @@ def test_weights_that_are_spoilt_at_the_very_end_are_noticed() -> None:
             if self.training and Spoilt.taken == 12:
                 pyro.factor("root", (0 * self.encoder.bias.sum()).sqrt(), has_rsample=True)
 
-    model = Spoilt()
-    train(model, blobs(64)[0], epochs=3)
-    assert Spoilt.taken == 16, "one epoch was trained again"
-    assert all(bool(p.isfinite().all()) for p in model.parameters())
+    for options in ({}, {"validation": (blobs(20)[0], None)}):
+        Spoilt.taken = 0
+        model = Spoilt()
+        train(model, blobs(64)[0], epochs=3, **options)
+        assert Spoilt.taken == 16, "one epoch was trained again"
+        assert all(bool(p.isfinite().all()) for p in model.parameters())
 
 
 def test_going_back_is_the_same_after_a_stop(tmp_path: Path) -> None:
