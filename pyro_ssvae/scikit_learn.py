@@ -141,12 +141,13 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         if self.schema_ is not None:
             options |= {"columns": self.schema_.kinds, "missing": True, "schema": self.schema_}
         labels = ClassLabels([str(name) for name in self.classes_])
-        own = checked_options("model_options", self.model_options)
+        need_dict("model_options", self.model_options)
+        own = dict(self.model_options or {})
         return create_model(self.model, input_shape=tuple(x.shape[1:]), labels=labels, **{**options, **own})
 
     def train(self, vae: Model, x: torch.Tensor, codes: NDArray[np.int64], seed: int) -> History:
         """Train the model and return the history."""
-        settings: dict[str, Any] = {
+        settings: dict[str, object] = {
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "learning_rate": self.learning_rate,
@@ -154,9 +155,9 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
             "seed": seed,
             "progress": self.verbose,
         }
-        settings |= checked_options("fit_options", self.fit_options)
+        need_dict("fit_options", self.fit_options)
         with nullcontext() if self.verbose else lines_as_warnings():
-            return fit(vae, x, torch.from_numpy(codes), **settings)
+            return fit(vae, x, torch.from_numpy(codes), **{**settings, **dict(self.fit_options or {})})
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float32]:  # noqa: N803
         """q(y | x): ``[N, K]`` in the order of ``classes_``."""
@@ -258,14 +259,13 @@ def checked_shape(shape: tuple[int, ...] | None) -> tuple[int, ...]:
     return tuple(int(n) for n in shape)
 
 
-def checked_options(name: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return further options; none where they are None."""
+def need_dict(name: str, options: object) -> None:
+    """Raise :class:`InputError` where further options are no dict."""
     if options is not None and not isinstance(options, Mapping):
         raise InputError(f"{name}: {options!r}; a dict of options is needed")
-    return dict(options or {})
 
 
-def checked_weights(weights: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+def checked_weights(weights: np.ndarray, known: np.ndarray) -> NDArray[np.float64]:
     """Return the weights of the rows whose label is known."""
     if weights.dtype.kind not in "biuf" or not (np.isfinite(weights) & (weights >= 0)).all():
         raise InputError("sample_weight: numbers of at least 0 are needed, one a row")
