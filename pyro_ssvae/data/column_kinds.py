@@ -36,7 +36,7 @@ WORDS = ("number", "count", "category", "yes-no", "date", "leave-out")
 MOST_WORDS = 1000
 """Largest number of categories of a column."""
 IDENTIFIER = re.compile(
-    r"^$|(?i:(?:^|[^a-z])(?:id|idx|index|row|rowid|rownum|rownames|no|nr|key)$|^unnamed: \d+$)|[a-z]I[Dd]$"
+    r"^$|(?i:(?:^|[^a-z])(?:id|idx|index|row|rowid|rownum|rownames|no|nr)$|^unnamed: \d+$)|[a-z]I[Dd]$"
 )
 """Names of columns that name the rows, such as ``id``, ``patient_id``, ``PassengerId``."""
 OTHERS = {"numeric": "number", "real": "number", "float": "number", "counts": "count", "int": "count",

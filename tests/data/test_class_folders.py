@@ -85,7 +85,7 @@ def test_names_without_case_or_ending(tmp_path: Path) -> None:
 def test_a_word_for_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = load_folder(folder(tmp_path, "file,label,split\na.png,cat,\nb.png,Unknown,\nc.png,dog,test\nd.png,cat,\n"))
     assert data.y.tolist() == [0, -1, 0]
-    assert "'Unknown' (1 rows) is taken as a missing label" in capsys.readouterr().err
+    assert "'Unknown' (1 row) is taken as a missing label" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("most", "bits"), [(1023, 10), (4000, 12), (65535, 16), (200, 8)])

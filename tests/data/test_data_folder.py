@@ -81,8 +81,8 @@ def test_what_is_taken_for_granted_of_images_is_said(tmp_path: Path, capsys: pyt
     (root / "more").symlink_to(tmp_path / "more")
     assert len(load_folder(root).x) == 3
     said = capsys.readouterr().err
-    assert "1 images, 'a.gif' the first, of several frames: of each the first is read" in said
-    assert "1 images, 'b.png' the first, that may be transparent in parts: these are laid on white" in said
+    assert "1 image, 'a.gif' the first, of several frames: of each the first is read" in said
+    assert "1 image, 'b.png' the first, that may be transparent in parts: these are laid on white" in said
     assert "'more': a linked folder is not entered" in said
 
 
