@@ -14,7 +14,7 @@ from ..data import Dataset, known_rows
 from ..evaluation.metrics import class_metrics
 from ..experiment.data import train_split
 from .cells import Cell, Json, Result
-from .forest import Panel, forest
+from .forest import Panel, forest, over_seeds
 from .grid import label_counts, need_classes, source
 from .intervals import Interval, Where, by_data, counts, difference, interval, methods
 from .methods import METHODS, facts, trained
@@ -122,13 +122,13 @@ def picture(results: Sequence[Result]) -> Figure:
 
     Where nothing can be paired, draw the accuracies themselves.
     """
-    there, title = methods(results), f"{STUDY.title}; means over seeds with 95 % intervals"
-    for base in (BASELINE, there[0]):
+    for base in (BASELINE, methods(results)[0], None):
         panels = picture_panels(results, base)
-        if panels:
-            what = "the labels alone" if base == BASELINE else base
-            return forest(panels, f"accuracy less that of {what}, points", title)
-    return forest(picture_panels(results, None), "accuracy, per cent", title)
+        if panels or base is None:
+            break
+    of_base = "" if base is None else f" less that of {'the labels alone' if base == BASELINE else base}"
+    unit = "per cent" if base is None else "points"
+    return forest(panels, f"accuracy{of_base}, {unit}", f"{STUDY.title}; {over_seeds(panels)}")
 
 
 def picture_panels(results: Sequence[Result], base: str | None) -> list[Panel]:

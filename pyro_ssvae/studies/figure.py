@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from ..errors import InputError
 from .cells import Result
-from .forest import Panel, forest
+from .forest import Panel, forest, over_seeds
 from .intervals import Interval, Where, by_seed, counts, difference, interval, methods, rows
 from .plan import Column, Study
 
@@ -35,12 +35,9 @@ def figure(study: Study, results: Sequence[Result]) -> Figure:
     if not columns:
         raise InputError(f"study {study.name}: no cell has a metric to draw")
     panels = [panel_of(column, results, study.baseline) for column in columns]
-    n = sorted({value.n for panel in panels for value in panel.every})
-    seeds = f"{n[0]} to {n[-1]} seeds" if len(n) > 1 else f"{n[0]} seed{'s' * (n[0] != 1)}"
     chance = "; dotted: chance" if any(panel.chance for panel in panels) else ""
-    return forest(
-        panels, title=f"{study.title}; means over {seeds} with 95 % intervals{chance}", series=counts(results)
-    )
+    title = f"{study.title}; {over_seeds(panels)}{chance}"
+    return forest(panels, title=title, series=counts(results))
 
 
 def panel_of(column: Column, results: Sequence[Result], baseline: str | None) -> Panel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median_low, quantiles
 
@@ -54,6 +54,14 @@ class Panel:
     def clip(self, value: float) -> float:
         """Return the nearest value that can be."""
         return min(max(value, self.within[0]), self.within[1])
+
+
+def over_seeds(panels: Iterable[Panel]) -> str:
+    """Return what the points of panels are, in words: means over their seeds with intervals, or one seed's values."""
+    n = sorted({value.n for panel in panels for value in panel.every})
+    if max(n, default=1) == 1:
+        return "one seed"
+    return f"means over {f'{n[0]} to {n[-1]}' if len(n) > 1 else n[0]} seeds with 95 % intervals"
 
 
 @styled

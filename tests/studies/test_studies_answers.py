@@ -18,7 +18,7 @@ from texts import texts_apart
 from pyro_ssvae.studies import STUDIES
 from pyro_ssvae.studies.cells import Cell, Result
 from pyro_ssvae.studies.figure import figure, possible
-from pyro_ssvae.studies.forest import Panel, forest, limits, near
+from pyro_ssvae.studies.forest import Panel, forest, limits, near, over_seeds
 from pyro_ssvae.studies.intervals import (
     Interval,
     Where,
@@ -402,6 +402,15 @@ def test_a_mean_far_from_all_others_is_said_at_the_edge() -> None:
     (panel,) = forest([Panel("accuracy", values)]).axes
     assert panel.get_xlim()[1] < 0.2
     assert [text.get_text().strip() for text in panel.texts] == ["5"]
+
+
+def test_a_figure_says_of_how_many_seeds_it_is() -> None:
+    def panel(*n: int) -> Panel:
+        return Panel("accuracy", {f"m{i}": {"": Interval(0.5, None, None, k)} for i, k in enumerate(n)})
+
+    assert over_seeds([panel(5), panel(5)]) == "means over 5 seeds with 95 % intervals"
+    assert over_seeds([panel(5), panel(1, 3)]) == "means over 1 to 5 seeds with 95 % intervals"
+    assert over_seeds([panel(1)]) == "one seed"
 
 
 def test_every_study_names_methods_that_are_defined() -> None:
