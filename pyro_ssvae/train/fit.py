@@ -68,10 +68,10 @@ def fit(
     (``label_inference="sparse"``), ``decodes`` (decodes a point); of a pair with a bound on log p(x), ``kl`` of all
     latents and ``reconstruction`` E_q log p(x | z) (nats a row, unscaled) and ``active_units``
     (:func:`~pyro_ssvae.infer.latent_use.active_units`), of the averaged weights on at most 500 random rows, about forty
-    times in a training (NaN between, and at least 50 steps apart); with ``validation``, ``validation_accuracy`` or,
-    where nothing is predicted or no label is trained on, ``validation_loss`` (NaN in epochs without); with
-    ``early_stopping``, ``best_epoch`` (the best one so far). Where hardly any latent dimension is active in the end,
-    one line on stderr says so.
+    times in a training (NaN between, and at least 50 steps, or a tenth of it, apart); with ``validation``,
+    ``validation_accuracy`` or, where nothing is predicted or no label is trained on, ``validation_loss`` (NaN in epochs
+    without); with ``early_stopping``, ``best_epoch`` (the best one so far). Where hardly any latent dimension is active
+    in the end, one line on stderr says so.
 
     Afterwards, and after an error, the pair has its averaged weights and is in evaluation mode. An exception on the
     way, of ``on_epoch`` or a KeyboardInterrupt, has the history so far as its attribute ``history``.

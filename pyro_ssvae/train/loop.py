@@ -17,7 +17,7 @@ from .progress import Callbacks, Interrupted, Row
 from .state import TrainingState
 
 SHOWN = 0.1  # seconds between two looks of a person at the progress
-APART = 50  # steps between two measurements of the latents' use, at least
+APART = 50  # steps between two measurements of the latents' use, at least; a tenth of a shorter training
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,7 @@ class Hooks:
 
     def is_measured(self, epoch: int) -> bool:
         """Whether the use of the latents is measured: about forty times, the last epoch included, and at least
-        :data:`APART` steps apart, for a measurement costs as much as one or two."""
-        every = max(1, self.plan.epochs // 40, math.ceil(APART / self.plan.per_epoch))
+        :data:`APART` steps or a tenth of the training apart, for a measurement costs as much as one step or two."""
+        apart = min(APART, self.plan.steps / 10)
+        every = max(1, self.plan.epochs // 40, math.ceil(apart / self.plan.per_epoch))
         return epoch % every == 0 or epoch == self.plan.epochs
