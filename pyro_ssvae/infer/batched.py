@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Protocol, runtime_checkable
 
@@ -59,10 +59,20 @@ def need_numbers(pair: nn.Module) -> None:
 
 def spoilt(pair: nn.Module) -> str | None:
     """Return which weight is NaN, or infinite though it is trained, in words; None where all are numbers."""
+    if all_finite(pair.parameters()):
+        return None
     for name, p in pair.named_parameters():
         if not bool(p.isfinite().all()) and (p.requires_grad or bool(p.isnan().any())):
             return f"{name!r} is {'NaN' if bool(p.isnan().any()) else 'infinite'}"
     return None
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether no entry is NaN or infinite; a GPU is waited for once."""
+    found: dict[torch.device, list[Tensor]] = {}
+    for tensor in tensors:
+        found.setdefault(tensor.device, []).append(tensor.isfinite().all())
+    return all(bool(torch.stack(looks).all()) for looks in found.values())
 
 
 def in_units(points: Tensor, p: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from ..infer.batched import all_finite
 from .average import Average
 from .checkpoints import Json, State, optimizer_numbers, optimizer_tensors, restore_optimizer
 from .group import Measured
@@ -213,9 +214,11 @@ class TrainingState:
             return
         if self.done % self.plan.per_epoch:
             self.check_loss()
-        for name, p in [*self.objective.named(), *((f"{i} of pyro.param", p) for i, p in enumerate(self.free))]:
-            if p.requires_grad and not bool(torch.isfinite(p).all()):
-                raise NotFinite(self.done - 1, f"parameter {name}")
+        named = [*self.objective.named(), *((f"{i} of pyro.param", p) for i, p in enumerate(self.free))]
+        trained = [(name, p) for name, p in named if p.requires_grad]
+        if not all_finite(p for _, p in trained):
+            spoilt = next(name for name, p in trained if not all_finite([p]))
+            raise NotFinite(self.done - 1, f"parameter {spoilt}")
 
     def roll_back(self) -> None:
         """Go back to the last finite state; what was best stays."""
