@@ -27,19 +27,37 @@ _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d(?:\.\d+)?))?")
 _DURATION = re.compile(r"(-?\d+) days?(?: [+-]?(\d\d):(\d\d):(\d\d(?:\.\d+)?))?")
 SIGNS = "$€£¥₹₩₽₺₴₫฿¢%"
 """Of currencies, and of percent."""
+CODES = (
+    "AED ARS AUD BRL CAD CHF CLP CNY CZK DKK EUR GBP HKD HUF ILS INR JPY KRW MXN NOK NZD PLN RUB SEK SGD THB USD ZAR"
+)
+"""Of currencies, in ISO 4217."""
+_CODE = re.compile(r"^(CODE) (?=[-+.\d(])|(?<=[.\d)]) ?(CODE)$".replace("CODE", CODES.replace(" ", "|")))
+_ACCOUNTING = re.compile(rf"\(([{SIGNS}]? ?[\d.,]+(?:[ '’]\d{{3}})* ?[{SIGNS}]?)\)")
 
 
 def bare(word: str) -> str:
-    """Return a word without a currency's or percent's sign, and without the blanks or apostrophes between thousands."""
-    word = " ".join(word.split()).replace("−", "-").strip(SIGNS).strip()
+    """Return a word without a currency's or percent's sign, and without the blanks or apostrophes between thousands.
+
+    In accounts ``(5)`` is -5.
+    """
+    word = " ".join(word.split()).replace("−", "-")
+    word = _CODE.sub("", word).strip(SIGNS).strip()
+    if (negative := _ACCOUNTING.fullmatch(word)) is not None:
+        word = f"-{negative[1].strip(SIGNS).strip()}"
     word = re.sub(rf"^([+-]) ?[{SIGNS}] ?", r"\1", word)  # -$5
     groups = _GROUPS.fullmatch(word)
     return word.replace(groups[1], "") if groups else word
 
 
+def is_accounting(word: str) -> bool:
+    """Whether a negative number is written in parentheses."""
+    return _ACCOUNTING.fullmatch(_CODE.sub("", word.strip()).strip(SIGNS).strip()) is not None
+
+
 def unit_of(word: str) -> str:
-    """Return the sign of a currency or of percent that a number is written with; empty where it has none."""
-    return next((sign for sign in SIGNS if sign in word), "")
+    """Return the sign or code of a currency, or percent, that a number is written with; empty where it has none."""
+    code = _CODE.search(word)
+    return (code[1] or code[2]) if code else next((sign for sign in SIGNS if sign in word), "")
 
 
 def parse_number(word: str, comma: bool = False) -> float:

@@ -10,7 +10,7 @@ import pandas as pd
 from .cells import MAYBE_WORDS, MISSING_LABELS, MISSING_WORDS, factorized
 from .checks import NINES, case_variants, shown
 from .date_cells import DIGITS, other_order, parse_dates
-from .number_words import is_words, times_of, unit_of
+from .number_words import is_accounting, is_words, times_of, unit_of
 from .schema import Column
 
 
@@ -73,6 +73,8 @@ def say_reading(cells: pd.Series, column: Column, notes: list[str]) -> None:
     if len(units) > 1:
         one, other = list(units.values())[:2]
         notes.append(f"{where}: {shown(one)} and {shown(other)} are read as numbers of one unit; write all in the same")
+    if column.reads == "number" and (negative := next(filter(is_accounting, words), "")):
+        notes.append(f"{where}: numbers in parentheses, such as {shown(negative)}, are read as negative")
     word = other_order(words, column.format) if column.reads == "date" else None
     if word is not None:
         day = parse_dates([word], column.format)[0].astype("datetime64[D]")

@@ -133,3 +133,22 @@ def test_a_number_beyond_float32_is_named(tmp_path: Path, recwarn: pytest.Warnin
 )
 def test_signs_of_currencies(word: str, number: float) -> None:
     assert parse_number(word) == pytest.approx(number, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [("5 EUR", 5), ("USD -1,200.50", -1200.5), ("12 345 CHF", 12345), ("3GBP", 3), ("EUR", np.nan), ("5 EUROS", np.nan),
+     ("AUD3", np.nan), ("(5)", -5), ("(1,234.50)", -1234.5), ("($5)", -5), ("$(5)", -5), ("(5) USD", -5),
+     ("(a)", np.nan), ("(-5)", np.nan), ("-(5)", np.nan), ("()", np.nan)],
+)  # fmt: skip
+def test_codes_of_currencies_and_negatives_of_accounts(word: str, number: float) -> None:
+    assert parse_number(word) == pytest.approx(number, nan_ok=True)
+
+
+def test_negatives_of_accounts_and_two_currencies_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"({i}.50),{i % 9} EUR" if i % 2 else f"1{i}.2,{i % 9} USD" for i in range(ROWS)]
+    data = read_table(written(tmp_path / "accounts.csv", "paid,price", *rows), target="y")
+    said = capsys.readouterr().err
+    assert min(data.x.min(), data.x_test.min()) == -39.5
+    assert "column 'paid': numbers in parentheses, such as '(1.50)', are read as negative" in said
+    assert "column 'price': '1 EUR' and '0 USD' are read as numbers of one unit" in said
