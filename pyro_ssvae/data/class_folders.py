@@ -15,6 +15,7 @@ from .checks import class_labels, clean_word, encode_words, means_missing, shown
 from .images import NOT_READ, SUFFIXES
 from .labels_csv import Table
 from .notices import say
+from .packed import inner_suffix
 from .split_words import TRAIN, parts_of, said_of_validation
 
 NO_CLASS = frozenset({"unlabeled", "unlabelled", "unsup", "unsupervised"})
@@ -40,8 +41,10 @@ def by_folders(folder: Path, files: Mapping[str, Path]) -> Table:
     others = Counter(path.suffix.lower() for name, path in files.items() if not hidden(name))
     unread = ", ".join(f"{n} {suffix}" for suffix, n in sorted(others.items()) if suffix in NOT_READ)
     unread = unread and f"{unread} are not read; {', '.join(sorted(SUFFIXES))} are"
+    table = next((name for name in files if inner_suffix(name) in (".csv", ".tsv", ".parquet", ".feather")), None)
     if not names:
-        what = unread or "images, in a folder a class or with labels.csv, are needed"
+        what = f"a table is given by its own path, such as {folder / table}" if table else unread
+        what = what or "images, in a folder a class or with labels.csv, are needed"
         raise InputError(f"{folder}: no image in it; {what}")
     if unread:
         say(f"{folder}: {unread}")
@@ -53,6 +56,8 @@ def by_folders(folder: Path, files: Mapping[str, Path]) -> Table:
         own = folders[1:] if split is not None else folders
         test.append(split == "test")
         words.append("" if not own or own[0].lower() in NO_CLASS else clean_word(own[0], str(folder)))
+    if table and not any(words):
+        say(f"{folder}: {shown(table)} is not read; a list of labels is named labels.csv")
     counts = Counter(words)
     sure = [word for word in counts if word and not means_missing(word, ())]
     (y,), found = encode_words([words], None, f"{folder}: folders", "rename the folder")

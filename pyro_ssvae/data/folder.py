@@ -19,12 +19,10 @@ from .checks import check_bytes, reason, shown, untaught
 from .class_folders import by_folders, hidden, is_image
 from .dataset import Dataset
 from .images import ImageSize, decode, height_width, inspect, white_of
-from .labels_csv import Table, read_labels_csv
+from .labels_csv import Table, is_list, read_labels_csv
 from .notices import say
 from .split_words import Part
 from .splits import held_out_words, split_rows
-
-CSV = "labels.csv"
 
 
 def load_folder(folder: Path, *, image_size: ImageSize = None) -> Dataset:
@@ -79,7 +77,7 @@ def new_images(folder: Path) -> tuple[Table, list[Path], bool]:
 
 def _list_in(files: Iterable[str]) -> str | None:
     """Return the name of the list of labels among files; None where there is none."""
-    return next((name for name in files if name.lower() in (CSV, "labels.tsv")), None)
+    return next(filter(is_list, files), None)
 
 
 def _listed(folder: Path) -> tuple[Table, list[Path]]:
@@ -190,7 +188,7 @@ def _split(y: Tensor, test: Tensor | None, folder: Path) -> tuple[Tensor, Tensor
 
 def _source(folder: Path) -> Path:
     """Return what says which image is of which split."""
-    return folder / CSV if (folder / CSV).is_file() else folder
+    return next((file for file in sorted(folder.iterdir()) if is_list(file.name)), folder)
 
 
 def _files(folder: Path) -> dict[str, Path]:

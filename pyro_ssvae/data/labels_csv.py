@@ -20,6 +20,7 @@ from .checks import class_labels, clean_word, encode_words, read_bytes, reason, 
 from .images import SUFFIXES
 from .label_words import VALUES, attribute_value
 from .notices import say
+from .packed import ENDINGS, content_of
 from .split_words import parts_of, said_of_validation
 
 MAX_CSV_BYTES = 64 * 2**20
@@ -30,6 +31,13 @@ ENCODINGS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 """Encodings other than UTF-8, by the mark that a file begins with."""
 _EMPTY = ("", "nan", "na")
 """What leaves an attribute missing, in small letters."""
+
+
+def is_list(name: str) -> bool:
+    """Whether a file of this name lists a folder's labels: ``labels.csv`` or ``labels.tsv``, which may be packed."""
+    name = name.lower()
+    inner = name.rpartition(".")[0] if name.endswith(ENDINGS) else name
+    return inner in ("labels.csv", "labels.tsv")
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +121,8 @@ def file_key(name: str, where: str) -> str:
 def read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Return the header and, with their numbers, the rows that are not blank."""
     content = read_bytes(path, MAX_CSV_BYTES)
+    if isinstance(held := content_of(path, MAX_CSV_BYTES), bytes):
+        content = held
     encoding = next((name for mark, name in ENCODINGS.items() if content.startswith(mark)), "utf-8-sig")
     try:
         text = content.decode(encoding)

@@ -21,6 +21,7 @@ from .checks import shown
 from .containers import SourceData
 from .folder import images_of
 from .images import decode, white_of
+from .labels_csv import is_list
 from .notices import say
 from .row_groups import open_parquet
 from .split_words import Part
@@ -60,7 +61,7 @@ def open_points(
         points, y = open_zarr(path)
         return SourceData(small(points), y)
     files = shards_of(path) if path.is_dir() else []
-    if path.is_dir() and (not files or (path / "labels.csv").exists()):
+    if path.is_dir() and (not files or any(is_list(file.name) for file in path.iterdir())):
         return of_images(path, input_shape, white_level, part, meaning)
     suffix = path.suffix.lower()
     if files or suffix == ".parquet":

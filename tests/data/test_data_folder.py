@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import lzma
 import os
 import shutil
 import zlib
@@ -40,6 +42,25 @@ def test_validation_is_the_test_where_there_is_no_other(tmp_path: Path, capsys: 
     assert "column 'split': 'val' is taken for the test" in capsys.readouterr().err
     assert load(folder(tmp_path / "b", SPLIT.replace("train", "val"))).y_test.tolist() == [0, 2]
     assert "column 'split': 'val' is taken for part of the training" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", [".gz", ".xz"])
+def test_a_packed_list_is_read(tmp_path: Path, ending: str) -> None:
+    root = folder(tmp_path / "pets", SPLIT)
+    listed = (root / "labels.csv").read_bytes()
+    (root / "labels.csv").unlink()
+    (root / f"Labels.csv{ending}").write_bytes({".gz": gzip.compress, ".xz": lzma.compress}[ending](listed))
+    assert load(root).y.tolist() == [1, -1]
+
+
+def test_a_table_of_another_name_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = folder(tmp_path / "pets", GOOD)
+    (root / "labels.csv").rename(root / "metadata.csv")
+    load(root)
+    assert "'metadata.csv' is not read; a list of labels is named labels.csv" in capsys.readouterr().err
+    for picture_file in root.glob("*.png"):
+        picture_file.unlink()
+    refused(lambda: load(root), "no image in it; a table is given by its own path, such as", "metadata.csv")
 
 
 def test_attributes(tmp_path: Path) -> None:
