@@ -65,7 +65,7 @@ def parse(command: str, form: type, arguments: Sequence[str], about: str | None,
     heard = io.StringIO()
     given: dict[str, Any] = {} if default is None else {"default": default}
     words = option_words(form)
-    for i, argument in enumerate(arguments := list(arguments)):
+    for i, argument in enumerate(arguments := gathered(arguments, list_options(form))):
         option = f"--{argument.removeprefix('--no-')}"
         if argument.startswith("--no-") and words.get(option) == YES_OR_NO:
             arguments[i] = f"{option}=no"
@@ -77,6 +77,34 @@ def parse(command: str, form: type, arguments: Sequence[str], about: str | None,
             raise
         box = " ".join(line.strip("│╰╯╭╮─ ") for line in heard.getvalue().splitlines())
         raise InputError(complaint(command, words, arguments, box)) from None
+
+
+def gathered(arguments: Sequence[str], options: set[str]) -> list[str]:
+    """Return the arguments with all values of an option that takes several behind its name.
+
+    Of ``--target a --target b`` tyro would keep the last alone.
+
+    :param options: that take several values after one name.
+    """
+    names = [argument.partition("=")[0].replace("_", "-") for argument in arguments]
+    if not any(names.count(option) > 1 for option in options):
+        return list(arguments)
+    first: list[str] = []
+    groups, of = [first], dict[str, list[str]]()
+    group = first
+    for name, argument in zip(names, arguments):
+        if name in options:
+            if name not in of:
+                of[name] = [name]
+                groups.append(of[name])
+            _, joined, value = argument.partition("=")
+            of[name] += [value] * bool(joined)
+            group = first if joined else of[name]  # after --target=a comes no further target
+        elif argument.startswith("-") and not argument[1:2].isdecimal():
+            groups.append(group := [argument])
+        else:
+            group.append(argument)
+    return [argument for group in groups for argument in group]
 
 
 def check_bounds(options: object, **bounds: tuple[int, int]) -> None:
@@ -172,6 +200,18 @@ def metavar(kind: object) -> str:
     if get_origin(kind) is tuple:
         return f"{metavar(get_args(kind)[0])} ..."
     return WORDS.get(kind, "VALUE")
+
+
+def list_options(form: type) -> set[str]:
+    """Return a form's options that take several values after one name."""
+    found: set[str] = set()
+    for name, hint in get_type_hints(form, include_extras=True).items():
+        base, markers = without_markers(hint)
+        if is_dataclass(base):
+            found |= list_options(base)  # type: ignore[arg-type]
+        elif " ..." in metavar(base) and tyro.conf.UseAppendAction not in markers:
+            found.add(f"--{name.replace('_', '-')}")
+    return found
 
 
 def option_words(form: type) -> dict[str, str]:

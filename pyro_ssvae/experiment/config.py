@@ -57,7 +57,7 @@ class DataConfig:
     attributes: tuple[str, ...] = ()
     """Which of the data's attributes, and in which order; by default all, of celeba the paper's 18."""
     classes: int | None = None
-    """Number of classes K, where it exceeds those that the data names."""
+    """Number of classes K, where it exceeds those that the data names; without any label 10, or this."""
 
     @property
     def keep(self) -> str:

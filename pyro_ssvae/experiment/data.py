@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .. import data as datasets
 from ..data import Dataset
+from ..data.checks import class_labels
 from ..data.label_file import names_beside
 from ..data.layouts import counts_in
 from ..data.notices import say, silent
@@ -103,7 +104,15 @@ def network_of_data(network: ModelConfig, source: DataConfig, dataset: Dataset) 
 
 
 def with_classes(dataset: Dataset, classes: int) -> Dataset:
-    """Return the data set with K = ``classes``; those beyond its own are named ``found 1``, ``found 2``, …"""
+    """Return the data set with K = ``classes``; those beyond its own are named ``found 1``, ``found 2``, …
+
+    Data of which no label is known have no classes of their own, and any number is taken.
+    """
+    known = any(bool(datasets.known_rows(y).any()) for y in (dataset.y, dataset.y_test))
+    if classes < 1:
+        raise InputError(f"--classes {classes}: a whole number of at least 1 is needed")
+    if dataset.labels == class_labels(()) and not known:
+        return replace(dataset, labels=ClassLabels(classes))
     if not isinstance(dataset.labels, ClassLabels) or classes < dataset.labels.num_classes:
         what = "classes" if isinstance(dataset.labels, ClassLabels) else "attributes"
         raise InputError(f"--classes {classes}: the data has {len(dataset.labels.names)} {what}; more are needed")

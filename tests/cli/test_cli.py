@@ -502,6 +502,7 @@ def test_arguments_that_cannot_be_used(arguments: list[str], culprits: list[str]
         ("--precision 16-mixed --device cpu", ["precision", "CUDA"]),
         ("--latent-dim 0", ["--latent-dim: 0"]),
         ("--classes 4", ["--classes 4", "10 classes"]),
+        ("--classes 0", ["--classes 0", "at least 1"]),
         ("--label-inference enumerat", ["--label-inference", "did you mean 'enumerate'?"]),
         ("--label-prior flat", ["label_prior", "'flat'"]),
         ("--label-prior 0.5 0.5 0.5", ["label_prior", "10"]),

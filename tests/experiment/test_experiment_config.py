@@ -7,10 +7,12 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from data_makers import refused
 
 from pyro_ssvae.cli import train as command
+from pyro_ssvae.cli.arguments import gathered
 from pyro_ssvae.experiment.config import (
     DataConfig,
     ExperimentConfig,
@@ -19,6 +21,8 @@ from pyro_ssvae.experiment.config import (
     model_options,
     network_for,
 )
+from pyro_ssvae.experiment.data import prepare_data
+from pyro_ssvae.labels import ClassLabels
 from pyro_ssvae.models import MODELS
 from pyro_ssvae.models.config import option_names
 from pyro_ssvae.train.checkpoints import CheckpointSettings
@@ -139,3 +143,38 @@ def test_a_file_that_holds_anything_else_is_named(change: Any) -> None:
     saved = json.loads(json.dumps(ExperimentConfig().recorded()))
     change(saved)
     refused(lambda: experiment_of({"settings": saved}, "run"), "run/config.json", "not a run's configuration")
+
+
+@pytest.mark.parametrize(
+    ("typed", "once"),
+    [
+        ("--target a --epochs 2 --target b c", "--target a b c --epochs 2"),
+        ("--columns=a=count --columns=b=category", "--columns a=count b=category"),
+        ("--hide-classes 1 --hide_classes 2 --quiet", "--hide-classes 1 2 --quiet"),
+        ("--label-prior .1 --seed 3 --label-prior .9", "--label-prior .1 .9 --seed 3"),
+        ("--class-weights 1 --class-weights 2", "--class-weights 1 2"),
+    ],
+)
+def test_an_option_of_several_values_may_be_given_several_times(typed: str, once: str) -> None:
+    """The first of two targets would else be a feature, which tells of the second what new data do not have."""
+    assert command.parse(typed.split()) == command.parse(once.split())
+
+
+def test_a_word_after_repeated_options_is_none_of_their_values() -> None:
+    assert gathered(["--labels=1", "--labels=2", "name", "-n", "3"], {"--labels"}) == (
+        ["name", "--labels", "1", "2", "-n", "3"]
+    )
+
+
+def test_data_without_any_label_have_as_many_classes_as_is_said(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(30, 4))
+    for name, arrays in {"absent": {}, "missing": {"y": np.full(30, -1)}}.items():
+        np.savez(tmp_path / f"{name}.npz", x=x, **arrays)
+        for classes in (3, 12):
+            source = DataConfig(str(tmp_path / f"{name}.npz"), classes=classes)
+            dataset, train, _ = prepare_data(source, seed=0)
+            assert dataset.labels == train.labels == ClassLabels(classes)
+    np.savez(tmp_path / "named.npz", x=x, y=np.full(30, -1), names=np.array(list("abcd")))
+    refused(
+        lambda: prepare_data(DataConfig(str(tmp_path / "named.npz"), classes=3), seed=0), "--classes 3", "4 classes"
+    )
