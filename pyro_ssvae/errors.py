@@ -107,9 +107,10 @@ class InputError(ValueError):
 
 
 def kind_of(thing: object) -> str:
-    """Return the name of what a thing is, with its article: ``an AugmentedVAE``."""
+    """Return the name of what a thing is, with its article as it is spoken: ``an AugmentedVAE``, ``an M2``."""
     name = type(thing).__name__
-    return f"{'an' if name[0] in 'AEIO' else 'a'} {name}"
+    spelt = name[1:2].isupper() or name[1:2].isdigit()  # letter by letter: em two
+    return f"{'an' if name[0].upper() in ('AEFHILMNORSX' if spelt else 'AEIO') else 'a'} {name}"
 
 
 def counted(n: int, one: str, many: str | None = None) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..labels import MISSING
 from ..nn.columns import KINDS as LIKELIHOODS
 from .cells import MISSING_LABELS, MISSING_WORDS, as_written, factorized, first, numbers_of, word_of
@@ -127,7 +127,7 @@ def check_columns(frame: pd.DataFrame, schema: Schema, where: str) -> None:
     names = list(frame.columns)
     absent = [name for name in schema.names if name not in names]
     if absent:
-        more = f", and {len(absent) - 1} others" if len(absent) > 1 else ""
+        more = f", and {counted(len(absent) - 1, 'other')}" if len(absent) > 1 else ""
         raise InputError(f"{where}: no column {shown(absent[0])}{more}{hint(absent[0], names)}; the model needs it")
     targets = [target.name for target in schema.targets]
     known = {*schema.names, *targets, schema.id, *schema.left_out}

@@ -18,7 +18,7 @@ from pyro_ssvae.cli import inspect, tables
 from pyro_ssvae.cli.field_help import field_help
 from pyro_ssvae.cli.main import COMMANDS, main, overview
 from pyro_ssvae.cli.train import parse
-from pyro_ssvae.errors import InputError, counted
+from pyro_ssvae.errors import InputError, counted, kind_of
 from pyro_ssvae.experiment.config import ExperimentConfig, experiment_of
 from pyro_ssvae.models import MODELS, model_name
 from pyro_ssvae.models.config import LabelConfig
@@ -254,3 +254,15 @@ def test_a_data_set_and_a_model_say_what_they_are_in_a_few_lines(tmp_path: Path)
     assert "(encoder)" in model.architecture()
     assert len(model.architecture().splitlines()) > 15
     assert repr(ps.Model()) == "Model()"  # nothing in it yet
+
+
+@pytest.mark.parametrize(
+    ("names", "article"),
+    [
+        ("AugmentedVAE ADGM MVAE M1 M2 M1M2 int SVI", "an"),
+        ("VAE DIVA ReVAE Classifier LinearModel Sequential str Unit TwoTower", "a"),
+    ],
+)
+def test_an_article_is_that_of_the_sound(names: str, article: str) -> None:
+    for name in names.split():
+        assert kind_of(type(name, (), {})()) == f"{article} {name}"

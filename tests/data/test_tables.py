@@ -102,6 +102,7 @@ def test_another_table_is_read_alike(capsys: pytest.CaptureFixture[str]) -> None
     assert torch.equal(y, other_y)  # type: ignore[arg-type]
     assert "no column 'more'" in capsys.readouterr().err
     refused(lambda: encode(frame.drop(columns="job"), schema), "no column 'job'", "needs it")
+    refused(lambda: encode(frame.drop(columns=["age", "job"]), schema), "no column 'age', and 1 other (", "needs it")
     refused(lambda: encode(frame.rename(columns={"age": "Age"}), schema), "no column 'age'", "'Age'")
     refused(lambda: encode(frame.assign(age="old"), schema), "column 'age'", "row 0", "'old'")
     refused(lambda: encode(frame.assign(since="today"), schema), "column 'since'", "row 0", "date")
