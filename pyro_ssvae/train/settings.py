@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 
@@ -66,6 +66,9 @@ class FitSettings:
     def __post_init__(self) -> None:
         for field in fields(self):
             object.__setattr__(self, field.name, plain_value(getattr(self, field.name)))
+        weights: Any = self.class_weights
+        if isinstance(weights, tuple) and all(isinstance(w, tuple) and len(w) == 2 for w in weights):  # of attributes
+            object.__setattr__(self, "class_weights", sum(weights, ()))
         object.__setattr__(self, "device", str(self.device))  # a torch.device too
         if str(self.compile) == "auto":
             object.__setattr__(self, "compile", None)
@@ -166,4 +169,5 @@ def check_class_weights(weights: tuple[float, ...] | str) -> None:
         fine = len(numbers) == len(weights) and sum(numbers) > 0
     if not fine:
         given = " ".join(str(weights).split())[:80]
-        raise InputError(f"class_weights: {given!r}; {BALANCED!r}, or a number of at least 0 for each class, is needed")
+        raise InputError(f"class_weights: {given!r}; {BALANCED!r}, or a number of at least 0 for each class (two for "
+                         "each attribute), is needed")  # fmt: skip

@@ -305,8 +305,9 @@ def test_balanced_weights_reach_the_model() -> None:
     labels = some_labels(ATTRIBUTES, 40)
     found = weights_of(attributes, points(40), labels, "balanced")
     torch.testing.assert_close(found, balanced(ATTRIBUTES, labels))
-    found = weights_of(attributes, points(40), labels, [1, 2, 3, 4, 5, 6])
-    assert found.tolist() == [[1, 2], [3, 4], [5, 6]]
+    for given in ([1, 2, 3, 4, 5, 6], [[1, 2], [3, 4], [5, 6]], np.array([[1, 2], [3, 4], [5, 6]])):
+        found = weights_of(attributes, points(40), labels, given)
+        assert found.tolist() == [[1, 2], [3, 4], [5, 6]]
 
 
 @pytest.mark.parametrize("name", ["augmented", "m1", "revae", "classifier"])
@@ -341,5 +342,7 @@ def test_class_weights_that_cannot_be_used_are_named() -> None:
     refused(lambda: train(augmented(), x, y, class_weights=(1.0, 2.0)), "class_weights: 2 numbers", "3")
     attributes = points(40), some_labels(ATTRIBUTES, 40)
     refused(lambda: train(build("m2-attributes"), *attributes, class_weights=(1.0, 2.0)), "class_weights", "6")
+    pairs = [[1, 2], [3, 4]]
+    refused(lambda: train(build("m2-attributes"), *attributes, class_weights=pairs), "class_weights: 4 numbers", "6")
     for wrong in ("even", (1.0, -1.0, 1.0), (0.0, 0.0, 0.0), (1.0, math.nan, 1.0), ["a", "b", "c"], 3.0, [[1.0], [2]]):
         refused(lambda wrong=wrong: train(augmented(), x, y, class_weights=wrong), "class_weights", "balanced")
