@@ -116,6 +116,22 @@ def test_a_kind_that_the_rest_alone_tells_is_not_among_the_others() -> None:
     assert max(found["own"], found["others"]) < 0.45  # 4 standard errors of 300 above a third
 
 
+def test_parts_of_the_latents_are_read_on_points_that_no_classifier_learnt_from() -> None:
+    """Noise of 150 dimensions tells the values that it was fitted to, here of 200 points, and no others."""
+
+    class Noise(torch.nn.Module):
+        z_c_dim = 4
+
+        def place(self, name: str) -> slice:
+            return slice(0, 4)
+
+        def encode_for(self, x: Tensor, names: Iterable[str]) -> Tensor:
+            return torch.randn(len(x), 154)
+
+    value = torch.randint(2, (400,), generator=torch.Generator().manual_seed(0))
+    assert kinds_in_latents(Noise(), torch.zeros(400, 1), value, "hat", 0)["rest"] < 0.65  # 4 sd of 200 above a half
+
+
 def test_a_classifier_is_of_ten_times_as_many_points_as_a_swap() -> None:
     latents = table(WithParts(), points=5)["latents"]
     assert [latents[f"{name} kind"]["points"] for name in NAMES] == [50, 50, 50]

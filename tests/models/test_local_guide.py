@@ -28,6 +28,7 @@ from revae_toys import (
     spread,
     toy,
 )
+from tiny import tiny_encoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -182,6 +183,19 @@ def test_an_attribute_all_of_whose_region_is_erased_sees_the_whole(monkeypatch: 
         trace = poutine.trace(model.train().guide).get_trace(x, None)
         moments = [trace.nodes[site]["fn"].base_dist.loc for site in ("z_c", "z_s")]
         torch.testing.assert_close(model.join(*moments), expected)
+
+
+def test_the_decoder_shows_regions_as_it_would_in_use() -> None:
+    """Its pictures of one row depend on no other, and leave no trace in its running statistics."""
+    norm = nn.BatchNorm1d(8)
+    decoder = nn.Sequential(nn.Linear(3, 8), norm, nn.Linear(8, 3))
+    model = ReVAE(tiny_encoder((3,)), decoder, TWO, latent_dim=3, locality=1.0).double().eval()
+    z = torch.randn(5, 3).double()
+    used = model.pictures(z)
+    torch.testing.assert_close(model.train().pictures(z), used)
+    poutine.trace(model.guide).get_trace(points(8), None)
+    assert norm.training
+    assert not int(norm.num_batches_tracked)
 
 
 def test_it_comes_into_force_at_a_tenth_of_the_training() -> None:

@@ -115,6 +115,20 @@ def test_the_prior_program_draws_characteristics_of_its_labels(labels: Labels) -
     torch.testing.assert_close(z_c, expected, rtol=0, atol=0.01)
 
 
+def test_scales_may_be_as_small_as_a_thousandth() -> None:
+    """``max(softplus, 1e-3)``: of the posterior, and of p(z_c | y), which is not to be held apart."""
+    model = toy()
+    raw = torch.tensor([1.0, 0.01, 0.0]).double().expm1().log().clamp_min(-30.0)
+    with torch.no_grad():
+        model.q_z.weight.zero_()
+        model.q_z.bias[3:] = raw
+        model.prior_raw_scale.copy_(raw[1:].reshape(1, 2, 1).expand_as(model.prior_raw_scale))
+    wanted = torch.tensor([1.0, 0.01, 1e-3]).double()
+    torch.testing.assert_close(model.encode(points(2)).stddev, wanted.expand(2, 3))
+    scale = torch.stack([model.p_z_c(torch.full((2, 1), v)).stddev.squeeze() for v in (0, 1)])
+    torch.testing.assert_close(scale, wanted[1:].unsqueeze(1).expand(2, 2))
+
+
 def test_impossible_options_are_refused() -> None:
     refused(lambda: toy(TWO, 2), "latent_dim: 2", "z_c alone takes 2")
     refused(lambda: toy(TWO, 4, label_dim=2), "takes 4")
