@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .distributions.clamped import MISSING, ClampedBernoulli, ObservedLabels, clamped_logits
-from .errors import InputError, plain_value
+from .errors import InputError, counted, plain_value
 
 MANY = 2**22
 """Labels above which a training keeps them in as few bytes as hold them, and looks at some at a time."""
@@ -312,7 +312,7 @@ def _check(
     if raw.dim() != 1 + len(event_shape) or tuple(raw.shape[1:]) != event_shape:
         raise InputError(f"y: shape {list(raw.shape)}; {['N', *event_shape]} is needed".replace("'", ""))
     if n is not None and len(raw) != n:
-        raise InputError(f"y: {len(raw)} rows, but x has {n}; both need the same number")
+        raise InputError(f"y: {counted(len(raw), 'row')}, but x has {n}; both need the same number")
     if narrow and len(raw) > MANY:
         return _narrowed(raw, size, what)
     return _whole_numbers(raw, size, what) if values else raw.long()

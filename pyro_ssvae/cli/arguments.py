@@ -112,7 +112,9 @@ def check_bounds(options: object, **bounds: tuple[int, int]) -> None:
     for name, (low, high) in bounds.items():
         value = vars(options)[name]
         if not low <= value <= high:
-            raise InputError(f"--{name}: {value}; a whole number from {low} to {high} is needed")
+            raise InputError(
+                f"{'-' if len(name) == 1 else '--'}{name}: {value}; a whole number from {low} to {high} is needed"
+            )
 
 
 def plain(kind: type[Options], parsed: object) -> Options:

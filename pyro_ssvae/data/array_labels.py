@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..labels import MISSING, AttributeLabels, Labels
 from .checks import (
     MAX_CLASSES,
@@ -36,7 +36,9 @@ def read_labels(arrays: dict[str, np.ndarray], n: int, n_test: int, path: Path) 
             raise InputError(f"{path}: {name} has shape {shown(list(array.shape))}; [N] or [N, A] is needed")
         if len(array) != rows:
             x = "x" if name == "y" else "x_test"
-            raise InputError(f"{path}: {name} has {len(array)} rows, but {x} has {rows}; both need the same number")
+            raise InputError(
+                f"{path}: {name} has {counted(len(array), 'row')}, but {x} has {rows}; both need the same number"
+            )
     if len({(array.shape[1:], array.dtype.kind == "U") for array in given.values()}) > 1:
         raise InputError(f"{path}: y and y_test differ in columns or kind; both need the same")
     example = next(iter(given.values()), np.zeros(0, np.int64))
@@ -46,7 +48,9 @@ def read_labels(arrays: dict[str, np.ndarray], n: int, n_test: int, path: Path) 
     elif example.ndim == 2:
         count = example.shape[1]
         if names is not None and len(names) != count:
-            raise InputError(f"{path}: {len(names)} names for {count} attributes; as many are needed")
+            raise InputError(
+                f"{path}: {counted(len(names), 'name')} for {counted(count, 'attribute')}; as many are needed"
+            )
         tensors = {name: _whole(array, 1, f"{path}: {name}") for name, array in given.items()}
         labels = AttributeLabels(names if names is not None else [f"attribute{i}" for i in range(count)])
     else:

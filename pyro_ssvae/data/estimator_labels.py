@@ -70,7 +70,7 @@ def encode_labels(y: NDArray[Any], n: int, missing_label: object) -> tuple[NDArr
     :raises InputError: another number of rows than ``n``, no label, or numbers that are no classes.
     """
     if len(y) != n:
-        raise InputError(f"y: {len(y)} rows, but X has {n}; both need the same number")
+        raise InputError(f"y: {counted(len(y), 'row')}, but X has {n}; both need the same number")
     missing = missing_rows(y, missing_label)
     known = y[~missing]
     if not len(known):

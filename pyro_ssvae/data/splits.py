@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..labels import MISSING, AttributeLabels, Labels
 from .checks import hint, shown
 from .dataset import Dataset
@@ -117,7 +117,7 @@ def split_rows(y: Tensor, *, fraction: float = TEST_FRACTION, seed: int = 0) -> 
     if not 0 < fraction < 1:
         raise InputError(f"held-out share: {fraction}; it must lie between 0 and 1")
     if len(y) < 2:
-        raise InputError(f"{len(y)} rows; at least 2 are needed, since one is held out")
+        raise InputError(f"{counted(len(y), 'row')}; at least 2 are needed, since one is held out")
     strata = y if y.dim() == 1 else known_rows(y).long()
     _, member, counts = strata.unique(return_inverse=True, return_counts=True)
     generator = _generator(seed)
@@ -165,7 +165,7 @@ def _in_order(
     present = y[candidates].unique()
     if 0 < count < len(present):
         raise InputError(
-            f"--labels: {count} labels for {len(present)} classes ({shown(names[int(present[0])])}, ...); "
+            f"--labels: {counted(count, 'label')} for {len(present)} classes ({shown(names[int(present[0])])}, ...); "
             f"at least {len(present)}, or 0, are needed"
         )
     present = present[torch.randperm(len(present), generator=generator)]
@@ -200,7 +200,8 @@ def _count(keep: str | int | float, known: int) -> int:
                 "--labels 0 are needed"
             )
         if keep > known:
-            raise InputError(f"--labels {keep}: only {known} labels are known; at most {known}, or all, can be kept")
+            there = counted(known, "label is", "labels are")
+            raise InputError(f"--labels {keep}: only {there} known; at most {known}, or all, can be kept")
         return int(keep)
     if not 0 <= keep <= 1:
         raise wrong

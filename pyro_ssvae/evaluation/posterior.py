@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..distributions.clamped import ObservedLabels
 from ..distributions.counts import sized_as
-from ..errors import InputError, whole_number
+from ..errors import InputError, counted, whole_number
 from ..infer.batched import checked, evaluating, once_per_input
 from ..infer.pairs import PairLike, as_pair, programs
 from ..infer.traces import Site, Trace, expected_x, mark_rows, parallel, row_frame, sampled, traced
@@ -84,7 +84,9 @@ def posterior(
         raise InputError(f"chains: {chains}; a number that divides num_samples, {num_samples}, is needed")
     names = list(range(len(x))) if points is None else list(points)
     if len(names) != len(x):
-        raise InputError(f"points: {len(names)} names, but x has {len(x)} points; both need the same number")
+        raise InputError(
+            f"points: {counted(len(names), 'name')}, but x has {counted(len(x), 'point')}; both need the same number"
+        )
     with evaluating(pair, seed), once_per_input(pair):
         draws = [one_draw(*run(pair, x, y)) for _ in range(num_samples)]
     about = {"model": type(pair).__name__, "num_samples": num_samples, "seed": seed, "library": "pyro_ssvae"}

@@ -19,7 +19,7 @@ from ..data.dataset import labels_in_words, times
 from ..data.label_values import label_values
 from ..data.schema import Schema
 from ..distributions.observed import entrywise, joined
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..infer.batched import batched, opened
 from ..labels import ClassLabels, Labels
 from ..nn.likelihood_base import complain
@@ -246,5 +246,7 @@ def given_labels(y: ArrayLike, n: int, labels: Labels, device: torch.device) -> 
     if y.shape == labels.event_shape:
         y = y.expand((n, *labels.event_shape))
     elif y.dim() == 1 + len(labels.event_shape) and len(y) != n:
-        raise InputError(f"y: labels of {len(y)} rows, for {n} points; one label is for all of them")
+        raise InputError(
+            f"y: labels of {counted(len(y), 'row')}, for {counted(n, 'point')}; one label is for all of them"
+        )
     return labels.check(y, n, device)

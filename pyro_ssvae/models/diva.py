@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..infer.batched import checked
 from ..infer.label_inference import MOST_VALUES, default_how
 from ..infer.protocols import Intervention
@@ -184,6 +184,8 @@ class DIVA(LabelMixin):
         x, _ = checked(self, x)
         z, theirs, d = self.encode(x).mean.clone(), self.encode(donor).mean, self.label_dim
         if len(theirs) not in (1, len(z)):
-            raise InputError(f"swap: {len(z)} points and {len(theirs)} donors; as many or one donor are needed")
+            raise InputError(
+                f"swap: {counted(len(z), 'point')} and {counted(len(theirs), 'donor')}; as many or one donor are needed"
+            )
         z[:, :d] = theirs[:, :d]
         return self.decode(z, like=x)

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..data.checks import shown
-from ..errors import InputError, nearest, whole_number
+from ..errors import InputError, counted, nearest, whole_number
 from ..infer.batched import checked
 from ..infer.protocols import Intervention
 from ..infer.traces import drawn
@@ -91,7 +91,9 @@ def swapped_labels(labels: Labels, y: Tensor, donor: Tensor, name: str) -> Tenso
     """Return labels ``y`` with the donors' value of the attribute ``name``, or with their class."""
     check_part(labels, name)
     if len(donor) not in (1, len(y)):
-        raise InputError(f"swap: {len(y)} points and {len(donor)} donors; as many or one donor are needed")
+        raise InputError(
+            f"swap: {counted(len(y), 'point')} and {counted(len(donor), 'donor')}; as many or one donor are needed"
+        )
     if isinstance(labels, ClassLabels):
         return donor.expand_as(y)
     y, i = y.clone(), index(labels, name)
@@ -203,7 +205,9 @@ class Characteristics(GenerativeModel):
         at, (x, _) = self.place(name), checked(self, x)
         z, theirs = self.encode_for(x, [name]).clone(), self.encode(donor).mean
         if len(theirs) not in (1, len(z)):
-            raise InputError(f"swap: {len(z)} points and {len(theirs)} donors; as many or one donor are needed")
+            raise InputError(
+                f"swap: {counted(len(z), 'point')} and {counted(len(theirs), 'donor')}; as many or one donor are needed"
+            )
         z[:, at] = theirs[:, at]
         return self.decode(z, like=x)
 

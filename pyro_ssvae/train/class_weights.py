@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, kind_of
+from ..errors import InputError, counted, kind_of
 from ..infer.protocols import WeighsClasses
 from ..labels import AttributeLabels, Labels, labels_of, value_counts
 from .settings import BALANCED
@@ -23,7 +23,9 @@ def set_class_weights(pair: nn.Module, weights: tuple[float, ...] | str, y: Tens
         pair.set_class_weights(torch.tensor(weights))
     else:
         each = "each value, 0 and 1, of each attribute" if values > labels.size else "each class"
-        raise InputError(f"class_weights: {len(weights)} numbers; {values} are needed, one for {each}, or {BALANCED!r}")
+        raise InputError(
+            f"class_weights: {counted(len(weights), 'number')}; {values} are needed, one for {each}, or {BALANCED!r}"
+        )
 
 
 def balanced(labels: Labels, y: Tensor) -> Tensor:

@@ -213,7 +213,7 @@ def test_generate_draws_pictures_and_overwrites_none(
     refuses(["generate", trained, "--out", "three.doc"], "--out three.doc", ".png")
     refuses(["generate", trained, "--out", "three"], "--out three", ".png")
     refuses(["generate", trained, "--out", "three.svg/x.png"], "--out three.svg/x.png")
-    refuses(["generate", trained, "--n", 0], "--n: 0")
+    refuses(["generate", trained, "--n", 0], "pyro-ssvae: -n: 0")
     refuses(["generate", trained, "--seed", -1], "--seed: -1")
     refuses(["generate", "nowhere"], "nowhere")
 
@@ -567,7 +567,7 @@ def test_data_that_cannot_be_used(refuses: Refused) -> None:
         "classifier",
     )
     refuses(
-        ["train", "--data", npz(Path("two.npz"), x=x, y=y), "--labels", "1", "--out", "new"], "--labels: 1 labels for 2"
+        ["train", "--data", npz(Path("two.npz"), x=x, y=y), "--labels", "1", "--out", "new"], "--labels: 1 label for 2"
     )
     refuses(["train", "--data", "two.npz", "--labels", "all", "--augment", "affine"], "augment", "images")
     refuses(["train", "--data", "two.npz", "--labels", "all", "--image-size", "8"], "--image-size", "two.npz")

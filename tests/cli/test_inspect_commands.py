@@ -75,7 +75,7 @@ def test_wrong_words_are_refused() -> None:
     refused(lambda: command.run(replace(right, index=10)), "--index: 10", "0 to 9")
     refused(lambda: command.run(replace(right, index=20, train=True)), "--index: 20", "0 to 19", "training")
     refused(lambda: command.run(replace(right, draws=1)), "--draws: 1", "2 to 10000")
-    refused(lambda: command.run(replace(right, index=None, n=0)), "--n: 0", "1 to 1000")
+    refused(lambda: command.run(replace(right, index=None, n=0)), "-n: 0", "1 to 1000")
     refused(lambda: command.run(replace(right, index=None, by="labels")), "--by: 'labels'", "'label'")
     refused(lambda: command.run(replace(right, by="label")), "--by label", "leave it or --index out")
     refused(lambda: command.run(replace(right, index=None, labelled=True)), "--labelled", "--index")

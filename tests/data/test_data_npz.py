@@ -169,7 +169,7 @@ WRONG: dict[str, tuple[dict[str, Any], list[str]]] = {
     "unsigned label": ({"x": X, "y": np.full(10, 2**64 - 1, np.uint64)}, ["y: row 0"]),
     "attribute of 2": ({"x": X, "y": np.full((10, 2), 2)}, ["y: row 0 is [2, 2]", "0, 1, and -1", "[N]"]),
     "attributes and classes": ({"x": X, "x_test": X, "y": np.ones((10, 2)), "y_test": np.ones(10)}, ["y and y_test"]),
-    "names of attributes": ({"x": X, "y": np.ones((10, 2)), "names": ["a"]}, ["1 names for 2 attributes"]),
+    "names of attributes": ({"x": X, "y": np.ones((10, 2)), "names": ["a"]}, ["1 name for 2 attributes"]),
     "rank of y": ({"x": X, "y": np.ones((10, 2, 2))}, ["y has shape [10, 2, 2]"]),
     "no attributes": ({"x": X, "y": np.ones((10, 0))}, ["y has shape [10, 0]"]),
     "numbers as names": ({"x": X, "names": np.arange(3)}, ["names is int64"]),

@@ -140,6 +140,7 @@ def test_garbage_is_refused(keep: object) -> None:
 def test_too_many_or_too_few_labels_are_refused() -> None:
     refused(lambda: hide_labels(Y, CLASSES, 36, 0), "--labels 36", "35")
     refused(lambda: hide_labels(Y, CLASSES, "2", 0), "--labels", "2 labels for 3 classes")
+    refused(lambda: hide_labels(Y, CLASSES, "1", 0), "--labels", "1 label for 3 classes")
     refused(lambda: hide_labels(Y, CLASSES, 0.01, 0), "--labels", "3 classes")
     refused(lambda: hide_labels(Y, CLASSES, 9, 2**70), "--seed")
     none = torch.full((4,), -1)
