@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from itertools import chain
+from typing import Annotated
 
 import torch
 
@@ -66,9 +67,9 @@ class FitSettings:
     def __post_init__(self) -> None:
         for field in fields(self):
             object.__setattr__(self, field.name, plain_value(getattr(self, field.name)))
-        weights: Any = self.class_weights
+        weights: object = self.class_weights
         if isinstance(weights, tuple) and all(isinstance(w, tuple) and len(w) == 2 for w in weights):  # of attributes
-            object.__setattr__(self, "class_weights", sum(weights, ()))
+            object.__setattr__(self, "class_weights", tuple(chain.from_iterable(weights)))
         object.__setattr__(self, "device", str(self.device))  # a torch.device too
         if str(self.compile) == "auto":
             object.__setattr__(self, "compile", None)
