@@ -27,7 +27,7 @@ from .foreign_types import (
     SparseFile,
     SparseMatrix,
 )
-from .frames import ArrowTable, Frame, names_of, plain_array
+from .frames import Frame, names_of, plain_array, record_columns, with_names
 from .streaming import IN_MEMORY, Streamed
 
 X_NAMES = ("x", "X", "data", "features", "inputs", "input", "image", "images", "img", "pixel_values")
@@ -64,10 +64,12 @@ def unpack(x: object, target: str | None = None) -> SourceData:
     :param target: the name of the column that holds the labels, of a table or of an annotated matrix.
     :raises InputError: a container without points, or without that column.
     """
+    x = with_names(x)
     if isinstance(x, Tensor):
         given = SourceData(x)
     elif isinstance(x, np.ndarray):
-        given = structured(x) if x.dtype.names else SourceData(x)
+        points, columns = record_columns(x, "x") if x.dtype.names else (x, None)
+        given = SourceData(points, columns=columns)
     elif isinstance(x, Dataset):
         given = SourceData(x.x, x.y, x.columns, x.labels, white_level=x.white_level)
     elif isinstance(x, (SparseMatrix, SparseFile)):
@@ -76,10 +78,6 @@ def unpack(x: object, target: str | None = None) -> SourceData:
         return annotated(x, target)
     elif isinstance(x, HuggingFace):
         return hugging_face(x, target)
-    elif isinstance(x, ArrowTable):
-        from .own_types import arrow_frame  # pandas, where there is a table
-
-        return of_frame(arrow_frame(x), target)
     elif isinstance(x, Frame):
         return of_frame(x, target)
     elif isinstance(x, (torch_data.DataLoader, torch_data.Dataset)):
@@ -102,16 +100,6 @@ def dense(x: SparseMatrix | SparseFile) -> object:
         return (x.to_memory() if isinstance(x, SparseFile) else x).toarray()
     rows = x if isinstance(x, SparseFile) else x.tocsr()
     return Streamed(lambda some: rows[some].toarray(), shape, x.dtype, "x")
-
-
-def structured(x: np.ndarray) -> SourceData:
-    """Return a record array as a matrix with names of its columns."""
-    names = x.dtype.names or ()
-    if wide := [name for name in names if x.dtype[name].shape]:
-        raise InputError(
-            f"x: field {shown(wide[0])} has {shown(list(x.dtype[wide[0]].shape))} values a row; one is needed"
-        )
-    return SourceData(np.stack([plain_array(x[name], "x") for name in names], -1), columns=tuple(names))
 
 
 def of_frame(frame: Frame, target: str | None) -> SourceData:

@@ -70,6 +70,62 @@ class HasPandas(Protocol):
 
 
 @runtime_checkable
+class Computed(Protocol):
+    """A table, or a column of one, that is computed when it is needed, as dask has it."""
+
+    @property
+    def columns(self) -> Collection[object]: ...
+    def compute(self) -> object: ...
+
+
+@runtime_checkable
+class Collected(Protocol):
+    """A table that is read when it is needed, as polars has it."""
+
+    def collect(self) -> object: ...
+    def collect_schema(self) -> object: ...
+
+
+@runtime_checkable
+class NamedArray(Protocol):
+    """An array whose axes may have names at each place, as xarray has it."""
+
+    @property
+    def dims(self) -> Sequence[object]: ...
+    @property
+    def coords(self) -> Collection[object]: ...
+    @property
+    def ndim(self) -> int: ...
+    def to_pandas(self) -> object: ...
+
+
+@runtime_checkable
+class StructColumn(Protocol):
+    """A column of a table of polars, whose cells may be rows of named values."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> object: ...
+    def to_frame(self) -> StructFrame: ...
+
+
+class StructFrame(Protocol):
+    """A table with such a column."""
+
+    def unnest(self, columns: str) -> Frame: ...
+
+
+@runtime_checkable
+class StructType(Protocol):
+    """The type of such a column."""
+
+    @property
+    def fields(self) -> Collection[object]: ...
+    def to_schema(self) -> object: ...
+
+
+@runtime_checkable
 class Column(Protocol):
     """A column of a table."""
 
@@ -83,20 +139,39 @@ class HasArray(Protocol):
     def __array__(self) -> np.ndarray: ...
 
 
+def with_names(values: object) -> object:
+    """Return anything else that has names for its columns as a :class:`Frame`: a table of pyarrow, one that dask or
+    polars reads when it is needed, a column of structures, an array of xarray. What is none of these stays as it is."""
+    if isinstance(values, Collected):
+        return values.collect()
+    if isinstance(values, (np.ndarray, Frame)):
+        return values
+    if isinstance(values, ArrowTable):
+        from .own_types import arrow_frame  # pandas, where there is a table
+
+        return arrow_frame(values)
+    if isinstance(values, Computed):
+        return values.compute()
+    if isinstance(values, NamedArray):
+        return values.to_pandas() if values.ndim == 2 and values.dims[1] in values.coords else values
+    if isinstance(values, StructColumn) and isinstance(values.dtype, StructType):
+        return values.to_frame().unnest(values.name)
+    return values
+
+
 def pandas_frame(table: object) -> pd.DataFrame | None:
     """Return a table of pandas, polars, pyarrow or a like library as pandas has it; None of anything else."""
     import pandas as pd
 
     from .own_types import arrow_frame
 
+    table = with_names(table)
     if isinstance(table, pd.DataFrame):
         return table
-    if not isinstance(table, (Frame, ArrowTable)):
+    if not isinstance(table, Frame):
         return None
     if isinstance(table, HasArrow):
-        table = table.to_arrow()
-    if isinstance(table, ArrowTable):
-        return arrow_frame(table)
+        return arrow_frame(table.to_arrow())
     if isinstance(table, HasPandas):
         return table.to_pandas()
     return pd.DataFrame({str(name): np.asarray(table[[name]])[:, 0] for name in table.columns})
@@ -148,6 +223,15 @@ def same_rows(x: object, y: object) -> None:
         return
     if len(one) == len(other) and not one.equals(other) and bool(one.isin(other).all()):
         raise InputError("y: its rows have x's index in another order; y.loc[x.index] puts them in x's")
+
+
+def record_columns(records: np.ndarray, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return a record array as a matrix, and the names of its columns."""
+    names = records.dtype.names or ()
+    if wide := [name for name in names if records.dtype[name].shape]:
+        size = shown(list(records.dtype[wide[0]].shape))
+        raise InputError(f"{where}: field {shown(wide[0])} has {size} values a row; one is needed")
+    return np.stack([plain_array(records[name], where) for name in names], -1), tuple(names)
 
 
 def plain_array(values: object, where: str) -> np.ndarray:

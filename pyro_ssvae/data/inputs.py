@@ -17,7 +17,7 @@ from .annotated import is_annotated, read_h5ad
 from .checks import say_meaning, shown
 from .containers import SourceData, unpack
 from .foreign_types import Annotated
-from .frames import ArrowTable, Frame, float_array, plain_array, same_rows
+from .frames import Frame, float_array, plain_array, same_rows, with_names
 from .label_values import by_name, label_values
 from .label_words import numbered
 from .pair_order import Points, check_shape, in_axis_order, in_column_order, known_columns
@@ -113,6 +113,7 @@ def read_data(
     """
     input_shape = tuple(pair.input_shape) if isinstance(pair, HasInputShape) else None
     meaning, part = labels_of(pair), "train" if learn else part
+    x, y = with_names(x), with_names(y)
     part = "all" if part == "test" and y is not None and not isinstance(y, str) else part
     given = by_schema(pair, x, y, part) or open_source(x, y, input_shape, pair, part)
     same_rows(x.obs if isinstance(x, Annotated) else x, y)
@@ -202,7 +203,7 @@ def by_schema(pair: nn.Module, x: object, y: object, part: Part) -> SourceData |
     schema = pair.schema if isinstance(pair, HasSchema) else None
     if not isinstance(schema, Schema):
         return None
-    if not (isinstance(x, (Frame, ArrowTable)) or (isinstance(x, (str, Path)) and is_table(x))):
+    if not (isinstance(x, Frame) or (isinstance(x, (str, Path)) and is_table(x))):
         return None
     from .tables import as_frame, encode_frame, part_rows
 

@@ -24,7 +24,7 @@ from ..labels import (
 )
 from .checks import check_bytes, clean_word, hint, means_missing, say_missing, shown
 from .foreign_types import SparseMatrix
-from .frames import Frame, float_array, in_order, names_of, plain_array, unmasked
+from .frames import Frame, float_array, in_order, names_of, plain_array, record_columns, unmasked, with_names
 from .label_words import attribute_value, class_places, named_numbers, numbered, numbers_of, places_of
 
 
@@ -53,10 +53,9 @@ def label_values(y: object, labels: Labels | None, where: str = "y") -> Tensor:
     if isinstance(y, SparseMatrix):
         check_bytes(int(np.prod(y.shape, dtype=object)) * y.dtype.itemsize, f"{where}, as a dense array,")
         y = y.toarray()
+    y = with_names(y)
     table = not isinstance(y, (np.ndarray, Sequence))
-    if isinstance(y, Frame):
-        y = attribute_columns(y, labels, where)
-    array = plain_array(y, where)
+    array = attribute_columns(y, labels, where)
     if isinstance(labels, ClassLabels) and array.ndim == 2 and array.shape[1] == 1:  # a column of classes
         array = array[:, 0]
     if isinstance(array, np.ma.MaskedArray):
@@ -89,14 +88,16 @@ def without_nan(y: Tensor) -> Tensor:
     return torch.where(y.isnan(), float(MISSING), y) if y.is_floating_point() else y
 
 
-def attribute_columns(frame: Frame, labels: Labels | None, where: str) -> object:
-    """Return a table's columns in the order of the attributes."""
-    names = names_of(frame)
-    if isinstance(labels, AttributeLabels) and names is not None:
-        order = in_order(names, labels.names, where, "the attributes")
-        if order is not None:
-            frame = frame[[list(frame.columns)[i] for i in order]]
-    return plain_array(frame, where)
+def attribute_columns(y: object, labels: Labels | None, where: str) -> np.ndarray:
+    """Return labels as an array, the columns of a table or of records in the order of the attributes."""
+    names = names_of(y) if isinstance(y, Frame) else None
+    if isinstance(y, np.ndarray) and y.dtype.names:
+        y, names = record_columns(y, where)
+    array = plain_array(y, where)
+    if not isinstance(labels, AttributeLabels) or names is None:
+        return array
+    order = in_order(names, labels.names, where, "the attributes")
+    return array if order is None else array[:, order]
 
 
 def from_objects(array: np.ndarray, labels: Labels | None, where: str) -> Tensor:
@@ -106,8 +107,9 @@ def from_objects(array: np.ndarray, labels: Labels | None, where: str) -> Tensor
     attributes = isinstance(labels, AttributeLabels)
     gaps: Counter[str] = Counter()
     found: dict[object, float] = {}
-    width = int(np.prod(array.shape[1:]))
-    pairs = labels.words if isinstance(labels, AttributeLabels) and len(labels.words) == width else ()
+    own = labels.words if isinstance(labels, AttributeLabels) else ()
+    width = len(own) if array.shape == (len(own),) else int(np.prod(array.shape[1:]))  # one row, as generate takes it
+    pairs = own if len(own) == width else ()
 
     def number(value: object, i: int) -> float:
         if is_gap(value):

@@ -239,7 +239,9 @@ class Rows(pyro.plate):
 def given_labels(y: ArrayLike, n: int, labels: Labels, device: torch.device) -> Tensor:
     """``y`` for ``n`` points, from labels a row, or from one label (a number or its name) for all."""
     if isinstance(y, str):
-        if not isinstance(labels, ClassLabels) or y not in labels.names:
+        if not isinstance(labels, ClassLabels):
+            raise InputError(f"label: {y!r}; a value of each of {', '.join(labels.names)[:200]} is needed, in a list")
+        if y not in labels.names:
             raise InputError(f"label: {y!r} is not one of {', '.join(labels.names)}")
         y = list(labels.names).index(y)
     y = label_values(y, labels)

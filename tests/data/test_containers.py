@@ -19,6 +19,7 @@ from torch.utils import data as torch_data
 import pyro_ssvae as ps
 from pyro_ssvae.data import Dataset
 from pyro_ssvae.data.inputs import read_data
+from pyro_ssvae.models.base import given_labels
 
 N, D, NAMES, COLUMNS = 24, 4, ["owl", "cat", "dog"], list("abcd")
 Y = np.arange(N) % 3
@@ -210,6 +211,34 @@ def test_attributes_by_name() -> None:
     refused(lambda: read_data(vae, X[:3], table.assign(beard=1)), "'beard'")
 
 
+def libraries(table: pd.DataFrame) -> dict[str, Any]:
+    """A table as each library that gives names to columns has it."""
+    pl, pa = pytest.importorskip("polars"), pytest.importorskip("pyarrow")
+    dask, xarray = pytest.importorskip("dask.dataframe"), pytest.importorskip("xarray")
+    columns = ("column", list(table.columns))
+    return {
+        "table of pyarrow": pa.Table.from_pandas(table),
+        "batch of pyarrow": pa.RecordBatch.from_pandas(table),
+        "lazy polars": pl.from_pandas(table).lazy(),
+        "structures of polars": pl.from_pandas(table).to_struct("s"),
+        "dask": dask.from_pandas(table, npartitions=2),
+        "xarray": xarray.DataArray(table.to_numpy(), dims=("row", "column"), coords={"column": columns}),
+        "records": table.to_records(index=False),
+    }
+
+
+def test_columns_have_names_in_every_library(model: ps.Model) -> None:
+    """pyarrow's attributes, polars' structures, dask's tables and xarray's arrays were taken by place, in silence."""
+    for kind, x in libraries(FRAME[FRAME.columns[::-1]]).items():
+        np.testing.assert_array_equal(read_data(model, x).x, X, err_msg=kind)
+    attributes = ps.AttributeLabels(["nose", "hat"])
+    vae = ps.create_model("augmented", input_shape=(D,), labels=attributes, latent_dim=2)
+    for kind, y in libraries(pd.DataFrame({"hat": [1, 0, 0], "nose": [0, 1, -1]})).items():
+        assert read_data(vae, X[:3], y).y.tolist() == [[0, 1], [1, 0], [-1, 0]], kind
+    for y in libraries(pd.DataFrame({"hats": [1, 0, 0], "nose": [0, 1, -1]})).values():
+        refused(lambda y=y: read_data(vae, X[:3], y), "'hat'", "'hats'")
+
+
 def test_classes_of_a_source_are_taken_by_name(model: ps.Model, tmp_path: Path) -> None:
     other = ps.ClassLabels(3, ["cat", "dog", "owl"])
     y = torch.tensor([NAMES.index(name) for name in NAMES])
@@ -272,3 +301,12 @@ def test_pictures_in_other_layouts_and_scales() -> None:
     )
     ps.fit(wide, SIDE * 255, Y, epochs=1, progress=False, augment="none")
     refused(lambda: wide.predict(SIDE), "floats of 0 to 2")
+
+
+def test_a_row_of_words_is_one_label_for_all() -> None:
+    """``generate(3, ["yes", "no"])`` was refused by "an attribute is 0 or 1, yes or no"."""
+    labels = ps.AttributeLabels(["nose", "hat"], words=[("small", "big"), ("0", "1")])
+    vae = ps.create_model("m2", input_shape=(D,), labels=labels, latent_dim=2)
+    assert given_labels(["big", "no"], 3, labels, vae.device).tolist() == 3 * [[1, 0]]
+    refused(lambda: vae.generate(3, ["big", "red"]), "'red'")
+    refused(lambda: vae.generate(3, "hat"), "'hat'", "each of nose, hat")
