@@ -100,7 +100,8 @@ def uncertainty(
         with evaluating(pair, seed):
             probs = pair.predict_proba(points).cpu().double()
         found.insert(0, "label_entropy", entropy(probs, isinstance(pair.labels, ClassLabels)).numpy())
-    return found.loc[:, (found != 0).any()].rename_axis("point")
+    there = (found != 0).any() | (found.columns == "label_entropy")  # 0 for all where the model is sure of each
+    return found.loc[:, there].rename_axis("point")
 
 
 def entropy(probs: Tensor, classes: bool) -> Tensor:
@@ -136,6 +137,8 @@ def most_uncertain(
     points, _ = checked(pair, x)
     found = uncertainty(pair, points, num_samples=num_samples, seed=seed)
     reasons = {why: column for why, column in WHY.items() if column in found}
+    if not reasons:
+        raise InputError(f"least_sure: {kind_of(pair)} has no label, no latent and no x to be unsure of; one is needed")
     if by is not None and by not in reasons:
         raise InputError(f"by: {by!r}; one of {', '.join(map(repr, reasons))} is needed")
     columns = [reasons[by]] if by is not None else list(reasons.values())

@@ -173,3 +173,15 @@ def test_the_kl_is_of_z_and_not_of_a_label_that_a_pair_draws() -> None:
     exact = torch.distributions.kl_divergence(q, p)
     # a draw's log q - log p has the standard deviation √(1/8 + (x/2)²/2), 0.79 at most; KL(q(y) || p(y)) is 1.52
     np.testing.assert_allclose(found["kl"], exact, rtol=0, atol=4.5 * 0.8 / 20)
+
+
+def test_a_model_that_is_sure_of_every_label_is_ranked_all_the_same() -> None:
+    """Its entropy is 0 for all: the column was left out, and ``least_sure`` of a classifier ended in a traceback."""
+    x = points(3)
+    sure = ps.create_model("classifier", input_shape=tuple(x.shape[1:]), labels=ps.ClassLabels(1))
+    assert ps.doubts(sure, x).label_entropy.tolist() == [0.0, 0.0, 0.0]
+    assert ps.least_sure(sure, x, n=2, by="label").why.tolist() == ["label", "label"]
+
+
+def test_a_pair_without_anything_to_be_unsure_of_is_refused() -> None:
+    refused(lambda: ps.least_sure((lambda x, y=None: None, lambda x, y=None: None), points(3)), "no label", "latent")
