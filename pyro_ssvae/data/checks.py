@@ -37,7 +37,12 @@ LIKE_NO_LABEL = frozenset(
 """Words that mostly mean that a label is missing, in small letters; what they were taken for is said."""
 
 MAYBE_NO_LABEL = frozenset(
-    {"tbd", "tba", "todo", "to do", "pending", "not done", "not yet", "not known", "n.a.", "n.k.", "skip", "skipped"}
+    {
+        *("tbd", "tba", "todo", "to do", "to be determined", "pending", "not done", "not yet", "skip", "skipped"),
+        *("n.a.", "n.d.", "nd", "n.k.", "not known", "not determined", "undetermined", "indeterminate", "no data"),
+        *("not applicable", "not specified", "unspecified", "not given", "not recorded", "not reported", "not tested"),
+        *("empty", "blank", "invalid", "error", "??", "???", "...", "*", "_"),
+    }
 )
 """Words that may mean that a label is missing, in small letters; they are classes, which is said."""
 NINES = re.compile(r"-?9+|-8+|8{2,}")

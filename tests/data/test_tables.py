@@ -479,6 +479,7 @@ def test_classes_that_may_mean_no_label_are_said(capsys: pytest.CaptureFixture[s
     frame = pd.DataFrame({"a": np.arange(24) ** 1.5, "b": np.arange(24) % 5})
     for words, found in (
         (["cat", "dog", "TBD"], "'TBD'"),
+        (["cat", "dog", "Not determined"], "'Not determined'"),
         (["cat", "dog", "999"], "'999'"),
         (["0", "1", "-9"], "'-9'"),
         (["7", "8", "9"], ""),
