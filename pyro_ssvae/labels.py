@@ -308,7 +308,7 @@ def _check(
         if n is None:
             raise InputError("y: labels are needed, not None")
         return all_missing((n, *event_shape), device, narrow)
-    raw = torch.as_tensor(y, device=device)
+    raw = plain_tensor(y, "y", "whole numbers are needed, and fit takes words too", device)
     if raw.dim() != 1 + len(event_shape) or tuple(raw.shape[1:]) != event_shape:
         raise InputError(f"y: shape {list(raw.shape)}; {['N', *event_shape]} is needed".replace("'", ""))
     if n is not None and len(raw) != n:
@@ -316,6 +316,16 @@ def _check(
     if narrow and len(raw) > MANY:
         return _narrowed(raw, size, what)
     return _whole_numbers(raw, size, what) if values else raw.long()
+
+
+def plain_tensor(values: object, name: str, needed: str, device: torch.device | None) -> Tensor:
+    """Return what PyTorch makes a tensor of; raise :class:`InputError` saying what is ``needed`` of anything else."""
+    try:
+        return torch.as_tensor(values, device=device)
+    except (TypeError, ValueError, RuntimeError, KeyError) as error:
+        if isinstance(values, Tensor):  # a device that has failed
+            raise
+        raise InputError(f"{name}: a {type(values).__name__} that is no tensor of numbers; {needed}") from error
 
 
 def _whole_numbers(raw: Tensor, size: int, what: str, first: int = 0) -> Tensor:

@@ -21,7 +21,7 @@ from ..data.schema import Schema
 from ..distributions.observed import entrywise, joined
 from ..errors import InputError, counted
 from ..infer.batched import batched, opened
-from ..labels import ClassLabels, Labels
+from ..labels import ClassLabels, Labels, plain_tensor
 from ..nn.likelihood_base import complain
 from ..nn.likelihoods import Likelihood, encoder_for
 from ..nn.networks import default_decoder, mixes_rows
@@ -178,7 +178,7 @@ class Model(nn.Module):
     def inputs(self, x: Tensor) -> Tensor:
         """``x`` as this model computes with it: on its device, in its precision, pixels scaled to [0, 1]."""
         p = next(self.parameters())
-        x = torch.as_tensor(x, device=p.device)
+        x = plain_tensor(x, "x", "a tensor [N, ...] is needed, and fit takes tables too", p.device)
         if tuple(x.shape[1:]) != self.input_shape:
             raise InputError(f"x: shape {list(x.shape)}; this model needs [N, {', '.join(map(str, self.input_shape))}]")
         if self.training and not len(x):

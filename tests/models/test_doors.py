@@ -45,6 +45,11 @@ def test_labels_of_another_kind(case: str) -> None:
     refused(lambda: step(model, x, some_labels(ATTRIBUTES, 4)), "y: shape [4, 3]", "[N]")
     refused(lambda: step(model, x, torch.tensor([0, 1])), "y: 2 rows", "x has 4")
     refused(lambda: step(model, x, torch.tensor(1)), "y: shape []", "[N]")
+    words = ["cat", "dog", "owl", "cat"]
+    for y in (words, np.array(words), pd.Series(words), pd.DataFrame({"y": words}), "cat", {"y": 1}):
+        refused(lambda y=y: step(model, x, y), "y: a ", "whole numbers are needed")
+    for strange in (None, "a", [["a"]], pd.DataFrame({"a": ["b"]}), {"x": x}):
+        refused(lambda x=strange: step(model, x, None), "x: a ", "a tensor [N, ...] is needed")
 
 
 @pytest.mark.parametrize("case", [case for case in LABELLED if "classifier" not in case])
