@@ -25,7 +25,7 @@ from ..labels import (
 from .checks import check_bytes, clean_word, hint, means_missing, say_missing, shown
 from .foreign_types import SparseMatrix
 from .frames import Frame, float_array, in_order, names_of, plain_array, record_columns, unmasked, with_names
-from .label_words import attribute_value, class_places, named_numbers, numbered, numbers_of, places_of
+from .label_words import attribute_value, class_places, named_numbers, numbered, numbers_of, other_words, places_of
 
 
 def label_values(y: object, labels: Labels | None, where: str = "y") -> Tensor:
@@ -178,6 +178,8 @@ def by_name(y: Tensor, own: Labels, labels: Labels, where: str) -> Tensor:
     names, known = list(own.names), list(labels.names)
     if isinstance(own, AttributeLabels) != isinstance(labels, AttributeLabels):
         raise InputError(f"{where}: the labels are {kind(own)}; the model's are {kind(labels)}")
+    if found := other_words(own, labels):
+        raise InputError(f"{where}: the labels have {found}, for 0 or 1; the model's words are needed")
     if names == known:
         return y
     if isinstance(labels, AttributeLabels):

@@ -32,6 +32,19 @@ def attribute_value(word: str, pair: tuple[str, str]) -> int | None:
     return VALUES.get(low) if told else None
 
 
+def other_words(own: Labels | None, labels: Labels | None) -> str:
+    """Return the first attribute of which two say otherwise what 0 and 1 are called, and what each says; empty where
+    they agree. Words for no and yes, and no words, agree with any but the reverse of their own."""
+    if not (isinstance(own, AttributeLabels) and isinstance(labels, AttributeLabels)):
+        return ""
+    known = dict(zip(labels.names, labels.words))
+    for name, pair in zip(own.names, own.words):
+        one, other = ([VALUES.get(w.lower(), w.lower()) for w in words] for words in (pair, known.get(name, pair)))
+        if one != other and ([0, 1] not in (one, other) or one == other[::-1]):
+            return f"{shown(name)} as {' or '.join(pair)}, not {' or '.join(known[name])}"
+    return ""
+
+
 def asked_attribute(where: str, name: str, word: str | None, labels: AttributeLabels) -> tuple[int, int]:
     """Return the place of an attribute that a person named, and the value of the word; 1 without one.
 

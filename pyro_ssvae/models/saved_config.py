@@ -11,7 +11,7 @@ from torch import nn
 from ..data.schema import Schema, restore_schema
 from ..errors import InputError, plain_value
 from ..files import installed, of_another_version, write_atomically
-from ..labels import AttributeLabels, ClassLabels, LabelDescription, describe, restore
+from ..labels import AttributeLabels, ClassLabels, LabelDescription, Labels, describe, restore
 from . import Model, create_model
 from .identity import edits, signature
 
@@ -129,10 +129,7 @@ def config_file(folder: str | Path) -> Path:
 def build(config: Json, where: str | Path) -> Model:
     """Return the model of a configuration, its weights still at random."""
     try:
-        labels = None if config["labels"] is None else restore(config["labels"])
-        if isinstance(labels, AttributeLabels) and config.get("schema") is not None:
-            own = restore_schema(config["schema"]).labels  # it has the words, which earlier versions kept there alone
-            labels = own if list(own.names) == list(labels.names) else labels
+        labels = saved_labels(config)
         made = config["model"]
         shape, options = tuple(made["input_shape"]), made["options"]
         return create_model(made["name"], input_shape=shape, labels=labels, schema=None, **options)
@@ -141,6 +138,15 @@ def build(config: Json, where: str | Path) -> Model:
         if isinstance(error, InputError) and (why := other_version(config, "options")):
             raise InputError(f"{where}: {reason}{why}") from None
         raise InputError(f"{where}: its configuration is damaged ({type(error).__name__}: {reason})") from None
+
+
+def saved_labels(config: Json) -> Labels | None:
+    """Return the labels of a configuration; None of a model without."""
+    labels = None if config["labels"] is None else restore(config["labels"])
+    if isinstance(labels, AttributeLabels) and config.get("schema") is not None:
+        own = restore_schema(config["schema"]).labels  # it has the words, which earlier versions kept there alone
+        labels = own if list(own.names) == list(labels.names) else labels
+    return labels
 
 
 def restore_memory(config: Json, model: nn.Module, folder: Path) -> None:

@@ -8,11 +8,13 @@ from typing import TypeVar, overload
 import torch
 from torch import Tensor, nn
 
+from ..data.label_words import other_words
 from ..errors import InputError, kind_of
 from ..files import differences, load_tensors, of_another_version, save_tensors
 from ..infer.pairs import Pair, PairLike, as_pair
 from ..infer.protocols import WeighsClasses
 from ..infer.stored import KEY, may_use, stored_parameters
+from ..labels import labels_of
 from . import Model
 from .hub import ADDRESS, download
 from .identity import difference, kinds, signature
@@ -26,6 +28,7 @@ from .saved_config import (
     restore_memory,
     save_config,
     saved_by,
+    saved_labels,
 )
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -173,6 +176,12 @@ def check_same(config: Json, model: nn.Module, path: Path) -> None:
         if before != after:
             words = f"saved with {what} {in_words(before)}; the model to load it into has {in_words(after)}"
             raise InputError(f"{path}: {words}")
+    try:
+        found = other_words(saved_labels(config), labels_of(model))
+    except (KeyError, TypeError, ValueError):
+        raise InputError(f"{path.parent}: its configuration is damaged ('labels' are none)") from None
+    if found:
+        raise InputError(f"{path}: saved with {found}, for 0 or 1; a model with these words is needed")
 
 
 def without_words(labels: object) -> object:

@@ -303,6 +303,24 @@ def test_pictures_in_other_layouts_and_scales() -> None:
     refused(lambda: wide.predict(SIDE), "floats of 0 to 2")
 
 
+def test_words_of_a_source_are_compared() -> None:
+    """A data set in which 0 is male was read by a model in which 0 is female, in silence."""
+
+    def labels(names: list[str], *words: tuple[str, str]) -> ps.AttributeLabels:
+        return ps.AttributeLabels(names, words=words)
+
+    own = labels(["old", "sex"], ("no", "yes"), ("male", "female"))
+    x, y = torch.from_numpy(X), torch.from_numpy(np.stack([Y > 0, Y > 1], -1).astype(int))
+    data = Dataset("d", x, y, x, y, own)
+    for words, right in ((("male", "female"), True), (("0", "1"), True), (("female", "male"), False)):
+        meaning = labels(["sex", "old"], words, ("0", "1"))
+        vae = ps.create_model("augmented", input_shape=(D,), labels=meaning, latent_dim=2)
+        if right:
+            assert read_data(vae, data).y.tolist() == data.y[:, [1, 0]].tolist()
+        else:
+            refused(lambda vae=vae: read_data(vae, data), "'sex' as male or female, not female or male")
+
+
 def test_a_row_of_words_is_one_label_for_all() -> None:
     """``generate(3, ["yes", "no"])`` was refused by "an attribute is 0 or 1, yes or no"."""
     labels = ps.AttributeLabels(["nose", "hat"], words=[("small", "big"), ("0", "1")])

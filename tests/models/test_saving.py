@@ -118,6 +118,23 @@ def test_networks_of_ones_own_need_a_model_to_go_into(tmp_path: Path) -> None:
     refused(lambda: load(tmp_path, into=VAE(nn.Linear(5, 4), nn.Linear(2, 5), latent_dim=2)), "model.safetensors")
 
 
+@pytest.mark.parametrize(("words", "right"), [
+    (("male", "female"), True), (("Male", "FEMALE"), True), (("0", "1"), True), (("no", "yes"), True),
+    (("female", "male"), False), (("man", "woman"), False),
+])  # fmt: skip
+def test_words_of_attributes_are_compared(words: tuple[str, str], right: bool, tmp_path: Path) -> None:
+    """A model in which 0 is male went into one in which 0 is female: each was then read as the other."""
+
+    def named(pair: tuple[str, str]) -> Model:
+        return create_model("m2", input_shape=(5,), labels=AttributeLabels(["sex", "old"], [pair, ("0", "1")]))
+
+    save(named(("male", "female")), tmp_path)
+    if right:
+        load(tmp_path, into=named(words))
+    else:
+        refused(lambda: load(tmp_path, into=named(words)), f"'sex' as male or female, not {' or '.join(words)}")
+
+
 def test_tied_weights_and_an_own_likelihood(tmp_path: Path) -> None:
     def tied() -> AugmentedVAE:
         model = AugmentedVAE(nn.Linear(5, 4), nn.Linear(4, 5), CLASSES, latent_dim=4)
