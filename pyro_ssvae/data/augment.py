@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..errors import InputError, nearest
+from ..nn.reals import mean_and_spread, of_rounding
 from .random_rows import has_gaps
 
 AUGMENTATIONS = ("auto", "none", "affine", "affine+flip", "noise", "hide", "binarize")
@@ -152,10 +153,10 @@ def make_augmentation(name: str, x: Tensor) -> Callable[[Tensor], Tensor]:
     if name == "hide":
         return hide
     if name == "noise":
-        some = x[: math.ceil(1e7 / max(1, x[0].numel()))].float() / (255 if x.dtype == torch.uint8 else 1)
+        some = x[: math.ceil(1e7 / max(1, x[0].numel()))].double() / (255 if x.dtype == torch.uint8 else 1)
         dims = [0, *range(2, x.dim())]
-        mean = some.nanmean(dims, keepdim=True)
-        size = 0.2 * ((some - mean) ** 2).nanmean(dims, keepdim=True).sqrt()
+        _, spread = mean_and_spread(some, dims)  # a constant has none, however large it is
+        size = 0.2 * torch.where(spread > of_rounding(some, dims).view_as(spread), spread, 0.0)
         return lambda batch: batch + size.to(batch) * torch.randn_like(batch)
     if not images:
         raise InputError(f"augment: {name!r} needs images [N, C, H, W], not {list(x.shape)}; 'noise' suits these")

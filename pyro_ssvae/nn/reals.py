@@ -21,6 +21,18 @@ MOST_LOG = 30.0  # of the logarithm of a number, up or down from the mean
 MOST_SORTED = 1_000_000  # values of a column whose quantiles are taken
 
 
+def mean_and_spread(x: Tensor, dims: list[int]) -> tuple[Tensor, Tensor]:
+    """Return the mean and the standard deviation of each feature of x in double precision, without gaps; dimensions
+    are kept."""
+    mean = x.nanmean(dims, keepdim=True)
+    return mean, ((x - mean) ** 2).nanmean(dims, keepdim=True).sqrt()
+
+
+def of_rounding(x: Tensor, dims: list[int]) -> Tensor:
+    """Return the spread that rounding alone may give a constant ``[C]``: each feature is judged by its own size."""
+    return 1e-8 * x.nan_to_num().abs().amax(dims)
+
+
 class Normal(Likelihood):
     """Real features: ``x ~ N(m + s out, (s σ)^2)`` with m, s the training data's mean and standard deviation.
 
@@ -68,9 +80,7 @@ class Normal(Likelihood):
         dims = [0, *range(2, x.dim())]
         x = x.double()
         shift, spread = self.centre_and_spread(x, dims)
-        # What is left of a constant's rounding is no spread. Each feature is judged by its own size.
-        size = x.nan_to_num().abs().amax(dims)
-        varied = spread > 1e-8 * size
+        varied = spread > of_rounding(x, dims)
         outside = varied & ((spread < self.least_spread) | (spread > MOST_SPREAD))
         if outside.any():
             some = x[:, int(outside.nonzero()[0])]
@@ -85,8 +95,8 @@ class Normal(Likelihood):
 
     def centre_and_spread(self, x: Tensor, dims: list[int]) -> tuple[Tensor, Tensor]:
         """m and s of each feature, ``[C]``."""
-        shift = x.nanmean(dims, keepdim=True)
-        return shift.flatten(), ((x - shift) ** 2).nanmean(dims).sqrt()
+        shift, spread = mean_and_spread(x, dims)
+        return shift.flatten(), spread.flatten()
 
     def to_units(self, x: Tensor, missing: Tensor) -> Tensor:
         return torch.where(missing, 0.0, (x - self.shift) / self.spread)

@@ -126,6 +126,17 @@ def test_noise_has_the_size_of_each_feature() -> None:
     assert (change[:, 2] == 0).all()
 
 
+def test_a_large_constant_has_no_noise() -> None:
+    """Its mean in single precision is off by the rounding, which was taken for a spread: noise of 1e7 in a column whose
+    unit is 1 kept all others from being learnt (.57 of their variance was reconstructed beside 0.1, 0 beside 1e15)."""
+    constants = torch.tensor([0.1, 1.7e9, 1e15]).expand(400, 3)
+    change = make_augmentation("noise", constants)
+    assert torch.equal(change(constants), constants)
+    times = 1.7e9 + 1e5 * torch.linspace(-1, 1, 400, dtype=torch.float64).unsqueeze(1)
+    noise = make_augmentation("noise", times)(times.expand(400, 100)) - times
+    assert noise.std() == pytest.approx(0.2 * float(times.std()), rel=0.02)  # 40,000 draws: a standard error of 0.4 %
+
+
 def test_noise_of_series_is_by_channel_and_of_bytes_by_unit() -> None:
     x = torch.randn(500, 2, 20) * torch.tensor([1.0, 50.0]).reshape(2, 1)
     change = make_augmentation("auto", x)(x) - x
