@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..errors import InputError, counted, nearest
 from ..labels import CHUNK, MISSING, ClassLabels
+from ..nn.reals import mean_and_spread
 from .notices import say
 
 MAX_BYTES = 4 * 2**30
@@ -260,6 +261,21 @@ def say_one_hot(y: Tensor, where: str) -> None:
             "a row")  # fmt: skip
 
 
+def say_rounded(x: Tensor, where: str) -> None:
+    """Say which columns of ``x [N, D]``, in double precision, differ by little more than a single one tells apart."""
+    if x.dim() != 2 or not x.numel() or x.dtype not in (torch.float64, torch.int32, torch.int64):
+        return
+    some = x[: math.ceil(1e7 / x.shape[1])].double()
+    size = some.nan_to_num(posinf=0.0, neginf=0.0).abs().amax(0)
+    step, spread = torch.finfo(torch.float32).eps * size, mean_and_spread(some, [0])[1][0]
+    lost = (spread > 1e-14 * size) & (spread < 4 * step)  # below, a constant's rounding in double precision
+    if lost.any():
+        i = int(lost.nonzero()[0])
+        near = f"column {i} is of numbers near {float(size[i]):g}"
+        say(f"{where}: {near}, which single precision rounds to steps of about {float(step[i]):.1g}; subtract a number "
+            "in their middle, so that they keep their differences")  # fmt: skip
+
+
 def class_labels(names: Sequence[str]) -> ClassLabels:
     """Return labels of these classes; of :data:`UNKNOWN_CLASSES` where there is none."""
     return ClassLabels(len(names), names) if names else ClassLabels(UNKNOWN_CLASSES)
@@ -270,6 +286,8 @@ def finite(x: np.ndarray, where: str, *, missing: bool = False) -> Tensor:
 
     :param missing: take NaN as an entry that is missing.
     """
+    if x.ndim == 2 and x.dtype.str[1:] in ("f8", "i8", "i4"):
+        say_rounded(torch.from_numpy(x[: math.ceil(1e7 / max(1, x.shape[1]))].astype(np.float64)), where)
     with np.errstate(over="ignore", invalid="ignore"):
         numbers = np.ascontiguousarray(x, dtype=np.float32)
     wrong = np.asarray(np.isinf(numbers) if missing else ~np.isfinite(numbers))

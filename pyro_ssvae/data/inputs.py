@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..labels import Labels, all_missing, labels_of
 from .annotated import is_annotated, read_h5ad
-from .checks import say_meaning, shown
+from .checks import say_meaning, say_rounded, shown
 from .containers import SourceData, unpack
 from .foreign_types import Annotated
 from .frames import Frame, float_array, plain_array, same_rows, with_names
@@ -152,6 +152,8 @@ def checked_values(pair: nn.Module, points: Points, dtype: torch.dtype | None, l
         return points
     if isinstance(pair, HasPixelRange) and points.dim() == 4 and len(points):
         pair.pixel_range = same_scale(points, pair.pixel_range, learn)
+    if learn and (dtype or precision(pair)) == torch.float32:
+        say_rounded(points, "x")
     points = points if points.dtype == torch.uint8 else points.to(dtype or precision(pair))
     if not len(points):
         return points

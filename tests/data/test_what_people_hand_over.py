@@ -21,6 +21,7 @@ from torch.utils import data as torch_data
 
 import pyro_ssvae as ps
 from pyro_ssvae.data import read_table
+from pyro_ssvae.data.checks import finite
 from pyro_ssvae.data.inputs import read_data
 from pyro_ssvae.data.label_values import label_values
 from pyro_ssvae.models import MODELS
@@ -359,3 +360,17 @@ def test_tables_of_other_libraries_are_read_as_those_of_pandas(library: str) -> 
 
 def test_what_is_no_table_is_said() -> None:
     refused(lambda: read_table([[1.0, 2.0]], target="kind"), "the table: a list", "a data frame")
+
+
+def test_what_single_precision_cannot_tell_apart_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Seconds within a minute of 2023, steps of 128 in single precision: the column was a constant, in silence."""
+    seconds = 1_700_000_000 + np.arange(N)
+    rounded = [seconds, seconds.astype(float), 60 * seconds]
+    exact = [seconds - 1.7e9, 1.7e9 + 1e4 * np.arange(N), np.full(N, 1.7e9), np.full(N, 0.3)]
+    for k, times in enumerate(rounded + exact):
+        vae = ps.create_model("vae", input_shape=(2,), labels=None, latent_dim=1)
+        read_data(vae, np.stack([np.arange(N), times], -1), learn=True)
+        assert ("x: column 1 is of numbers near 1" in capsys.readouterr().err) == (k < len(rounded)), times
+    for x in (np.stack([seconds, seconds], -1).astype(">f8")[::-1], np.stack([seconds, seconds], -1)):
+        finite(x, "a.npz: x")
+        assert "note: a.npz: x: column 0 is of numbers near 1.7e+09" in capsys.readouterr().err
