@@ -39,7 +39,8 @@ PEOPLE_SAY = {
     "model": "name arch architecture",
     "logger": "tensorboard log",
     "resume": "checkpoint",
-    "beta": "kl-weight",
+    "alpha": "classification-weight classifier-weight supervised-weight label-weight ce-weight class-loss-weight",
+    "beta": "kl-weight kl-scale kl-coefficient",
     "class-weights": "class-weight",
     "label-inference": "class-input inference",
     "label-prior": "class-prior prior",
@@ -81,7 +82,7 @@ PEOPLE_SAY = {
     # commands
     "train": "fit run learn main",
     "evaluate": "test eval score validate",
-    "predict": "infer classify label-new inference",
+    "predict": "infer classify label-new inference embed embeddings encode transform impute fill",
     "generate": "sample draw synthesize synthesise",
     "intervene": "edit set counterfactual do",
     "walk": "interpolate traverse traversal",
@@ -91,7 +92,7 @@ PEOPLE_SAY = {
     "benchmark": "bench speed",
 }
 """What people say for a name, by that name. A word may stand for several: the one that is known where it is said."""
-NO_SUCH = frozenset({"iris", "imagenet", "cifar100", "titanic", "adult", "penguins"})
+NO_SUCH = frozenset({"iris", "imagenet", "cifar100", "titanic", "adult", "penguins", "export"})
 """Words to which no name is near, however alike they are spelt."""
 
 

@@ -22,7 +22,10 @@ ELSEWHERE = {
     "--epochs says how long; an epoch is all rows once, in steps of --batch-size": (
         "steps max-steps num-steps iterations num-iterations iters n-iter max-iter"
     ),
-    "a tenth of the training rows is held out by itself": "val-split validation validation-split val-size holdout",
+    "a tenth of the training rows is held out by itself": "val val-split validation validation-split val-size holdout",
+    "a fifth of the rows is the test where the data set has none; a column 'split', or x_test, says it otherwise": (
+        "test test-size test-split test-fraction"
+    ),
     "points are read without further processes; --devices 2 trains in two": "workers num-workers",
     "in Python models take networks of your own": "dropout activation batch-norm kernel-size channels",
 }
