@@ -124,9 +124,9 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
         with random_numbers_kept():
             torch.manual_seed(seed)
             self.vae_: Model = self.create(x)
+            require(self.vae_, Classifies)
             self.history_: History = self.train(self.vae_, x, codes, seed)
         self.vae_.to("cpu")
-        require(self.vae_, Classifies)
         self._n_features_out = len(self.transform_rows(x[:1])[0])
         return self
 

@@ -266,7 +266,10 @@ def test_pictures_are_rows_that_are_reshaped() -> None:
 def test_what_cannot_be_used_is_one_line(blobs: Any) -> None:
     x, y = blobs
     refused(lambda: small(model="augmentd").fit(x, y), "model", "did you mean 'augmented'")
-    refused(lambda: small(model="vae").fit(x, y), "VAE", "predicts no labels")
+    begun: list[object] = []  # nothing is trained before it is refused
+    untrained = small(model="vae", fit_options={"on_epoch": begun.append})
+    refused(lambda: untrained.fit(x, y), "VAE", "predicts no labels")
+    assert not begun
     refused(lambda: small(model_options={"betta": 1.0}).fit(x, y), "betta", "did you mean 'beta'")
     refused(lambda: small(fit_options={"epoch": 1}).fit(x, y), "epoch", "did you mean 'epochs'")
     refused(lambda: small(model_options=[1]).fit(x, y), "model_options: [1]; a dict")
