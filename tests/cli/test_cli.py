@@ -33,7 +33,9 @@ from pyro_ssvae.models.config import option_names
 from pyro_ssvae.train import divergence
 from pyro_ssvae.train.step import Step
 
-TINY = ("--epochs", "2", "--batch-size", "16", "--labelled-rows", "4", "--latent-dim", "2", "--quiet")
+TINY = (
+    "--epochs", "2", "--batch-size", "16", "--labelled-rows", "4", "--latent-dim", "2", "--quiet", "--no-calibration",
+)  # fmt: skip
 FILES = {"config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures"}
 FILES |= {"calibration.json", "novelty.safetensors"}
 Refused = Callable[..., str]

@@ -21,7 +21,9 @@ from pyro_ssvae.experiment import run as training
 from pyro_ssvae.experiment.config import DataConfig, experiment_of
 from pyro_ssvae.experiment.data import prepare_data, training_rows
 
-TINY = ("--epochs", "1", "--batch-size", "8", "--latent-dim", "2", "--quiet", "--no-baseline")
+TINY = (
+    "--epochs", "1", "--batch-size", "8", "--latent-dim", "2", "--quiet", "--no-baseline", "--no-calibration",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

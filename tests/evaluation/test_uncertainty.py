@@ -13,6 +13,7 @@ from pairs import GuidedMixture
 from tiny import ATTRIBUTES, CASES, CLASSES, augmented, build, points
 
 import pyro_ssvae as ps
+from pyro_ssvae.errors import kind_of
 from pyro_ssvae.evaluation.uncertainty import entropy
 
 NODES, WEIGHTS = revae_toys.grid(2, points_each=61, width=8.0)
@@ -75,7 +76,7 @@ def test_class_posterior_of_attributes_sums_the_others_out() -> None:
 def test_models_without_a_joint_probability_are_refused() -> None:
     lacking = {"vae": "y", "classifier": "x", "classifier-attributes": "x", "m1": "y", "m1-attributes": "y"}
     for case, site in lacking.items():
-        named = (f"a {type(build(case)).__name__} has no p(x, y)", f"no site '{site}'")
+        named = (f"{kind_of(build(case))} has no p(x, y)", f"no site '{site}'")
         refused(lambda case=case: ps.class_posterior(build(case), points(2)), "class_posterior", *named)
     refused(lambda: ps.class_posterior(GuidedMixture(), torch.zeros(2, 2)), "GuidedMixture", "has no labels")
 
