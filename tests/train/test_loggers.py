@@ -23,7 +23,9 @@ from pyro_ssvae.experiment import run as training
 from pyro_ssvae.train import loggers
 from pyro_ssvae.train.loggers import log_epochs, log_metrics, open_logger, tensorboard
 
-TINY = ("--epochs", "3", "--batch-size", "16", "--labelled-rows", "4", "--latent-dim", "2", "--quiet")
+TINY = (
+    "--epochs", "3", "--batch-size", "16", "--labelled-rows", "4", "--latent-dim", "2", "--quiet", "--no-calibration",
+)  # fmt: skip
 
 
 def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
