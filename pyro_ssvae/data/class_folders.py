@@ -15,7 +15,7 @@ from .checks import class_labels, clean_word, encode_words, means_missing, shown
 from .images import NOT_READ, SUFFIXES
 from .labels_csv import Table
 from .notices import say
-from .packed import inner_suffix
+from .schema import is_table
 from .split_words import TRAIN, parts_of, said_of_validation
 
 NO_CLASS = frozenset({"unlabeled", "unlabelled", "unsup", "unsupervised"})
@@ -41,7 +41,7 @@ def by_folders(folder: Path, files: Mapping[str, Path]) -> Table:
     others = Counter(path.suffix.lower() for name, path in files.items() if not hidden(name))
     unread = ", ".join(f"{n} {suffix}" for suffix, n in sorted(others.items()) if suffix in NOT_READ)
     unread = unread and f"{unread} are not read; {', '.join(sorted(SUFFIXES))} are"
-    table = next((name for name in files if inner_suffix(name) in (".csv", ".tsv", ".parquet", ".feather")), None)
+    table = next(filter(is_table, files), None)
     if not names:
         what = f"a table is given by its own path, such as {folder / table}" if table else unread
         what = what or "images, in a folder a class or with labels.csv, are needed"

@@ -40,8 +40,7 @@ def bare(word: str) -> str:
 
     In accounts ``(5)`` is -5.
     """
-    word = " ".join(word.split()).replace("−", "-")
-    word = _CODE.sub("", word).strip(SIGNS).strip()
+    word = without_unit(" ".join(word.split()).replace("−", "-"))
     if (negative := _ACCOUNTING.fullmatch(word)) is not None:
         word = f"-{negative[1].strip(SIGNS).strip()}"
     word = re.sub(rf"^([+-]) ?[{SIGNS}] ?", r"\1", word)  # -$5
@@ -51,7 +50,12 @@ def bare(word: str) -> str:
 
 def is_accounting(word: str) -> bool:
     """Whether a negative number is written in parentheses."""
-    return _ACCOUNTING.fullmatch(_CODE.sub("", word.strip()).strip(SIGNS).strip()) is not None
+    return _ACCOUNTING.fullmatch(without_unit(word.strip())) is not None
+
+
+def without_unit(word: str) -> str:
+    """Return a word without the sign or code of a currency, or percent, at its ends."""
+    return _CODE.sub("", word).strip(SIGNS).strip()
 
 
 def unit_of(word: str) -> str:
