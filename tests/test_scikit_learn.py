@@ -53,7 +53,7 @@ def blobs() -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-@parametrize_with_checks([SSVAEClassifier(epochs=12, latent_dim=4, batch_size=64)])
+@parametrize_with_checks([SSVAEClassifier(epochs=5, latent_dim=4, batch_size=64)])
 def test_the_checks_of_scikit_learn(estimator: Any, check: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import re
@@ -21,6 +22,7 @@ import pytest
 import torch
 from data_makers import folder, noise, npz, picture, without_notes
 from PIL import Image
+from tiny import mostly_slow
 
 from pyro_ssvae import load
 from pyro_ssvae.cli.main import ABOUT, COMMANDS, about, main, parse
@@ -38,6 +40,10 @@ TINY = (
 )  # fmt: skip
 FILES = {"config.json", "metrics.json", "history.csv", "model.safetensors", "checkpoint", "figures"}
 FILES |= {"calibration.json", "novelty.safetensors"}
+PRIOR = {
+    "m1": "classes", "m2": "attributes", "m1+m2": "classes",
+    "adgm": "classes", "mvae": "attributes", "diva": "attributes",
+}  # fmt: skip
 Refused = Callable[..., str]
 
 
@@ -275,8 +281,9 @@ def test_other_models(model: str, capfd: pytest.CaptureFixture[str], refuses: Re
 
 
 @pytest.mark.usefixtures("no_figures")
-@pytest.mark.parametrize("model", ["m1", "m2", "m1+m2", "adgm", "mvae", "diva"])
-@pytest.mark.parametrize("kind", ["classes", "attributes"])
+@pytest.mark.parametrize(
+    ("model", "kind"), mostly_slow(itertools.product(PRIOR, ("classes", "attributes")), *PRIOR.items())
+)
 def test_prior_approaches(model: str, kind: str, capfd: pytest.CaptureFixture[str], refuses: Refused) -> None:
     attributes = {"y": np.random.default_rng(0).integers(-1, 2, (90, 2)), "names": np.array(["left", "right"])}
     data = small(Path("own.npz"), **(attributes if kind == "attributes" else {}))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from data_makers import refused
-from tiny import augmented
+from tiny import augmented, mostly_slow
 from torch import Tensor
 
-from pyro_ssvae import AttributeLabels, ClassLabels, add_classes, create_model, fit, load, save
+from pyro_ssvae import AttributeLabels, ClassLabels, Model, add_classes, create_model, fit, load, save
 from pyro_ssvae.infer.protocols import Classifies, require
 
 NAMES = ["augmented", "classifier", "m1", "m2", "m1+m2", "adgm", "mvae", "diva", "revae"]
@@ -23,13 +23,12 @@ def corners(classes: int, n: int) -> tuple[Tensor, Tensor]:
     return 4 * torch.eye(6)[y] + 0.3 * torch.randn(n, 6, generator=torch.Generator().manual_seed(0)), y
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_old_classes_stay_and_new_ones_are_learnt(name: str) -> None:
+def enlarged(name: str, epochs: int) -> tuple[Model, Model]:
+    """A model trained on three classes, and the same with two more, which says and holds what it did."""
     x, y = corners(3, 150)
     vae = create_model(name, input_shape=6, labels=ClassLabels(["ape", "bee", "cow"]), latent_dim=8)
-    fit(vae, x, y, epochs=60 if name == "m1" else 25, batch_size=50, progress=False, augment="none")
+    fit(vae, x, y, epochs=epochs, batch_size=50, progress=False, augment="none")
     old = require(vae, Classifies).predict(x)
-    assert (old == y).double().mean() > 0.95
     weights = {key: value.clone() for key, value in vae.state_dict().items()}
     larger = add_classes(vae, ["dog", "eel"])
     assert larger.labels == ClassLabels(["ape", "bee", "cow", "dog", "eel"])
@@ -38,9 +37,23 @@ def test_old_classes_stay_and_new_ones_are_learnt(name: str) -> None:
     for key, value in larger.state_dict().items():
         kept = value[tuple(slice(0, size) for size in weights[key].shape)]
         assert torch.equal(kept, weights[key]), key
+    return vae, larger
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_old_classes_stay(name: str) -> None:
+    enlarged(name, epochs=60 if name == "m1" else 8)
+
+
+@pytest.mark.parametrize("name", mostly_slow(NAMES, "augmented", "revae"))
+def test_new_classes_are_learnt(name: str) -> None:
+    epochs = 60 if name == "m1" else 25
+    vae, larger = enlarged(name, epochs)
+    x, y = corners(3, 150)
+    assert (require(vae, Classifies).predict(x) == y).double().mean() > 0.95
     x, y = corners(5, 250)
     few = torch.where(torch.arange(250) < 50, y, -1)
-    fit(larger, x, few, epochs=60 if name == "m1" else 25, batch_size=50, progress=False, augment="none")
+    fit(larger, x, few, epochs=epochs, batch_size=50, progress=False, augment="none")
     right = (require(larger, Classifies).predict(x) == y).double()
     assert right[y < 3].mean() > 0.9
     assert right[y >= 3].mean() > (0.4 if name == "m1" else 0.9)  # M1's latents know no label; chance is 0.2

@@ -19,7 +19,7 @@ import torch
 from data_makers import refused
 from edits import FurtherDrawnM2
 from pyro.distributions import transforms
-from tiny import CASES, augmented, build, points, tiny_decoder, tiny_encoder
+from tiny import CASES, augmented, build, mostly_slow, points, tiny_decoder, tiny_encoder
 from torch import Tensor, nn
 
 from pyro_ssvae import ClassLabels, Model, create_model, export
@@ -29,6 +29,17 @@ from pyro_ssvae.models.conditional_decoder import ConditionalDecoder
 from pyro_ssvae.nn.likelihoods import LIKELIHOODS
 
 CLASSIFIERS = [case for case in CASES if case != "vae"]
+QUICK = (
+    "enumerate",
+    "probabilities-attributes",
+    "m1",
+    "m2-attributes",
+    "m1+m2",
+    "adgm",
+    "mvae",
+    "diva",
+    "revae-attributes",
+)
 ONNX = ("classifier", "sparse", "m1", "m2", "m1+m2", "adgm", "mvae", "diva", "revae-attributes")
 
 
@@ -54,7 +65,7 @@ def some_points(n: int = 6) -> Tensor:
     return x
 
 
-@pytest.mark.parametrize("case", CLASSIFIERS)
+@pytest.mark.parametrize("case", mostly_slow(CLASSIFIERS, *QUICK))
 def test_every_model_that_classifies_predicts_alike_elsewhere(tmp_path: Path, case: str) -> None:
     """As ONNX, which takes seconds to make, one of each model."""
     vae, x = build(case).eval(), some_points()
@@ -64,7 +75,7 @@ def test_every_model_that_classifies_predicts_alike_elsewhere(tmp_path: Path, ca
         close(run(path, rows), [vae.predict_proba(rows)])
 
 
-@pytest.mark.parametrize("case", ["vae", "enumerate", "revae-attributes", "m1+m2", "adgm"])
+@pytest.mark.parametrize("case", mostly_slow(["vae", "enumerate", "revae-attributes", "m1+m2", "adgm"], "vae", "m1+m2"))
 def test_latents_and_decoded_points_too(tmp_path: Path, case: str) -> None:
     vae, x = build(case).eval(), some_points()
     assert isinstance(vae, GenerativeModel)

@@ -12,13 +12,16 @@ import torch
 from test_compile import Anneals, Assigned, Branches, Counts, Hooked, RollsDice, Transposed, Twice, layered, train
 from test_fit import OfPyro, Outside, Plain, Regression
 from test_gpu_ready import WAITING, replayed_operations
-from tiny import ATTRIBUTES, CASES, CLASSES, build, points, some_labels
+from tiny import ATTRIBUTES, CASES, CLASSES, build, mostly_slow, points, some_labels
 from torch import Tensor, nn
 
 from pyro_ssvae import InputError, create_model
 from pyro_ssvae.train import captured
 from pyro_ssvae.train.captured import CapturedStep
 from pyro_ssvae.train.replayed_step import Replay
+
+QUICK = ("classifier", "enumerate", "probabilities-attributes", "revae", "revae-local", "m1", "m2-straight-through",
+    "m1+m2", "adgm", "mvae-attributes", "diva")  # fmt: skip
 
 
 @pytest.fixture
@@ -60,7 +63,7 @@ def replayed(steps: list[CapturedStep]) -> int:
     return sum(shape.calls - shape.recorded for shape in steps[-1].shapes.values())
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if "sparse" not in case])
+@pytest.mark.parametrize("case", mostly_slow([case for case in CASES if "sparse" not in case], *QUICK))
 def test_every_model_is_captured_to_the_bit(case: str, steps: list[CapturedStep]) -> None:
     with replayed_operations() as used:
         assert_same(lambda: build(case), points(48), some_labels(build(case).labels, 48))
