@@ -22,17 +22,32 @@ from pyro_ssvae.experiment import run as running
 TINY = ("--epochs", "2", "--batch-size", "16", "--labelled-rows", "4", "--latent-dim", "2", "--quiet", "--no-baseline")
 
 
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: Any) -> Path:
-    """A run of two epochs on 60 rows, of which 20 have a label."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(running, "save_all", lambda *rest, **more: [])
-    monkeypatch.setattr(running.reliability, "note", lambda *rest, **more: None)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a run of two epochs on 60 rows is, of which 20 have a label."""
+    folder = tmp_path_factory.mktemp("finished")
     y = np.arange(80) % 2
     x = np.random.default_rng(0).normal(size=(80, 4)) + 3 * y[:, None]
     parts = {"x": x[:60], "y": np.where(np.arange(60) < 20, y[:60], -1), "x_test": x[60:], "y_test": y[60:]}
-    npz(tmp_path / "own.npz", **parts)
-    assert main(["train", *TINY, "--data", "own.npz", "--out", "run"]) == 0
+    npz(folder / "own.npz", **parts)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        quick(patch)
+        assert main(["train", *TINY, "--data", "own.npz", "--out", "run"]) == 0
+    return folder
+
+
+def quick(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(running, "save_all", lambda *rest, **more: [])
+    patch.setattr(running.reliability, "note", lambda *rest, **more: None)
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that run, which a test may go on with."""
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    quick(monkeypatch)
     return tmp_path / "run"
 
 
