@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 OTHERS = 0.3  # most probability of each further attribute in S
 
@@ -66,13 +65,22 @@ def data_range(x: Tensor, most: int = 4_000_000) -> tuple[Tensor, Tensor]:
 
 def smoothed(x: Tensor) -> Tensor:
     """Mean over each entry and its neighbours; of vectors the entry itself."""
-    if x.dim() == 4:
-        return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
-    return F.avg_pool1d(x, 3, 1, 1, count_include_pad=False) if x.dim() == 3 else x
+    for dim in range(2, x.dim()):
+        counted = with_neighbours(x.new_ones(x.shape[dim]), 0)
+        x = with_neighbours(x, dim) / counted.reshape(-1, *[1] * (x.dim() - dim - 1))
+    return x
 
 
 def widened(mask: Tensor) -> Tensor:
     """The mask with each entry's neighbours; of vectors the mask itself."""
-    if mask.dim() == 4:
-        return F.max_pool2d(mask.float(), 3, 1, 1) > 0
-    return F.max_pool1d(mask.float(), 3, 1, 1) > 0 if mask.dim() == 3 else mask
+    for dim in range(2, mask.dim()):
+        mask = with_neighbours(mask, dim)
+    return mask
+
+
+def with_neighbours(x: Tensor, dim: int) -> Tensor:
+    """Each entry and its neighbours along one dimension: their sum, of a mask whether any is set."""
+    others, total = x.shape[dim] - 1, x.clone()
+    total.narrow(dim, 1, others).add_(x.narrow(dim, 0, others))
+    total.narrow(dim, 0, others).add_(x.narrow(dim, 1, others))
+    return total

@@ -15,6 +15,7 @@ from ..data.augment import unit_scale
 from ..data.pair_order import Points
 from ..data.random_rows import some_of
 from ..infer.protocols import Prepares, WeighsClasses
+from .allocator import keep_freed_memory
 from .average import tensors_of
 from .class_weights import set_class_weights
 from .launch import join, no_look_for_gpus
@@ -61,6 +62,8 @@ def train_here(job: Job, x: Points, y: Tensor, callbacks: Callbacks) -> History:
 
 def train(training: Training) -> History:
     """Run a training and return its history; an error has it as an attribute."""
+    if training.fabric.device.type == "cpu":
+        keep_freed_memory()
     try:
         with no_look_for_gpus():
             training.run()
