@@ -31,6 +31,7 @@ from .traces import (
     PARTS_OF_X,
     Site,
     Trace,
+    check_latents,
     enumerated,
     is_computed,
     is_factor,
@@ -159,6 +160,8 @@ class Draw:
             self.p[name], self.q[name] = counted(self.p[name], self.q[name])
         if not self.q:
             raise InputError("the guide has no latent site, so that there is nothing to bound; a pair with latents has")
+        if self.p:  # else of the guide alone
+            check_latents(p, q)
         sites = [*self.p.values(), *self.q.values()]
         self.nest = max((-f.dim for s in sites for f in s["cond_indep_stack"] if f.dim is not None), default=1)
         found = {site["name"]: site["infer"].get("_enumerate_dim") for site in sites}
@@ -233,6 +236,10 @@ class Draw:
         """A site as a term: its plates' dimensions in place, nothing summed yet."""
         value = sign * self.share(site) * unscaled(site)
         value = value.reshape((1,) * (self.nest - value.dim()) + value.shape)
+        known = {frame.dim for frame in site["cond_indep_stack"]} | self.dims.keys()
+        if any(size > 1 and i - value.dim() not in known for i, size in enumerate(value.shape)):
+            raise InputError(f"site {site['name']!r}: a log-probability of shape {list(unscaled(site).shape)}, not all "
+                             "of it in plates; pyro.plate, or .to_event(1) of the distribution, is needed")  # fmt: skip
         varies = frozenset(d for d in self.dims if -d <= value.dim() and value.shape[d] > 1)
         row = self.row_dim(site)
         inner = frozenset(d for d in range(-self.nest, 0) if d != row and value.shape[d] > 1)

@@ -288,6 +288,20 @@ def need_site(trace: Trace, name: str, verb: str) -> Site:
     return sites[name]
 
 
+def check_latents(p: Trace, q: Trace) -> None:
+    """Raise :class:`InputError` where a latent of the guide, unless it is marked as auxiliary, is none of the model's.
+
+    So it is once the model's is renamed, conditioned on, blocked, or made anew by a ``reparam``. ``-log q`` alone
+    bounds nothing.
+    """
+    latents = [n for n, s in sampled(p).items() if not (s["is_observed"] or is_factor(s) or is_computed(s))]
+    for name, site in sampled(q).items():
+        own = is_factor(site) or is_computed(site) or site["infer"].get("is_auxiliary") or site["mask"] is False
+        if not (own or name in latents):
+            raise InputError(f"site {name!r} of the guide is no latent of the model (its latents: "
+                             f"{', '.join(latents) or 'none'}); both must have the same")  # fmt: skip
+
+
 def has_bound(pair: nn.Module, x: Tensor) -> bool:
     """Whether the pair has a site ``x`` and a latent site in the guide, by a run on two rows."""
     p, q = run(pair, *few_rows(pair, x, None))

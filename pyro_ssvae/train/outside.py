@@ -19,7 +19,7 @@ from ..errors import InputError
 from ..infer.automatic import refuse_row_latents, runs
 from ..infer.protocols import HasObjective, TellsAdded
 from ..infer.stored import note_stored, outside_of
-from ..infer.traces import plate_nesting
+from ..infer.traces import check_latents, plate_nesting, run
 from ..nn.networks import evaluation
 from .added import has_head
 from .shared import shared_latents
@@ -59,7 +59,8 @@ def find_outside(objective: Step, x: Tensor, y: Tensor) -> Outside:
     Networks of ``pyro.module`` that the pair does not hold become parts of the objective: they then have its mode,
     device and precision, and their buffers are followed. The run is in evaluation mode; random numbers are put back.
 
-    :raises InputError: nothing can be trained, or an automatic guide has a latent for each row.
+    :raises InputError: nothing can be trained, an automatic guide has a latent for each row, or the guide has a latent
+        that the model has not.
     """
     refuse_row_latents(objective.module, x, y, "fit")
     rng = torch.get_rng_state()
@@ -69,6 +70,7 @@ def find_outside(objective: Step, x: Tensor, y: Tensor) -> Outside:
             if objective.measures_plates and isinstance(objective.elbo, TraceEnum_ELBO):
                 objective.elbo.max_plate_nesting = max(1, plate_nesting(objective.module, x, y))
             check_factors(objective, x, y)
+            check_latents(*run(objective.module, x, y))
             objective.n, objective.shared = len(x), shared_latents(objective.module, x, y)
             head = isinstance(objective.elbo, TellsAdded) or has_head(objective.module, x, y)
             if objective.differentiable:

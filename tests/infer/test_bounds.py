@@ -32,6 +32,9 @@ from pair_suite import Values
 from pairs import OWN, GuidedMixture, Mixture, OwnNoise, OwnPair, own_points
 from pyro import poutine
 from pyro.infer import Trace_ELBO, TraceEnum_ELBO
+from pyro.infer.reparam import LocScaleReparam
+from pyro.infer.reparam.reparam import Reparam
+from pyro.poutine.reparam_messenger import ReparamMessenger
 from tiny import ATTRIBUTES, CLASSES, Noise, make, points, randomize, some_labels, tiny_decoder, tiny_encoder
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
@@ -374,6 +377,44 @@ def test_what_a_pair_lacks_is_said_in_a_line() -> None:
         refused(lambda wrong=wrong: ps.elbo(wrong, x), "model(x, y) and guide(x, y)", type(wrong).__name__)
     refused(lambda: ps.elbo(OwnPair(), x, num_samples=0), "num_samples: 0", "at least 1")
     refused(lambda: ps.elbo(OwnPair(), x, torch.zeros(3)), "y: 3 rows", "x has 4")
+
+
+class OutsidePlate(OwnPair):
+    """z has a row for each point, in no plate over them."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        z = pyro.sample("z", dist.Normal(x.new_zeros(len(x), 2), 1.0).to_event(1))
+        with self.plate(x):
+            pyro.sample("x", self.p_x(self.decoder(z)), obs=x)
+
+
+def test_rows_that_no_plate_holds_are_refused() -> None:
+    refused(lambda: ps.elbo(OutsidePlate(), points(4)), "site 'z'", "not all of it in plates", "to_event")
+
+
+class Renamed(Reparam):
+    """The site has the name w."""
+
+    def apply(self, msg: Any) -> Any:
+        w = pyro.sample("w", msg["fn"])
+        return {"fn": dist.Delta(w, event_dim=1), "value": w, "is_observed": True}
+
+
+EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "renamed": (lambda model: ReparamMessenger(config={"z": Renamed()})(model), "its latents: w"),
+    "reparam": (lambda model: poutine.reparam(model, {"z": LocScaleReparam(0.0)}), "its latents: z_decentered"),
+    "block": (lambda model: poutine.block(model, hide=["z"]), "its latents: none"),
+    "condition": (lambda model: poutine.condition(model, {"z": torch.zeros(1, 2)}), "its latents: none"),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_a_latent_that_the_guide_alone_has_is_refused(edit: str) -> None:
+    """Its -log q alone made a bound of 1.1 nats of log p(x) = -2.4."""
+    vae, x, (handler, latents) = make("vae"), points(4), EDITS[edit]
+    vae.model = handler(vae.model)
+    for verb in (vae.elbo, vae.log_likelihood, lambda x: ps.fit(vae, x, epochs=1)):
+        refused(lambda verb=verb: verb(x), "site 'z' of the guide is no latent of the model", latents)
 
 
 # --- exact values
