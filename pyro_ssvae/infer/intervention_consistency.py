@@ -26,7 +26,6 @@ class ReadsInterventions(Protocol):
 
     labels: Labels
     multilabel: bool
-    decoder: nn.Module
 
     def log_q_y(self, z_c: Tensor) -> Tensor: ...
 
@@ -34,7 +33,7 @@ class ReadsInterventions(Protocol):
 
     def join(self, z_c: Tensor, z_s: Tensor) -> Tensor: ...
 
-    def p_x(self, out: Tensor) -> dist.TorchDistribution: ...
+    def mean_x(self, z: Tensor, y: Tensor | None = None) -> Tensor: ...
 
     def sum_known(self, y: Tensor, log_q: Tensor) -> Tensor: ...
 
@@ -43,8 +42,8 @@ def intervention_consistency(vae: ReadsInterventions, z_c: Tensor, z_s: Tensor, 
     """Return ``log q(y' | x')`` of the pictures x' of interventions: ``[n]`` nats.
 
     y' is y, or its most probable value where it is missing, with some attributes flipped (classes: any at random);
-    z_c' is drawn from the model's p(z_c | y') where they differ, and x' = E[x | z_c', z_s]. The gradient reaches the
-    decoder alone: encoder and head, in evaluation mode, read x' as they would read a real point.
+    z_c' is drawn from the model's p(z_c | y') where they differ, and x' = E[x | z_c', z_s, y']. The gradient reaches
+    the decoder alone: encoder and head, in evaluation mode, read x' as they would read a real point.
 
     :param z_c: a draw of q(z_c | x), ``[A, n, d]``, classes ``[n, d]``; ``z_s`` ``[n, D_s]`` likewise.
     :param y: ``[A, n]`` or ``[n]``, -1 where missing.
@@ -53,7 +52,7 @@ def intervention_consistency(vae: ReadsInterventions, z_c: Tensor, z_s: Tensor, 
         now = torch.where(y == MISSING, vae.log_q_y(z_c).argmax(-1), y)
         wanted = flipped(now) if vae.multilabel else torch.randint_like(now, vae.labels.size)
         z = vae.join(torch.where((wanted != now).unsqueeze(-1), drawn(vae.z_c_given(wanted, z_s)), z_c), z_s)
-    x = vae.p_x(vae.decoder(z, None)).mean
+    x = vae.mean_x(z, wanted)
     assert isinstance(vae, nn.Module)
     held = {name: t.detach() for name, t in chain(vae.named_parameters(), vae.named_buffers())}
     with evaluation(vae):

@@ -12,14 +12,16 @@ import numpy as np
 import pyro.distributions as dist
 import torch
 from numpy.typing import ArrayLike
+from pyro import poutine
 from torch import Tensor
 
 from ..data.checks import shown
 from ..errors import InputError, counted, nearest, whole_number
 from ..infer.batched import checked
 from ..infer.protocols import Intervention
-from ..infer.traces import drawn
+from ..infer.traces import drawn, expected_x
 from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
+from ..nn.networks import evaluation
 from .generative import GenerativeModel, moment_of
 from .rewritten import overridden_since, prior_of
 
@@ -156,6 +158,18 @@ class Characteristics(GenerativeModel):
         p = prior_of(self, "z_c", 1, {"y": y})
         return moment_of(p, "mean")[at], moment_of(p, "stddev")[at]
 
+    def mean_x(self, z: Tensor, y: Tensor | None = None) -> Tensor:
+        """E[x | z] of latents ``[B, D]``, with its gradient: the decoder's, or a rewritten model's in evaluation mode.
+
+        :param y: every value, as the site has it, which a rewritten x may hear; by default what z_c tells.
+        """
+        if not overridden_since(self, "model", "default"):
+            return self.p_x(self.decoder(z, None)).mean
+        parts = self.parts(z)
+        label = self.label_values(len(z), None, parts) if y is None else {"y": y}
+        with evaluation(self), poutine.block():
+            return expected_x(self, self.stand_in(len(z)), {**parts, **label}, stand_in=True)
+
     def encode_for(self, x: ArrayLike, names: Iterable[str]) -> Tensor:
         """Means of z ``[B, D]`` under the guide that an intervention on these attributes takes; here q(z | x).
 
@@ -212,7 +226,8 @@ class Characteristics(GenerativeModel):
         return self.decode(z, like=x)
 
     def walk(self, x: ArrayLike, first: str, second: str | None = None, *, steps: int = 7, k: float = 2.0) -> Tensor:
-        """Walk ``z_c^i`` of one or two attributes from ``μ_false - kσ_false`` to ``μ_true + kσ_true``.
+        """Walk ``z_c^i`` of one or two attributes from ``μ_false - kσ_false`` to ``μ_true + kσ_true``: moments of what
+        the model, as it is, draws z_c from, of a rewritten one at the point's own z_s and other attributes.
 
         :returns: ``[B, steps, *input_shape]``; with a second attribute ``[B, steps, steps, *input_shape]``, the
             second along the first of these dimensions.
@@ -227,20 +242,28 @@ class Characteristics(GenerativeModel):
             raise InputError(f"k: {shown(k)}; a number of standard deviations, such as 2, is needed")
         x, _ = checked(self, x)
         z = self.encode_for(x, [first] if second is None else [first, second])
-        along = self._path(first, steps, k)
+        along = self._path(first, z, steps, k)
         if second is None:
             paths = z.unsqueeze(1).repeat(1, steps, 1)
             paths[:, :, self.place(first)] = along
         else:
             paths = z[:, None, None].repeat(1, steps, steps, 1)
-            paths[:, :, :, self.place(first)] = along
-            paths[:, :, :, self.place(second)] = self._path(second, steps, k).unsqueeze(1)
+            paths[:, :, :, self.place(first)] = along.unsqueeze(1)
+            paths[:, :, :, self.place(second)] = self._path(second, z, steps, k).unsqueeze(2)
         images = self.decode(paths.flatten(0, -2), like=x.repeat_interleave(paths[0, ..., 0].numel(), 0))
         return images.reshape(paths.shape[:-1] + images.shape[1:])
 
-    def _path(self, name: str, steps: int, k: float) -> Tensor:
-        index(self.labels, name)
-        (loc_0, scale_0), (loc_1, scale_1) = self.conditional(name, 0), self.conditional(name, 1)
+    @torch.no_grad()
+    def _path(self, name: str, z: Tensor, steps: int, k: float) -> Tensor:
+        """The steps of an attribute's z_c from each of some points' latents on: ``[B, steps, d]``."""
+        i, parts = index(self.labels, name), self.parts(z)
+        y = self.log_q_y(parts["z_c"]).argmax(-1)
+        ends = []
+        for value in (0, 1):
+            y[i] = value
+            p = self.z_c_given(y, parts["z_s"])
+            ends.append((moment_of(p, "mean")[i].unsqueeze(1), moment_of(p, "stddev")[i].unsqueeze(1)))
+        (loc_0, scale_0), (loc_1, scale_1) = ends
         side = torch.where(loc_1 >= loc_0, 1.0, -1.0)
-        t = torch.linspace(0, 1, steps, dtype=loc_0.dtype, device=loc_0.device).unsqueeze(-1)
+        t = torch.linspace(0, 1, steps, dtype=z.dtype, device=z.device).unsqueeze(-1)
         return torch.lerp(loc_0 - side * k * scale_0, loc_1 + side * k * scale_1, t)

@@ -161,9 +161,9 @@ class LocalGuide(Characteristics):
         self.regions.compare(region.unflatten(0, (size, n)), y[:, :n], self.local)
 
     def pictures(self, z: Tensor) -> Tensor:
-        """The decoder's mean pictures of latents ``[B, D]``, in evaluation mode."""
+        """The model's mean pictures of latents ``[B, D]``, in evaluation mode."""
         with evaluation(self.decoder):
-            return self.p_x(self.decoder(z, None)).mean
+            return self.mean_x(z)
 
     def region(self, before: Tensor, after: Tensor) -> Tensor:
         """Where two pictures differ: a mask ``[B, ...]``."""

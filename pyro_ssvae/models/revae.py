@@ -375,8 +375,12 @@ class ReVAE(LocalGuide, LabelMixin):
         return log_q.logsumexp(0) - math.log(len(draws))
 
     def forward(self, x: Tensor) -> Tensor:
-        """log q(y | x) of each value: ``[A, B, 2]`` or ``[B, K]``."""
-        return self.log_q_y_given_x(self.q_z_given(x)[0])
+        """log q(y | x) of each value: ``[A, B, 2]`` or ``[B, K]``, under the q(z_c | x) of the guide as it is."""
+        if not overridden_since(self, "guide", "q_z_given"):
+            return self.log_q_y_given_x(self.q_z_given(x)[0])
+        with poutine.block():
+            q = sampled(poutine.trace(self.guide).get_trace(x, None))
+        return self.log_q_y_given_x(q["z_c"]["fn"])
 
     def logits(self, q_z_c: dist.TorchDistribution) -> Tensor:
         """Logits of q(y | x): ``[B, A]`` or ``[B, K]``."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.distributions import kl_divergence as kl
 
 from pyro_ssvae import DIVA, MVAE, ClassLabels, ReVAE
+from pyro_ssvae.distributions.clamped import clamped_logits
 from pyro_ssvae.infer.ccvae_bound import CCVAEBound
 from pyro_ssvae.infer.intervention_consistency import intervention_consistency
 from pyro_ssvae.labels import Labels
@@ -184,6 +185,82 @@ def test_a_local_guide_erases_what_a_rewritten_model_changes(labels: Labels) -> 
     own = y[row] if labels is TWO else y[row].unsqueeze(1)
     assert (levels[changed] != own[changed]).all()
     assert torch.isin(levels[changed], torch.arange(float(labels.size if labels is CLASSES else 2)).double()).all()
+
+
+class OtherNetworks(ReVAE):
+    """x comes from a network of its own and hears y; z_c and z_s from another encoder."""
+
+    def make(self, labels: Labels) -> OtherNetworks:
+        self.own, self.reader = (nn.Linear(n, m).double() for n, m in ((4, 3), (3, 4)))
+        self.hears = nn.Parameter(torch.randn(labels.size, 3).double())
+        return self
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.begin(x)
+        data = self.plate(x)
+        with data:
+            z_s = pyro.sample("z_s", self.p_z_s(x))
+        with self.label_plates(data):
+            y = pyro.sample("y", self.p_y())
+            z_c = pyro.sample("z_c", self.p_z_c(y))
+        with data:
+            mean = self.own(self.join(z_c, z_s)) + (y.t().to(x) @ self.hears if self.multilabel else self.hears[y])
+            return pyro.sample("x", dist.Normal(mean, 0.5).to_event(1), obs=x)
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        x = self.begin(x)
+        y = self.targets(y, x)
+        loc, data = self.reader(x), self.plate(x)
+        with data:
+            pyro.sample("z_s", dist.Normal(loc[:, self.z_c_dim :], 0.3).to_event(1))
+        with self.label_plates(data):
+            z_c = pyro.sample("z_c", dist.Normal(self.split(loc[:, : self.z_c_dim]), 0.3).to_event(1))
+            q_y = dist.Categorical(logits=clamped_logits(self.log_q_y(z_c), y))
+            pyro.sample("y", q_y, infer={"enumerate": "parallel"})
+
+
+@EVERY_LABELS
+def test_training_shows_and_reads_interventions_as_the_pair_was_rewritten(
+    labels: Labels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The gradient reaches what x is made of, and not the decoder and the encoder that the pair has no more."""
+    monkeypatch.setattr("pyro_ssvae.infer.intervention_consistency.FLIPPED", 0.0)
+    monkeypatch.setattr("torch.randint_like", lambda now, _: now)
+    model = edited(OtherNetworks, labels).make(labels)  # type: ignore[attr-defined]
+    y = torch.arange(12).reshape(6, 2) % 2 if labels is TWO else torch.arange(6) % 3
+    z = torch.randn(6, 4).double()
+    parts = model.parts(z)
+    found = intervention_consistency(model, parts["z_c"], parts["z_s"], model.as_site(y))
+    shown = model.own(z) + (y.double() @ model.hears if labels is TWO else model.hears[y])
+    z_c = dist.Normal(model.split(model.reader(shown)[:, : model.z_c_dim]), 0.3).to_event(1)
+    torch.testing.assert_close(found, model.sum_known(model.as_site(y), model.log_q_y_given_x(z_c)))
+    found.sum().backward()
+    reached = {name.partition(".")[0] for name, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached == {"own", "hears"}
+
+
+@EVERY_LABELS
+def test_a_local_guide_sees_regions_of_a_rewritten_model(labels: Labels) -> None:
+    model = toy(labels, 4, label_dim=1, locality=1.0)  # type: ignore[arg-type]
+    model.__class__ = OtherNetworks
+    model.make(labels)  # type: ignore[attr-defined]
+    z = torch.randn(3, 4).double()
+    y = model.read_off(model.parts(z))
+    shown = model.own(z) + (y.double() @ model.hears if labels is TWO else model.hears[y])
+    torch.testing.assert_close(model.train().pictures(z), shown)
+
+
+def test_a_walk_is_from_each_point_on() -> None:
+    """Of p(z_c^i | y, z_s) = N(40 + 10 y_i + z_s, .1²) at the point's z_s; z_s was drawn anew at each walk."""
+    model, x = edited(Rewritten, TWO), points(5)
+    z = drawn_z(model, lambda: model.walk(x, "beard", steps=2, k=2.0)).reshape(5, 2, 4)
+    own = model.encode(x).mean
+    ends = own[:, 2:3] + torch.tensor([40 - 0.2, 50 + 0.2]).double()
+    torch.testing.assert_close(z[:, :, 1], ends)
+    assert torch.equal(z[:, :, [0, 2, 3]], own[:, None, [0, 2, 3]].expand(-1, 2, -1))
+    two = drawn_z(model, lambda: model.walk(x, "beard", "hat", steps=2, k=2.0)).reshape(5, 2, 2, 4)
+    torch.testing.assert_close(two[..., 1], ends.unsqueeze(1).expand(-1, 2, -1))
+    torch.testing.assert_close(two[..., 0], ends.unsqueeze(2).expand(-1, -1, 2))
 
 
 def test_equal_rates_are_against_a_rewritten_model() -> None:

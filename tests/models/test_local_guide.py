@@ -319,7 +319,7 @@ def test_verbs_infer_the_rest_from_what_is_left() -> None:
     torch.testing.assert_close(model.swap(x, donor, "beard"), model.decode(swapped))
     walked = model.walk(x, "beard", steps=2)
     path = expected.unsqueeze(1).repeat(1, 2, 1)
-    path[:, :, 1] = model._path("beard", 2, 2.0).squeeze(-1)
+    path[:, :, 1] = model._path("beard", expected, 2, 2.0).squeeze(-1)
     torch.testing.assert_close(walked, model.decode(path))
     with torch.no_grad():
         model.prior_raw_scale.fill_(-40.0)  # at most the floor of the scale
