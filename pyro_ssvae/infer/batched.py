@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from pyro import poutine
@@ -188,9 +188,9 @@ def once_per_input(pair: nn.Module) -> Iterator[None]:
     """
     with ExitStack() as stack:
         for network in networks(pair):
-            stack.enter_context(replaced(network, "forward", remembered(network.forward)))
+            stack.enter_context(replaced(network, "forward", remembered(network.forward, network)))
             if isinstance(network, Standardizes):
-                stack.enter_context(replaced(network, "standardize", remembered(network.standardize)))
+                stack.enter_context(replaced(network, "standardize", remembered(network.standardize, network)))
         yield
 
 
@@ -214,28 +214,49 @@ def replaced(network: nn.Module, name: str, method: Callable[..., Tensor]) -> It
             network.__dict__[name] = own
 
 
-def remembered(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return the function with its last result kept for the same arguments.
+def remembered(forward: Callable[..., Tensor], network: nn.Module) -> Callable[..., Tensor]:
+    """Return the function of a network with its last result kept for the same arguments.
 
     It is not kept where the function draws random numbers, or makes statements to Pyro, and no longer valid once it is
-    changed in place.
+    changed in place, or the network is: a program may set an attribute of it to a draw.
     """
-    last: list[tuple[tuple[object, ...], Tensor, int]] = []
+    last: list[tuple[tuple[object, ...], list[Held], Tensor, int]] = []
 
     def call(*inputs: object, **named: object) -> Tensor:
         arguments = (*inputs, *named, *named.values())
         if last:
-            known, output, version = last[0]
-            if output._version == version and len(known) == len(arguments) and all(map(same, known, arguments)):
+            known, state, output, version = last[0]
+            alike = len(known) == len(arguments) and all(map(same, known, arguments))
+            if alike and output._version == version and unchanged(state, held(network)):
                 return output
         before = random_states()
         with Statements() as statements:
             output = forward(*inputs, **named)
         alike = isinstance(output, Tensor) and all(map(torch.equal, before, random_states()))
-        last[:] = [(arguments, output, output._version)] if alike and not statements.made else []
+        last[:] = [(arguments, held(network), output, output._version)] if alike and not statements.made else []
         return output
 
     return call
+
+
+Held: TypeAlias = tuple[object, int]
+"""A tensor or another plain value that a network holds, and the version of its memory."""
+
+
+def held(network: nn.Module) -> list[Held]:
+    """Return what the parts of a network hold: parameters, buffers, and attributes that are tensors or plain values."""
+    parts = list(network.modules())
+    values = [value for part in parts for value in (*part._parameters.values(), *part._buffers.values())]
+    plain = [value for part in parts for value in vars(part).values() if isinstance(value, (Tensor, int, float, str))]
+    return [(value, value._version if isinstance(value, Tensor) else 0) for value in (*values, *plain)]
+
+
+def unchanged(before: list[Held], now: list[Held]) -> bool:
+    """Whether a network holds what it held: the same tensors, not changed in place, and equal plain values."""
+    return len(before) == len(now) and all(
+        i == j and (one is other or (not isinstance(one, Tensor) and not isinstance(other, Tensor) and one == other))
+        for (one, i), (other, j) in zip(before, now)
+    )
 
 
 class Statements(poutine.messenger.Messenger):

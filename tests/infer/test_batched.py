@@ -284,6 +284,39 @@ def test_a_bayesian_network_keeps_its_statements() -> None:
     assert abs(found - draws.mean()) < 4.5 * draws.std() * (2 / 400) ** 0.5
 
 
+@pytest.mark.parametrize("how", ["set", "in place", "a number"])
+def test_a_network_that_a_program_changes_is_asked_again(how: str) -> None:
+    """A draw of its weight is another network, though its input is the same: the bound was of the first draw alone."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale: Tensor | float = torch.ones(())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x * self.scale
+
+    class Pair(OwnPair):
+        def model(self, x: Tensor, y: Tensor | None = None) -> None:
+            w = pyro.sample("w", dist.Bernoulli(x.new_tensor(0.5)))
+            if how == "in place":
+                self.encoder.scale.copy_(w)
+            else:
+                self.encoder.scale = w if how == "set" else float(w)
+            with self.plate(x):
+                pyro.sample("x", dist.Normal(self.encoder(x), 1.0).to_event(1), obs=torch.zeros_like(x))
+
+        def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+            pyro.sample("w", dist.Bernoulli(x.new_tensor(0.5)))
+
+    pair, x = Pair(), torch.ones(1, 5)
+    pair.encoder = Scaled()  # type: ignore[assignment]
+    draws = torch.cat([ps.elbo(pair, x, num_samples=1) for _ in range(8)])
+    assert float(draws.max() - draws.min()) == pytest.approx(2.5), "both draws are among these"
+    found = ps.elbo(pair, x, num_samples=400)
+    assert abs(float(found - draws.min()) - 1.25) < 4.5 * 1.25 / 20
+
+
 def test_nested_calls_give_what_single_ones_do() -> None:
     model, x = build("m2").double(), points(5).double()
     expected = model.predict_proba(x)
