@@ -18,8 +18,21 @@ from ..data.inputs import finite, numbers
 from ..distributions.observed import entrywise
 from ..errors import InputError, kind_of, whole_number
 from ..infer import bounds
+from ..infer.automatic import row_latents
 from ..infer.batched import checked, evaluating, need_numbers, seeded
-from ..infer.traces import Means, Site, expected_x, plain, plate_nesting, sampled
+from ..infer.pairs import Program
+from ..infer.traces import (
+    Means,
+    Site,
+    expected_x,
+    is_factor,
+    mark_rows,
+    plain,
+    plate_nesting,
+    row_frame,
+    row_plates,
+    sampled,
+)
 from ..nn.likelihoods import Likelihood, check_encoder, likelihood_for
 from .base import Json, Model
 from .config import VAEConfig
@@ -160,7 +173,8 @@ class GenerativeModel(Model):
         """E[x | z] of latents ``[..., D]``, as :meth:`encode` orders them: ``[..., *input_shape]``.
 
         :param like: points, one for each latent, whose rows' sizes counts have (``library_size``); else ordinary ones.
-            Latents that the guide of a rewritten pair has beside these are theirs too; else the prior draws them.
+            Latents that the guide of a rewritten pair has beside these are theirs too; else the prior draws them. What
+            all rows share, such as weights, is as the guide has it (:meth:`shared_latents`).
         """
         need_numbers(self)
         with evaluating(self):
@@ -176,7 +190,7 @@ class GenerativeModel(Model):
             x = self.stand_in(n) if like is None else checked(self, like)[0]
             if len(x) != n:
                 raise InputError(f"like: {len(x)} points for {n} latents; each needs one")
-            further = {} if like is None else self.further_latents(x)
+            further = self.shared_latents(drawn=False) if like is None else self.further_latents(x)
             x = expected_x(self, x, {**further, **parts, **label}, needed, stand_in=like is None)
             return x.reshape(z.shape[:-1] + x.shape[1:])
 
@@ -186,6 +200,27 @@ class GenerativeModel(Model):
             return {}
         sites = self.posterior_trace(x, None)
         return {n: site["value"] for n, site in sites.items() if not (site["is_observed"] or n in (*self.latents, "y"))}
+
+    def shared_latents(self, *, drawn: bool = True) -> dict[str, Tensor]:
+        """The guide's latents that all rows share, such as weights of a decoder: what was learnt of them.
+
+        :param drawn: a draw of them, else their means.
+        """
+        if not any(overridden_since(self, program, "default") for program in ("model", "guide")):
+            return {}
+        x = self.stand_in(2)
+        if row_latents(self, x, None):  # a run would bind it to these rows
+            return {}
+
+        def values(guide: Program) -> dict[str, Tensor]:
+            q = poutine.trace(guide).get_trace(x, None)
+            mark_rows(row_plates(self, x, None, q), q)
+            sites = {name: site for name, site in sampled(q).items() if not (site["is_observed"] or is_factor(site))}
+            return {name: site["value"] for name, site in sites.items() if row_frame(site, len(x)) is None}
+
+        with seeded(self.device, 0):
+            means = values(Means()(self.guide))
+        return values(self.guide) if means and drawn else means
 
     def label_values(self, n: int, y: ArrayLike | None, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """The site ``y`` of ``n`` given labels, for an x that hears it; here none.
@@ -210,14 +245,16 @@ class GenerativeModel(Model):
     def generate(self, n: int, y: ArrayLike | None = None) -> Tensor:
         """``n`` draws from the model: E[x | z] of latents drawn from the prior, of the given labels where given.
 
+        Latents that all rows share are drawn from the guide.
+
         :param y: None, one label for all (a number, a class name, or A values), or labels a row, -1 for missing ones,
             which are drawn.
         """
         n = whole_number("generate", n, 0)
         need_numbers(self)
         with evaluating(self):
-            values = self.drawn_labels(n, y)
-            return expected_x(self, self.stand_in(n), values, values, "generate", stand_in=True)
+            shared, labels = self.shared_latents(), self.drawn_labels(n, y)
+            return expected_x(self, self.stand_in(n), {**shared, **labels}, labels, "generate", stand_in=True)
 
     def drawn_labels(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
         """The site ``y`` of ``n`` points to generate; empty where it is the model's to draw."""

@@ -80,6 +80,12 @@ class M1(VAE, ClassifierMixin):
         self.head = nn.Sequential(*mlp([dim, HIDDEN], norm=False), zeroed(nn.Linear(HIDDEN, labels.size)))
         self.head_terms = HeadTerms(labels, LabelPrior(labels, "uniform"), self.config.alpha, 0.0, 0.0)
 
+    @classmethod
+    def default(cls, input_shape: tuple[int, ...], labels: Labels | None, **options: Any) -> M1:
+        encoder, decoder = cls.networks(input_shape, 0, options)
+        assert labels is not None
+        return cls(encoder, decoder, labels, **options)
+
     def guide(self, x: Tensor, y: Tensor | None = None) -> None:
         """``q(z | x)``; beside it the classifier's term, and a draw of the missing labels."""
         x = self.begin(x)
@@ -123,7 +129,7 @@ class M1(VAE, ClassifierMixin):
             known = given_labels(y, n, self.labels, self.device)
             if not n:
                 return super().generate(0)
-            model = Unobserved()(self.model)
+            model = poutine.condition(Unobserved()(self.model), self.shared_latents())
             pool = poutine.trace(model).get_trace(self.stand_in(POOL))
             need_site(pool, "z", "generate")
             latents = {name: site for name, site in sampled(pool).items() if name not in ("x", *PARTS_OF_X)}

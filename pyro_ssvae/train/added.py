@@ -20,16 +20,21 @@ NOTHING = 1e-20
 """A scale: 0 times the -inf of a value that a known label rules out is NaN."""
 
 
-def guide_factors(pair: nn.Module, x: Tensor, y: Tensor) -> list[str]:
-    """Return the names of the guide's factors, by a run on these rows."""
+def factors_of(program: Program, x: Tensor, y: Tensor) -> list[str]:
+    """Return the names of a program's factors, by a run on these rows."""
     with torch.no_grad(), poutine.block():
-        sites = sampled(poutine.trace(programs(pair)[1]).get_trace(x, y))
+        sites = sampled(poutine.trace(program).get_trace(x, y))
     return [name for name, site in sites.items() if is_factor(site)]
 
 
 def has_head(pair: nn.Module, x: Tensor, y: Tensor) -> bool:
     """Whether a class head learns from a factor ``head`` of the guide, by a run on these rows."""
-    return HEAD in guide_factors(pair, x, y)
+    return HEAD in factors_of(programs(pair)[1], x, y)
+
+
+def weighs_classes(pair: nn.Module, x: Tensor, y: Tensor) -> bool:
+    """Whether weights of classes count in a factor of the pair's, by a run on these rows."""
+    return any(name in (HEAD, "class_weights") for program in programs(pair) for name in factors_of(program, x, y))
 
 
 def apart(model: Program, guide: Program, added: int) -> tuple[Program, Program]:

@@ -21,18 +21,19 @@ from ..infer.protocols import HasObjective, TellsAdded
 from ..infer.stored import note_stored, outside_of
 from ..infer.traces import check_latents, plate_nesting, run
 from ..nn.networks import evaluation
-from .added import has_head
+from .added import has_head, weighs_classes
 from .shared import shared_latents
 from .step import Step, check_factors
 
 
 class Outside(NamedTuple):
-    """Parameters of Pyro's store that a pair uses and does not hold; those among them that no network holds; and
-    whether what teaches a class head is known."""
+    """Parameters of Pyro's store that a pair uses and does not hold; those among them that no network holds; whether
+    what teaches a class head is known; and whether weights of classes would count."""
 
     trained: list[Tensor]
     free: list[Tensor]
     head: bool
+    weighed: bool
 
 
 def by_two_rows(objective: Step, x: Points, y: Tensor, device: torch.device) -> Outside:
@@ -72,7 +73,9 @@ def find_outside(objective: Step, x: Tensor, y: Tensor) -> Outside:
             check_factors(objective, x, y)
             check_latents(*run(objective.module, x, y))
             objective.n, objective.shared = len(x), shared_latents(objective.module, x, y)
-            head = isinstance(objective.elbo, TellsAdded) or has_head(objective.module, x, y)
+            own = isinstance(objective.elbo, TellsAdded)
+            head = own or has_head(objective.module, x, y)
+            weighed = own or weighs_classes(objective.module, x, y)
             if objective.differentiable:
                 objective(x, y)
             else:
@@ -94,7 +97,7 @@ def find_outside(objective: Step, x: Tensor, y: Tensor) -> Outside:
     used = {id(p): p for p in found.values()}
     objective.outside.extend(n for n in called if any(id(p) in used for p in n.parameters()))
     held = {id(p) for p in objective.outside.parameters()}
-    return Outside(list(used.values()), [p for p in used.values() if id(p) not in held], head)
+    return Outside(list(used.values()), [p for p in used.values() if id(p) not in held], head, weighed)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ from argparse import Namespace
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import count
+from operator import length_hint
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType, NoneType, SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -25,14 +27,15 @@ FUNCTIONS = (FunctionType, MethodType, staticmethod, classmethod, property, part
 LIBRARIES = {"torch", "pyro", "pyro_ssvae", "numpy", "builtins", "lightning", *sys.stdlib_module_names} - {"__main__"}
 LARGEST = 1000  # members of a list, a dictionary, a set or an array that is watched
 MOST = 5000  # values that are watched beside those of modules; the nearest ones
-SIZE, CONTENT = "<size>", "<content>"
+SIZE, CONTENT, PLACE = "<size>", "<content>", "<place>"
 
 
 class Attribute(NamedTuple):
     """A value: what holds it (a container, a class or a cell), its name there, and whether it is a cache.
 
-    :data:`SIZE` is the length of a container, :data:`CONTENT` a copy of what a set or an array holds. A flow's
-    transforms cache their latest input and what they computed of it. No value outlives the step.
+    :data:`SIZE` is the length of a container, :data:`CONTENT` a copy of what a set or an array holds, :data:`PLACE` how
+    far an iterator is. A flow's transforms cache their latest input and what they computed of it. No value outlives
+    the step.
     """
 
     held: Any
@@ -47,6 +50,8 @@ class Attribute(NamedTuple):
                 return len(self.held)
             if self.name is CONTENT:
                 return self.held
+            if self.name is PLACE:
+                return place_of(self.held)
             if isinstance(self.held, type):
                 return vars(self.held)[self.name]
             return self.held.cell_contents if isinstance(self.held, CellType) else self.held[self.name]
@@ -94,6 +99,8 @@ def members(value: object, near: bool) -> Iterator[Attribute]:
     elif isinstance(value, (set, np.ndarray)):
         if (len(value) if isinstance(value, set) else value.size) <= LARGEST:
             yield Attribute(value, CONTENT, value.copy())
+    elif isinstance(value, Iterator):
+        yield Attribute(value, PLACE, place_of(value))
     elif isinstance(value, FUNCTIONS):
         yield from taken_by(value)
     elif isinstance(value, (type, ModuleType)):
@@ -106,6 +113,14 @@ def members(value: object, near: bool) -> Iterator[Attribute]:
         if isinstance(value, nn.Module):
             yield from (Attribute(value._modules, *pair) for pair in value._modules.items())
         yield from (Attribute(vars(value), *pair, cached and pair[0].startswith("_cache")) for pair in own(value))
+
+
+def place_of(iterator: Iterator[object]) -> object:
+    """Return how far an iterator is; of one that does not tell, a value that is unlike any other."""
+    if isinstance(iterator, count):
+        return repr(iterator)
+    left = length_hint(iterator, -1)
+    return left if left >= 0 else float("nan")
 
 
 INTERNAL = set(vars(nn.Module())) - {"training"}
@@ -183,7 +198,7 @@ def restore(state: list[Attribute]) -> None:
             held.cell_contents = value
         elif isinstance(held, type):
             setattr(held, name, value)
-        elif name is not SIZE:
+        elif name not in (SIZE, PLACE):  # an iterator does not go back
             held[name] = value
 
 

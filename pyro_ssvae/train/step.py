@@ -11,9 +11,9 @@ from pyro.infer import ELBO, ReweightedWakeSleep, TraceEnum_ELBO
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..infer.pairs import Program
+from ..infer.pairs import Program, programs
 from ..infer.protocols import HasObjective, TellsAdded
-from .added import apart, guide_factors
+from .added import apart, factors_of
 from .compile import branchless
 from .shared import Shared, in_part
 
@@ -153,7 +153,7 @@ def check_factors(objective: Step, x: Tensor, y: Tensor) -> None:
     ReweightedWakeSleep raises the guide's log-probability, in which a factor has the opposite sign of its cost.
     """
     if isinstance(objective.elbo, ReweightedWakeSleep):
-        for name in guide_factors(objective.module, x, y):
+        for name in factors_of(programs(objective.module)[1], x, y):
             raise InputError(
                 f"loss: ReweightedWakeSleep would train the guide's factor {name!r} backwards; another is needed"
             )

@@ -74,8 +74,11 @@ class Training:
                 f"devices: {self.size} processes share batches of {job.plan.rows} rows; each needs {needed} at least"
             )
         self.objective = Step(job.pair, job.loss)
-        outside, self.free, self.has_head = by_two_rows(self.objective, x, y, self.device)
+        outside, self.free, self.has_head, weighed = by_two_rows(self.objective, x, y, self.device)
         self.objective.n = job.plan.n
+        if job.settings.class_weights is not None and not weighed:
+            raise InputError("class_weights: they weigh the factor 'head', which the pair as it was rewritten lacks; "
+                             "leave the option out")  # fmt: skip
         self.trained = [*(p for p in job.pair.parameters() if p.requires_grad), *outside]
         if not self.trained:
             raise InputError("fit: the model has no parameters to train")

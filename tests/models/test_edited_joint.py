@@ -305,6 +305,26 @@ def test_a_latent_of_all_rows_counts_once(n: int) -> None:
     assert (base - float(ps.elbo(model, x, num_samples=50).sum())) / kl == pytest.approx(1, abs=0.1)
 
 
+class Weights(Shared):
+    """x is z times g, which all rows share."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.begin(x)
+        g = pyro.sample("g", dist.Normal(x.new_tensor(0.0), 1.0))
+        with self.plate(x):
+            z = pyro.sample("z", self.p_z(x))
+            return pyro.sample("x", dist.Normal(g * z[..., :1].expand(-1, 4), 0.1).to_event(1), obs=self.target(x))
+
+
+def test_what_all_rows_share_is_as_it_was_learnt() -> None:
+    """The decoder's g is 3, as the guide has it; drawn from N(0, 1), what came out was of a model never trained."""
+    model = made(Weights)
+    z = torch.randn(5, model.config.latent_dim, dtype=torch.double)
+    torch.testing.assert_close(model.decode(z), 3 * z[:, :1].expand(-1, 4))
+    x = model.generate(2000)
+    assert float(x.std()) == pytest.approx(3, rel=0.1)
+
+
 class Sharper(ps.AugmentedVAE):
     def infer_label(self, logits: Tensor, y: Tensor) -> Tensor:
         return super().infer_label(-3 * logits, y)

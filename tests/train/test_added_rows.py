@@ -8,6 +8,7 @@ import pyro
 import pyro.distributions as dist
 import pytest
 import torch
+from data_makers import refused
 from pyro import poutine
 from pyro.infer import TraceEnum_ELBO
 from tiny import CASES, CLASSES, augmented, build, gradients, loss_at, noisy_guide, points, some_labels
@@ -89,6 +90,21 @@ def test_of_the_revaes_bound_they_have_what_teaches_the_head(case: str) -> None:
 def test_without_a_head_all_rows_count(case: str) -> None:
     model = build(case)
     assert not has_head(model, points(2), some_labels(model.labels, 2))
+
+
+class NoHead(ps.AugmentedVAE):
+    """A guide from which no head learns."""
+
+    def guide(self, x: Tensor, y: Tensor | None = None) -> None:
+        with poutine.block(hide=["head"]):
+            super().guide(x, y)
+
+
+def test_class_weights_that_would_weigh_nothing_are_refused() -> None:
+    model = build("enumerate")
+    model.__class__ = NoHead
+    x, y = points(8), some_labels(model.labels, 8)
+    refused(lambda: ps.fit(model, x, y, epochs=1, class_weights="balanced"), "class_weights", "'head'", "rewritten")
 
 
 class Mixture(ps.AugmentedVAE):

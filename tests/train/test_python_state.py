@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import SimpleNamespace
+from types import GeneratorType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from pyro_ssvae import fit
 from pyro_ssvae.train import captured
 from pyro_ssvae.train.captured import CapturedStep
-from pyro_ssvae.train.python_state import changed, python_state, restore
+from pyro_ssvae.train.python_state import PLACE, changed, python_state, restore
 
 TABLE = [1.0]
 CHANGED_AT, EPOCHS = 15, 30
@@ -135,6 +136,18 @@ def test_what_was_there_is_put_back(where: str) -> None:
     restore(state)
     assert changed(state) is None
     assert beta(pair) == 1.0
+
+
+@pytest.mark.parametrize("iterator", [itertools.count(), iter([1, 2]), iter(range(9)), (i for i in (1, 2))])
+def test_how_far_an_iterator_is_is_noticed(iterator: Iterator[int]) -> None:
+    """Of a generator nobody can tell, so that it counts as one that went on."""
+    pair = Weighted(lambda pair: float(next(pair.nested["steps"])))  # type: ignore[arg-type]
+    pair.nested["steps"] = iterator  # type: ignore[assignment]
+    state = python_state(pair)
+    assert (changed(state) is None) == (not isinstance(iterator, GeneratorType))
+    pair.beta(pair)
+    assert changed(state) == PLACE
+    restore(state)
 
 
 def test_a_library_is_not_searched() -> None:
