@@ -93,13 +93,14 @@ class StraightThrough(PlugIn):
 
 
 class AcceptRelaxed(Wrapped):
-    """p(y) as a site has it whose guide may hand over a relaxed label: that scores 0 nats, a label log p(y).
+    """p(y) as a site has it whose guide may hand over a relaxed label: a label scores log p(y), and a relaxed one
+    ``E_q log p(y)``, or 0 nats where the guide says no q.
 
-    A relaxed label's divergence from p(y), where the objective has one, is a term of the guide. Among relaxed labels
-    the known ones, which are points, score log p(y) as they would without the others.
+    Among relaxed labels the known ones, which are points, score log p(y) as they would without the others.
 
     :ivar known: bool ``[...]``, of attributes ``[..., A]``: which of the relaxed labels are known; None where no guide
         says it: then rows of attributes that are 0 and 1 alone.
+    :ivar log_q: log q(y | x) of each value, ``[..., K]``, of attributes ``[..., A, 2]``; None where it does not count.
 
     :param base: p(y); ``[...]`` of classes, ``[..., A]`` as one event of attributes. Values are integers, -1 (a place
         of an enumeration that no label takes) is scored as 0.
@@ -108,6 +109,7 @@ class AcceptRelaxed(Wrapped):
     def __init__(self, base: Any) -> None:
         self.has_enumerate_support = bool(base.has_enumerate_support)
         self.known: Tensor | None = None
+        self.log_q: Tensor | None = None
         super().__init__(base)
 
     def expand(self, batch_shape: _size, _instance: object = None) -> AcceptRelaxed:
@@ -128,15 +130,24 @@ class AcceptRelaxed(Wrapped):
         return log_p
 
     def of_known(self, value: Tensor) -> Tensor:
-        """``log p(y)`` of relaxed labels ``[..., K]`` or ``[..., A]``, 0 where they are missing."""
+        """``log p(y)`` of relaxed labels ``[..., K]`` or ``[..., A]``, ``E_q log p(y)`` or 0 where they are missing."""
         known = self.points(value) if self.known is None else self.known
         if not self.event_shape:
-            return torch.where(known, self.of_labels(value.argmax(-1)), 0.0).to(value)
+            return torch.where(known, self.of_labels(value.argmax(-1)), self.expected(value.shape[-1])).to(value)
         if factorizes(self.base):
             p = self.base.mean.to(value)
-            p = torch.where(value > 0.5, p, 1 - p)
-            return torch.where(known, p, 1.0).log().sum(-1)
+            log_p = torch.stack([1 - p, p], -1).log()
+            missing = value.new_zeros(()) if self.log_q is None else (self.log_q.exp() * log_p).sum(-1)
+            return torch.where(known, torch.where(value > 0.5, log_p[..., 1], log_p[..., 0]), missing).sum(-1)
         return torch.where(known.all(-1), self.of_labels(value.round()), 0.0)
+
+    def expected(self, k: int) -> Tensor | float:
+        """``Σ_y q(y | x) log p(y)`` of k classes."""
+        if self.log_q is None:
+            return 0.0
+        values = torch.arange(k, device=self.log_q.device).reshape(k, *[1] * len(self.base.batch_shape))
+        log_p: Tensor = self.base.log_prob(values).movedim(0, -1)
+        return (self.log_q.exp() * log_p).sum(-1)
 
     def points(self, value: Tensor) -> Tensor:
         """Which values are known where no guide says it: of attributes rows of 0 and 1 alone, labels as a Bernoulli has
@@ -145,16 +156,17 @@ class AcceptRelaxed(Wrapped):
             return torch.zeros(value.shape[:-1], dtype=torch.bool, device=value.device)
         return ((value == 0) | (value == 1)).all(-1, keepdim=True).expand_as(value)
 
-    def set_known(self, known: Tensor | None) -> None:
-        """Say which of the relaxed labels are known.
+    def set_known(self, known: Tensor | None, log_q: Tensor | None = None) -> None:
+        """Say which of the relaxed labels are known, and what q(y | x) the others are of.
 
-        :raises InputError: attributes that may depend on one another, some of a row's known: the others would have to
-            be summed over.
+        :raises InputError: attributes that may depend on one another, some of them missing, which would have to be
+            summed over: some of a row's, or any where q counts.
         """
-        self.known = known
+        self.known, self.log_q = known, log_q
         if known is None or not self.event_shape or factorizes(self.base):
             return
-        if bool((known.any(-1) & ~known.all(-1)).any()):
+        counts = known.any(-1) if log_q is None else torch.ones_like(known[..., 0])
+        if bool((counts & ~known.all(-1)).any()):
             kind = type(self.base).__name__
             raise InputError(f"p(y): {kind}, whose attributes may depend on one another; {SUMMED}")
 

@@ -90,12 +90,12 @@ class HeadTerms(nn.Module):
         terms = self.alpha * supervised(self.labels, logits, y, self.class_weights, self.epsilon)
         return terms + self.regularizer(logits, y) if self.entropy_weight or self.alignment_weight else terms
 
-    def factor(self, logits: Tensor, y: Tensor, divergence: Tensor | float = 0.0) -> None:
+    def factor(self, logits: Tensor, y: Tensor, negative_entropy: Tensor | float = 0.0) -> None:
         """Guide site ``head``, in the plate over rows.
 
-        :param divergence: KL of a relaxed label, which its own site does not score.
+        :param negative_entropy: of a relaxed label, which its own site does not score.
         """
-        pyro.factor(HEAD, divergence - self(logits, y), has_rsample=True)
+        pyro.factor(HEAD, negative_entropy - self(logits, y), has_rsample=True)
 
     def regularizer(self, logits: Tensor, y: Tensor) -> Tensor:
         """``- w_H max(0, H(π) - H_ε) - w_m c Σ_k π_k log(m_k / s_k)`` of the missing labels, ``[..., B]``."""

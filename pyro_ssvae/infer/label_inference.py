@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import pyro
 import pyro.distributions as dist
-import torch
 from pyro import poutine
 from torch import Tensor
 
 from ..distributions.clamped import RepeatKnown, SkipKnown
-from ..distributions.relaxed import SUMMED, AcceptRelaxed, PlugIn, StraightThrough, factorizes
+from ..distributions.relaxed import AcceptRelaxed, PlugIn, StraightThrough
 from ..distributions.sparse import SparseCategorical, sparsemax
 from ..errors import InputError, nearest
 from ..labels import MISSING, ClassLabels, Labels
@@ -29,8 +27,8 @@ class LabelInference:
     - ``"enumerate"``: every value in turn, summed over exactly (K of a class, 2^A of A attributes).
     - ``"sparse"``: the same with q = sparsemax(logits): only classes with q > 0 are summed over.
     - ``"plug-in"``: the probabilities π take the label's place; log p(y) - log q(y | x) is left out.
-    - ``"straight-through"``: one draw, with the gradient of a relaxed one; KL(q(y|x) || p(y)) is exact
-      (:meth:`divergence`), attribute by attribute.
+    - ``"straight-through"``: one draw, with the gradient of a relaxed one; KL(q(y|x) || p(y)) is exact, attribute by
+      attribute: the entropy is a term of the guide (:meth:`negative_entropy`), and E_q log p(y) the model's site's.
     - ``"sample"``: one draw, with the score function's gradient.
 
     :param labels: what y means.
@@ -61,6 +59,8 @@ class LabelInference:
         infer: Any = {"label_inference": self.summed}
         if self.relaxed:
             infer["known"] = y != MISSING
+        if self.how == "straight-through":
+            infer["log_q"] = self.labels.log_probs(logits)
         if self.how in ("enumerate", "sparse"):
             infer["enumerate"] = "parallel"
         fn = self.distribution(logits, y)
@@ -89,27 +89,13 @@ class LabelInference:
             return PlugIn(exact, self.labels.impute(self.labels.probs(logits), y))
         return StraightThrough(exact, logits, y) if self.how == "straight-through" else exact
 
-    def divergence(self, logits: Tensor, y: Tensor, p_y: Callable[[], dist.TorchDistribution]) -> Tensor | float:
-        """Return ``KL(q(y|x) || p(y))`` of the missing labels ``[B]`` where the site does not score it, else 0.
-
-        :param p_y: makes p(y).
-        :raises InputError: attributes that may depend on one another under p(y).
-        """
+    def negative_entropy(self, logits: Tensor, y: Tensor) -> Tensor | float:
+        """Return ``Σ_y q(y|x) log q(y|x)`` of the missing labels ``[B]`` where the site does not score it, else 0."""
         if self.how != "straight-through":
             return 0.0
-        prior = p_y()
-        if not self.labels.event_shape:
-            log_p = prior.log_prob(self.labels.configurations(logits.device))
-        elif factorizes(prior):
-            p = prior.mean.to(logits)
-            log_p = torch.stack([1 - p, p], -1).log()
-        elif bool((y == MISSING).any()):
-            raise InputError(f"p(y): {type(prior).__name__}, whose attributes may depend on one another; {SUMMED}")
-        else:
-            return 0.0
         log_q = self.labels.log_probs(logits)
-        kl = (log_q.exp() * (log_q - log_p)).sum(-1) * (y == MISSING)
-        return kl.sum(-1) if self.labels.event_shape else kl
+        total = (log_q.exp() * log_q).sum(-1) * (y == MISSING)
+        return total.sum(-1) if self.labels.event_shape else total
 
 
 def default_how(labels: Labels, most: int) -> How:
@@ -168,7 +154,7 @@ class AcceptLabels(poutine.messenger.Messenger):
 
     def _pyro_post_sample(self, msg: dict[str, Any]) -> None:
         if isinstance(msg["fn"], AcceptRelaxed):  # replayed, the site has the guide's ``infer``
-            msg["fn"].set_known(msg["infer"].get("known"))
+            msg["fn"].set_known(msg["infer"].get("known"), msg["infer"].get("log_q"))
 
 
 def values_of(fn: dist.TorchDistribution) -> int:

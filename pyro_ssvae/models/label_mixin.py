@@ -134,7 +134,7 @@ class LabelMixin(ClassifierMixin, GenerativeModel):
     def infer_label(self, logits: Tensor, y: Tensor) -> Tensor:
         """Guide sites ``head`` and ``y``: what trains the head, and q(y | x); return the site y's value."""
         gentle = self.scale_gradient(logits)
-        self.head_terms.factor(logits, y, self.label_inference.divergence(gentle, y, self.p_y))
+        self.head_terms.factor(logits, y, self.label_inference.negative_entropy(gentle, y))
         return self.label_inference("y", gentle, y, known=self.known_places() if self.training else "own")
 
     def known_places(self) -> Known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 from data_makers import refused
 from formulas import NO_REGULARIZER
 from pair_suite import loss_of
-from tiny import ATTRIBUTES, CLASSES, make, points, tiny_decoder, tiny_encoder
+from pyro import poutine
+from tiny import ATTRIBUTES, CLASSES, make, points, some_labels, tiny_decoder, tiny_encoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -79,6 +81,44 @@ def test_a_relaxed_label_is_compared_with_p_y_as_it_was_rewritten() -> None:
         torch.manual_seed(1)
         losses.append(loss_of(model.double(), model.guide, x, None).item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+class LabelOfModel(ps.AugmentedVAE):
+    """The model's own p(y | z), another than the method's: classes, or attributes."""
+
+    def log_p(self, z: Tensor) -> Tensor:
+        return self.labels.log_probs(torch.cat([3 * z, z[..., :1]], -1)[..., : self.labels.size])
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.begin(x)
+        with self.plate(x):
+            z = pyro.sample("z", self.p_z(x))
+            p = self.log_p(z)
+            attributes = self.labels.event_shape
+            p_y = dist.Bernoulli(p[..., 1].exp()).to_event(1) if attributes else dist.Categorical(logits=p)
+            y = pyro.sample("y", p_y)
+            return pyro.sample("x", self.p_x_given(z, y, x), obs=self.target(x))
+
+
+@pytest.mark.parametrize("labels", [CLASSES, ATTRIBUTES])
+def test_a_relaxed_label_is_compared_with_the_model_s_p_y(labels: Any) -> None:
+    """KL(q(y | x) || p(y | z)); it was to the method's p(y), which the model has no more."""
+    x, y = points(6).double(), some_labels(labels, 6)
+    losses = []
+    for kind in (LabelOfModel, ps.AugmentedVAE):
+        torch.manual_seed(0)
+        parts = tiny_encoder((5,)), tiny_decoder((5,), 2, labels.size), labels
+        model = kind(*parts, latent_dim=2, label_inference="straight-through", label_prior="uniform", **NO_REGULARIZER)
+        torch.manual_seed(1)
+        losses.append(loss_of(model.double(), model.guide, x, y).item())
+    torch.manual_seed(1)
+    trace = poutine.trace(model.guide).get_trace(x, y)
+    log_p = LabelOfModel.log_p(model, trace.nodes["z"]["value"])
+    log_q = labels.log_probs(model.head(model.encoder(model.likelihood.standardize(x))))
+    known = F.one_hot(y.clamp_min(0), log_p.shape[-1])
+    q = torch.where((y == -1).unsqueeze(-1), log_q.exp(), known)
+    uniform = -math.log(log_p.shape[-1])
+    assert losses[0] - losses[1] == pytest.approx(-(q * (log_p - uniform)).sum().item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("how", ["plug-in", "straight-through"])
