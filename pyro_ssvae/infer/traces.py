@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any, TypeAlias
 
 import pyro
@@ -373,12 +374,14 @@ def expected_x(
     :param needed: those of them that the model must have.
     :param verb: that asks, for words.
     :param stand_in: ``x`` says no more than a shape, and nothing is observed.
-    :raises InputError: a model without one of these sites, or without a site ``x``.
+    :raises InputError: a model without one of these sites, or without a site ``x``, or that reads points of which
+        nothing is known (NaN), as one does that draws an entry of x given the others.
     """
     if not len(x):  # Pyro has no plate of no rows
         return x
     model = poutine.condition(Unobserved(all_sites=stand_in)(programs(pair)[0]), values)
-    with ExpectedX():
+    checks = pyro.validation_enabled(False) if stand_in else nullcontext()
+    with ExpectedX(), checks:
         p = poutine.trace(model).get_trace(x, None)
     for name in needed:
         need_site(p, name, verb)
@@ -388,6 +391,9 @@ def expected_x(
         mark_rows(row_plates(pair, x, None, p), p)
         if frame := row_frame(site, len(x)):
             mean = mean.movedim((frame.dim or 0) - len(site["fn"].event_shape), 0)
+    if stand_in and not torch.compiler.is_exporting() and bool(mean.isnan().any() & x.isnan().all()):
+        raise InputError(f"{verb}: the mean of site x is no number, as the model reads x itself, which is not given; "
+                         "reconstruct(x), or decode(z, like=x), has it")  # fmt: skip
     if mean.shape != x.shape:
         raise InputError(f"{verb}: site x has shape {list(mean.shape)}, and points {list(x.shape)}")
     return mean

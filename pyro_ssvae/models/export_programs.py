@@ -36,10 +36,13 @@ def program_of(model: Model, what: What, dtype: torch.dtype) -> tuple[nn.Module,
         return Features(model, encoder), (x,)
     require(model, Reconstructs)
     assert isinstance(model, GenerativeModel)
-    z = torch.zeros(ROWS, model.encode(x).event_shape[-1])
+    example: tuple[Tensor, ...] = (torch.zeros(ROWS, model.encode(x).event_shape[-1], dtype=torch.float32),)
+    program: nn.Module = Expected(model)
     if isinstance(model, ConditionalDecoder):  # one known label, so that what a missing one makes random is seen
-        return ExpectedGiven(model), (z, model.labels.check(None, ROWS).index_fill(0, torch.tensor(0), 0))
-    return Expected(model), (z,)
+        y = model.labels.check(None, ROWS).index_fill(0, torch.tensor(0), 0)
+        program, example = ExpectedGiven(model), (*example, y)
+    program(*example)  # a model that reads x itself is refused
+    return program, example
 
 
 class Probabilities(nn.Module):
@@ -102,7 +105,7 @@ class Expected(nn.Module):
         self.model = model
 
     def forward(self, z: Tensor) -> Tensor:
-        return expected_x(self.model, self.model.stand_in(z.shape[0]), self.model.parts(z), stand_in=True)
+        return expected_x(self.model, self.model.unseen(z.shape[0]), self.model.parts(z), stand_in=True)
 
 
 class ExpectedGiven(nn.Module):
@@ -117,7 +120,7 @@ class ExpectedGiven(nn.Module):
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         n, parts = z.shape[0], self.model.parts(z)
         labels = self.model.labels.impute(self.model.prior_probs(n, parts), y)
-        return expected_x(self.model, self.model.stand_in(n), {**parts, "y": labels}, stand_in=True)
+        return expected_x(self.model, self.model.unseen(n), {**parts, "y": labels}, stand_in=True)
 
 
 class Fixed(poutine.messenger.Messenger):

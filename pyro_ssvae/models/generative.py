@@ -187,12 +187,17 @@ class GenerativeModel(Model):
             parts = self.parts(rows)
             label = self.label_values(n, y, parts)
             needed = [*parts, *(label if y is not None else ())]
-            x = self.stand_in(n) if like is None else checked(self, like)[0]
+            x = self.unseen(n) if like is None else checked(self, like)[0]
             if len(x) != n:
                 raise InputError(f"like: {len(x)} points for {n} latents; each needs one")
             further = self.shared_latents(drawn=False) if like is None else self.further_latents(x)
             x = expected_x(self, x, {**further, **parts, **label}, needed, stand_in=like is None)
             return x.reshape(z.shape[:-1] + x.shape[1:])
+
+    def unseen(self, n: int) -> Tensor:
+        """:meth:`stand_in`, of a rewritten model with all entries missing: what it reads of them is no number."""
+        x, parts = self.stand_in(n), ("model", "p_z", "p_z_s", "p_x_given")
+        return x.fill_(torch.nan) if any(overridden_since(self, part, "default") for part in parts) else x
 
     def further_latents(self, x: Tensor) -> dict[str, Tensor]:
         """The values at points of the guide's latents beside z and y, at their means, which a rewritten x may hear."""
@@ -254,7 +259,7 @@ class GenerativeModel(Model):
         need_numbers(self)
         with evaluating(self):
             shared, labels = self.shared_latents(), self.drawn_labels(n, y)
-            return expected_x(self, self.stand_in(n), {**shared, **labels}, labels, "generate", stand_in=True)
+            return expected_x(self, self.unseen(n), {**shared, **labels}, labels, "generate", stand_in=True)
 
     def drawn_labels(self, n: int, y: ArrayLike | None) -> dict[str, Tensor]:
         """The site ``y`` of ``n`` points to generate; empty where it is the model's to draw."""

@@ -139,7 +139,7 @@ class M1(VAE, ClassifierMixin):
             weights = self.labels.observed(logits).log_prob(known)
             chosen = dist.Categorical(logits=weights.t()).sample()
             values = {name: rows_of(site, POOL, chosen) for name, site in latents.items()}
-            return expected_x(self, self.stand_in(n), values, stand_in=True)
+            return expected_x(self, self.unseen(n), values, (), "generate", stand_in=True)
 
 
 def rows_of(site: Site, n: int, rows: Tensor) -> Tensor:

@@ -202,8 +202,10 @@ class MVAE(ClassifierMixin, GenerativeModel):
             x, known = self.stand_in(n), given_labels(y, n, self.labels, self.device)
             if n and overridden_since(self, "guide", "q_z"):
                 q = sampled(poutine.trace(self.guide).get_trace(x, known, False))
-                return expected_x(self, x, {name: site["value"] for name, site in q.items()}, stand_in=True)
-            return expected_x(self, x, {"z": self.q_z(x, known, False).sample()}, stand_in=True)
+                values = {name: site["value"] for name, site in q.items()}
+            else:
+                values = {"z": self.q_z(x, known, False).sample()}
+            return expected_x(self, self.unseen(n), values, (), "generate", stand_in=True)
 
     def intervene(self, x: ArrayLike, values: Intervention, *, num_samples: int | None = None) -> Tensor:
         """Draw z from ``q(z | x, y_i = v)``, the product of x's expert and those of the named values, and decode.

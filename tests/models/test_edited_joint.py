@@ -325,6 +325,37 @@ def test_what_all_rows_share_is_as_it_was_learnt() -> None:
     assert float(x.std()) == pytest.approx(3, rel=0.1)
 
 
+class OneByOne(ps.VAE):
+    """Each entry of x depends on the one before."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.begin(x)
+        with self.plate(x):
+            z = pyro.sample("z", self.p_z(x))
+            mean = self.decoder(z, None) + torch.nn.functional.pad(x[:, :-1], (1, 0))
+            return pyro.sample("x", dist.Normal(mean, 1.0).to_event(1), obs=self.target(x))
+
+
+def test_a_model_that_reads_x_itself_is_asked_given_x_alone(tmp_path: Path) -> None:
+    """What was generated had 0 in the place of every entry that the next one depends on."""
+    model, x = made(OneByOne), points()
+    z = model.encode(x).mean
+    mean = model.decoder(z, None) + torch.nn.functional.pad(x[:, :-1], (1, 0))
+    torch.testing.assert_close(model.reconstruct(x), mean)
+    torch.testing.assert_close(model.decode(z, like=x), mean)
+    refused(lambda: model.generate(2), "generate", "reads x itself", "like=x")
+    refused(lambda: model.decode(z), "decode", "reads x itself")
+    refused(lambda: ps.export(model, tmp_path / "x.pt2", what="decode"), "reads x itself")
+    refused(lambda: made(GivenFirst).generate(2), "generate", "reads x itself")
+
+
+class GivenFirst(ps.VAE):
+    """z depends on the first entry of x."""
+
+    def p_z(self, x: Tensor) -> dist.TorchDistribution:
+        return dist.Normal(x[:, :1].expand(-1, self.config.latent_dim), 1.0).to_event(1)
+
+
 class Sharper(ps.AugmentedVAE):
     def infer_label(self, logits: Tensor, y: Tensor) -> Tensor:
         return super().infer_label(-3 * logits, y)
