@@ -135,12 +135,14 @@ def traced(pair: nn.Module, x: Tensor, y: Tensor | None, *, exact: bool = False)
     """Return the model's trace, replayed against one draw of the guide, and the guide's; nothing is enumerated.
 
     :param exact: draw missing labels from q(y | x), also where the pair relaxes them.
+    :raises InputError: a latent of the guide is none of the model's.
     """
     check_row_latents(pair, x, y)
     model, guide = programs(pair)
     guide = ExactLabels(enumerate_most=0)(guide) if exact else guide
     q = poutine.trace(guide).get_trace(x, y)
     p = poutine.trace(poutine.replay(model, q)).get_trace(x, y)
+    check_latents(p, q)
     mark_rows(row_plates(pair, x, y, p, q), p, q)
     return p, q
 
@@ -296,9 +298,8 @@ def check_latents(p: Trace, q: Trace) -> None:
     bounds nothing.
     """
     latents = [n for n, s in sampled(p).items() if not (s["is_observed"] or is_factor(s) or is_computed(s))]
-    for name, site in sampled(q).items():
-        own = is_factor(site) or is_computed(site) or site["infer"].get("is_auxiliary") or site["mask"] is False
-        if not (own or name in latents):
+    for name in own_latents(sampled(q)):
+        if name not in latents:
             raise InputError(f"site {name!r} of the guide is no latent of the model (its latents: "
                              f"{', '.join(latents) or 'none'}); both must have the same")  # fmt: skip
 
@@ -402,4 +403,16 @@ def expected_x(
 def reconstructed(pair: nn.Module, x: Tensor) -> Tensor:
     """Return ``E[x | z]`` at the means of the guide's sites, a draw where a site has none: ``[B, *input_shape]``."""
     q = poutine.trace(Means()(programs(pair)[1])).get_trace(x, None)
-    return expected_x(pair, x, {n: s["value"] for n, s in sampled(q).items() if not s["is_observed"]})
+    sites = sampled(q)
+    values = {name: site["value"] for name, site in sites.items() if not site["is_observed"]}
+    return expected_x(pair, x, values, own_latents(sites), "reconstruct")
+
+
+def own_latents(sites: dict[str, Site]) -> list[str]:
+    """Return the latents of a guide that the model must have."""
+    return [
+        name
+        for name, site in sites.items()
+        if not (site["is_observed"] or is_factor(site) or is_computed(site) or site["infer"].get("is_auxiliary"))
+        and site["mask"] is not False
+    ]

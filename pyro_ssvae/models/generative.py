@@ -20,13 +20,14 @@ from ..errors import InputError, kind_of, whole_number
 from ..infer import bounds
 from ..infer.automatic import row_latents
 from ..infer.batched import checked, evaluating, need_numbers, seeded
-from ..infer.pairs import Program
+from ..infer.pairs import Program, replaced
 from ..infer.traces import (
     Means,
     Site,
     expected_x,
     is_factor,
     mark_rows,
+    own_latents,
     plain,
     plate_nesting,
     row_frame,
@@ -68,8 +69,9 @@ class GenerativeModel(Model):
         return TraceEnum_ELBO(max_plate_nesting=self.plate_dims(1), strict_enumeration_warning=False)
 
     def plate_dims(self, own: int) -> int:
-        """The dimensions of plates: this library's ``own``, or more that a rewritten program has."""
-        if not any(overridden_since(self, program, "default") for program in ("model", "guide")):
+        """The dimensions of plates: this library's ``own``, or more that an edited model has."""
+        stock = type(self).__module__.startswith(f"{__package__}.") and not replaced(self)
+        if stock and not any(overridden_since(self, program, "default") for program in ("model", "guide")):
             return own
         store = pyro.get_param_store()
         try:
@@ -239,7 +241,7 @@ class GenerativeModel(Model):
 
         def rows(x: Tensor, y: Tensor | None = None) -> Tensor:
             sites = self.posterior_trace(x, y)
-            return expected_x(self, x, self.reconstruction_values(x, y, sites))
+            return expected_x(self, x, self.reconstruction_values(x, y, sites), own_latents(sites), "reconstruct")
 
         return self.read(rows, x, y)
 

@@ -44,7 +44,7 @@ import pyro_ssvae as ps
 from pyro_ssvae import DIVA, M2, VAE, AttributeLabels, ReVAE
 from pyro_ssvae.distributions.relaxed import PlugIn
 from pyro_ssvae.infer.bounds import Draw, reconstruction
-from pyro_ssvae.infer.traces import enumerated, is_factor, sampled, several_at_once
+from pyro_ssvae.infer.traces import enumerated, is_factor, reconstructed, sampled, several_at_once
 from pyro_ssvae.models.adgm import ADGM
 from pyro_ssvae.nn.likelihoods import Bernoulli, Normal
 
@@ -413,8 +413,22 @@ def test_a_latent_that_the_guide_alone_has_is_refused(edit: str) -> None:
     """Its -log q alone made a bound of 1.1 nats of log p(x) = -2.4."""
     vae, x, (handler, latents) = make("vae"), points(4), EDITS[edit]
     vae.model = handler(vae.model)
-    for verb in (vae.elbo, vae.log_likelihood, lambda x: ps.fit(vae, x, epochs=1)):
+    verbs = (vae.elbo, vae.log_likelihood, lambda x: ps.fit(vae, x, epochs=1), lambda x: ps.posterior(vae, x))
+    for verb in verbs:
         refused(lambda verb=verb: verb(x), "site 'z' of the guide is no latent of the model", latents)
+
+
+def test_a_reconstruction_of_another_latent_is_refused() -> None:
+    """It was of z from the prior, another one at each call."""
+    vae, x = make("vae"), points(4)
+
+    def renamed(x: Tensor, y: Tensor | None = None) -> None:
+        with vae.plate(x):
+            pyro.sample("w", vae.q_z(x))
+
+    vae.guide = renamed
+    refused(lambda: vae.reconstruct(x), "reconstruct", "no site 'w'")
+    refused(lambda: reconstructed(vae, x), "reconstruct", "no site 'w'")
 
 
 # --- exact values

@@ -356,6 +356,21 @@ class GivenFirst(ps.VAE):
         return dist.Normal(x[:, :1].expand(-1, self.config.latent_dim), 1.0).to_event(1)
 
 
+class PlateInPrior(ps.VAE):
+    """p_z has a plate of its own."""
+
+    def p_z(self, x: Tensor) -> dist.TorchDistribution:
+        with pyro.plate("parts", 3, dim=-2):
+            pyro.sample("noise", dist.Normal(x.new_zeros(1), 1.0), obs=x.new_zeros(3, 1))
+        return super().p_z(x)
+
+
+def test_plates_of_an_edited_part_are_counted() -> None:
+    model, x = made(PlateInPrior), points()
+    assert model.objective().max_plate_nesting == 2
+    ps.fit(model, x, epochs=1)
+
+
 class Sharper(ps.AugmentedVAE):
     def infer_label(self, logits: Tensor, y: Tensor) -> Tensor:
         return super().infer_label(-3 * logits, y)
