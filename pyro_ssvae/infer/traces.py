@@ -153,7 +153,8 @@ def enumerated(
     """Yield model and guide traces at ``num_samples`` draws of the guide, with log-probabilities.
 
     Sites that are marked for it, and missing labels of few values, have every value in turn, in dimensions left of the
-    plates. What the model observes is the same in all draws: pixels that are binarised at random are drawn once.
+    plates. What the model observes is the same in all draws, pixels that are binarised at random are drawn once, unless
+    it is computed of latents.
 
     :param exact: take missing labels as labels (:class:`~.label_inference.ExactLabels`), else as the pair infers them.
     """
@@ -173,6 +174,7 @@ def several_at_once(
     """
     least = few_rows(pair, x, y)
     nest = plate_nesting(pair, *least)
+    moved = moved_observations(pair, *least) if num_samples > 1 else set()
     own_model, own_guide = programs(pair)
     guide = ExactLabels()(parallel(own_guide)) if exact else parallel(own_guide)
     guide, model = poutine.enum(guide, first_available_dim=-1 - nest), poutine.enum(parallel(own_model))
@@ -186,7 +188,7 @@ def several_at_once(
     left, points, labels, times = num_samples - 1, x, y, 1
     apart = left and len(least[0]) <= 2 and rows_apart(p, q, len(x), names)
     at_once = min(left, most_rows // len(x)) if apart else 1
-    seen = observations(p)
+    seen = {name: value for name, value in observations(p).items() if name not in moved}
     model = poutine.condition(own_model, seen)
     with pyro.validation_enabled(False):  # of the first draw it is enough
         while left:
@@ -280,6 +282,21 @@ def observations(trace: Trace) -> dict[str, Tensor]:
     draw."""
     seen = {n: s for n, s in sampled(trace).items() if s["is_observed"] and not subsamples(s)}
     return {n: s["value"] for n, s in seen.items() if not (is_factor(s) or is_computed(s))}
+
+
+def moved_observations(pair: nn.Module, x: Tensor, y: Tensor | None) -> set[str]:
+    """Return the observed sites whose values are computed of latents, by runs on these rows at two draws of them."""
+    devices = [x.device] if x.device.type == "cuda" else []
+    found = []
+    with torch.random.fork_rng(devices):
+        draws = [run(pair, x, y)[0] for _ in range(2)]
+        for p in draws:  # what is drawn at random, such as binarised pixels, is the same in both
+            torch.default_generator.manual_seed(0)
+            for device in devices:
+                with torch.cuda.device(device):
+                    torch.cuda.manual_seed(0)
+            found.append(observations(poutine.trace(poutine.replay(programs(pair)[0], p)).get_trace(x, y)))
+    return {name for name, value in found[0].items() if name in found[1] and not torch.equal(value, found[1][name])}
 
 
 def need_site(trace: Trace, name: str, verb: str) -> Site:

@@ -320,6 +320,28 @@ def test_all_draws_are_of_one_binarised_x() -> None:
     assert seen[0].unique().tolist() == [0, 1]
 
 
+class Residual(OwnPair):
+    """What is observed is x - (z, z, ..): the same x is another value at each draw of z, of which x is N(0, 2)."""
+
+    latent_dim = 5
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> None:
+        with self.plate(x):
+            z = pyro.sample("z", self.p_z(x))
+            pyro.sample("x", dist.Normal(x.new_zeros(5), 1.0).to_event(1), obs=x - z)
+
+    def q_z(self, x: Tensor) -> Any:
+        return dist.Normal(x / 2, 0.5**0.5).to_event(1)  # the posterior
+
+
+def test_what_is_observed_may_be_computed_of_a_latent() -> None:
+    """With the exact posterior every draw is log p(x); with the first draw's residual it was none."""
+    x = points(N).double()
+    log_p = dist.Normal(x.new_tensor(0.0), 2**0.5).log_prob(x).sum(-1)
+    for verb in (ps.elbo, ps.log_likelihood):
+        torch.testing.assert_close(verb(Residual().double(), x, num_samples=9), log_p)
+
+
 def test_scales_and_factors_of_the_guide_do_not_count_and_factors_of_the_model_do() -> None:
     class Scaled(OwnPair):
         weight, extra, beside = 1.0, 0.0, 0.0
