@@ -175,7 +175,7 @@ class AcceptRelaxed(Wrapped):
         return values.long()
 
 
-def factorizes(p_y: Any) -> bool:
+def factorizes(p_y: object) -> bool:
     """Whether attributes are independent under p(y)."""
     while isinstance(p_y, (dist.MaskedDistribution, dist.ExpandedDistribution)):
         p_y = p_y.base_dist
