@@ -12,6 +12,7 @@ from argparse import Namespace
 from collections import deque
 from collections.abc import Iterator, Sequence
 from functools import partial
+from io import IOBase
 from itertools import count
 from operator import length_hint
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType, NoneType, SimpleNamespace
@@ -99,7 +100,7 @@ def members(value: object, near: bool) -> Iterator[Attribute]:
     elif isinstance(value, (set, np.ndarray)):
         if (len(value) if isinstance(value, set) else value.size) <= LARGEST:
             yield Attribute(value, CONTENT, value.copy())
-    elif isinstance(value, Iterator):
+    elif isinstance(value, Iterator) and not isinstance(value, IOBase):
         yield Attribute(value, PLACE, place_of(value))
     elif isinstance(value, FUNCTIONS):
         yield from taken_by(value)

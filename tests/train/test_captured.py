@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -125,11 +126,12 @@ class Printing(Plain):
         super().model(x * (1.0 + clock()), y)
 
 
-TICKS: Iterator[int] = iter(())
+TICKS: ContextVar[int] = ContextVar("ticks", default=0)
 
 
 def clock() -> float:
-    return next(TICKS) / 100
+    TICKS.set(TICKS.get() + 1)
+    return TICKS.get() / 100
 
 
 class Lists(Plain):
@@ -191,8 +193,9 @@ def test_what_cannot_be_followed_is_not_frozen(
     make: type[nn.Module], why: str, steps: list[CapturedStep], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def seeded() -> nn.Module:
-        global BETA, TICKS
-        BETA, TICKS = 1.0, iter(range(10**6))
+        global BETA
+        BETA = 1.0
+        TICKS.set(0)
         random.seed(0)
         return make()
 
