@@ -14,10 +14,13 @@ from ..infer import bounds
 from ..infer.automatic import few_rows
 from ..infer.batched import NUMBERS as NUMBERS_AT_A_TIME
 from ..infer.batched import batched, evaluating, rows_at_a_time
+from ..infer.draws import enumerated
+from ..infer.expected import reconstructed
 from ..infer.latent_use import active_units, elbo_and_kl, mutual_information
 from ..infer.pairs import is_pair
 from ..infer.protocols import Reconstructs
-from ..infer.traces import Site, enumerated, has_bound, need_site, plain, reconstructed, traced
+from ..infer.terms import Draw
+from ..infer.traces import Site, has_bound, need_site, plain, traced
 from ..train.progress import progress_bar
 from .bootstrap import Metrics
 
@@ -83,7 +86,7 @@ def rows_are_independent(pair: nn.Module, x: Tensor, seed: int) -> bool:
     with evaluating(pair, seed):
         few, _ = few_rows(pair, x, None)
         ((p, q),) = enumerated(pair, few, None)
-    return bounds.Draw(p, q, len(few)).joined_rows() is None
+    return Draw(p, q, len(few)).joined_rows() is None
 
 
 def affordable_rows(pair: nn.Module, x: Tensor, num_samples: int) -> int:

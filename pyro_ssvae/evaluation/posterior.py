@@ -19,8 +19,9 @@ from ..distributions.clamped import ObservedLabels
 from ..distributions.counts import sized_as
 from ..errors import InputError, counted, whole_number
 from ..infer.batched import checked, evaluating, once_per_input
+from ..infer.expected import expected_x
 from ..infer.pairs import PairLike, as_pair, programs
-from ..infer.traces import Site, Trace, expected_x, mark_rows, parallel, row_frame, sampled, traced
+from ..infer.traces import Site, Trace, mark_rows, parallel, row_frame, sampled, traced
 from ..labels import MISSING, AttributeLabels, ClassLabels, Labels, labels_of
 from .site_terms import kind
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..infer.batched import checked, evaluating
+from ..infer.expected import Means, expected_x
 from ..infer.protocols import Classifies, Encodes, Generates, Intervenes, Intervention, require
-from ..infer.traces import Means, expected_x
 from ..labels import MISSING, ClassLabels, Labels
 from ..models import Model
 from .structure import structure

@@ -19,8 +19,9 @@ from ..data.streaming import Streamed
 from ..errors import InputError
 from ..nn.networks import evaluation
 from .automatic import few_rows
+from .draws import enumerated
 from .pairs import networks
-from .traces import enumerated, sampled
+from .traces import sampled
 
 ROWS = 1000  # rows at a time, at most
 NUMBERS = 2**23  # of a site under all enumerated values, at a time

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from ..errors import InputError
 from .auxiliary import HeadTerms, supervised
-from .bounds import Draw
 from .equal_rates import equal_rates
 from .intervention_consistency import ReadsInterventions, intervention_consistency
 from .pairs import Program
+from .terms import Draw
 from .traces import Site, Trace, parallel
 
 Detach = Literal["none", "numerator", "all"]
@@ -75,7 +75,7 @@ class CCVAEBound(DifferentiableELBO):
 
     At α = 1 it is a lower bound on log p(x, y_O). The sum over y_U splits by attribute, and z enters x alone, so that
     one decode a point serves all values of y. Log-ratios stand inside w, not an analytic KL, as w depends on z. All of
-    it is read off the traces (:class:`~pyro_ssvae.infer.bounds.Draw`), so that an edited model is followed: further
+    it is read off the traces (:class:`~pyro_ssvae.infer.terms.Draw`), so that an edited model is followed: further
     discrete sites are summed over where they are marked for it, and a site outside of the plate over rows counts once
     for all of them. A drawn site without a gradient of its own has the score function's. A ``poutine.scale`` counts in
     training and in :meth:`terms`, not in :meth:`rows`. Where classes have weights ω, training adds

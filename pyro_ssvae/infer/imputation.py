@@ -25,9 +25,9 @@ from ..distributions.counts import Codes, sized_as
 from ..distributions.observed import ObservedEntries
 from ..errors import InputError, whole_number
 from .batched import batched, checked
-from .bounds import Draw
 from .label_inference import ExactLabels
 from .pairs import PairLike, as_pair, programs
+from .terms import Draw
 from .traces import Site, Trace, is_computed, mark_rows, need_site, plain, row_plates, sampled, trace_log_prob
 
 

@@ -15,21 +15,11 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .automatic import few_rows
 from .batched import batched, checked, evaluating, once_per_input, rows_at_a_time
-from .bounds import Draw
+from .draws import enumerated
 from .label_inference import ExactLabels
 from .pairs import PairLike, as_pair, programs
-from .traces import (
-    Site,
-    Trace,
-    enumerated,
-    mark_rows,
-    parallel,
-    plate_nesting,
-    row_plates,
-    sampled,
-    trace_log_prob,
-    traced,
-)
+from .terms import Draw
+from .traces import Site, Trace, mark_rows, parallel, plate_nesting, row_plates, sampled, trace_log_prob, traced
 
 ACTIVE = 0.01
 """A unit is active where the variance over points of its posterior mean is above this (Burda et al. 2016)."""

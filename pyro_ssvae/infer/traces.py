@@ -1,12 +1,9 @@
-"""Traces of a pair: the guide's, and the model's run against it, with enumerated sites summed over or drawn."""
+"""Traces of a pair: which sites are latents, in which plates; the guide's, and the model's run against it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
 from typing import Any, TypeAlias
 
-import pyro
 import pyro.distributions as dist
 import torch
 from pyro import poutine
@@ -15,7 +12,6 @@ from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor, nn
 
-from ..distributions.counts import sized_as
 from ..errors import InputError
 from .automatic import check_row_latents, few_rows, other_rows
 from .label_inference import ExactLabels
@@ -25,8 +21,6 @@ Site: TypeAlias = dict[str, Any]
 Trace: TypeAlias = Any  # pyro.poutine.Trace, whose nodes have no types
 PARTS_OF_X = ("x_observed", "x_unobserved")
 """What Pyro makes of a site ``x`` with an ``obs_mask``, which is then computed of them."""
-NO_MEAN = (dist.Categorical, dist.Cauchy)
-"""Distributions whose ``mean`` PyTorch fills with NaN."""
 
 
 def sampled(trace: Trace) -> dict[str, Site]:
@@ -147,107 +141,6 @@ def traced(pair: nn.Module, x: Tensor, y: Tensor | None, *, exact: bool = False)
     return p, q
 
 
-def enumerated(
-    pair: nn.Module, x: Tensor, y: Tensor | None, num_samples: int = 1, *, exact: bool = True
-) -> Iterator[tuple[Trace, Trace]]:
-    """Yield model and guide traces at ``num_samples`` draws of the guide, with log-probabilities.
-
-    Sites that are marked for it, and missing labels of few values, have every value in turn, in dimensions left of the
-    plates. What the model observes is the same in all draws, pixels that are binarised at random are drawn once, unless
-    it is computed of latents.
-
-    :param exact: take missing labels as labels (:class:`~.label_inference.ExactLabels`), else as the pair infers them.
-    """
-    for p, q, _ in several_at_once(pair, x, y, num_samples, 0, exact=exact):
-        yield p, q
-
-
-def several_at_once(
-    pair: nn.Module, x: Tensor, y: Tensor | None, num_samples: int, most_rows: int, *, exact: bool = True
-) -> Iterator[tuple[Trace, Trace, int]]:
-    """Yield what :func:`enumerated` does, several draws in one run, and how many: the rows of ``x`` so often, one time
-    after the other. A small network's draws cost less so than in as many runs.
-
-    The first is alone, and each is where the pair's draws would meet in one run (:func:`rows_apart`).
-
-    :param most_rows: of a run, where it is at several draws.
-    """
-    least = few_rows(pair, x, y)
-    nest = plate_nesting(pair, *least)
-    moved = moved_observations(pair, *least) if num_samples > 1 else set()
-    own_model, own_guide = programs(pair)
-    guide = ExactLabels()(parallel(own_guide)) if exact else parallel(own_guide)
-    guide, model = poutine.enum(guide, first_available_dim=-1 - nest), poutine.enum(parallel(own_model))
-    p, q = _one(model, guide, x, y)
-    names = row_plates(pair, x, y, p, q)
-    mark_rows(names, p, q)
-    yield p, q, 1
-    summed = any("_enumerate_dim" in site["infer"] for trace in (p, q) for site in sampled(trace).values())
-    if not summed:  # every handler costs time
-        guide = ExactLabels()(own_guide) if exact else own_guide
-    left, points, labels, times = num_samples - 1, x, y, 1
-    apart = left and len(least[0]) <= 2 and rows_apart(p, q, len(x), names)
-    at_once = min(left, most_rows // len(x)) if apart else 1
-    seen = {name: value for name, value in observations(p).items() if name not in moved}
-    model = poutine.condition(own_model, seen)
-    with pyro.validation_enabled(False):  # of the first draw it is enough
-        while left:
-            if times != max(1, min(at_once, left)):
-                times = min(at_once, left)
-                points = x.repeat(times, *[1] * (x.dim() - 1))
-                labels = None if y is None else y.repeat(times, *[1] * (y.dim() - 1))
-                model = poutine.condition(own_model, repeated(p, seen, len(x), times))
-            further = _one(poutine.enum(parallel(model)) if summed else model, guide, points, labels)
-            mark_rows(names, *further)
-            yield *further, times
-            left -= times
-
-
-def rows_apart(p: Trace, q: Trace, n: int, plates: frozenset[str]) -> bool:
-    """Whether every site is in one plate over all n rows, so that several draws can be rows of one run.
-
-    Not so of a latent that all rows share, nor of a plate that subsamples, whose choice each draw has anew, nor of a
-    mask or a scale of each row, which may be of the row's place.
-
-    :param plates: over rows, by name.
-    """
-    sites = [site for trace in (p, q) for site in sampled(trace).values()]
-    told = [site[what] for site in sites for what in ("mask", "scale")]
-    if any(isinstance(value, Tensor) and value.numel() > 1 for value in told) or any(map(subsamples, sites)):
-        return False
-    names = [
-        {f.name for f in site["cond_indep_stack"] if f.dim is not None and f.size == n == (f.full_size or n)}
-        for site in sites
-    ]
-    return len(set.intersection(*names) & plates) == 1
-
-
-def repeated(p: Trace, values: dict[str, Tensor], n: int, times: int) -> dict[str, Tensor]:
-    """Return values of the model's sites with their rows repeated, as those of several draws in one run.
-
-    :param n: rows.
-    """
-    found = {}
-    for name, value in values.items():
-        site = sampled(p)[name]
-        frame = row_frame(site, n)
-        assert frame is not None
-        dim = frame.dim - site["fn"].event_dim
-        rows = -dim <= value.dim() and value.shape[dim] == n
-        found[name] = torch.cat([value] * times, dim) if rows else value
-    return found
-
-
-def _one(model: Program, guide: Program, x: Tensor, y: Tensor | None) -> tuple[Trace, Trace]:
-    """The traces at one draw, with log-probabilities."""
-    q = poutine.trace(guide).get_trace(x, y)
-    p = poutine.trace(poutine.replay(model, q)).get_trace(x, y)
-    for trace in (p, q):
-        for site in sampled(trace).values():
-            trace_log_prob(site)
-    return p, q
-
-
 def trace_log_prob(site: Site) -> None:
     """Note a site's log-probability, as ``Trace.compute_log_prob`` does, without its sum over everything.
 
@@ -282,21 +175,6 @@ def observations(trace: Trace) -> dict[str, Tensor]:
     draw."""
     seen = {n: s for n, s in sampled(trace).items() if s["is_observed"] and not subsamples(s)}
     return {n: s["value"] for n, s in seen.items() if not (is_factor(s) or is_computed(s))}
-
-
-def moved_observations(pair: nn.Module, x: Tensor, y: Tensor | None) -> set[str]:
-    """Return the observed sites whose values are computed of latents, by runs on these rows at two draws of them."""
-    devices = [x.device] if x.device.type == "cuda" else []
-    found = []
-    with torch.random.fork_rng(devices):
-        draws = [run(pair, x, y)[0] for _ in range(2)]
-        for p in draws:  # what is drawn at random, such as binarised pixels, is the same in both
-            torch.default_generator.manual_seed(0)
-            for device in devices:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(0)
-            found.append(observations(poutine.trace(poutine.replay(programs(pair)[0], p)).get_trace(x, y)))
-    return {name for name, value in found[0].items() if name in found[1] and not torch.equal(value, found[1][name])}
 
 
 def need_site(trace: Trace, name: str, verb: str) -> Site:
@@ -341,88 +219,6 @@ class Unobserved(poutine.uncondition_messenger.UnconditionMessenger):
     def _pyro_sample(self, msg: Any) -> None:
         if not is_computed(msg) and (self.all_sites or msg["name"] in ("x", *PARTS_OF_X)):
             super()._pyro_sample(msg)
-
-
-class ExpectedX(poutine.messenger.Messenger):
-    """At the site ``x``, and at the two that it is joined from under an ``obs_mask``, take the distribution's mean in
-    place of a draw."""
-
-    def _pyro_sample(self, msg: Site) -> None:
-        if msg["name"] not in ("x", *PARTS_OF_X) or is_computed(msg):
-            return
-        fn, x = msg["fn"], msg["infer"].get("obs")
-        fn = fn if x is None else sized_as(fn, x)
-        try:
-            if isinstance(plain(fn), NO_MEAN):
-                raise NotImplementedError
-            msg["value"], msg["done"] = fn.mean, True
-        except NotImplementedError:
-            raise InputError(f"site x: a {type(plain(fn)).__name__} has no mean to show") from None
-
-
-class Means(poutine.messenger.Messenger):
-    """At every site of the guide that has one take the mean in place of a draw."""
-
-    def _pyro_sample(self, msg: Site) -> None:
-        fn = msg["fn"]
-        if msg["done"] or msg["is_observed"] or isinstance(fn, _Subsample):
-            return
-        try:
-            mean = fn.mean
-        except (AttributeError, NotImplementedError):  # a flow: one draw stands for it
-            return
-        if torch.is_tensor(mean) and mean.is_floating_point() and not bool(mean.isnan().any()):
-            # A program that keeps a parameter itself as an attribute of its module would register it there.
-            msg["value"], msg["done"] = mean.view_as(mean) if isinstance(mean, nn.Parameter) else mean, True
-
-
-def expected_x(
-    pair: nn.Module,
-    x: Tensor,
-    values: dict[str, Tensor],
-    needed: Iterable[str] = (),
-    verb: str = "decode",
-    *,
-    stand_in: bool = False,
-) -> Tensor:
-    """Return ``E[x | values]`` where the model's other latents are drawn: ``[B, *input_shape]``.
-
-    :param x: points, of which the model's other observed sites are too.
-    :param values: of latent sites, by name.
-    :param needed: those of them that the model must have.
-    :param verb: that asks, for words.
-    :param stand_in: ``x`` says no more than a shape, and nothing is observed.
-    :raises InputError: a model without one of these sites, or without a site ``x``, or that reads points of which
-        nothing is known (NaN), as one does that draws an entry of x given the others.
-    """
-    if not len(x):  # Pyro has no plate of no rows
-        return x
-    model = poutine.condition(Unobserved(all_sites=stand_in)(programs(pair)[0]), values)
-    checks = pyro.validation_enabled(False) if stand_in else nullcontext()
-    with ExpectedX(), checks:
-        p = poutine.trace(model).get_trace(x, None)
-    for name in needed:
-        need_site(p, name, verb)
-    site = need_site(p, "x", verb)
-    mean: Tensor = site["value"]
-    if len(site["cond_indep_stack"]) > 1:  # a plate over its entries
-        mark_rows(row_plates(pair, x, None, p), p)
-        if frame := row_frame(site, len(x)):
-            mean = mean.movedim((frame.dim or 0) - len(site["fn"].event_shape), 0)
-    if stand_in and not torch.compiler.is_exporting() and bool(mean.isnan().any() & x.isnan().all()):
-        raise InputError(f"{verb}: the mean of site x is no number, as the model reads x itself, which is not given; "
-                         "reconstruct(x), or decode(z, like=x), has it")  # fmt: skip
-    if mean.shape != x.shape:
-        raise InputError(f"{verb}: site x has shape {list(mean.shape)}, and points {list(x.shape)}")
-    return mean
-
-
-def reconstructed(pair: nn.Module, x: Tensor) -> Tensor:
-    """Return ``E[x | z]`` at the means of the guide's sites, a draw where a site has none: ``[B, *input_shape]``."""
-    q = poutine.trace(Means()(programs(pair)[1])).get_trace(x, None)
-    sites = sampled(q)
-    values = {name: site["value"] for name, site in sites.items() if not site["is_observed"]}
-    return expected_x(pair, x, values, own_latents(sites), "reconstruct")
 
 
 def own_latents(sites: dict[str, Site]) -> list[str]:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..infer.batched import evaluating
+from ..infer.expected import Means, expected_x
 from ..infer.protocols import Classifies, Encodes, Reconstructs, require
-from ..infer.traces import Means, Site, expected_x, is_factor, sampled
+from ..infer.traces import Site, is_factor, sampled
 from . import Model
 from .classifier_mixin import ClassifierMixin
 from .conditional_decoder import ConditionalDecoder
@@ -144,7 +145,7 @@ class Fixed(poutine.messenger.Messenger):
 
 
 def has_mean(site: Site) -> bool:
-    """Whether a site of a trace under :class:`~pyro_ssvae.infer.traces.Means` is at its mean."""
+    """Whether a site of a trace under :class:`~pyro_ssvae.infer.expected.Means` is at its mean."""
     value = site["value"]
     if is_factor(site) or site["is_observed"] or not value.is_floating_point():
         return False

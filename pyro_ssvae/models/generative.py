@@ -20,20 +20,9 @@ from ..errors import InputError, kind_of, whole_number
 from ..infer import bounds
 from ..infer.automatic import row_latents
 from ..infer.batched import checked, evaluating, need_numbers, seeded
+from ..infer.expected import Means, expected_x
 from ..infer.pairs import Program, replaced
-from ..infer.traces import (
-    Means,
-    Site,
-    expected_x,
-    is_factor,
-    mark_rows,
-    own_latents,
-    plain,
-    plate_nesting,
-    row_frame,
-    row_plates,
-    sampled,
-)
+from ..infer.traces import Site, is_factor, mark_rows, own_latents, plain, plate_nesting, row_frame, row_plates, sampled
 from ..nn.likelihoods import Likelihood, check_encoder, likelihood_for
 from .base import Json, Model
 from .config import VAEConfig

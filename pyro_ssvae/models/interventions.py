@@ -18,8 +18,9 @@ from torch import Tensor
 from ..data.checks import shown
 from ..errors import InputError, counted, nearest, whole_number
 from ..infer.batched import checked
+from ..infer.expected import expected_x
 from ..infer.protocols import Intervention
-from ..infer.traces import drawn, expected_x
+from ..infer.traces import drawn
 from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
 from ..nn.networks import evaluation
 from .generative import GenerativeModel, moment_of

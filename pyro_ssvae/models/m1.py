@@ -17,17 +17,9 @@ from torch import Tensor, nn
 from ..errors import whole_number
 from ..infer.auxiliary import HeadTerms
 from ..infer.batched import evaluating, need_numbers
+from ..infer.expected import expected_x
 from ..infer.label_prior import LabelPrior
-from ..infer.traces import (
-    PARTS_OF_X,
-    Site,
-    Unobserved,
-    expected_x,
-    is_computed,
-    need_site,
-    row_frame,
-    sampled,
-)
+from ..infer.traces import PARTS_OF_X, Site, Unobserved, is_computed, need_site, row_frame, sampled
 from ..labels import Labels
 from ..nn.networks import mlp, zeroed
 from .base import given_labels

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from ..errors import InputError, whole_number
 from ..infer.batched import checked, evaluating, need_numbers
+from ..infer.expected import expected_x
 from ..infer.label_inference import observe_label
 from ..infer.protocols import Intervention
 from ..infer.subsampled_elbo import SubsampledELBO
-from ..infer.traces import expected_x, sampled
+from ..infer.traces import sampled
 from ..labels import MISSING, AttributeLabels, Labels
 from ..nn.networks import features, mlp, with_class_input, zeroed
 from .base import given_labels

@@ -43,8 +43,11 @@ from torch.nn import functional as F
 import pyro_ssvae as ps
 from pyro_ssvae import DIVA, M2, VAE, AttributeLabels, ReVAE
 from pyro_ssvae.distributions.relaxed import PlugIn
-from pyro_ssvae.infer.bounds import Draw, reconstruction
-from pyro_ssvae.infer.traces import enumerated, is_factor, reconstructed, sampled, several_at_once
+from pyro_ssvae.infer.bounds import reconstruction
+from pyro_ssvae.infer.draws import enumerated, several_at_once
+from pyro_ssvae.infer.expected import reconstructed
+from pyro_ssvae.infer.terms import Draw
+from pyro_ssvae.infer.traces import is_factor, sampled
 from pyro_ssvae.models.adgm import ADGM
 from pyro_ssvae.nn.likelihoods import Bernoulli, Normal
 

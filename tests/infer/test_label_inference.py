@@ -18,8 +18,9 @@ from torch import Tensor, nn
 import pyro_ssvae as ps
 from pyro_ssvae import AttributeLabels, ClassLabels
 from pyro_ssvae.distributions.sparse import SparseCategorical
+from pyro_ssvae.infer.draws import enumerated
 from pyro_ssvae.infer.label_inference import ExactLabels, LabelInference, values_of
-from pyro_ssvae.infer.traces import enumerated, sampled
+from pyro_ssvae.infer.traces import sampled
 from pyro_ssvae.labels import Labels
 from pyro_ssvae.models import MODELS
 from pyro_ssvae.models.conditional_decoder import ConditionalDecoder

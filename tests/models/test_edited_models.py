@@ -33,8 +33,9 @@ from torch import Tensor, nn
 
 import pyro_ssvae as ps
 from pyro_ssvae import VAE
-from pyro_ssvae.infer.bounds import Draw, reconstruction
-from pyro_ssvae.infer.traces import enumerated
+from pyro_ssvae.infer.bounds import reconstruction
+from pyro_ssvae.infer.draws import enumerated
+from pyro_ssvae.infer.terms import Draw
 from pyro_ssvae.models.label_mixin import LabelMixin
 from pyro_ssvae.nn.likelihoods import Normal
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import pyro_ssvae as ps
-from pyro_ssvae.infer.traces import enumerated, plain
+from pyro_ssvae.infer.draws import enumerated
+from pyro_ssvae.infer.traces import plain
 from pyro_ssvae.models.rewritten import overridden_since, probs_of
 from pyro_ssvae.nn.likelihood_base import Likelihood
 
