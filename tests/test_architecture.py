@@ -39,6 +39,7 @@ PROBES = {
     "evaluation/posterior.py": "a distribution may hold another one, masked or as one event",
     "nn/networks.py": "an encoder of one's own says its width, or a layer of it does",
     "studies/run.py": "some systems do not tell the cores of a process",
+    "train/allocator.py": "a function of the C library, which another one lacks",
     "train/capture.py": "hooks of a tensor, constants of a captured graph",
     "train/python_state.py": "objects of any kind, whose attributes are a program's state",
 }
