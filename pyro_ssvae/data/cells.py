@@ -53,7 +53,8 @@ def factorized(
     plain = (str, int, float, bool, np.generic, pd.Timestamp)
     if len(places) != len(cells) or (values.dtype == object and not all(isinstance(v, plain) for v in values)):
         row = next((i for i, cell in enumerate(cells) if not isinstance(cell, plain) and cell is not None), 0)
-        kind = type(cells.iloc[row]).__name__
+        cell = cells.iloc[row]
+        kind = "list" if isinstance(cell, np.ndarray) else type(cell).__name__
         raise InputError(f"{where}: row {row} holds a {kind}; a number, a word, a date or nothing is needed")
     words: dict[str, int] = {}
     place_of = np.full(len(values) + 1, -1)  # the last is that of a cell without a value, whose place is -1

@@ -1,7 +1,7 @@
 """Memory that a step frees stays with the process for the next one (choice of this project).
 
-glibc gives what is freed at the heap's end back to the system, which then hands it out again page by page: a tenth of
-a convolutional network's step on a CPU. What the user has set of the allocator stays.
+glibc gives what is freed at the heap's end back to the system, which then hands it out again page by page: up to a
+tenth of a convolutional network's step on a CPU. What the user has set of the allocator stays.
 """
 
 from __future__ import annotations
