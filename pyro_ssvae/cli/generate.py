@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ..errors import InputError, counted, nearest
+from ..errors import InputError, counted
 from .arguments import read
 from .outputs import check_out, free_name
 from .pictures import able, check, save_picture
@@ -115,23 +115,14 @@ def asked_label(model: Model, words: str) -> Tensor:
     """Return the label of a class's name, or of attributes such as ``Smiling=1,Male=0``."""
     import torch
 
-    from ..data.label_words import asked_attribute
+    from ..data.asked_labels import asked_attributes, asked_class
     from ..infer.protocols import Classifies
     from ..labels import MISSING, ClassLabels
 
     if not isinstance(model, Classifies):
         raise InputError(f"--label {words}: this model knows no labels; leave the option out")
-    names = list(model.labels.names)
-    if isinstance(model.labels, ClassLabels):
-        if words not in names:
-            raise InputError(f"--label: there is no class {words!r}{nearest(words, names)}")
-        return torch.tensor(names.index(words))
-    y = torch.full((len(names),), MISSING)
-    for word in words.split(","):
-        name, _, value = word.strip().partition("=")
-        place, wanted = asked_attribute(f"--label {word}", name, value or None, model.labels)
-        if y[place] not in (MISSING, wanted):
-            before = model.labels.words[place][int(y[place])]
-            raise InputError(f"--label {word}: {name}={before} is given too; one of the two is needed")
-        y[place] = wanted
-    return y
+    labels = model.labels
+    if isinstance(labels, ClassLabels):
+        return torch.tensor(asked_class("--label", words, labels))
+    values = asked_attributes("--label", [words], labels)
+    return torch.tensor([values.get(name, MISSING) for name in labels.names])

@@ -158,7 +158,7 @@ def inspect_point(options: Inspect, model: Model, x: Tensor, y: Tensor, units: U
     from ..evaluation.sites import sites
     from ..explore.view import label_words
     from ..infer.protocols import Reconstructs
-    from ..labels import MISSING, ClassLabels
+    from ..labels import MISSING, ClassLabels, answers
 
     seen = y if options.labelled and model.labels is not None else None
     if options.labelled and (seen is None or not bool((seen != MISSING).any())):
@@ -180,7 +180,7 @@ def inspect_point(options: Inspect, model: Model, x: Tensor, y: Tensor, units: U
         classes = isinstance(model.labels, ClassLabels)
         known = [int(y[0])] if classes else (y[0] == 1).nonzero().flatten().tolist()
         known = [i for i in known if i != MISSING]
-    names = () if model.labels is None else model.labels.names
+    names = () if model.labels is None else answers(model.labels)
     expected = None
     if isinstance(model, Reconstructs) and x.dim() == 4:
         expected = expected_draws(model, x, seen, num_samples=options.draws, seed=options.seed)[:, 0]
@@ -232,7 +232,7 @@ def show_beliefs(labels: Labels, beliefs: Beliefs, draws: int) -> None:
     """Print the most probable labels under the guide and under the generative model."""
     from rich.table import Table
 
-    from ..labels import ClassLabels
+    from ..labels import ClassLabels, answers
     from .tables import show
 
     table = Table()
@@ -244,7 +244,7 @@ def show_beliefs(labels: Labels, beliefs: Beliefs, draws: int) -> None:
     if isinstance(labels, ClassLabels):
         order = sorted(order, key=lambda k: -max(column[k] for column in columns))[:5]
     for k in order:
-        table.add_row(str(labels.names[k]), *(f"{column[k]:.3f}" for column in columns))
+        table.add_row(answers(labels)[k], *(f"{column[k]:.3f}" for column in columns))
     show(table)
     if len(beliefs) > 1:
         print(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from ..errors import InputError, nearest
+from ..errors import InputError
 from .arguments import read
 from .pictures import asked_image, check, image_model, save_picture
 
@@ -31,7 +31,7 @@ class Intervene:
     index: int | None = None
     """A row of the run's test set, in place of a file."""
     set: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="STR")] = ()
-    """NAME=0 or NAME=1, once for each attribute to set together; a class's name. By default each in turn."""
+    """Attributes to set together, such as Smiling=1,Male=0, also one by one; or a class. By default each in turn."""
     draws: int = 8
     """How often the intervention is drawn."""
     out: Path | None = None
@@ -63,23 +63,13 @@ def run(options: Intervene) -> None:
 
 def asked_values(labels: Labels, given: tuple[str, ...]) -> dict[str, int] | str | None:
     """Return what ``--set`` names: attributes and their values, or a class; None for nothing."""
-    from ..data.label_words import asked_attribute
+    from ..data.asked_labels import asked_attributes, asked_class
     from ..labels import ClassLabels
 
     if not given:
         return None
-    names = list(labels.names)
-    if isinstance(labels, ClassLabels):
-        word = given[-1].removeprefix("class=")
-        if len(given) > 1 or word not in names:
-            raise InputError(f"--set {' '.join(given)}: one class is needed{nearest(word, names)}")
-        return word
-    values: dict[str, int] = {}
-    for word in given:
-        name, _, value = word.rpartition("=") if "=" in word else (word, "", "")
-        place, wanted = asked_attribute(f"--set {word}", name, value, labels)
-        if values.get(name, wanted) != wanted:
-            before = labels.words[place][values[name]]
-            raise InputError(f"--set {word}: {name}={before} is given too; one of the two is needed")
-        values[name] = wanted
-    return values
+    if not isinstance(labels, ClassLabels):
+        return asked_attributes("--set", given, labels, bare="")
+    if len(given) > 1:
+        raise InputError(f"--set {' '.join(given)}: one class is needed")
+    return labels.names[asked_class("--set", given[0], labels)]

@@ -7,7 +7,6 @@ from decimal import Decimal
 
 import numpy as np
 
-from ..errors import InputError, nearest
 from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
 from .checks import shown
 from .notices import say
@@ -43,23 +42,6 @@ def other_words(own: Labels | None, labels: Labels | None) -> str:
         if one != other and ([0, 1] not in (one, other) or one == other[::-1]):
             return f"{shown(name)} as {' or '.join(pair)}, not {' or '.join(known[name])}"
     return ""
-
-
-def asked_attribute(where: str, name: str, word: str | None, labels: AttributeLabels) -> tuple[int, int]:
-    """Return the place of an attribute that a person named, and the value of the word; 1 without one.
-
-    :param where: the option, and what was typed.
-    :raises InputError: no such attribute, or a word that means neither value.
-    """
-    names = list(labels.names)
-    if name not in names:
-        raise InputError(f"{where.split()[0]}: there is no attribute {name!r}{nearest(name, names)}")
-    place = names.index(name)
-    zero, one = labels.words[place]
-    value = 1 if word is None else attribute_value(word, (zero, one))
-    if value is None:
-        raise InputError(f"{where}: {name}={zero} or {name}={one} is needed")
-    return place, value
 
 
 def whole_number(name: str) -> int | None:

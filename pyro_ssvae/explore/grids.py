@@ -69,8 +69,8 @@ def columns(labels: Labels) -> tuple[list[str], list[Intervention]]:
     """Return every class, or every attribute at 0 and at 1, in words and as ``intervene`` takes it."""
     if isinstance(labels, ClassLabels):
         return list(labels.names), list(range(labels.size))
-    settings = [(name, value) for name in labels.names for value in (0, 1)]
-    return [f"{name} = {value}" for name, value in settings], [{name: value} for name, value in settings]
+    named = [f"{name} = {word}" for name, pair in zip(labels.names, labels.words) for word in pair]
+    return named, [{name: value} for name in labels.names for value in (0, 1)]
 
 
 def as_labels(labels: Labels, values: Intervention) -> Tensor:

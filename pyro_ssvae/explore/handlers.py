@@ -19,7 +19,7 @@ from ..data import Dataset
 from ..data.augment import unit_scale
 from ..errors import InputError
 from ..infer.protocols import Generates
-from ..labels import MISSING, ClassLabels
+from ..labels import MISSING, ClassLabels, answers
 from ..models import Model
 from ..plots.tables import units_of
 from . import grids, html, view
@@ -144,7 +144,7 @@ class Handlers:
         shown: dict[str, Sequence[float]] = {"this point": visit.probs}
         if read is not None and visit.recon_probs is not None:
             shown |= {"its reconstruction": visit.recon_probs, "edited": read}
-        return html.bars(labels.names, shown, known)
+        return html.bars(answers(labels), shown, known)
 
     def slide(self, visit: Visit | None, *values: object) -> tuple[str, str]:
         """Move a slider."""

@@ -139,19 +139,19 @@ def lay_out_sliders(handlers: Handlers) -> dict[str, Component]:
 
 def lay_out_slider(axis: Axis, verb: str) -> tuple[Component, list[Component]]:
     """Make one attribute's slider and buttons."""
-    no, yes = axis.marks
+    (no, yes), (zero, one) = axis.marks, axis.words
     with gr.Row(elem_classes="axis"):
         slider = gr.Slider(
             axis.low,
             axis.high,
             axis.nearest(no),
             step=axis.step,
-            label=f"{axis.name}: 0 at {no:.2g}, 1 at {yes:.2g}",
+            label=f"{axis.name}: {zero} at {no:.2g}, {one} at {yes:.2g}",
             scale=5,
             min_width=250,
             buttons=[],
         )
-        words = (f"{verb} 0", f"{verb} 1", "swap")
+        words = (f"{verb} {zero}", f"{verb} {one}", "swap")
         buttons = [gr.Button(word, size="sm", scale=1, min_width=56) for word in words]
     return slider, buttons
 

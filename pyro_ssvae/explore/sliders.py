@@ -40,6 +40,7 @@ class Axis:
     kind of the glasses, stays as it is. For a decoder that hears the label, the label takes the place of z_c^i, from 0
     to 1.
 
+    :ivar words: what the attribute's 0 and 1 are called.
     :ivar low, high: ``u · μ_0 - 4σ_0`` and ``u · μ_1 + 4σ_1``, σ_v the deviation of u · z_c^i under p(z_c^i | y_i = v),
         to the next ``step``, a round number.
     :ivar marks: ``u · μ_0`` and ``u · μ_1``.
@@ -47,6 +48,7 @@ class Axis:
     """
 
     name: str
+    words: tuple[str, str]
     place: slice
     direction: Tensor
     low: float
@@ -70,18 +72,26 @@ def axes(model: Model, k: float = 4.0) -> list[Axis]:
     labels = model.labels
     if not isinstance(labels, AttributeLabels):
         return []
+    named = list(zip(labels.names, labels.words))
     with evaluating(model, 0):
         if isinstance(model, Characterises):
             ends = {name: (model.conditional(name, 0), model.conditional(name, 1)) for name in labels.names}
-            return [make_axis(name, model.place(name), *ends[name], k) for name in labels.names]
+            return [make_axis(name, pair, model.place(name), *ends[name], k) for name, pair in named]
         if not structure(model).decoder_hears_y:
             return []
     zero, start = next(model.parameters()).new_zeros(1), model.config.dim
     places = [slice(start + i, start + i + 1) for i in range(labels.size)]
-    return [make_axis(name, place, (zero, zero), (zero + 1, zero), 0.0) for name, place in zip(labels.names, places)]
+    return [make_axis(*each, place, (zero, zero), (zero + 1, zero), 0.0) for each, place in zip(named, places)]
 
 
-def make_axis(name: str, place: slice, at_0: tuple[Tensor, Tensor], at_1: tuple[Tensor, Tensor], k: float) -> Axis:
+def make_axis(
+    name: str,
+    words: tuple[str, str],
+    place: slice,
+    at_0: tuple[Tensor, Tensor],
+    at_1: tuple[Tensor, Tensor],
+    k: float,
+) -> Axis:
     """Return the slider from k deviations below the mean at 0 to k deviations above the mean at 1.
 
     :param at_0: mean and deviation ``[d]`` of the part where the attribute is 0; ``at_1`` where it is 1.
@@ -96,6 +106,7 @@ def make_axis(name: str, place: slice, at_0: tuple[Tensor, Tensor], at_1: tuple[
     low, high = (float(f"{side(end / step) * step:.9g}") for side, end in ((math.floor, low), (math.ceil, high)))
     return Axis(
         name=name,
+        words=words,
         place=place,
         direction=u,
         low=low,

@@ -17,7 +17,7 @@ from ..data.schema import Column
 from ..infer.batched import checked, evaluating
 from ..infer.protocols import Classifies
 from ..infer.traces import Site
-from ..labels import MISSING, ClassLabels, Labels
+from ..labels import MISSING, ClassLabels, Labels, answers
 from ..models import Model
 from .structure import structure
 
@@ -102,7 +102,10 @@ def label_words(labels: Labels | None, y: Tensor) -> str:
         return ""
     if isinstance(labels, ClassLabels):
         return str(labels.names[int(y)])
-    return ", ".join(name for name, value in zip(labels.names, y.tolist()) if value == 1) or "none"
+    said = []
+    for name, (zero, _), one, value in zip(labels.names, labels.words, answers(labels), y.tolist()):
+        said += [one] if value == 1 else [f"{name} = {zero}"] if value == 0 and one != name else []
+    return ", ".join(said) or "none"
 
 
 def cell_words(x: Tensor, columns: Sequence[Column]) -> list[str]:

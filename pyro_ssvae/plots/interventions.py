@@ -53,7 +53,7 @@ def intervention_table(
         frames.append(there.unsqueeze(-1) != torch.arange(len(values)))
     start = Part(torch.stack([unit_scale(images), reconstructed(model, images, seed)], 1), BEFORE)
     bands = [groups[i : i + BAND] for i in range(0, len(groups), BAND)]
-    what = "each class" if isinstance(labels, ClassLabels) else "each attribute set to 0 and to 1"
+    what = "each class" if isinstance(labels, ClassLabels) else f"each attribute set to {both_words(labels)}"
     figure, axes = lay_out([[start, *band] for band in bands], bottom=0.22, title=f"{what}, the rest as it is")
     for ax, part, frame in zip((ax for row in axes for ax in row[1:]), groups, frames, strict=True):
         draw_frames(ax, part.grid, frame)
@@ -74,7 +74,7 @@ def intervention_draws(
     grid = intervened(model, images, values, seed, draws).transpose(0, 1)
     before = torch.stack([unit_scale(images), reconstructed(model, images, seed)], 1)
     if isinstance(values, Mapping):
-        title = ", ".join(f"{name} = {v}" for name, v in values.items())
+        title = ", ".join(f"{name} = {attribute_words(labels, name)[int(v)]}" for name, v in values.items())
     else:
         title = f"class = {values if isinstance(values, str) else labels.names[values]}"
     parts = [Part(before, BEFORE), Part(grid, [], f"{title}, {counted(draws, 'draw')}")]
@@ -129,25 +129,40 @@ def walk(
 
     Each image and its reconstruction stand beside its walk.
     """
-    walking, images = require(model, Walks), check_images(x)
+    walking, labels, images = require(model, Walks), require(model, Classifies).labels, check_images(x)
     with evaluating(model, seed):
         grids = walking.walk(images, first, second, steps=steps, k=k).cpu()
-    along = f"{fit_text(first, 24)}:  0  →  1"
     before = torch.stack([unit_scale(images), reconstructed(model, images, seed)], 1)
     reach = f"from μ₀ - {k:g}σ₀ to μ₁ + {k:g}σ₁"
     if second is None:
         title = f"walk along {first}, {reach}"
         figure, axes = lay_out([[Part(before, BEFORE), Part(grids, [])]], bottom=0.3, title=title)
-        axes[0][1].set_xlabel(along)
+        axes[0][1].set_xlabel(way(labels, first))
         return figure
     parts = [part for pair, grid in zip(before, grids) for part in (Part(pair[None], BEFORE), Part(grid.flip(0), []))]
     bands = [parts[i : i + 4] for i in range(0, len(parts), 4)]
     title = f"walk over {first} and {second}, {reach}"
     figure, axes = lay_out(bands, bottom=0.3, between=0.4, title=title)
     for ax in (ax for row in axes for ax in row[1::2]):
-        ax.set_xlabel(along)
-        ax.set_ylabel(f"{fit_text(second, 24)}:  0  →  1")
+        ax.set_xlabel(way(labels, first))
+        ax.set_ylabel(way(labels, second))
     return figure
+
+
+def way(labels: Labels, name: str) -> str:
+    """Return what a walk along an attribute goes from and to, in its own words."""
+    return f"{fit_text(name, 24)}:  {'  →  '.join(fit_names(attribute_words(labels, name), 12))}"
+
+
+def attribute_words(labels: Labels, name: str) -> Sequence[str]:
+    """Return what 0 and 1 of an attribute are called."""
+    return dict(zip(labels.names, labels.words))[name] if isinstance(labels, AttributeLabels) else ("0", "1")
+
+
+def both_words(labels: Labels) -> str:
+    """Return what every attribute is set to, in one phrase."""
+    plain = isinstance(labels, AttributeLabels) and set(labels.words) == {("0", "1")}
+    return "0 and to 1" if plain else "both of its values"
 
 
 def settings(
@@ -165,7 +180,9 @@ def settings(
         if name not in names:
             raise InputError(f"attribute: there is no {name!r}{nearest(name, names)}")
         values: list[Intervention] = [{name: v} for v in (0, 1)]
-        found.append((name, ["0", "1"], values, current[:, names.index(name)]))
+        found.append(
+            (name, fit_names(attribute_words(labels, name), 10, lines=2), values, current[:, names.index(name)])
+        )
     return found
 
 

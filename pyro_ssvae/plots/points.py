@@ -176,10 +176,10 @@ def one_label_a_row(labels: Labels) -> tuple[list[str], list[Tensor]]:
         return list(labels.names), list(torch.arange(labels.num_classes))
     names, rows = [], []
     for i, name in enumerate(fit_names(labels.names, 24)):
-        for value in (0, 1):
+        for value, word in enumerate(labels.words[i]):
             rows.append(torch.full((len(labels.names),), MISSING))
             rows[-1][i] = value
-            names.append(f"{name} = {value}")
+            names.append(f"{name} = {word}")
     return names, rows
 
 

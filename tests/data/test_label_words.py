@@ -140,6 +140,35 @@ def test_the_words_of_the_shell() -> None:
         asked_values(PEOPLE, ("sex=3",))
 
 
+ODD = AttributeLabels(["City, State", "a=b", "mood"], [("0", "1"), ("no", "yes"), ("low, flat", "x=1")])
+
+
+@pytest.mark.parametrize(
+    ("word", "values"),
+    [
+        ("a=b=yes,City, State=1", {"a=b": 1, "City, State": 1}),
+        ("City, State=0, mood=low, flat,a=b=no", {"City, State": 0, "mood": 0, "a=b": 0}),
+        ("mood=x=1", {"mood": 1}),
+    ],
+)
+def test_lists_of_attributes_are_read_alike_by_every_command(word: str, values: dict[str, int]) -> None:
+    model = ps.create_model("m2", input_shape=(3,), labels=ODD, latent_dim=2)
+    assert asked_label(model, word).tolist() == [values.get(name, -1) for name in ODD.names]
+    assert asked_values(ODD, (word,)) == values
+    assert asked_values(PEOPLE, ("ill=1,sex=2", "ill=yes")) == {"ill": 1, "sex": 1}
+
+
+def test_classes_are_read_alike_by_every_command() -> None:
+    labels = ClassLabels(["1", "2", "class=a"])
+    model = ps.create_model("m2", input_shape=(3,), labels=labels, latent_dim=2)
+    for word, k in {"2": 1, "class=2": 1, "2.0": 1, "class=a": 2, "class=class=a": 2}.items():
+        assert int(asked_label(model, word)) == k
+        assert asked_values(labels, (word,)) == labels.names[k]
+    for ask in (lambda: asked_label(model, "4"), lambda: asked_values(labels, ("4",))):
+        with pytest.raises(InputError, match="4: there is no such class"):
+            ask()
+
+
 def test_rows_of_arrays_are_named_by_their_number_in_the_file(tmp_path: Path) -> None:
     x = np.arange(N, dtype=np.float32)[:, None] * [1, 10]
     data = load_npz(npz(tmp_path / "a.npz", x=x.astype(np.float32), y=np.arange(N) % 2))

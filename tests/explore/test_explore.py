@@ -11,11 +11,12 @@ import torch
 from data_makers import refused
 from tiny import ATTRIBUTES, CASES, CLASSES, augmented, build, points, tiny_decoder, tiny_encoder
 
-from pyro_ssvae import ReVAE, create_model
+from pyro_ssvae import AttributeLabels, ReVAE, create_model
 from pyro_ssvae.data.schema import Column
 from pyro_ssvae.explore import grids, view
 from pyro_ssvae.explore.sliders import axes, inferred, moved, redrawn, taken
 from pyro_ssvae.infer.batched import evaluating
+from pyro_ssvae.labels import answers
 
 WITH_SLIDERS = ("revae", "augmented", "m2", "adgm")  # where the labels are attributes
 HEARS = ("augmented", "adgm")  # decoders that hear the label, of models without interventions
@@ -231,3 +232,13 @@ def test_it_says_what_a_point_is() -> None:
 )
 def test_a_cell_is_a_number_as_people_write_it(value: float, words: str) -> None:
     assert view.cell(value, Column("income")) == words
+
+
+def test_attributes_are_shown_in_their_own_words() -> None:
+    labels = AttributeLabels(["ill", "sex"], [("no", "yes"), ("female", "male")])
+    assert answers(labels) == ["ill", "sex = male"]
+    said = [view.label_words(labels, torch.tensor(y)) for y in ([1, 0], [0, 1], [0, -1], [-1, -1])]
+    assert said == ["ill, sex = female", "sex = male", "none", ""]
+    assert grids.columns(labels)[0] == ["ill = no", "ill = yes", "sex = female", "sex = male"]
+    model = create_model("revae", input_shape=(4,), labels=labels, latent_dim=4)
+    assert [axis.words for axis in axes(model)] == [("no", "yes"), ("female", "male")]

@@ -12,8 +12,9 @@ import pytest
 import torch
 from data_makers import refused
 from test_intervene_commands import LABELS, a_run
+from toy_blocks import NAMES
 
-from pyro_ssvae import ClassLabels, load
+from pyro_ssvae import AttributeLabels, ClassLabels, load
 from pyro_ssvae.cli.explore import Explore, run
 from pyro_ssvae.cli.main import main
 from pyro_ssvae.experiment.data import run_data
@@ -254,3 +255,11 @@ def test_the_command_serves_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explore_page, "serve", note)
     assert main(["explore", str(folder), "--no-browser", "--index", "3"]) == 0
     assert served == [("run", "127.0.0.1", False)]
+
+
+def test_sliders_and_their_buttons_say_an_attributes_own_words() -> None:
+    page = a_page(labels=AttributeLabels(NAMES, [("none", "straw"), ("1", "2"), ("0", "1")]))
+    with gr.Blocks():
+        slider, buttons = explore_page.lay_out_slider(page.sliders[0], "draw")
+    assert slider.label.startswith(f"{NAMES[0]}: none at ")
+    assert [button.value for button in buttons] == ["draw none", "draw straw", "swap"]

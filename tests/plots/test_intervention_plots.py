@@ -17,6 +17,7 @@ from toy_blocks import NAMES, BlockClasses, BlockModel, BlockOracle, blocks, pic
 
 from pyro_ssvae import AttributeLabels, Classifier, create_model, plots
 from pyro_ssvae.evaluation.interventions import evaluate_interventions
+from pyro_ssvae.plots.points import one_label_a_row
 
 X, Y, FACTORS = world()
 MODEL = BlockModel()
@@ -107,6 +108,21 @@ def test_draws_of_one_intervention() -> None:
     nothing_is_cut_or_covered(figure)
     again = plots.intervention_draws(MODEL, X[:4], {"hat": 1, "beard": 0}, draws=6)
     assert torch.equal(cells(again.axes[1]), shown)
+
+
+def test_values_are_called_by_the_labels_own_words() -> None:
+    model = BlockModel()
+    model.labels = AttributeLabels(NAMES, [("none", "straw"), ("1", "2"), ("0", "1")])
+    drawn = plots.intervention_draws(model, X[:1], {"hat": 1, "beard": 0, "scarf": 1}, draws=6)
+    assert drawn.axes[1].get_title() == "hat = straw, beard = 1, scarf = 1, 6 draws"
+    table = plots.intervention_table(model, X[:2])
+    assert [words(ax) for ax in table.axes[1:]] == [["none", "straw"], ["1", "2"], ["0", "1"]]
+    assert any("each attribute set to both of its values" in text.get_text() for text in table.texts)
+    assert plots.walk(model, X[:1], "hat", steps=3).axes[1].get_xlabel() == "hat:  none  →  straw"
+    names, _ = one_label_a_row(model.labels)
+    assert names[:3] == ["hat = none", "hat = straw", "beard = 1"]
+    for figure in (drawn, table):
+        nothing_is_cut_or_covered(figure)
 
 
 def test_swaps_show_receiver_donor_and_result() -> None:
