@@ -123,16 +123,20 @@ def rows_beside(
 def training_data(run: Path, model: Model) -> tuple[DataConfig, Dataset, Dataset]:
     """Return where a run's data come from, the data set, and its training part with the labels that the run has."""
     from ..experiment.config import experiment_of
-    from ..experiment.data import check_shape, check_there, check_unchanged, prepare_data
+    from ..experiment.data import check_shape, check_there, check_unchanged, label_files_of, prepare_data
     from ..models.saved_config import read_config
 
     config = read_config(run)
     settings = experiment_of(config, run)
-    check_there(settings.source, run)
-    dataset, split, _ = prepare_data(settings.source, settings.training.seed)
-    check_shape(model, dataset.input_shape, settings.source.data)
-    check_unchanged(config, dataset, run)
-    return settings.source, dataset, split
+    source = label_files_of(settings.source, run)
+    check_there(source, run)
+
+    def check(dataset: Dataset) -> None:
+        check_shape(model, dataset.input_shape, source.data)
+        check_unchanged(config, dataset, run)
+
+    dataset, split, _ = prepare_data(source, settings.training.seed, check=check)
+    return source, dataset, split
 
 
 def query(options: Suggest, model: Model, split: Dataset) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,13 +53,26 @@ def check_there(source: DataConfig, run: Path) -> None:
     raise InputError(f"{run}: its data, {source.data}: no such file or folder; {what}")
 
 
-def prepare_data(source: DataConfig, seed: int, quiet: bool = True) -> tuple[Dataset, Dataset, Rows]:
+def label_files_of(source: DataConfig, run: Path) -> DataConfig:
+    """Return a run's source with the label files that lay in the run's folder where they lie now."""
+    here = [(path, run / Path(path).name) for path in source.label_file]
+    found = (str(inside) if inside.is_file() and not Path(path).exists() else path for path, inside in here)
+    return replace(source, label_file=tuple(found))
+
+
+def prepare_data(
+    source: DataConfig, seed: int, quiet: bool = True, check: Callable[[Dataset], None] | None = None
+) -> tuple[Dataset, Dataset, Rows]:
     """Return the data set as its source has it, the training part with labels hidden, and a validation part.
 
     The validation part is a tenth of the training rows, at most 2,000; its labels are looked at, never learnt from.
     Where the source itself has few labels, they are all left to train on (:func:`~pyro_ssvae.data.hold_out`).
+
+    :param check: of the data set, before anything else is made of it.
     """
     dataset = load_data(source, quiet)
+    if check is not None:
+        check(dataset)
     if source.classes is not None:
         dataset = with_classes(dataset, source.classes)
     split, validation = train_split(dataset, source, seed)

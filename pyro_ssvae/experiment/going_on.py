@@ -15,6 +15,7 @@ from ..models.saved_config import read_config
 from ..models.saving import WEIGHTS
 from ..train.checkpoints import checkpoints
 from .config import ExperimentConfig, Json, ModelConfig, experiment_of, model_options
+from .data import label_files_of
 from .folder import CHECKPOINT
 
 MAY_CHANGE = ("epochs", "label_file", "devices", "logger")
@@ -30,6 +31,7 @@ def going_on(given: ExperimentConfig, folder: Path) -> ExperimentConfig:
         setting.
     """
     begun = experiment_of(read_config(folder), folder)
+    begun = replace(begun, source=label_files_of(begun.source, folder))
     network = ModelConfig(given.network.name, model_options(given.network.name))
     usual = {**every_setting(ExperimentConfig(network=network)), "model": ModelConfig.name}
     refuse_others(given, folder, {name for name, value in every_setting(given).items() if value != usual[name]})

@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..files import installed
 from ..models.saved_config import read_config
 from .config import DataConfig, ExperimentConfig, Json, experiment_of
-from .data import data_digest, evaluation_options
+from .data import data_digest, evaluation_options, label_files_of
 from .going_on import same_settings
 
 PACKAGES = ("numpy", "pyro-ppl", "lightning", "pyro_ssvae")  # whose versions a run notes
@@ -49,14 +49,27 @@ def resumed_metadata(folder: Path, now: Json, source: DataConfig) -> Json:
     :raises InputError: the data have changed.
     """
     begun = read_config(folder)
-    relabelled = experiment_of(begun, folder).source != source
-    same = "digest" if relabelled else "fingerprint"
-    if begun.get(same) != now[same]:
-        raise InputError(f"--resume {folder}: {source.data} has changed since it was begun; a new run is needed")
+    relabelled = label_files_of(experiment_of(begun, folder).source, folder) != source
+    if not relabelled and begun.get("fingerprint") != now["fingerprint"]:
+        what = f"{' or '.join(source.label_file)} has changed since its labels were learnt; others need a new file"
+        raise InputError(f"--resume {folder}: {what if source.label_file else has_changed(source)}")
+    if relabelled and begun.get("label_set") == now["label_set"]:
+        raise InputError(f"--resume {folder}: {source.label_file[-1]} adds no label to those that it has; fill some in")
     note_differences(begun, now, source, folder)
     new = [] if same_settings(begun, now) else ["settings"]
     new += ["fingerprint", "label_set", "evaluation"] if relabelled else []
     return {name: value if name in new else begun.get(name, value) for name, value in now.items()}
+
+
+def check_begun(folder: Path, dataset: Dataset, source: DataConfig) -> None:
+    """Raise :class:`InputError` where a run that is gone on with was begun on other data."""
+    if read_config(folder).get("digest") != data_digest(dataset):
+        raise InputError(f"--resume {folder}: {has_changed(source)}")
+
+
+def has_changed(source: DataConfig) -> str:
+    """Return that a run's data are others now, in words."""
+    return f"{source.data} has changed since it was begun; a new run is needed"
 
 
 def note_differences(begun: Json, now: Json, source: DataConfig, where: Path) -> None:

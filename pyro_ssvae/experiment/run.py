@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from .config import ExperimentConfig, Json, ModelConfig, network_for
 from .data import Rows, check_there, network_of_data, prepare_data
 from .folder import CHECKPOINT, abandon, check_free, claim, free_folder, locked, write_history
 from .going_on import going_on, reopened
-from .metadata import note_differences, resumed_metadata, run_metadata
+from .metadata import check_begun, note_differences, resumed_metadata, run_metadata
 
 MOST_SECONDS = 600  # that cross-fitting may take
 
@@ -117,7 +118,9 @@ def prepare(settings: ExperimentConfig) -> Experiment:
     """Read the data, hide labels, and make the model, its weights at random."""
     source, training = settings.source, settings.training
     main = is_main_process(training)
-    dataset, split, validation = prepare_data(source, training.seed, quiet=not main)
+    folder = settings.resume
+    check = None if folder is None else partial(check_begun, folder, source=source)
+    dataset, split, validation = prepare_data(source, training.seed, quiet=not main, check=check)
     if dataset.table is not None and main:
         show_kinds(dataset.table)
     if settings.network.name == "classifier" and not known_rows(split.y).any():

@@ -75,6 +75,13 @@ def test_from_a_run_to_a_file_and_back(capsys: pytest.CaptureFixture[str]) -> No
     assert (run / "suggest-2.csv").exists()
 
 
+def labelled(path: Path, word: str) -> None:
+    """Fill in the label of a file's first point, which stands in its second column."""
+    header, first, *others = csv.reader(path.read_text().splitlines())
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([header, [first[0], word, *first[2:]], *others])
+
+
 def test_the_rows_are_those_of_the_data_as_its_source_has_it() -> None:
     run = a_run("--data", own(), "--labels", "9")
     command.run(Suggest(run, n=5))
@@ -133,6 +140,33 @@ def test_labels_stay_with_their_points_when_rows_are_added(id: tuple[str, ...]) 
     changed = {training[i] for i in (more.y != split.y).nonzero().squeeze(1).tolist()}
     assert changed == {f"{float(row[v]):g}" for row in kept}
     assert changed
+
+
+def test_a_run_goes_on_with_its_label_files_wherever_it_lies(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [f"p{i},{i / 4},{'ab'[i % 2] if i % 3 else ''}" for i in range(40)]
+    Path("t.csv").write_text("\n".join(["id,v,y", *rows, ""]))
+    run = a_run("--data", "t.csv", "--target", "y", "--id", "id")
+    command.run(Suggest(run, n=2))
+    again = ["train", "--resume", "run", "--quiet", "--epochs"]
+    assert main([*again, "2", "--label-file", "run/suggest.csv"]) == 2
+    assert "run/suggest.csv adds no label" in capsys.readouterr().err
+    labelled(run / "suggest.csv", "a")
+    assert main([*again, "2", "--label-file", "run/suggest.csv"]) == 0
+    run.rename("moved")
+    again[2] = "moved"
+    capsys.readouterr()
+    command.run(Suggest(Path("moved"), n=1))
+    assert "--label-file moved/suggest.csv" in capsys.readouterr().out
+    assert main([*again, "3"]) == 0
+    learnt = Path("moved/suggest.csv").read_text()
+    labelled(Path("moved/suggest.csv"), "b")
+    assert main([*again, "4"]) == 2
+    assert "moved/suggest.csv has changed since its labels were learnt" in capsys.readouterr().err
+    Path("moved/suggest.csv").write_text(learnt)
+    Path("t.csv").write_text("\n".join(["id,v,y", *(f"q{row[1:]}" for row in rows[::-1]), ""]))
+    assert main([*again, "4"]) == 2
+    assert "t.csv has changed since it was begun" in capsys.readouterr().err
+    refused(lambda: command.run(Suggest(Path("moved"), n=1)), "t.csv has changed")
 
 
 def test_attributes_of_which_each_point_has_some(capsys: pytest.CaptureFixture[str]) -> None:
