@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import InputError, kind_of
 from ..labels import Labels
 
-Intervention = Mapping[str, int] | str | int
+Intervention = Mapping[str, int | str] | str | int
 """Attributes and their values, ``{"Smiling": 1}``, or a class by number or name."""
 
 

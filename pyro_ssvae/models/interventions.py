@@ -16,6 +16,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ..data.checks import shown
+from ..data.label_words import attribute_value as word_value
 from ..errors import InputError, counted, nearest, whole_number
 from ..infer.batched import checked
 from ..infer.expected import expected_x
@@ -32,9 +33,7 @@ def asked(labels: Labels, values: Intervention) -> dict[str, int]:
     if isinstance(labels, AttributeLabels):
         if not isinstance(values, Mapping):
             raise InputError(f"intervene: {values!r}; attributes and their values, such as {{'Smiling': 1}}, needed")
-        for name in values:
-            index(labels, name)
-        return {name: attribute_value(name, value) for name, value in values.items()}
+        return {name: attribute_value(labels, name, value) for name, value in values.items()}
     if isinstance(values, str):
         if values not in labels.names:
             raise InputError(f"class: there is no {values!r}{nearest(values, labels.names)}")
@@ -53,12 +52,17 @@ def whole(value: object) -> int | None:
     return operator.index(value)
 
 
-def attribute_value(name: str, value: object) -> int:
-    """Return an attribute's value as an int; raise :class:`InputError` unless it is 0 or 1."""
+def attribute_value(labels: AttributeLabels, name: str, value: object) -> int:
+    """Return an attribute's value as an int; raise :class:`InputError` unless it is 0 or 1, or the word for one."""
+    pair = labels.words[index(labels, name)]
+    own = pair != ("0", "1")
+    if own and isinstance(value, str) and (place := word_value(value, pair)) is not None:
+        return place
     value = value.item() if isinstance(value, (Tensor, np.ndarray, np.generic)) and value.ndim == 0 else value
     k = int(value) if isinstance(value, float) and value in (0.0, 1.0) else whole(value)
     if k not in (0, 1):
-        raise InputError(f"{name}: {shown(value)}; 0 or 1 is needed")
+        words = f", {pair[0]} or {pair[1]}," if own else ""
+        raise InputError(f"{name}: {shown(value)}; 0 or 1{words} is needed")
     return k
 
 
@@ -155,7 +159,7 @@ class Characteristics(GenerativeModel):
             y = torch.tensor([value], device=self.device)
         else:
             at = index(self.labels, name), 0
-            y = torch.full((self.labels.size, 1), attribute_value(name, value), device=self.device)
+            y = torch.full((self.labels.size, 1), attribute_value(self.labels, name, value), device=self.device)
         p = prior_of(self, "z_c", 1, {"y": y})
         return moment_of(p, "mean")[at], moment_of(p, "stddev")[at]
 
@@ -188,7 +192,7 @@ class Characteristics(GenerativeModel):
         The draw is from the site ``z_c`` of the model as it is; attributes that are not named have the value that is
         read off the point.
 
-        :param values: ``{"Smiling": 1}``; for class labels a class, by number or name.
+        :param values: ``{"Smiling": 1}``, or the value's own word; for class labels a class, by number or name.
         :param num_samples: S draws: ``[S, B, *input_shape]``; None for one without the first dimension.
         :raises InputError: an attribute or class that does not exist, or a value that is neither 0 nor 1.
         """

@@ -16,6 +16,7 @@ from ..errors import InputError, counted, nearest
 from ..infer.batched import batched, evaluating
 from ..infer.protocols import Classifies, Intervenes, Intervention, Reconstructs, Walks, require
 from ..labels import AttributeLabels, ClassLabels, Labels
+from ..models.interventions import asked
 from .layout import Part, draw_frames, lay_out
 from .style import VERMILLION, fit_names, fit_text, styled
 
@@ -74,7 +75,7 @@ def intervention_draws(
     grid = intervened(model, images, values, seed, draws).transpose(0, 1)
     before = torch.stack([unit_scale(images), reconstructed(model, images, seed)], 1)
     if isinstance(values, Mapping):
-        title = ", ".join(f"{name} = {attribute_words(labels, name)[int(v)]}" for name, v in values.items())
+        title = ", ".join(f"{name} = {attribute_words(labels, name)[v]}" for name, v in asked(labels, values).items())
     else:
         title = f"class = {values if isinstance(values, str) else labels.names[values]}"
     parts = [Part(before, BEFORE), Part(grid, [], f"{title}, {counted(draws, 'draw')}")]

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pyro_ssvae import AttributeLabels, ReVAE, create_model
+from pyro_ssvae.models.interventions import asked
 
 
 @pytest.fixture(params=[1, 2], ids=["d=1", "d=2"])
@@ -288,3 +289,10 @@ def test_a_row_of_counts_stays_as_large_as_it_was(name: str) -> None:
             torch.manual_seed(1)
             answers.append(fn(rows))
         torch.testing.assert_close(answers[1], 10 * answers[0], rtol=1e-4, atol=1e-4, msg=verb)
+
+
+def test_values_may_be_given_in_the_labels_own_words() -> None:
+    labels = AttributeLabels(["ill", "sex"], [("no", "yes"), ("female", "male")])
+    assert asked(labels, {"ill": "Yes", "sex": "female"}) == {"ill": 1, "sex": 0}
+    refused(lambda: asked(labels, {"sex": "mail"}), "sex: 'mail'", "0 or 1, female or male, is needed")
+    refused(lambda: asked(AttributeLabels(["hat"]), {"hat": 2}), "hat: 2; 0 or 1 is needed")
