@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ..errors import InputError, counted
-from .arguments import read
+from .arguments import check_bounds, read
 from .outputs import check_out, free_name
 from .pictures import able, check, save_picture
 from .table_files import may_end_in, write_tables
@@ -62,10 +62,12 @@ def run(options: Generate) -> None:
     tabular = options.out is not None and options.out.name.lower().endswith(may_end_in(options.out))
     if tabular:
         check_out(options.out, may_end_in(options.out))
-    check(replace(options, out=None) if tabular else options, n=(1, MOST_ROWS if tabular else MOST))
+    check(replace(options, out=None) if tabular else options, n=(1, MOST_ROWS))
     model = load(options.run)
     able(options.run, model, Generates)
-    if tabular or (options.out is None and model.schema is not None):
+    tabular = tabular or (options.out is None and model.schema is not None)
+    check_bounds(options, n=(1, MOST_ROWS if tabular else MOST))
+    if tabular:
         out = options.out or free_name(options.run, "generated", ".csv")
         print(f"table: {out}, {counted(write_tables(iter([generated_rows(model, options)]), out), 'row')}")
         return

@@ -84,17 +84,22 @@ def run(options: Inspect) -> None:
     model = load(options.run)
     dataset = run_data(options.run, model)
     x, y = (dataset.x, dataset.y) if options.train else (dataset.x_test, dataset.y_test)
+    ids = dataset.ids if options.train else dataset.ids_test
     if options.index is None:
-        list_uncertain(options, model, x, y)
+        list_uncertain(options, model, x, y, ids)
         return
     if not 0 <= options.index < len(x):
         raise InputError(f"--index: {options.index}; a {options.part} point from 0 to {len(x) - 1} is needed")
     rows = slice(options.index, options.index + 1)
-    inspect_point(options, model, x[rows], y[rows], plots.units_of(model, x))
+    name = "" if ids is None else f" ({ids[options.index]})"
+    inspect_point(options, model, x[rows], y[rows], plots.units_of(model, x), name)
 
 
-def list_uncertain(options: Inspect, model: Model, x: Tensor, y: Tensor) -> None:
-    """Print the points that the model is least sure of as a table, and draw them."""
+def list_uncertain(options: Inspect, model: Model, x: Tensor, y: Tensor, ids: Sequence[str] | None) -> None:
+    """Print the points that the model is least sure of as a table, and draw them.
+
+    :param ids: the points' names in their source.
+    """
     import torch
 
     from .. import plots
@@ -108,7 +113,8 @@ def list_uncertain(options: Inspect, model: Model, x: Tensor, y: Tensor) -> None
         found = most_uncertain(model, x, n=options.n, by=options.by, seed=options.seed)
     except InputError as error:
         raise InputError(f"--{error}" if str(error).startswith("by:") else str(error)) from None
-    show(uncertain_table(found, options.part, [label_words(model.labels, y[i]) for i in found.index]))
+    names = None if ids is None else [ids[int(i)] for i in found.index]
+    show(uncertain_table(found, options.part, [label_words(model.labels, y[i]) for i in found.index], names))
     rows = torch.tensor([int(i) for i in found.index])
     if isinstance(model, Reconstructs):
         titles = [f"{i}: {SHORT.get(why, why)}" for i, why in zip(found.index, found["why"])]
@@ -120,10 +126,11 @@ def list_uncertain(options: Inspect, model: Model, x: Tensor, y: Tensor) -> None
     print(f"more of one: {shlex.join(words)}")
 
 
-def uncertain_table(found: pd.DataFrame, part: str, labels: Sequence[str]) -> Table:
+def uncertain_table(found: pd.DataFrame, part: str, labels: Sequence[str], names: Sequence[str] | None = None) -> Table:
     """Return what :func:`~pyro_ssvae.least_sure` found as a table for people.
 
     :param labels: of the points found, in words.
+    :param names: of these points in their source.
     """
     from rich.table import Table
 
@@ -137,22 +144,28 @@ def uncertain_table(found: pd.DataFrame, part: str, labels: Sequence[str]) -> Ta
     shown = [name for name in units if name in found]
     predicted = "first" in found
     table.add_column("index", justify="right", no_wrap=True)
+    for word in () if names is None else ("id",):
+        table.add_column(word, overflow="fold")
     table.add_column("why", no_wrap=True)
     for word in ("score", *(units[name] for name in shown)):
         table.add_column(word, justify="right", no_wrap=True)
     for word in ("guesses", "label") if predicted else ():
         table.add_column(word, overflow="fold")
-    for (i, row), label in zip(found.iterrows(), labels, strict=True):
+    for place, ((i, row), label) in enumerate(zip(found.iterrows(), labels, strict=True)):
         numbers = [f"{row[name]:.{2 if abs(row[name]) < 100 else 0}f}" for name in shown]
-        cells = [str(i), SHORT.get(row["why"], row["why"]), f"{row['score']:.1f}", *numbers]
+        known = [] if names is None else [names[place]]
+        cells = [str(i), *known, SHORT.get(row["why"], row["why"]), f"{row['score']:.1f}", *numbers]
         if predicted:
             cells += [f"{row['first']} {row['p_first']:.2f}, {row['second']} {row['p_second']:.2f}", label]
         table.add_row(*cells)
     return table
 
 
-def inspect_point(options: Inspect, model: Model, x: Tensor, y: Tensor, units: Units | None) -> None:
-    """Print a point's label and the trace's sites with the objective's terms, and draw these and its latents."""
+def inspect_point(options: Inspect, model: Model, x: Tensor, y: Tensor, units: Units | None, name: str = "") -> None:
+    """Print a point's label and the trace's sites with the objective's terms, and draw these and its latents.
+
+    :param name: the point's in its source, as it stands behind its number.
+    """
     from .. import plots
     from ..evaluation.posterior import expected_draws, posterior
     from ..evaluation.sites import sites
@@ -168,7 +181,7 @@ def inspect_point(options: Inspect, model: Model, x: Tensor, y: Tensor, units: U
     found = sites(model, x, seen, num_samples=options.draws, seed=options.seed)
     data = posterior(model, x, seen, num_samples=options.draws, points=[options.index], seed=options.seed)
     beliefs = beliefs_of(model, x, options)
-    title = f"{options.part} point {options.index}"
+    title = f"{options.part} point {options.index}{name}"
     label = label_words(model.labels, y[0])
     if label:
         title += f", labelled {label}" + ("" if options.labelled else " (unseen)")

@@ -14,7 +14,7 @@ from pyro_ssvae.cli.main import main
 from pyro_ssvae.data import encode
 from pyro_ssvae.experiment import run as training
 from pyro_ssvae.experiment.config import DataConfig
-from pyro_ssvae.experiment.data import load_data, network_of_data
+from pyro_ssvae.experiment.data import load_data, network_of_data, run_data
 from pyro_ssvae.models.saving import load
 
 QUICK = ("--epochs", "1", "--no-baseline", "--quiet", "--latent-dim", "2")
@@ -142,3 +142,40 @@ def test_compressed_tables_come_in_and_go_out(ending: str, table: Path, tmp_path
     assert main(["generate", out, "--n", "2", "--out", str(drawn)]) == 0
     assert list(pd.read_csv(drawn, sep=sep)) == ["kind", "age", "visits", "job"]
     assert main(["predict", out, "--data", str(drawn), "--out", str(tmp_path / "answers.parquet.gz")]) == 2
+
+
+def test_rows_have_their_names_and_any_number_of_them_is_drawn(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = pd.read_csv(table)
+    frame.insert(0, "patient", [f"p{i}" for i in range(len(frame))])
+    frame.to_csv(table, index=False)
+    run = tmp_path / "run"
+    assert (
+        main(
+            [
+                "train",
+                "--data",
+                str(table),
+                "--target",
+                "kind",
+                "--id",
+                "patient",
+                "--no-calibration",
+                *QUICK,
+                "--out",
+                str(run),
+            ]
+        )
+        == 0
+    )
+    names = run_data(run, load(run)).ids_test
+    assert names is not None
+    capsys.readouterr()
+    assert main(["inspect", str(run), "-n", "2"]) == 0
+    lines = [line.split("│")[1:3] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
+    assert [name.strip() for _, name in lines] == [names[int(i)] for i, _ in lines]
+    assert main(["inspect", str(run), "--index", "3", "--draws", "8"]) == 0
+    assert f"test point 3 ({names[3]})" in capsys.readouterr().out
+    assert main(["generate", str(run), "-n", "1001", "--label", "a"]) == 0
+    assert "generated.csv, 1001 rows" in capsys.readouterr().out
