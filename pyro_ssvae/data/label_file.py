@@ -91,6 +91,10 @@ def add_labels(
     if not {key, *columns} <= set(header):
         wanted = ",".join([next((name for name in known if name != "row"), "index"), *columns])
         raise InputError(f"{path}: row 1 is {shown(','.join(header))}; {shown(wanted)} is needed")
+    namer = _names_column(header, columns)
+    if namer is not None and key in ("index", "row"):
+        raise InputError(f"{path}: its points are named by {shown(namer)}; --id {namer}, their column in the data, is "
+                         "needed")  # fmt: skip
     of_row = {int(row): i for i, row in enumerate(rows)}
     of_name = None if own is None else {name: row for row, name in enumerate(known[own])}
     y, seen = y.clone(), dict[int, int]()
@@ -110,6 +114,17 @@ def add_labels(
                 raise InputError(f"{path}: row {line} has no known class: {shown(word)}{hint(word, labels.names)}")
             y[i] = place
     return y
+
+
+def _names_column(header: Sequence[str], columns: Sequence[str]) -> str | None:
+    """Return the column by which a table's points were named when :func:`label_file_text` began the file.
+
+    It follows ``guess``, as ``row`` does where they had no names.
+    """
+    begun = ["index", *columns, "guess"]
+    place = len(begun)
+    named = header[:place] == begun and place < len(header) and header[place] != "row"
+    return header[place] if named else None
 
 
 def _row(path: Path, line: int, cell: str, key: str, of_row: dict[int, int], of_name: dict[str, int] | None) -> int:

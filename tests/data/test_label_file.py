@@ -58,6 +58,8 @@ def test_points_are_found_by_their_names(tmp_path: Path) -> None:
     refused(lambda: read("patient,label\np2,cat\n"), "row 2", "'p2'", "not trained on")
     refused(lambda: read("patient,label\np1,cat\np1,dog\n"), "row 3", "once is enough")
     refused(lambda: read("name,label\np1,cat\n"), "'patient,label' is needed")
+    for unnamed in ({}, {"row": ["0", "1", "5", "7"]}):  # in a training that was not told of the names
+        refused(lambda names=unnamed: read("index,label,guess,patient,row\n2,owl,,p1,0\n", names), "--id patient")
     numbers = {"row": ["0", "1", "5", "7"]}
     assert read("index,label,row\n1,cat,7\n", numbers) == [-1, -1, 0]
     refused(lambda: read("row,label\n5,cat\n", numbers), "'index,label' is needed")  # of which table?
