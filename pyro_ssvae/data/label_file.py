@@ -142,5 +142,7 @@ def _row(path: Path, line: int, cell: str, key: str, of_row: dict[int, int], of_
     else:
         row = of_name.get(" ".join(cell.split()), -1)
     if row not in of_row:
-        raise InputError(f"{path}: row {line}: {shown(cell)} is not trained on (held out, or no such point)")
+        raise InputError(
+            f"{path}: row {line}: {shown(cell)} is not trained on (held out, or no such point); leave the row out"
+        )
     return of_row[row]

@@ -549,7 +549,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     refused(lambda: resume(epochs=2), str(file), "3 epochs are done")
     refused(lambda: resume(average=0.5), str(file), "other settings", "average 0.99, not 0.5")
     refused(lambda: resume(x=data["x"][:40], y=data["y"][:40]), str(file), "other settings or data", "rows 50, not 40")
-    refused(lambda: resume(x=data["x"].flip(0)), str(file), "other settings or data", "data")
+    refused(lambda: resume(x=data["x"].flip(0)), str(file), "other settings or data (other data)")
     refused(lambda: resume(validation=None), str(file))
     refused(lambda: resume(augmented(input_shape=(1, 4, 4))), str(file), "does not fit this model", "is missing")
     name = next(key for key in tensors if key.startswith("model."))
