@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, counted
 from ..labels import MISSING, AttributeLabels, Labels
 from .checks import clean_word, hint, shown
 from .dataset import Dataset
@@ -52,6 +53,16 @@ def names_beside(dataset: Dataset) -> dict[str, Sequence[str]]:
     return {} if dataset.rows is None else {"row": [str(row) for row in dataset.rows]}
 
 
+def numbers_beside(split: Dataset) -> dict[str, Tensor]:
+    """Return a table's numbers ``[n]`` by their columns in a label file; nothing of other data."""
+    columns = () if split.table is None else split.table.schema.columns
+    return {
+        free_column(column.name, split.labels): split.x[:, i].double() + column.offset
+        for i, column in enumerate(columns)
+        if column.reads == "number" and not column.is_time and column.name != "row"
+    }
+
+
 def taken_columns(labels: Labels | None) -> list[str]:
     """Return the columns of a label file that have a meaning."""
     return ["guess", "index", "label", "split", *(labels.names if isinstance(labels, AttributeLabels) else ())]
@@ -69,6 +80,7 @@ def add_labels(
     labels: Labels,
     files: Sequence[str] | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
+    numbers: Mapping[str, Tensor] | None = None,
 ) -> Tensor:
     """Return ``y`` with the labels of a file that :func:`label_file_text` began and a person went on with.
 
@@ -80,7 +92,9 @@ def add_labels(
     :param files: the files of all of the data set's training points, of a folder's data.
     :param names: other names of theirs: :func:`names_beside`. Numbers, under ``row``, count beside ``index`` alone: a
         table may have a column of its own that is called so.
-    :raises InputError: naming the row of the file.
+    :param numbers: a table's columns of numbers ``[n]`` by what they are called in the file. Where rows are found by
+        their place, and most of them have others there, the table is in another order.
+    :raises InputError: naming the row of the file, or the order of the rows.
     """
     header, lines = read_rows(path)
     columns = list(labels.names) if isinstance(labels, AttributeLabels) else ["label"]
@@ -97,12 +111,16 @@ def add_labels(
                          "needed")  # fmt: skip
     of_row = {int(row): i for i, row in enumerate(rows)}
     of_name = None if own is None else {name: row for row, name in enumerate(known[own])}
-    y, seen = y.clone(), dict[int, int]()
+    y, seen, moved = y.clone(), dict[int, int](), 0
+    beside = (
+        {} if key not in ("index", "row") else {name: own for name, own in (numbers or {}).items() if name in header}
+    )
     for line, cells in lines:
         i = _row(path, line, cells[header.index(key)], key, of_row, of_name)
         if i in seen:
             raise InputError(f"{path}: row {line} names the point of row {seen[i]} again; once is enough")
         seen[i] = line
+        moved += any(_differ(cells[header.index(name)], float(own[i])) for name, own in beside.items())
         if isinstance(labels, AttributeLabels):
             places = {name: header.index(name) for name in columns}
             given = torch.tensor(read_attributes(cells, places, labels, line, path))
@@ -113,7 +131,18 @@ def add_labels(
             if place is None:
                 raise InputError(f"{path}: row {line} has no known class: {shown(word)}{hint(word, labels.names)}")
             y[i] = place
+    if moved > len(seen) / 2:
+        raise InputError(f"{path}: {moved} of its {counted(len(seen), 'point')} have other numbers in the data, whose "
+                         "rows are in another order; --id, which names them, or a new file is needed")  # fmt: skip
     return y
+
+
+def _differ(cell: str, own: float) -> bool:
+    """Whether a cell is a number, and another one than the data's, to the digits that a person's program leaves."""
+    try:
+        return not math.isclose(float(cell), own, rel_tol=1e-3, abs_tol=1e-6)
+    except ValueError:
+        return False
 
 
 def _names_column(header: Sequence[str], columns: Sequence[str]) -> str | None:

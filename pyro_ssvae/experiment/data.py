@@ -12,7 +12,7 @@ from torch import Tensor
 from .. import data as datasets
 from ..data import Dataset
 from ..data.checks import class_labels
-from ..data.label_file import names_beside
+from ..data.label_file import names_beside, numbers_beside
 from ..data.layouts import counts_in
 from ..data.notices import say, silent
 from ..data.random_rows import has_gaps
@@ -145,7 +145,7 @@ def train_split(dataset: Dataset, source: DataConfig, seed: int) -> tuple[Datase
     if source.label_file:
         rows, files, names = training_rows(source, dataset), row_names(source), names_beside(dataset)
         for path in source.label_file:
-            y = datasets.add_labels(Path(path), y, rows, train.labels, files, names)
+            y = datasets.add_labels(Path(path), y, rows, train.labels, files, names, numbers_beside(train))
     return replace(train, y=y), (x_val, y_val)
 
 

@@ -140,6 +140,13 @@ def test_labels_stay_with_their_points_when_rows_are_added(id: tuple[str, ...]) 
     changed = {training[i] for i in (more.y != split.y).nonzero().squeeze(1).tolist()}
     assert changed == {f"{float(row[v]):g}" for row in kept}
     assert changed
+    others = [f"{v},{(int(w) + 1) % 5},{y}" for v, w, y in (row.split(",") for row in rows)]
+    Path("t.csv").write_text("\n".join(["v,w,y", *others, *(f"{i},3," for i in range(100, 110)), ""]))
+    if id:
+        prepare_data(replace(source, label_file=("filled.csv",)), 0)
+    else:
+        said = f"{len(kept)} of its {len(kept)} points have other numbers in the data"
+        refused(lambda: prepare_data(replace(source, label_file=("filled.csv",)), 0), said, "--id")
 
 
 def test_a_run_goes_on_with_its_label_files_wherever_it_lies(capsys: pytest.CaptureFixture[str]) -> None:

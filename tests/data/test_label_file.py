@@ -45,6 +45,22 @@ def test_what_stands_beside_the_labels_is_left_alone(tmp_path: Path) -> None:
     assert add_labels(path, torch.tensor([-1, -1]), torch.tensor([0, 1]), PETS).tolist() == [-1, 1]
 
 
+def test_rows_in_another_order_are_not_taken_for_the_old_ones(tmp_path: Path) -> None:
+    """Most numbers beside the labels are others then; a person may round them, correct one, or leave them out."""
+    y, rows = torch.full((3,), -1), torch.arange(3)
+
+    def read(text: str, weight: list[float], key: str = "row") -> list[int]:
+        path, names = written(tmp_path, text), {key: ["0", "1", "2"]}
+        own = torch.tensor(weight, dtype=torch.float64)
+        return add_labels(path, y, rows, PETS, names=names, numbers={"weight": own}).tolist()
+
+    text = "index,label,row,weight\n0,cat,0,1234.5\n1,dog,1,2.5\n2,owl,2,\n"
+    assert read(text, [1234.5, 2.5, 3.5]) == [0, 1, 2]
+    assert read(text, [1234.56, 9.0, torch.nan]) == [0, 1, 2]
+    refused(lambda: read(text, [2.5, 1234.5, 3.5]), "2 of its 3 points", "another order", "--id")
+    assert read(text.replace("index,label,row,", "patient,label,line,"), [2.5, 1234.5, 3.5], "patient") == [0, 1, 2]
+
+
 def test_points_are_found_by_their_names(tmp_path: Path) -> None:
     """Names stay theirs when rows are added to a table; numbers of training points do not."""
     y, rows, people = torch.full((3,), -1), torch.tensor([0, 2, 3]), {"patient": ["p1", "p2", "p3", "p 4"]}
