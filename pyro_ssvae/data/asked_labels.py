@@ -18,7 +18,8 @@ def asked_class(option: str, word: str, labels: ClassLabels) -> int:
     found = class_places([word, word.removeprefix("class=")], labels.names)
     place = next((k for k in found if k is not None), None)
     if place is None:
-        raise InputError(f"{option} {word}: there is no such class{nearest(word.removeprefix('class='), labels.names)}")
+        name = word.removeprefix("class=")
+        raise InputError(f"{option} {word}: there is no class {name!r}{nearest(name, labels.names)}")
     return place
 
 

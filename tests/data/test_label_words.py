@@ -165,7 +165,7 @@ def test_classes_are_read_alike_by_every_command() -> None:
         assert int(asked_label(model, word)) == k
         assert asked_values(labels, (word,)) == labels.names[k]
     for ask in (lambda: asked_label(model, "4"), lambda: asked_values(labels, ("4",))):
-        with pytest.raises(InputError, match="4: there is no such class"):
+        with pytest.raises(InputError, match="there is no class '4'"):
             ask()
 
 
