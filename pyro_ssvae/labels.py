@@ -272,16 +272,6 @@ class AttributeLabels:
 Labels = ClassLabels | AttributeLabels
 
 
-def answers(labels: Labels) -> list[str]:
-    """Return what each probability is of: a class, an attribute, or the word of its 1, such as ``sex = male``."""
-    if isinstance(labels, ClassLabels):
-        return list(labels.names)
-    own = (one.lower() not in ("1", "1.0", "yes", "y", "true", "t") for _, one in labels.words)
-    return [
-        f"{name} = {one}" if of_its_own else name for name, (_, one), of_its_own in zip(labels.names, labels.words, own)
-    ]
-
-
 def value_counts(y: Tensor, size: int) -> Tensor:
     """Return how often each value is known: int64 ``[1, size]`` of classes ``[N]``, ``[A, size]`` of attributes."""
     columns = y.reshape(len(y), math.prod(y.shape[1:]))

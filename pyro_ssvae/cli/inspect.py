@@ -167,11 +167,12 @@ def inspect_point(options: Inspect, model: Model, x: Tensor, y: Tensor, units: U
     :param name: the point's in its source, as it stands behind its number.
     """
     from .. import plots
+    from ..data.label_words import answers
     from ..evaluation.posterior import expected_draws, posterior
     from ..evaluation.sites import sites
     from ..explore.view import label_words
     from ..infer.protocols import Reconstructs
-    from ..labels import MISSING, ClassLabels, answers
+    from ..labels import MISSING, ClassLabels
 
     seen = y if options.labelled and model.labels is not None else None
     if options.labelled and (seen is None or not bool((seen != MISSING).any())):
@@ -245,7 +246,8 @@ def show_beliefs(labels: Labels, beliefs: Beliefs, draws: int) -> None:
     """Print the most probable labels under the guide and under the generative model."""
     from rich.table import Table
 
-    from ..labels import ClassLabels, answers
+    from ..data.label_words import answers
+    from ..labels import ClassLabels
     from .tables import show
 
     table = Table()

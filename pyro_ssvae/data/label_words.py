@@ -31,6 +31,14 @@ def attribute_value(word: str, pair: tuple[str, str]) -> int | None:
     return VALUES.get(low) if told else None
 
 
+def answers(labels: Labels) -> list[str]:
+    """Return what each probability is of: a class, an attribute, or the word of its 1, such as ``sex = male``."""
+    if isinstance(labels, ClassLabels):
+        return list(labels.names)
+    ones = zip(labels.names, (one for _, one in labels.words))
+    return [name if VALUES.get(one.lower()) == 1 else f"{name} = {one}" for name, one in ones]
+
+
 def other_words(own: Labels | None, labels: Labels | None) -> str:
     """Return the first attribute of which two say otherwise what 0 and 1 are called, and what each says; empty where
     they agree. Words for no and yes, and no words, agree with any but the reverse of their own."""

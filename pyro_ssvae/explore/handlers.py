@@ -17,9 +17,10 @@ from torch import Tensor
 
 from ..data import Dataset
 from ..data.augment import unit_scale
+from ..data.label_words import answers
 from ..errors import InputError
 from ..infer.protocols import Generates
-from ..labels import MISSING, ClassLabels, answers
+from ..labels import MISSING, ClassLabels
 from ..models import Model
 from ..plots.tables import units_of
 from . import grids, html, view

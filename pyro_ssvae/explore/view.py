@@ -13,11 +13,12 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ..data.label_words import answers
 from ..data.schema import Column
 from ..infer.batched import checked, evaluating
 from ..infer.protocols import Classifies
 from ..infer.traces import Site
-from ..labels import MISSING, ClassLabels, Labels, answers
+from ..labels import MISSING, ClassLabels, Labels
 from ..models import Model
 from .structure import structure
 

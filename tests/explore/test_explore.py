@@ -12,11 +12,11 @@ from data_makers import refused
 from tiny import ATTRIBUTES, CASES, CLASSES, augmented, build, points, tiny_decoder, tiny_encoder
 
 from pyro_ssvae import AttributeLabels, ReVAE, create_model
+from pyro_ssvae.data.label_words import answers
 from pyro_ssvae.data.schema import Column
 from pyro_ssvae.explore import grids, view
 from pyro_ssvae.explore.sliders import axes, inferred, moved, redrawn, taken
 from pyro_ssvae.infer.batched import evaluating
-from pyro_ssvae.labels import answers
 
 WITH_SLIDERS = ("revae", "augmented", "m2", "adgm")  # where the labels are attributes
 HEARS = ("augmented", "adgm")  # decoders that hear the label, of models without interventions
