@@ -43,9 +43,10 @@ def read_file(
     :raises InputError: naming the file, and the row where one cannot be read.
     """
     try:
-        if not path.is_file():
+        parts = path.is_dir() and path.suffix.lower() == ".parquet"  # as Spark and Dask write a table
+        if not path.is_file() and not parts:
             raise InputError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
-        size = path.stat().st_size
+        size = sum(file.stat().st_size for file in ([*path.rglob("*.parquet")] if parts else [path]))
         if size == 0:
             raise InputError(f"{path}: empty; a header and a row a point are needed")
         if size > MAX_BYTES:
@@ -80,15 +81,20 @@ def check_names(names: list[str], where: str) -> None:
 
 
 def read_columns(path: Path, text: Collection[str], note: Callable[[str], None], comma: bool) -> pd.DataFrame:
-    """Return the table of a Parquet or Feather file; the levels of an index that has names are columns."""
+    """Return the table of a Parquet or Feather file, or of a folder of Parquet files that are one table.
+
+    The levels of an index that has names are columns, and so are those by which a folder is divided, ``sex=male/``.
+    """
     import pyarrow as pa
 
     kind = path.suffix.lower()[1:].capitalize()
     try:
         if kind == "Parquet":
-            from pyarrow.parquet import ParquetFile
+            from pyarrow.dataset import partitioning
+            from pyarrow.parquet import ParquetFile, read_table
 
-            table = ParquetFile(path).read()
+            named = partitioning(flavor="hive")  # words, of which some may be missing
+            table = read_table(path, partitioning=named) if path.is_dir() else ParquetFile(path).read()
         else:
             from pyarrow import feather
 

@@ -82,15 +82,17 @@ def read_new(where: str, model: Model, config: Json, run: Path) -> NewPoints:
     path = Path(where)
     if where.partition(":")[0] in NAMES:
         return of_name(where, model, config, run)
-    if path.is_dir():
+    if path.is_dir() and not is_table(path):
         return of_folder(path, model)
-    if not path.is_file():
+    if not path.exists():
         if path.suffix or len(path.parts) > 1:
             raise InputError(f"--data {where[:300]}: no such file or folder")
         raise InputError(f"--data {shown(where)}: no such data set, file or folder{hint(where, NAMES)}")
     suffix = path.suffix.lower()
     if is_table(path):
         return of_table(path, model)
+    if not path.is_file():
+        raise InputError(f"--data {where}: not a file")
     if is_annotated(path):
         return of_annotated(path, model, experiment_of(config, run).source.target)
     if suffix in (".npz", ".npy"):

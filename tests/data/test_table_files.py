@@ -65,6 +65,28 @@ def test_a_cell_may_hold_a_separator_or_a_new_line(tmp_path: Path) -> None:
     assert data.table.schema.names == ("b, or c", "a")
 
 
+@pytest.mark.parametrize("divided", [False, True])
+def test_a_folder_of_parquet_files_is_one_table(divided: bool, tmp_path: Path) -> None:
+    frame = pd.DataFrame({"a": np.arange(30) / 4, "t": ["p", "q", None] * 10})
+    folder = tmp_path / "a.parquet"
+    if divided:  # by the values of a column, of which some are missing
+        frame.to_parquet(folder, partition_cols=["t"])
+    else:
+        folder.mkdir()
+        for i in range(3):
+            frame[10 * i : 10 * (i + 1)].to_parquet(folder / f"part-{i}.parquet")
+        (folder / "_SUCCESS").touch()
+    found = read_file(folder).sort_values("a")
+    assert found.a.tolist() == frame.a.tolist()
+    assert found.t.astype(object).where(found.t.notna(), None).tolist() == frame.t.tolist()
+    assert read_table(folder, target="t", quiet=True).x.shape[1:] == (1,)
+
+
+def test_a_folder_of_parquet_files_without_any_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").mkdir()
+    refused(lambda: read_file(tmp_path / "a.parquet"), "a.parquet: empty; a header and a row a point are needed")
+
+
 def test_columns_of_parquet_and_feather(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": np.arange(30) ** 1.5, "b": pd.Categorical(list("xyz") * 10), "t": ["p", "q"] * 15})
     frame.index = pd.Index([f"r{i}" for i in range(30)], name="row")
