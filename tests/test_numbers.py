@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import os
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_memory_is_flat_from_epoch_to_epoch(case: str) -> None:
     fit(model, x, some_labels(model.labels, 320), epochs=18, batch_size=64, progress=False, on_epoch=look)
     tensors, size = zip(*seen, strict=True)
     assert len(set(tensors)) == 1, "tensors are left behind from step to step"
-    grown = [after - before for before, after in zip(size, size[1:], strict=False)]
+    grown = [after - before for before, after in itertools.pairwise(size)]
     assert min(grown) < 2**20, "35 steps each; what a step leaves behind would be some 30 KB, in both halves"
 
 
