@@ -1,15 +1,17 @@
 """Probabilities and prediction sets that hold on labels which training did not learn from.
 
-``predict_proba`` stays the model's own q(y | x). What is here is laid over it: a temperature, and the scores that
-prediction sets are cut at (:mod:`~pyro_ssvae.evaluation.prediction_sets`).
+``predict_proba`` stays the model's own q(y | x). What is here is laid over it: a temperature, what its classes mean
+(:mod:`~pyro_ssvae.evaluation.confusion`), and the scores that prediction sets are cut at
+(:mod:`~pyro_ssvae.evaluation.prediction_sets`).
 """
 
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
@@ -25,15 +27,21 @@ from ..infer.protocols import Classifies, require
 from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
 from .bootstrap import Metrics
 from .metrics import SMALLEST, calibration_error, chance_calibration_error
-from .prediction_sets import label_sets, log_odds, threshold, true_scores
-from .temperature import likelihood, temperature, tempered
+from .prediction_sets import label_sets, log_odds, places, rank, true_scores
+from .scaling import ROUNDING, Scaling, fitted, likelihood
 
 COVERAGE = 0.9
 """Of prediction sets, where nothing else is said."""
 MOST_SCORES = 2000
 """Scores that are kept, at most; evenly spaced ones of more."""
-ROUNDING = 1e-2
-"""How far probabilities may be from summing to 1: those of 16 bits, or written with few digits, are."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Log-odds of true labels, in order, under a scaling that was not fitted to them."""
+
+    scaling: Scaling
+    scores: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -41,23 +49,33 @@ class Calibration:
     """What held-out labels say of a model's probabilities.
 
     :ivar classes: whether labels are classes; else attributes.
-    :ivar temperature: T, ``[1]`` for classes, ``[A]`` for attributes; 1 where it does not help.
-    :ivar shift: b, ``[A]`` for attributes, 0 where it does not help; without it, what cannot be known would tend to 1/2
-        and not to its share. Nothing for classes.
-    :ivar scores: log-odds of the true labels under the model's own probabilities, in order, one list for the classes,
-        or one an attribute. Temperature and shift come from the same labels, and would make sets of too few labels.
+    :ivar scalings: what is done to the probabilities of the classes, or to each attribute's: one, or A
+        (:class:`~.scaling.Scaling`).
+    :ivar folds: of each of these what its sets are cut at.
     :ivar rows: how many labels there were (of attributes, rows with at least one).
     :ivar how: ``held-out`` labels, or ``cross-fitted``: of models that were trained without them.
     """
 
     classes: bool
-    temperature: tuple[float, ...]
-    scores: tuple[tuple[float, ...], ...] = field(repr=False)  # as many as held-out labels
+    scalings: tuple[Scaling, ...]
+    folds: tuple[tuple[Fold, ...], ...] = field(repr=False)  # as many scores as held-out labels
     rows: int
     how: str = "held-out"
-    shift: tuple[float, ...] = ()
-    tempered: bool = False
-    """Whether the scores are of the probabilities at the temperature, as earlier versions wrote them."""
+
+    @property
+    def temperature(self) -> tuple[float, ...]:
+        """T, ``[1]`` for classes, ``[A]`` for attributes; 1 where it does not help."""
+        return tuple(scaling.temperature for scaling in self.scalings)
+
+    @property
+    def shift(self) -> tuple[float, ...]:
+        """b, ``[A]`` for attributes, 0 where it does not help; nothing for classes."""
+        return () if self.classes else tuple(scaling.shift for scaling in self.scalings)
+
+    @property
+    def confusion(self) -> tuple[tuple[float, ...], ...]:
+        """C of classes, ``[K, K]``; nothing where it does not help, and for attributes."""
+        return self.scalings[0].confusion if self.classes else ()
 
     def checked(self, probs: ArrayLike) -> Tensor:
         """Return probabilities as a tensor.
@@ -66,8 +84,9 @@ class Calibration:
             than probabilities, such as logits.
         """
         found = numbers(probs, "probs")
-        if found.dim() != 2 or not (self.classes or found.shape[1] == len(self.temperature)):
-            needed = "[N, K] of classes" if self.classes else f"[N, {len(self.temperature)}] of attributes"
+        width = len(self.confusion) if self.classes else len(self.scalings)
+        if found.dim() != 2 or (width and found.shape[1] != width):
+            needed = f"[N, {width or 'K'}] of {'classes' if self.classes else 'attributes'}"
             raise InputError(f"probs: shape {list(found.shape)}; {needed}, as predict_proba gives them, are needed")
         within = ((found >= -ROUNDING) & (found <= 1 + ROUNDING)).all(1)
         one = (found.double().sum(1) - 1).abs() <= ROUNDING if self.classes else torch.ones_like(within)
@@ -80,13 +99,16 @@ class Calibration:
         return found
 
     def predict_proba(self, probs: ArrayLike) -> Tensor:
-        """Return probabilities at the temperature, as given (:func:`~.temperature.tempered`)."""
+        """Return probabilities ``softmax(log p / T) C`` of classes, ``sigmoid(logit p / T + b)`` of attributes."""
         probs = self.checked(probs)
-        p = probs.double()
-        t, b = (torch.tensor(each, dtype=torch.double, device=p.device) for each in (self.temperature, self.shift))
-        if bool((t == 1).all()) and not bool(b.any()):
+        if all(scaling == Scaling() for scaling in self.scalings):
             return probs
-        return tempered(p, t, b if len(b) else 0.0, self.classes).to(probs)
+        parts = zip(self.scalings, self.parts(probs))
+        return torch.cat([scaling(p, self.classes) for scaling, p in parts], -1).to(probs)
+
+    def parts(self, probs: Tensor) -> tuple[Tensor, ...]:
+        """The probabilities that are scaled together: ``[N, K]``, or ``[N, 1]`` of each attribute."""
+        return (probs,) if self.classes else probs.split(1, -1)
 
     def predict_set(self, probs: ArrayLike, coverage: float = COVERAGE) -> Tensor:
         """Return which labels are in each point's set, the most probable one always.
@@ -95,17 +117,23 @@ class Calibration:
         :return: bool ``[N, K]``, or ``[N, A, 2]`` for the values 0 and 1, each attribute with its own coverage.
         """
         p = self.checked(probs).double()
-        shown = log_odds(self.predict_proba(p), self.classes)
-        scores = shown if self.tempered else log_odds(p, self.classes)
-        cut = torch.tensor([threshold(torch.tensor(s), coverage) for s in self.scores], dtype=torch.double)
-        return label_sets(scores, (cut[0] if self.classes else cut).to(scores.device), shown)
+        inside = [self.inside(part, folds, coverage) for part, folds in zip(self.parts(p), self.folds)]
+        found = inside[0] if self.classes else torch.cat(inside, 1)
+        return label_sets(found, log_odds(self.predict_proba(p), self.classes))
+
+    def inside(self, p: Tensor, folds: tuple[Fold, ...], coverage: float) -> Tensor:
+        """Which labels are as probable as the true ones mostly were: ``[N, K]`` or ``[N, 1, 2]``."""
+        below = [
+            places(log_odds(fold.scaling(p, self.classes), self.classes), p.new_tensor(fold.scores)) for fold in folds
+        ]
+        return torch.stack(below).sum(0) >= rank(sum(len(fold.scores) for fold in folds), coverage)
 
     def metrics(self, probs: ArrayLike, y: ArrayLike, coverage: float = COVERAGE) -> Metrics:
         """Return what the calibration comes to on other labelled points, -1 where missing.
 
-        ``nll`` and calibration errors as in :func:`~.metrics.class_metrics`, at the temperature; ``coverage``, the
-        share of true labels in their sets; ``set_size``, the mean number of labels in a set; ``single_sets``, the share
-        of sets of one label.
+        ``accuracy``, ``nll`` and calibration errors as in :func:`~.metrics.class_metrics`, of the calibrated
+        probabilities; ``coverage``, the share of true labels in their sets; ``set_size``, the mean number of labels in
+        a set; ``single_sets``, the share of sets of one label.
 
         :raises InputError: labels of another shape than the probabilities, or none that is known.
         """
@@ -130,6 +158,7 @@ class Calibration:
             "temperature": self.temperature[0] if self.classes else list(self.temperature),
             **({} if self.classes else {"shift": list(self.shift)}),
             "calibration_labels": self.rows,
+            "accuracy": float((labels.mode(t) == y)[known].double().mean()),
             "nll": float(-likelihood(t, y, self.classes)[known].clamp_min(SMALLEST).log().mean()),
             "calibration_error": error,
             "calibration_error_by_chance": chance,
@@ -142,12 +171,12 @@ class Calibration:
         """Return what :meth:`load` reads."""
         return {
             "labels": "classes" if self.classes else "attributes",
-            "temperature": list(self.temperature),
-            "shift": list(self.shift),
             "rows": self.rows,
             "how": self.how,
-            "tempered": self.tempered,
-            "scores": [list(scores) for scores in self.scores],
+            "parts": [
+                {**scaling.as_json(), "folds": [{**f.scaling.as_json(), "scores": list(f.scores)} for f in folds]}
+                for scaling, folds in zip(self.scalings, self.folds)
+            ],
         }
 
     def save(self, path: Path) -> None:
@@ -161,24 +190,16 @@ class Calibration:
         :raises InputError: naming the file, where it is no calibration of a model with these labels.
         """
         classes = isinstance(labels, ClassLabels)
-        width = 1 if classes else len(labels.names)
+        width, size = (1, labels.size) if classes else (labels.size, 0)
         try:
             saved = json.loads(path.read_text("utf-8"))
-            t, scores = tuple(map(float, saved["temperature"])), [tuple(map(float, s)) for s in saved["scores"]]
-            b = tuple(map(float, saved.get("shift", ())))  # earlier versions had none
-            right = saved["labels"] == ("classes" if classes else "attributes") and len(t) == len(scores) == width
-            right = right and len(b) in (0, 0 if classes else width) and all(map(math.isfinite, b))
-            if not right or not all(0 < value < math.inf for value in t):
+            parts = saved["parts"] if "parts" in saved else earlier_parts(saved)
+            if saved["labels"] != ("classes" if classes else "attributes") or len(parts) != width:
                 raise ValueError("other labels")
-            return cls(
-                classes=classes,
-                temperature=t,
-                scores=tuple(scores),
-                rows=int(saved["rows"]),
-                how=str(saved["how"]),
-                shift=b,
-                tempered=saved.get("tempered", True),
-            )
+            scalings = tuple(Scaling.of_json(part, size) for part in parts)
+            folds = tuple(tuple(Fold(Scaling.of_json(f, size), tuple(map(float, f["scores"]))) for f in part["folds"])
+                          for part in parts)  # fmt: skip
+            return cls(classes, scalings, folds, int(saved["rows"]), str(saved["how"]))
         except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
             reason = " ".join(str(error).split())[:100]
             raise InputError(f"{path}: it is not the calibration of this run ({reason}); train the run anew") from None
@@ -194,7 +215,7 @@ def calibrate(model: PairLike, x: ArrayLike, y: ArrayLike | None = None) -> Cali
     Example::
 
         calibration = ps.calibrate(vae, x_held, y_held)
-        calibration.predict_proba(vae.predict_proba(x))  # at the temperature
+        calibration.predict_proba(vae.predict_proba(x))  # calibrated
         calibration.predict_set(vae.predict_proba(x))  # bool [N, K]; the true label is in 90 of 100 or more
     """
     pair = as_pair(model)
@@ -216,19 +237,32 @@ def from_probs(probs: Tensor, y: Tensor, labels: Labels, how: str = "held-out") 
     rows = int(known.any(-1).sum())
     if not rows:
         raise InputError("y: no known label; a calibration needs some that training did not learn from")
-    if classes:
-        fitted = [temperature(probs[known[:, 0]], y[known[:, 0]], classes)]
-    else:
-        fitted = [temperature(p[k][:, None], v[k][:, None], classes) for p, v, k in zip(probs.T, y.T, known.T)]
-    t, b = zip(*fitted)
-    made = Calibration(classes, t, (), rows, how, () if classes else b)
-    scores = true_scores(log_odds(probs.double(), classes), y).reshape(len(y), -1)
-    return replace(made, scores=tuple(kept(s[~s.isnan()]) for s in scores.T))
+    parts = [(probs, y)] if classes else [(p[:, None], v[:, None]) for p, v in zip(probs.T, y.T)]
+    scalings, folds = [], []
+    for (p, v), seen in zip(parts, known.T):
+        p, v = p[seen], v[seen]
+        scaling, without = fitted(p, v, classes)
+        scalings.append(scaling)
+        most = MOST_SCORES // len(without)
+        scores = [true_scores(log_odds(each(p[own], classes), classes), v[own]).flatten() for each, own in without]
+        folds.append(tuple(Fold(each, kept(s, most)) for (each, _), s in zip(without, scores)))
+    return Calibration(classes, tuple(scalings), tuple(folds), rows, how)
 
 
-def kept(scores: Tensor) -> tuple[float, ...]:
-    """Return scores in order, at most :data:`MOST_SCORES`."""
+def earlier_parts(saved: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what an earlier version wrote as :meth:`Calibration.as_json` does: one temperature, scores in one fold."""
+    shifts = dict(saved).get("shift") or [0.0] * len(saved["temperature"])
+    parts = []
+    for t, b, scores in zip(saved["temperature"], shifts, saved["scores"], strict=True):
+        scaling = {"temperature": t, "shift": b, "confusion": []}
+        at = scaling if "tempered" not in saved or saved["tempered"] else Scaling().as_json()
+        parts.append({**scaling, "folds": [{**at, "scores": scores}]})
+    return parts
+
+
+def kept(scores: Tensor, most: int = MOST_SCORES) -> tuple[float, ...]:
+    """Return scores in order, at most so many."""
     ordered = scores.sort().values
-    if len(ordered) > MOST_SCORES:
-        ordered = ordered[torch.linspace(0, len(ordered) - 1, MOST_SCORES).round().long()]
+    if len(ordered) > most:
+        ordered = ordered[torch.linspace(0, len(ordered) - 1, most).round().long()]
     return tuple(float(score) for score in ordered)

@@ -10,12 +10,20 @@ more hold the true one with probability ``coverage`` or, by less than 1 / (n + 1
 threshold between two ranks would cover less where scores lie in two groups, of right and of wrong answers. Below rank 1
 (90 % need 9 points) the set holds every label.
 
+Where probabilities are scaled by what was fitted to the same labels, each point has the scores under the scaling of the
+fold that holds it, and a new point's are compared with each fold's under that fold's scaling (CV+) ::
+
+    C(x) = { y : #{ i : s_i ≤ s_k(i)(x, y) } ≥ r }
+
+which covers 2 coverage - 1 whatever the data, and in practice as much as is said.
+
 The most probable label is always in the set (choice): a person needs at least one answer. Without it a set is empty
 where no label is as probable as the true one is in 90 of 100 points, as must happen wherever the model is right in
 more than 90. A set that has one more label covers no less: ``P(y ∈ C(x)) ≥ coverage`` holds as before, and where the
 model is right in 97 of 100 points, sets of 90 % cover at least 97.
 
-Sources: Vovk, Gammerman, Shafer (2005); Sadinle, Lei, Wasserman (2019), arXiv:1609.00451, for this score.
+Sources: Vovk, Gammerman, Shafer (2005); Sadinle, Lei, Wasserman (2019), arXiv:1609.00451, for this score; Barber,
+Candès, Ramdas, Tibshirani (2021), arXiv:1905.02928, for CV+.
 """
 
 from __future__ import annotations
@@ -55,27 +63,28 @@ def true_scores(scores: Tensor, y: Tensor) -> Tensor:
     return torch.where(y < 0, torch.nan, found)
 
 
-def threshold(scores: Tensor, coverage: float) -> float:
-    """Return t of n calibration scores ``[n]``; minus infinity where they are too few for this coverage.
+def rank(n: int, coverage: float) -> int:
+    """Return r of n calibration scores; 0, which leaves every label in, where they are too few for this coverage.
 
     :raises InputError: a coverage that is not between 0 and 1.
     """
     share = plain_value(coverage)
     if not isinstance(share, (int, float)) or not 0 < share < 1:
         raise InputError(f"coverage: {coverage!r}; a share between 0 and 1, such as 0.9, is needed")
-    rank = math.floor((len(scores) + 1) * (1 - share) + 1e-9)
-    return float(scores.double().kthvalue(rank).values) if rank >= 1 else -math.inf
+    return math.floor((n + 1) * (1 - share) + 1e-9)
 
 
-def label_sets(scores: Tensor, thresholds: Tensor, shown: Tensor | None = None) -> Tensor:
-    """Return which labels are in each set, bool, shaped as ``scores``; the most probable one always is.
+def places(scores: Tensor, known: Tensor) -> Tensor:
+    """Return how many of the known scores ``[n]`` are at most each score: int64, shaped as ``scores``."""
+    return torch.searchsorted(known.sort().values, scores + ROUNDING, right=True)
+
+
+def label_sets(inside: Tensor, shown: Tensor) -> Tensor:
+    """Return which labels are in each set, bool: those that are inside, and the most probable one always.
 
     Of labels that are equally probable but for rounding, all are in.
 
-    :param scores: ``[N, K]`` for classes, ``[N, A, 2]`` for attributes.
-    :param thresholds: ``[]`` for classes, ``[A]`` for attributes.
-    :param shown: scores by which a label is the most probable, of the probabilities that people see; by default these.
+    :param inside: bool, ``[N, K]`` for classes, ``[N, A, 2]`` for attributes.
+    :param shown: scores by which a label is the most probable, of the probabilities that people see.
     """
-    shown = scores if shown is None else shown
-    cut = thresholds if scores.dim() == 2 else thresholds.unsqueeze(-1)
-    return (scores >= cut) | (shown >= shown.amax(-1, keepdim=True) - ROUNDING)
+    return inside | (shown >= shown.amax(-1, keepdim=True) - ROUNDING)

@@ -1,4 +1,4 @@
-"""Prediction sets against their guarantee, and the temperature against a model that is wrong by a known one."""
+"""Prediction sets against their guarantee; temperature and confusion against a model that is wrong by known ones."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import pandas as pd
 import pytest
 import torch
 from data_makers import refused
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import brentq, minimize, minimize_scalar
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
 import pyro_ssvae as ps
 from pyro_ssvae import AttributeLabels, ClassLabels
-from pyro_ssvae.evaluation.calibration import Calibration, from_probs, kept
-from pyro_ssvae.evaluation.prediction_sets import label_sets, log_odds, threshold
-from pyro_ssvae.evaluation.temperature import best, temperature, tempered
+from pyro_ssvae.evaluation.calibration import Calibration, Fold, from_probs, kept
+from pyro_ssvae.evaluation.prediction_sets import label_sets, log_odds, places, rank
+from pyro_ssvae.evaluation.scaling import Scaling, by_confusion, by_temperature, fitted, tempered
 from pyro_ssvae.infer.protocols import Classifies
 
 
@@ -47,16 +47,19 @@ def test_probabilities_that_round_to_one_are_told_apart() -> None:
     assert log_odds(least, True)[:, 0].tolist() == pytest.approx([44 * math.log(10), 45 * math.log(10)])
 
 
-def test_the_threshold_is_the_score_of_the_rank_below() -> None:
+def inside(scores: Tensor, known: Tensor, coverage: float) -> Tensor:
+    return places(scores, known) >= rank(len(known), coverage)
+
+
+def test_a_label_is_in_from_the_score_of_the_rank_on() -> None:
     scores = torch.arange(1.0, 20.0)[torch.randperm(19)]  # 1 … 19: rank 20 · 0.1 = 2
-    assert threshold(scores, 0.9) == 2.0
-    assert threshold(torch.arange(1.0, 15.0), 0.9) == 1.0  # rank 1.5
-    assert threshold(torch.arange(1.0, 9.0), 0.9) == -math.inf  # 8 points: every label
-    assert threshold(torch.arange(1.0, 10.0), 0.9) == 1.0  # 9 points suffice
+    assert inside(torch.tensor([1.9, 2.0, 3.0]), scores, 0.9).tolist() == [False, True, True]
+    assert inside(torch.tensor([0.9, 1.0]), torch.arange(1.0, 15.0), 0.9).tolist() == [False, True]  # rank 1.5
+    assert rank(8, 0.9) == 0  # 8 points: every label
+    assert inside(torch.tensor([-9.0]), torch.arange(1.0, 9.0), 0.9).tolist() == [True]
+    assert rank(9, 0.9) == 1  # 9 points suffice
     for wrong in (0, 1, 1.5, -0.1):
-        refused(lambda wrong=wrong: threshold(scores, wrong), "coverage", "0.9")
-    at_the_cut = torch.tensor([[3.0, 2.0, 1.9]])  # whose label is as probable as the true one was
-    assert label_sets(at_the_cut, torch.tensor(2.0)).tolist() == [[True, True, False]]
+        refused(lambda wrong=wrong: rank(19, wrong), "coverage", "0.9")
 
 
 @pytest.mark.parametrize(("n", "coverage"), [(14, 0.9), (29, 0.9), (100, 0.9), (100, 0.7)])
@@ -69,9 +72,8 @@ def test_sets_cover_what_they_say(n: int, coverage: float) -> None:
     p_new, y_new = drawn(4000, 2)
     new, found = log_odds(p_new, True), []
     for p_part, y_part in zip(p.split(n), y.split(n)):
-        scores = log_odds(p_part, True).gather(-1, y_part[:, None]).squeeze(1)
-        cut = threshold(scores, coverage)
-        bare, sets = new >= cut, label_sets(new, torch.tensor(cut))
+        bare = inside(new, log_odds(p_part, True).gather(-1, y_part[:, None]).squeeze(1), coverage)
+        sets = label_sets(bare, new)
         assert sets.equal(bare | torch.nn.functional.one_hot(new.argmax(-1), 4).bool())
         found.append(bare.gather(-1, y_new[:, None]).double().mean())
     exact = 1 - math.floor((n + 1) * (1 - coverage) + 1e-9) / (n + 1)
@@ -89,8 +91,8 @@ def test_sets_cover_what_they_say_where_scores_lie_in_two_groups() -> None:
     wrong = torch.rand(4000, 11, generator=generator, dtype=torch.double) < 0.15
     noise = torch.rand(4000, 11, generator=generator, dtype=torch.double)
     scores = torch.where(wrong, -3.0, 8.0) + 0.1 * noise
-    inside = [float(new >= threshold(old, 0.9)) for old, new in zip(scores[:, :10], scores[:, 10])]
-    assert sum(inside) / 4000 == pytest.approx(10 / 11, abs=0.0135)  # 3 standard errors of a share of 4,000
+    found = [float(inside(new, old, 0.9)) for old, new in zip(scores[:, :10], scores[:, 10])]
+    assert sum(found) / 4000 == pytest.approx(10 / 11, abs=0.0135)  # 3 standard errors of a share of 4,000
 
 
 def test_a_set_has_the_most_probable_label_always() -> None:
@@ -101,16 +103,15 @@ def test_a_set_has_the_most_probable_label_always() -> None:
     for coverage in (0.5, 0.9):
         sets = made.predict_set(p, coverage)
         assert bool(sets.gather(-1, p.argmax(-1, keepdim=True)).all())
-        assert bool(
-            (log_odds(made.predict_proba(p), True) < threshold(torch.tensor(made.scores[0]), coverage)).all(-1).any()
-        )
+        assert not bool(made.inside(p, made.folds[0], coverage).any(-1).all())
     metrics = made.metrics(p[1000:], y[1000:])
     assert metrics["coverage"] >= float((p[1000:].argmax(-1) == y[1000:]).double().mean())
     assert metrics["set_size"] >= 1
     ties = torch.tensor([[1 / 3, 1 / 3, 1 / 3], [0.4, 0.4, 0.2]], dtype=torch.double)
-    assert label_sets(log_odds(ties, True), torch.tensor(9.0)).tolist() == [[True] * 3, [True, True, False]]
+    none = torch.zeros_like(ties, dtype=torch.bool)
+    assert label_sets(none, log_odds(ties, True)).tolist() == [[True] * 3, [True, True, False]]
     attributes = torch.tensor([[0.3, 0.5]], dtype=torch.double)
-    sets = label_sets(log_odds(attributes, False), torch.tensor([9.0, 9.0]))
+    sets = label_sets(torch.zeros(1, 2, 2, dtype=torch.bool), log_odds(attributes, False))
     assert sets.tolist() == [[[True, False], [True, True]]]
 
 
@@ -123,12 +124,12 @@ def test_calibration_of_attributes_is_one_by_one() -> None:
     made = from_probs(p[:2000], y[:2000], AttributeLabels(["a", "b"]))
     assert made.temperature[0] == pytest.approx(1.0, abs=0.1)
     assert made.temperature[1] == pytest.approx(3.0, rel=0.1)
-    assert len(made.scores[0]) == 1600
+    assert sum(len(fold.scores) for fold in made.folds[0]) == 1600
     sets = made.predict_set(p[2000:])
     known = y[2000:] >= 0
-    inside = sets.gather(-1, y[2000:].clamp_min(0)[..., None]).squeeze(-1)
+    held = sets.gather(-1, y[2000:].clamp_min(0)[..., None]).squeeze(-1)
     for a in range(2):
-        assert float(inside[known[:, a], a].double().mean()) == pytest.approx(0.9, abs=0.025)
+        assert float(held[known[:, a], a].double().mean()) == pytest.approx(0.9, abs=0.025)
     metrics = made.metrics(p[2000:], y[2000:])
     assert metrics["calibration_error"] < 0.05
     assert metrics["coverage"] == pytest.approx(0.9, abs=0.02)
@@ -138,15 +139,15 @@ def test_few_labels_of_attributes_cover_what_they_say() -> None:
     """600 attributes of 30 labels each: sets cover 0.9 and more, though temperature and shift come from these labels.
 
     An attribute's coverage spreads by sqrt(.9 .1 / 31) = .054 about its mean, the mean of 600 by .0022: two of these
-    are allowed. Scores at the temperature would cover .893.
+    are allowed. Scores at a temperature and a shift that were fitted to their own labels would cover .893.
     """
     generator = torch.Generator().manual_seed(0)
     q = (1.5 * torch.randn(830, 600, generator=generator, dtype=torch.double)).sigmoid()
     y, p = torch.bernoulli(q, generator=generator).long(), (2 * q.logit()).sigmoid()  # too sure
     made = from_probs(p[:30], y[:30], AttributeLabels([f"a{i}" for i in range(600)]))
     sets, shown = made.predict_set(p[30:]), made.predict_proba(p[30:])
-    inside = sets.gather(-1, y[30:, :, None]).double().mean()
-    assert 0.9 - 0.0044 < float(inside) < 0.92
+    share = sets.gather(-1, y[30:, :, None]).double().mean()
+    assert 0.9 - 0.0044 < float(share) < 0.92
     assert bool(sets.gather(-1, (shown > 0.5).long()[..., None]).all())  # the label that people see is in
 
 
@@ -157,10 +158,75 @@ def test_the_temperature_is_found(t: float) -> None:
     made = from_probs(wrong, y, ClassLabels(4))
     assert made.temperature[0] == pytest.approx(t, rel=0.12)
     assert made.predict_proba(wrong).allclose((wrong.log() / made.temperature[0]).softmax(-1))
-    before = Calibration(True, (1.0,), made.scores, 0).metrics(wrong, y)
+    before = Calibration(True, (Scaling(),), made.folds, 0).metrics(wrong, y)
     after = made.metrics(wrong, y)
     assert after["nll"] < before["nll"]
     assert after["calibration_error"] < 0.03 < before["calibration_error"]
+
+
+def mistaken(n: int, seed: int) -> tuple[Tensor, Tensor]:
+    """A model that is sure of one of three classes, and labels: 0.6 of its class 0 are called 1."""
+    generator = torch.Generator().manual_seed(seed)
+    k = torch.randint(3, (n,), generator=generator)
+    y = torch.where((k == 0) & (torch.rand(n, generator=generator) < 0.6), 1, k)
+    return torch.eye(3, dtype=torch.double)[k] * 0.97 + 0.01, y
+
+
+def test_a_class_that_is_taken_for_another_is_found() -> None:
+    """A share of 1,000 rows has a standard error of .016. The labels' entropy is a third of H(.6), .224 nats.
+
+    One temperature makes the other classes unsure too: the model is right in .8 of the rows, .64 nats.
+    """
+    p, y = mistaken(3000, 0)
+    made = from_probs(p, y, ClassLabels(3))
+    truth = torch.tensor([[0.4, 0.6, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]).double()
+    sure = torch.eye(3, dtype=torch.double) * 0.97 + 0.01
+    assert made.predict_proba(sure).allclose(truth, atol=0.05)
+    at_t = by_temperature(p, y, classes=True)
+    new, labels = mistaken(3000, 1)
+    before, after = (each.metrics(new, labels) for each in (Calibration(True, (at_t,), made.folds, 0), made))
+    assert (after["nll"], before["nll"]) == (pytest.approx(0.224, abs=0.03), pytest.approx(0.64, abs=0.05))
+    assert after["calibration_error"] < 0.02
+    assert after["accuracy"] - before["accuracy"] == pytest.approx(0.2 / 3, abs=0.02)  # .6 instead of .4 of a third
+    assert after["coverage"] > 0.98  # the label 0 of the model's class 0 is that of 13 rows in 100
+    few = from_probs(p[:29], y[:29], ClassLabels(3))
+    assert few.confusion == ()  # ten a class are needed
+
+
+def test_the_confusion_is_the_most_probable_one() -> None:
+    """Of two classes, against SciPy's minimum over log T and C's two free entries."""
+    generator = torch.Generator().manual_seed(0)
+    p, y = drawn(200, 6, k=2)
+    y = torch.where((y == 0) & (torch.rand(200, generator=generator) < 0.4), 1, y)
+    first = p[:, 0].numpy()
+
+    def objective(at: np.ndarray) -> float:
+        sharp = 1 / (1 + np.exp(-(np.log(first) - np.log(1 - first)) / np.exp(at[0])))
+        a, b = 1 / (1 + np.exp(-at[1:]))
+        shown = sharp * a + (1 - sharp) * b
+        own = np.log(np.where(y.numpy() == 0, shown, 1 - shown)).sum()
+        return float((at[0] / 0.5) ** 2 / 2 - own - 1.05 * np.log(a * (1 - b)) - 0.05 * np.log((1 - a) * b))
+
+    best = minimize(objective, np.array([0.0, 1.0, -3.0]), method="Nelder-Mead", options={"maxiter": 4000})
+    found = by_confusion(p, y, classes=True)
+    shares = torch.tensor(found.confusion, dtype=torch.double)[:, 0]
+    here = np.array([math.log(found.temperature), *shares.logit().tolist()])
+    assert objective(here) == pytest.approx(best.fun, abs=0.05)
+    assert shares.tolist() == pytest.approx((1 / (1 + np.exp(-best.x[1:]))).tolist(), abs=0.02)
+
+
+def test_a_confusion_is_saved_and_another_refused(tmp_path: Path) -> None:
+    p, y = mistaken(300, 2)
+    made, path = from_probs(p, y, ClassLabels(3)), tmp_path / "calibration.json"
+    made.save(path)
+    assert Calibration.load(path, ClassLabels(3)) == made
+    assert len(repr(made)) < 200
+    saved = json.loads(path.read_text())
+    rows = saved["parts"][0]["confusion"]
+    for wrong in (rows[:2], [row[:2] for row in rows], [[2 * c for c in row] for row in rows], [[-1, 2, 0]] * 3):
+        path.write_text(json.dumps({**saved, "parts": [{**saved["parts"][0], "confusion": wrong}]}))
+        refused(lambda: Calibration.load(path, ClassLabels(3)), "calibration.json", "train the run anew")
+    refused(lambda: made.predict_set(p[:, :2] / p[:, :2].sum(1, keepdim=True)), "[300, 2]", "[N, 3]")
 
 
 def test_the_shift_of_an_attribute_is_found_and_read_from_files_that_have_none(tmp_path: Path) -> None:
@@ -176,15 +242,18 @@ def test_the_shift_of_an_attribute_is_found_and_read_from_files_that_have_none(t
     assert len(repr(made)) < 200  # however many labels were held out
     made.save(tmp_path / "calibration.json")
     assert Calibration.load(tmp_path / "calibration.json", AttributeLabels(["a"])) == made
-    saved = json.loads((tmp_path / "calibration.json").read_text())
-    del saved["shift"], saved["tempered"]
+    scores = sorted(log_odds(p, False).gather(-1, y[..., None]).flatten().tolist())
+    saved = {"labels": "attributes", "temperature": [2.0], "scores": [scores], "rows": 4000, "how": "held-out"}
     (tmp_path / "earlier.json").write_text(json.dumps(saved))
     earlier = Calibration.load(tmp_path / "earlier.json", AttributeLabels(["a"]))
-    torch.testing.assert_close(earlier.predict_proba(p), (p.logit() / made.temperature[0]).sigmoid())
-    assert earlier.tempered
-    cut = threshold(torch.tensor(earlier.scores[0]), 0.9)
-    at = log_odds(earlier.predict_proba(p), False)
-    assert earlier.predict_set(p).equal(label_sets(at, torch.tensor([cut])))
+    torch.testing.assert_close(earlier.predict_proba(p), (p.logit() / 2).sigmoid())
+    at = log_odds((p.logit() / 2).sigmoid(), False)  # which the scores were of
+    assert earlier.predict_set(p).equal(label_sets(inside(at, torch.tensor(scores, dtype=torch.double), 0.9), at))
+    (tmp_path / "shifted.json").write_text(json.dumps({**saved, "shift": [1.0], "tempered": False}))
+    shifted = Calibration.load(tmp_path / "shifted.json", AttributeLabels(["a"]))
+    torch.testing.assert_close(shifted.predict_proba(p), (p.logit() / 2 + 1).sigmoid())
+    own = inside(log_odds(p, False), torch.tensor(scores, dtype=torch.double), 0.9)
+    assert shifted.predict_set(p).equal(label_sets(own, log_odds((p.logit() / 2 + 1).sigmoid(), False)))
     (tmp_path / "two.json").write_text(json.dumps({**saved, "shift": [0.1, 0.2]}))
     refused(lambda: Calibration.load(tmp_path / "two.json", AttributeLabels(["a"])), "two.json")
 
@@ -201,9 +270,10 @@ def test_what_cannot_be_known_has_its_share() -> None:
 
 def test_the_temperature_stays_where_it_does_not_help() -> None:
     p, y = drawn(19, 4)
-    assert temperature((5 * p.log()).softmax(-1), y, True) == (1.0, 0.0)  # too few
+    assert fitted((5 * p.log()).softmax(-1), y, True)[0] == Scaling()  # too few
     right = torch.tensor([[0.99, 0.01]], dtype=torch.double).expand(40, 2)
-    assert 0.2 < temperature(right, torch.zeros(40, dtype=torch.long), True)[0] < 1.0  # not 0, though all are right
+    sure, _ = fitted(right, torch.zeros(40, dtype=torch.long), True)
+    assert 0.2 < sure.temperature < 1.0  # not 0, though all are right
 
 
 def test_what_is_no_probability_is_refused() -> None:
@@ -227,14 +297,14 @@ def test_a_temperature_is_taken_where_it_helps_labels_that_it_was_not_fitted_to(
     """Of right probabilities T is 1: fitted to 60 labels it helps these always, and others as often as not."""
     fold, gains = torch.randperm(60, generator=torch.Generator().manual_seed(0)) % 5, []
     for seed in range(12):
-        p, y = drawn(60, seed)
+        p, y = drawn(60, seed, k=7)  # for whose confusion 60 labels are too few
         own = p.gather(1, y[:, None]).log()
         gains.append(0.0)
         for k in range(5):
-            at, _ = best(p[fold != k], y[fold != k], classes=True)
-            other = (p.log() / at).log_softmax(-1).gather(1, y[:, None])
+            at = by_temperature(p[fold != k], y[fold != k], classes=True)
+            other = (p.log() / at.temperature).log_softmax(-1).gather(1, y[:, None])
             gains[-1] += float((other - own)[fold == k].sum())
-        assert (temperature(p, y, True) == (1.0, 0.0)) == (gains[-1] <= 0)
+        assert (fitted(p, y, True)[0] == Scaling()) == (gains[-1] <= 0)
     assert min(gains) < 0 < max(gains)
     assert any(-1 < gain < 0 for gain in gains)
 
@@ -250,22 +320,23 @@ def test_a_temperature_s_logarithm_has_a_normal_prior_of_a_half() -> None:
         return m * math.log1p(math.exp(-scaled)) + (n - m) * math.log1p(math.exp(scaled)) + 0.5 * (log_t / 0.5) ** 2
 
     expected = math.exp(minimize_scalar(objective, bounds=(-2, 2), method="bounded", options={"xatol": 1e-9}).x)
-    assert best(p, y, classes=True) == (pytest.approx(expected, rel=1e-4), 0.0)
+    assert by_temperature(p, y, classes=True) == Scaling(pytest.approx(expected, rel=1e-4))
     assert expected > 1.5
 
 
 def test_a_temperature_is_fitted_to_20_labels_at_least() -> None:
     """Of a model that is sure, and right in half of them."""
-    p, y = torch.tensor([[0.999, 0.001]]).double().expand(20, 2), torch.arange(20) % 2
-    assert temperature(p, y, True)[0] > 1.5
-    assert temperature(p[:19], y[:19], True) == (1.0, 0.0)
+    p, y = torch.tensor([[0.998, 0.001, 0.001]]).double().expand(20, 3), torch.arange(20) % 2
+    assert fitted(p, y, True)[0].temperature > 1.5
+    assert fitted(p[:19], y[:19], True)[0] == Scaling()
 
 
 def test_the_shift_has_a_standard_normal_prior() -> None:
     """Of probabilities of a half T does nothing, and b is where ``n (σ(b) - share) + b = 0``."""
     p, y = torch.full((30, 1), 0.5, dtype=torch.double), (torch.arange(30) < 24).long().unsqueeze(1)
     expected = brentq(lambda b: 30 / (1 + math.exp(-b)) - 24 + b, 0, 5)
-    assert best(p, y, classes=False) == pytest.approx((1.0, expected), abs=1e-4)
+    found = by_temperature(p, y, classes=False)
+    assert (found.temperature, found.shift) == pytest.approx((1.0, expected), abs=1e-4)
 
 
 def test_a_sure_attribute_is_as_sure_as_single_precision_allows() -> None:
@@ -275,7 +346,7 @@ def test_a_sure_attribute_is_as_sure_as_single_precision_allows() -> None:
 
 def test_the_most_probable_value_in_a_set_is_that_of_the_probabilities_people_see() -> None:
     """A shift of 2 makes .4 a 1; scores of 5 leave the most probable value alone in each set."""
-    made = Calibration(False, (1.0,), ((5.0,) * 99,), 99, shift=(2.0,))
+    made = Calibration(False, (Scaling(shift=2.0),), ((Fold(Scaling(), (5.0,) * 99),),), 99)
     p = torch.tensor([[0.4], [0.05]]).double()
     assert (made.predict_proba(p) > 0.5).flatten().tolist() == [True, False]
     assert made.predict_set(p).tolist() == [[[False, True]], [[True, False]]]
@@ -300,7 +371,12 @@ def test_predict_proba_of_the_model_stays(tmp_path: Path) -> None:
     assert Calibration.load(tmp_path / "calibration.json", vae.labels) == made
     refused(lambda: Calibration.load(tmp_path / "calibration.json", AttributeLabels(["a"])), "calibration.json")
     saved = json.loads((tmp_path / "calibration.json").read_text())
-    wrong: list[object] = [{**saved, "temperature": [0]}, {**saved, "scores": "x"}, [], {}]
+    wrong: list[object] = [
+        {**saved, "parts": [{**saved["parts"][0], "temperature": 0}]},
+        {**saved, "parts": "x"},
+        [],
+        {},
+    ]
     for broken in wrong:
         (tmp_path / "broken.json").write_text(json.dumps(broken))
         refused(lambda: Calibration.load(tmp_path / "broken.json", ClassLabels(2)), "broken.json", "train the run anew")
