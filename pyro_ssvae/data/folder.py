@@ -165,8 +165,14 @@ def images_of(folder: Path, part: Part, meaning: Labels | None) -> tuple[list[Pa
 
 def training_files(folder: Path) -> list[str]:
     """Return the names of the images of :func:`load_folder`'s training rows, in their order."""
+    return files_of_parts(folder)[0]
+
+
+def files_of_parts(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the images of :func:`load_folder`'s training rows, and of its test's, in their order."""
     table, _ = _listed(folder)
-    return [table.files[i] for i in _split(table.y, table.test, folder)[0].tolist()]
+    train, test = _split(table.y, table.test, folder)
+    return [table.files[i] for i in train.tolist()], [table.files[i] for i in test.tolist()]
 
 
 def _check_within(path: Path, root: str, where: str) -> None:

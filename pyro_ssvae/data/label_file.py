@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from .checks import clean_word, hint, shown
 from .dataset import Dataset
 from .label_words import class_places
 from .labels_csv import file_key, read_attributes, read_rows
+from .notices import say
 
 
 def label_file_text(
@@ -53,6 +54,25 @@ def names_beside(dataset: Dataset) -> dict[str, Sequence[str]]:
     return {} if dataset.rows is None else {"row": [str(row) for row in dataset.rows]}
 
 
+def others_beside(dataset: Dataset, files: Collection[str] | None = None) -> dict[str, Collection[str]]:
+    """Return what :func:`names_beside` and ``index`` call the points of a data set that may be held out.
+
+    :param files: those of the test, of a folder's data.
+    """
+    n = len(dataset.x)
+    found: dict[str, Collection[str]] = {"index": range_words(n)}
+    if files is not None:
+        return {**found, "file": set(files)}
+    if dataset.ids_test is not None:
+        return {**found, **{key: set(dataset.ids_test) for key in names_beside(dataset)}}
+    return {**found, "row": range_words(max([n + len(dataset.x_test), *(row + 1 for row in dataset.rows or ())]))}
+
+
+def range_words(n: int) -> set[str]:
+    """Return the numbers of n rows as words."""
+    return {str(row) for row in range(n)}
+
+
 def numbers_beside(split: Dataset) -> dict[str, Tensor]:
     """Return a table's numbers ``[n]`` by their columns in a label file; nothing of other data."""
     columns = () if split.table is None else split.table.schema.columns
@@ -81,11 +101,13 @@ def add_labels(
     files: Sequence[str] | None = None,
     names: Mapping[str, Sequence[str]] | None = None,
     numbers: Mapping[str, Tensor] | None = None,
+    others: Mapping[str, Collection[str]] | None = None,
 ) -> Tensor:
     """Return ``y`` with the labels of a file that :func:`label_file_text` began and a person went on with.
 
     A filled cell wins over what ``y`` has; an empty one changes nothing. Further columns are left alone. A point is
-    found by its name where the file has one, and else by ``index``: names stay when rows are added to the data.
+    found by its name where the file has one, and else by ``index``: names stay when rows are added to the data. A
+    label of a point that is held out is left out, and said.
 
     :param y: labels of the training split, ``[n]`` or ``[n, A]``.
     :param rows: int64 ``[n]``: the rows of the data set's training points that the split has.
@@ -94,6 +116,7 @@ def add_labels(
         table may have a column of its own that is called so.
     :param numbers: a table's columns of numbers ``[n]`` by what they are called in the file. Where rows are found by
         their place, and most of them have others there, the table is in another order.
+    :param others: what points of the data that may be held out are called, by the same columns or ``index``.
     :raises InputError: naming the row of the file, or the order of the rows.
     """
     header, lines = read_rows(path)
@@ -111,12 +134,17 @@ def add_labels(
                          "needed")  # fmt: skip
     of_row = {int(row): i for i, row in enumerate(rows)}
     of_name = None if own is None else {name: row for row, name in enumerate(known[own])}
-    y, seen, moved = y.clone(), dict[int, int](), 0
+    y, seen, moved, held = y.clone(), dict[int, int](), 0, dict[int, str]()
+    held_out = set((others or {}).get(key, ())) | set(of_name or ())
     beside = (
         {} if key not in ("index", "row") else {name: own for name, own in (numbers or {}).items() if name in header}
     )
     for line, cells in lines:
-        i = _row(path, line, cells[header.index(key)], key, of_row, of_name)
+        i = _row(path, line, cells[header.index(key)], key, of_row, of_name, held_out)
+        if i is None:
+            if any(cells[header.index(name)].strip() for name in columns):
+                held[line] = " ".join(cells[header.index(key)].split())
+            continue
         if i in seen:
             raise InputError(f"{path}: row {line} names the point of row {seen[i]} again; once is enough")
         seen[i] = line
@@ -131,10 +159,29 @@ def add_labels(
             if place is None:
                 raise InputError(f"{path}: row {line} has no known class: {shown(word)}{hint(word, labels.names)}")
             y[i] = place
+    _say_held_out(path, held, bool(seen))
     if moved > len(seen) / 2:
         raise InputError(f"{path}: {moved} of its {counted(len(seen), 'point')} have other numbers in the data, whose "
                          "rows are in another order; --id, which names them, or a new file is needed")  # fmt: skip
     return y
+
+
+def _say_held_out(path: Path, held: Mapping[int, str], others: bool) -> None:
+    """Say which rows of a file have labels of points that are held out.
+
+    :param held: these points' names, by the row of the file.
+    :param others: whether it has points that are trained on.
+    :raises InputError: it has none.
+    """
+    if not held:
+        return
+    line, name = next(iter(held.items()))
+    if not others:
+        raise InputError(f"{path}: row {line}: {shown(name)} is not trained on (held out), nor is any other of its "
+                         "points; labels of training points are needed")  # fmt: skip
+    few = ", ".join(f"row {line} ({shown(name)})" for line, name in list(held.items())[:5])
+    few += " …" * (len(held) > 5)
+    say(f"{path}: {few}: held out, so that {counted(len(held), 'label')} of the file will not be learnt from")
 
 
 def _differ(cell: str, own: float) -> bool:
@@ -156,22 +203,26 @@ def _names_column(header: Sequence[str], columns: Sequence[str]) -> str | None:
     return header[place] if named else None
 
 
-def _row(path: Path, line: int, cell: str, key: str, of_row: dict[int, int], of_name: dict[str, int] | None) -> int:
-    """Return the row of the training split that a line of the file names in the column ``key``."""
+def _row(
+    path: Path,
+    line: int,
+    cell: str,
+    key: str,
+    of_row: dict[int, int],
+    of_name: dict[str, int] | None,
+    held_out: Collection[str],
+) -> int | None:
+    """Return the row of the training split that a line of the file names in the column ``key``; None of a point that
+    is held out."""
+    name = file_key(cell, f"{path}: row {line}") if key == "file" else " ".join(cell.split())
     if of_name is None:
-        number = cell.strip()
-        if not number.isdecimal():
+        if not name.isdecimal():
             raise InputError(f"{path}: row {line}, column 'index' is {shown(cell)}; a training point's row is needed")
-        row = int(number)
-    elif key == "file":
-        name = file_key(cell, f"{path}: row {line}")
-        if name not in of_name:
-            raise InputError(f"{path}: row {line}: {shown(name)} is no training image; one of those is needed")
-        row = of_name[name]
-    else:
-        row = of_name.get(" ".join(cell.split()), -1)
-    if row not in of_row:
-        raise InputError(
-            f"{path}: row {line}: {shown(cell)} is not trained on (held out, or no such point); leave the row out"
-        )
-    return of_row[row]
+        name = str(int(name))
+    row = int(name) if of_name is None else of_name.get(name, -1)
+    if row in of_row:
+        return of_row[row]
+    if name in held_out:
+        return None
+    what = "no training image" if key == "file" else "not trained on, and no point of the data"
+    raise InputError(f"{path}: row {line}: {shown(name)} is {what}; correct it, or leave the row out")

@@ -12,7 +12,8 @@ from torch import Tensor
 from .. import data as datasets
 from ..data import Dataset
 from ..data.checks import class_labels
-from ..data.label_file import names_beside, numbers_beside
+from ..data.folder import files_of_parts
+from ..data.label_file import names_beside, numbers_beside, others_beside
 from ..data.layouts import counts_in
 from ..data.notices import say, silent
 from ..data.random_rows import has_gaps
@@ -143,9 +144,10 @@ def train_split(dataset: Dataset, source: DataConfig, seed: int) -> tuple[Datase
         raise InputError(f"--hide-classes {words}: no label of another class is there; fewer classes, or --labels 0")
     y = datasets.hide_labels(y, train.labels, source.keep, seed, source.labels_by)
     if source.label_file:
-        rows, files, names = training_rows(source, dataset), row_names(source), names_beside(dataset)
+        rows, (files, test), names = training_rows(source, dataset), part_files(source), names_beside(dataset)
+        others = others_beside(dataset, test)
         for path in source.label_file:
-            y = datasets.add_labels(Path(path), y, rows, train.labels, files, names, numbers_beside(train))
+            y = datasets.add_labels(Path(path), y, rows, train.labels, files, names, numbers_beside(train), others)
     return replace(train, y=y), (x_val, y_val)
 
 
@@ -172,10 +174,15 @@ def training_rows(source: DataConfig, dataset: Dataset) -> Tensor:
 
 def row_names(source: DataConfig) -> list[str] | None:
     """Return the files that the rows of a folder's data set come from; None where rows have numbers alone."""
+    return part_files(source)[0]
+
+
+def part_files(source: DataConfig) -> tuple[list[str] | None, list[str] | None]:
+    """Return the files that the rows of a folder's training and of its test come from; None as :func:`row_names`."""
     if not Path(source.data).is_dir():
-        return None
+        return None, None
     with silent():  # reading the data set has said it
-        return datasets.training_files(Path(source.data))
+        return files_of_parts(Path(source.data))
 
 
 def evaluation_options(source: DataConfig, dataset: Dataset, split: Dataset) -> Json:

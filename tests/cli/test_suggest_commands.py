@@ -123,7 +123,9 @@ def test_rows_of_a_table_are_named_by_their_number() -> None:
 
 
 @pytest.mark.parametrize("id", [(), ("--id", "v")])
-def test_labels_stay_with_their_points_when_rows_are_added(id: tuple[str, ...]) -> None:
+def test_labels_stay_with_their_points_when_rows_are_added(
+    id: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
     rows = [f"{i / 4},{i % 5},{'ab'[i % 2] if i % 3 else ''}" for i in range(40)]
     Path("t.csv").write_text("\n".join(["v,w,y", *rows, ""]))
     command.run(Suggest(a_run("--data", "t.csv", "--target", "y", *id), n=4))
@@ -132,11 +134,14 @@ def test_labels_stay_with_their_points_when_rows_are_added(id: tuple[str, ...]) 
     source = DataConfig("t.csv", target=("y",), id=id[1] if id else None)
     dataset, split, _ = prepare_data(source, 0)
     v = header.index("v")
-    training = [str(dataset.ids[i]) if dataset.ids else f"{dataset.x[i, 0]:g}" for i in training_rows(source, dataset)]
+    every = dataset.ids or [f"{v:g}" for v in dataset.x[:, 0].tolist()]
+    training = [f"{float(every[i]):g}" for i in training_rows(source, dataset)]
     kept = [row for row in chosen if f"{float(row[v]):g}" in training]
-    lines = [",".join([row[0], "a", *row[2:]]).replace(row[header.index("guess")], "") for row in kept]
+    lines = [",".join([row[0], "a", *row[2:]]).replace(row[header.index("guess")], "") for row in chosen]
     Path("filled.csv").write_text("\n".join([",".join(header), *lines, ""]))
+    capsys.readouterr()
     _, more, _ = prepare_data(replace(source, label_file=("filled.csv",)), 0)
+    assert ("held out" in capsys.readouterr().err) == (len(kept) < len(chosen))
     changed = {training[i] for i in (more.y != split.y).nonzero().squeeze(1).tolist()}
     assert changed == {f"{float(row[v]):g}" for row in kept}
     assert changed

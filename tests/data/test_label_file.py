@@ -82,6 +82,27 @@ def test_points_are_found_by_their_names(tmp_path: Path) -> None:
     assert read("index,label,patient\n2,cat,a\n", {"patient": ["a", "a", "b", "c"]}) == [-1, 0, -1]  # no names
 
 
+def test_labels_of_points_that_are_held_out_are_left_out_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows that are added move others into the test: their labels do not make the others useless."""
+    y, rows, people = torch.full((2,), -1), torch.tensor([0, 2]), {"patient": ["p1", "p2", "p3"]}
+
+    def read(text: str) -> list[int]:
+        path, others = written(tmp_path, text), {"index": {"0", "1", "2"}, "patient": {"p8"}}
+        return add_labels(path, y, rows, PETS, names=people, others=others).tolist()
+
+    assert read("patient,label\np1,cat\np2,dog\np8,owl\np3,owl\n") == [0, 2]
+    assert "row 3 ('p2'), row 4 ('p8'): held out, so that 2 labels" in capsys.readouterr().err
+    assert read("patient,label\np1,cat\np2,\n") == [0, -1]
+    assert not capsys.readouterr().err
+    assert read("index,label\n0,cat\n1,dog\n") == [0, -1]
+    assert "row 3 ('1'): held out, so that 1 label" in capsys.readouterr().err
+    refused(lambda: read("patient,label\np1,cat\np9,dog\n"), "row 3", "'p9'", "no point of the data")
+    refused(lambda: read("index,label\n0,cat\n3,dog\n"), "row 3", "'3'", "no point of the data")
+    refused(lambda: read("patient,label\np2,cat\np8,dog\n"), "row 2", "'p2'", "nor is any other")
+
+
 @pytest.mark.parametrize(
     ("text", "culprits"),
     [
