@@ -70,9 +70,7 @@ def run(options: Suggest) -> None:
     chosen = torch.tensor(found.index.to_list())
     rows, files = training_rows(source, dataset)[chosen].tolist(), row_names(source)
     names = [str(row) for row in rows] if files is None else [Path(files[row]).name for row in rows]
-    guesses = [""] * len(names)
-    if "first" in found:
-        guesses = [f"{a} {p:.2f}, {b} {q:.2f}" for a, p, b, q in zip(*(found[c] for c in list(found)[1:5]))]
+    guesses = guesses_of(model, found)
     own = {name: [words[row] for row in rows] for name, words in names_beside(dataset).items()}
     beside = rows_beside(model, split.x[chosen], guesses, own)
     try:
@@ -83,8 +81,9 @@ def run(options: Suggest) -> None:
         raise InputError(f"--out {path}: it cannot be written ({error.strerror})") from None
     print(f"to fill in: {path}")
     if model.schema is None:
-        titles = [f"{a}:\n{b}" if b else a for a, b in zip(names, guesses)]
-        with_guesses = ", with the model's guesses" if "first" in found else ""
+        short = model.labels is not None and ("first" in found or model.labels.size <= 2)
+        titles = [f"{a}:\n{b}" if b and short else a for a, b in zip(names, guesses)]
+        with_guesses = ", with the model's guesses" if short and any(guesses) else ""
         what = f"{counted(len(names), 'training point')} whose labels would teach the most{with_guesses}"
         units = plots.units_of(model, split.x)
         figure = plots.contact_sheet(split.x[chosen], titles, units=units, title=what)
@@ -95,6 +94,20 @@ def run(options: Suggest) -> None:
     again += ["--labels-by", source.labels_by] * (source.labels_by != PROPORTIONAL)
     again += [word for earlier in source.label_file for word in ("--label-file", earlier)]
     print(f"then: {shlex.join([*again, '--label-file', str(path)])}, and the run's other options")
+
+
+def guesses_of(model: Model, found: pd.DataFrame) -> list[str]:
+    """Return what the model guesses of each point that :func:`query` chose: the two most probable classes, or each
+    attribute."""
+    from ..data.label_words import answers
+    from ..labels import AttributeLabels
+
+    if "first" in found:
+        return [f"{a} {p:.2f}, {b} {q:.2f}" for a, p, b, q in zip(*(found[c] for c in list(found)[1:5]))]
+    if not isinstance(model.labels, AttributeLabels):
+        return [""] * len(found)
+    words, probs = answers(model.labels), found[[f"p_{name}" for name in model.labels.names]].to_numpy()
+    return [", ".join(f"{word} {p:.2f}" for word, p in zip(words, row)) for row in probs]
 
 
 def rows_beside(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import InputError, whole_number
 from ..infer.batched import batched, checked
 from ..infer.protocols import Classifies, Encodes, require
-from ..labels import MISSING, ClassLabels
+from ..labels import MISSING, AttributeLabels, ClassLabels
 from .uncertainty import entropy
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def query(vae: nn.Module, x: ArrayLike, y: ArrayLike | None = None, *, n: int = 
 
     :param vae: a model with ``predict_proba(x)`` and ``encode(x)``.
     :param y: labels, -1 where missing; None for none. Points with any known label are not chosen.
-    :returns: one row a point in the order chosen, ``index`` its row of x: ``entropy`` of q(y | x) in nats, and of class
-        labels ``first``, ``p_first``, ``second``, ``p_second``, the two most probable.
+    :returns: one row a point in the order chosen, ``index`` its row of x: ``entropy`` of q(y | x) in nats; of class
+        labels ``first``, ``p_first``, ``second``, ``p_second``, the two most probable; of attributes ``p_NAME`` each.
     :raises InputError: a model that does not classify, or fewer than ``n`` points without a label.
 
     Example::
@@ -79,6 +79,8 @@ def query(vae: nn.Module, x: ArrayLike, y: ArrayLike | None = None, *, n: int = 
         for i, place in enumerate(("first", "second")):
             table[place] = [labels.names[j] for j in k[:, i].tolist()]
             table[f"p_{place}"] = p[:, i].numpy()
+    if isinstance(labels, AttributeLabels):
+        table[[f"p_{name}" for name in labels.names]] = probs[chosen].numpy()
     return table
 
 

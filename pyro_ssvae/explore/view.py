@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from ..data.dataset import listed
 from ..data.label_words import answers
 from ..data.schema import Column
 from ..infer.batched import checked, evaluating
@@ -98,15 +99,17 @@ def dimension_names(name: str, site: Site, labels: Labels | None) -> list[str]:
 
 
 def label_words(labels: Labels | None, y: Tensor) -> str:
-    """Return a point's label in words, empty where it is missing."""
+    """Return a point's label in words, empty where it is missing: of attributes those that it has, or else those that
+    it is known not to have."""
     if labels is None or bool((y == MISSING).all()):
         return ""
     if isinstance(labels, ClassLabels):
         return str(labels.names[int(y)])
-    said = []
+    said, lacking = [], []
     for name, (zero, _), one, value in zip(labels.names, labels.words, answers(labels), y.tolist()):
         said += [one] if value == 1 else [f"{name} = {zero}"] if value == 0 and one != name else []
-    return ", ".join(said) or "none"
+        lacking += [f"{name} = {zero}"] if value == 0 else []
+    return ", ".join(said) or listed(lacking)
 
 
 def cell_words(x: Tensor, columns: Sequence[Column]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,6 +121,17 @@ def test_rows_of_a_table_are_named_by_their_number() -> None:
     for row in chosen:
         v, w, y = rows[int(row[3])].split(",")
         assert [float(v), float(w), y] == [float(row[4]), float(row[5]), ""]
+
+
+def test_what_is_guessed_of_attributes_stands_beside_them() -> None:
+    rows = [
+        f"{i / 4},{i % 5},{'ab'[i % 2] if i % 3 else ''},{('no', 'yes')[i % 2] if i % 3 else ''}" for i in range(40)
+    ]
+    Path("t.csv").write_text("\n".join(["v,w,kind,ill", *rows, ""]))
+    command.run(Suggest(a_run("--data", "t.csv", "--target", "kind", "ill"), n=4))
+    header, *chosen = csv.reader(Path("run/suggest.csv").read_text().splitlines())
+    for row in chosen:
+        assert re.fullmatch(r"kind = b 0\.\d\d, ill 0\.\d\d", row[header.index("guess")])
 
 
 @pytest.mark.parametrize("id", [(), ("--id", "v")])

@@ -32,7 +32,10 @@ def test_the_columns_are_the_head_s() -> None:
     attributes = augmented(ATTRIBUTES).double()
     y = torch.full((12, 3), -1)
     y[4, 1] = 0
-    assert sorted(ps.suggest(attributes, x, y, n=11).index) == [0, 1, 2, 3, *range(5, 12)]
+    found = ps.suggest(attributes, x, y, n=11)
+    assert sorted(found.index) == [0, 1, 2, 3, *range(5, 12)]
+    probs = attributes.predict_proba(x)[torch.tensor(found.index.to_list())]
+    np.testing.assert_allclose(found[[f"p_{name}" for name in ATTRIBUTES.names]], probs)
 
 
 def groups(*sizes: int, spread: float = 0.01, seed: int = 0) -> torch.Tensor:

@@ -238,7 +238,8 @@ def test_attributes_are_shown_in_their_own_words() -> None:
     labels = AttributeLabels(["ill", "sex"], [("no", "yes"), ("female", "male")])
     assert answers(labels) == ["ill", "sex = male"]
     said = [view.label_words(labels, torch.tensor(y)) for y in ([1, 0], [0, 1], [0, -1], [-1, -1])]
-    assert said == ["ill, sex = female", "sex = male", "none", ""]
+    assert said == ["ill, sex = female", "sex = male", "ill = no", ""]
+    assert view.label_words(AttributeLabels(["hat", "bow"]), torch.tensor([0, 0])) == "hat = 0, bow = 0"
     assert grids.columns(labels)[0] == ["ill = no", "ill = yes", "sex = female", "sex = male"]
     model = create_model("revae", input_shape=(4,), labels=labels, latent_dim=4)
     assert [axis.words for axis in axes(model)] == [("no", "yes"), ("female", "male")]
