@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, counted, kind_of
+from ..data.checks import hint, shown
+from ..data.label_words import class_places
+from ..errors import InputError, counted, kind_of, plain_value
 from ..infer.protocols import WeighsClasses
 from ..labels import AttributeLabels, Labels, labels_of, value_counts
 from .settings import BALANCED
+
+
+@runtime_checkable
+class HasNames(Protocol):
+    """Numbers that have a name each, as pandas' Series."""
+
+    def to_dict(self) -> Mapping[object, object]: ...
 
 
 def set_class_weights(pair: nn.Module, weights: tuple[float, ...] | str, y: Tensor) -> None:
@@ -26,6 +38,31 @@ def set_class_weights(pair: nn.Module, weights: tuple[float, ...] | str, y: Tens
         raise InputError(
             f"class_weights: {counted(len(weights), 'number')}; {values} are needed, one for {each}, or {BALANCED!r}"
         )
+
+
+def weights_in_order(weights: object, labels: Labels | None) -> object:
+    """Return weights by the names of the classes, or two of each attribute, in the labels' order; others as they are.
+
+    A class that is not named has the weight 1, as in scikit-learn.
+
+    :param weights: a dict, or a series of pandas with names.
+    :raises InputError: a name that is none of the labels', or what is no weight.
+    """
+    given = plain_value(weights)
+    by_name = given.to_dict() if isinstance(given, HasNames) else given
+    if not isinstance(by_name, Mapping) or labels is None:
+        return weights
+    names, attributes = list(labels.names), isinstance(labels, AttributeLabels)
+    found: list[object] = [(1.0, 1.0) if attributes else 1.0] * len(names)
+    for name, value in by_name.items():
+        place = class_places([str(name)], names)[0]
+        if place is None:
+            what = "attribute" if attributes else "class"
+            raise InputError(f"class_weights: there is no {what} {shown(name)}{hint(str(name), names)}")
+        found[place] = plain_value(value)
+    if attributes and not all(isinstance(pair, tuple) and len(pair) == 2 for pair in found):
+        raise InputError("class_weights: two numbers for each attribute, the weights of 0 and of 1, are needed")
+    return tuple(found)
 
 
 def balanced(labels: Labels, y: Tensor) -> Tensor:

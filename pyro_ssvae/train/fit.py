@@ -27,6 +27,7 @@ from ..labels import labels_of
 from . import loggers
 from .checkpointer import CheckpointPlan
 from .checkpoints import FORMAT, Json, check_checkpoints, checkpoint_file
+from .class_weights import weights_in_order
 from .launch import is_main_process, starts_processes
 from .loggers import LoggerLike
 from .optimizer import OptimizerLike, check_optimizer, name_of
@@ -107,7 +108,8 @@ def fit(
         (:func:`~pyro_ssvae.train.loggers.open_logger`), or any logger of Lightning: each epoch's numbers go there.
     :param settings: fields of :class:`FitSettings`. The best epoch of ``early_stopping`` is that of the best accuracy,
         of equal ones that of the lowest loss; or that of the lowest ``validation_loss``. ``class_weights`` hold
-        for this training alone; of attributes they are two numbers each, for 0 and 1. With ``devices`` or
+        for this training alone: ``"balanced"``, a number a class in their order, or ``{"ill": 5.0}`` by name, the
+        others then 1; of attributes they are two numbers each, for 0 and 1. With ``devices`` or
         ``num_nodes`` above 1, processes share every batch. They are started for the purpose and get the pair by value;
         under a launcher such as ``torchrun`` or ``srun`` (:mod:`~pyro_ssvae.train.launchers`) they run already, and
         share every batch unless ``devices=1`` says otherwise. ``prepare``, ``on_epoch`` and the pair's end are the
@@ -116,7 +118,9 @@ def fit(
     :raises Interrupted: after a signal, once the checkpoint is written; as
         :class:`~pyro_ssvae.train.launch.WorkerLost` after the loss of a process.
     """
-    s, module = make_settings(settings), as_pair(pair)
+    module = as_pair(pair)
+    weights = weights_in_order(settings.get("class_weights"), labels_of(module))
+    s = make_settings(settings if weights is None else {**settings, "class_weights": weights})
     validation = plain_value(validation) if isinstance(validation, np.generic) else validation
     check_checkpoints(checkpoint_every, checkpoint_epochs, keep_checkpoints)
     check_choices(s, optimizer, loss, validation)

@@ -25,6 +25,7 @@ from pyro_ssvae.data.checks import finite
 from pyro_ssvae.data.inputs import read_data
 from pyro_ssvae.data.label_values import label_values
 from pyro_ssvae.models import MODELS
+from pyro_ssvae.train.class_weights import weights_in_order
 
 N, D, NAMES = 24, 4, ["owl", "cat", "dog"]
 Y = np.arange(N) % 3
@@ -269,7 +270,30 @@ def test_classes_and_shapes_are_what_arrays_say() -> None:
         refused(lambda shape=shape: small(shape=shape), "input_shape", "(D,)")
 
 
-def test_class_weights_by_class_are_refused_and_not_their_keys_taken() -> None:
+def test_class_weights_are_taken_by_the_classes_names() -> None:
+    numbered, named = ps.ClassLabels(3), ps.ClassLabels(3, ["cat", "dog", "owl"])
+    worn = ps.AttributeLabels(["hat", "bow"])
+    assert weights_in_order({2: 5.0, 0: 2.0}, numbered) == (2.0, 1.0, 5.0)
+    shares = pd.Series([0, 1, 1, 1, 2, 2]).value_counts()  # the most frequent first
+    assert weights_in_order(shares, numbered) == (1, 3, 2)
+    assert weights_in_order({"owl": np.float32(4)}, named) == (1.0, 1.0, 4.0)
+    assert weights_in_order(pd.Series({"dog": 3.0, "cat": 2.0}), named) == (2.0, 3.0, 1.0)
+    assert weights_in_order({"bow": [1, 9]}, worn) == ((1.0, 1.0), (1, 9))
+    for positional in (pd.Series([1.0, 10.0, 1.0]), (1.0, 10.0, 1.0), "balanced", None):
+        assert weights_in_order(positional, named) is positional
+    refused(lambda: weights_in_order({"dgo": 1.0}, named), "class_weights", "no class 'dgo'", "'dog'")
+    refused(lambda: weights_in_order({0: 1.0}, named), "class_weights", "no class 0", "cat, dog, owl")
+    refused(lambda: weights_in_order({"hat": 2.0}, worn), "class_weights", "two numbers for each attribute")
+
+
+def test_class_weights_by_name_reach_the_training() -> None:
+    ps.fit(small(), X, Y, class_weights={"cat": 10.0}, epochs=1, progress=False)
+    refused(lambda: ps.fit(small(), X, Y, class_weights={"cat": "much"}, progress=False), "class_weights")
+    ill = np.array(["well", "ill"])[Y % 2]
+    ps.SSVAEClassifier(epochs=1, fit_options={"class_weights": {"ill": 5}}).fit(X, ill)
+
+
+def test_class_weights_by_numbers_are_refused_of_classes_with_names_and_not_their_keys_taken() -> None:
     vae = small()
     refused(lambda: ps.fit(vae, X, Y, class_weights={0: 1.0, 1: 10.0, 2: 1.0}, progress=False), "class_weights")
     ps.fit(vae, X, Y, class_weights=pd.Series([1.0, 10.0, 1.0]), epochs=1, progress=False)
