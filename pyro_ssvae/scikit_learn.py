@@ -216,6 +216,8 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
                 return self.rows(X, reset)
         if self.schema_ is not None:
             raise InputError("X: fit saw a table with words; a DataFrame with the same columns is needed")
+        if isinstance(X, Mapping):
+            raise InputError("X: a dict that is no table; an array, a DataFrame or a list of records is needed")
         X = as_array(X)  # noqa: N806
         pixels = len(shape) == 3 and has_bytes(X)
         with words_refused():

@@ -20,6 +20,9 @@ OTHER_NAMES = {
     "names": ("class_names", "target_names", "label_names", "attribute_names"),
 }
 """What other programs call these arrays."""
+X_NAMES = ("x", "X", "data", "features", "inputs", "input", "image", "images", "img", "pixel_values")
+Y_NAMES = ("y", "Y", "label", "labels", "target", "targets", "class", "classes")
+"""What points and labels are called in files and data sets, the first found counts."""
 POSITIONS = {"x": "arr_0", "y": "arr_1"}
 """What np.savez calls arrays that are given without a name."""
 

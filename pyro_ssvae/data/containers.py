@@ -13,7 +13,7 @@ from torch.utils import data as torch_data
 
 from ..errors import InputError, nearest
 from ..labels import AttributeLabels, ClassLabels, Labels
-from .array_names import OTHER_NAMES
+from .array_names import OTHER_NAMES, X_NAMES, Y_NAMES
 from .checks import check_bytes, shown
 from .dataset import Dataset
 from .foreign_types import (
@@ -30,9 +30,6 @@ from .foreign_types import (
 from .frames import Frame, names_of, plain_array, record_columns, with_names
 from .streaming import IN_MEMORY, Streamed
 
-X_NAMES = ("x", "X", "data", "features", "inputs", "input", "image", "images", "img", "pixel_values")
-Y_NAMES = ("y", "Y", "label", "labels", "target", "targets", "class", "classes")
-"""What points and labels are called in files and data sets, the first found counts."""
 LABEL_NAMES = ("names", *OTHER_NAMES["names"])
 """What the names of classes or attributes are called beside them."""
 
@@ -84,6 +81,8 @@ def unpack(x: object, target: str | None = None) -> SourceData:
         given = of_items(x)
     elif isinstance(x, Mapping):
         given = of_mapping(x)
+    elif isinstance(x, (list, tuple)) and any(isinstance(item, Mapping) for item in x):
+        given = SourceData(*joined([as_item(item) for item in x], stacked))
     else:
         given = SourceData(stacked(x) if isinstance(x, (list, tuple)) else x)
     if target is not None:
@@ -156,7 +155,7 @@ def of_mapping(x: Mapping[str, object]) -> SourceData:
         has = ", ".join(map(shown, names))[:200]
         if {"train", "test"} & set(names):
             raise InputError(f"x: a dict of {has}; one of these parts is needed, such as x[{names[0]!r}]")
-        raise InputError(f"x: a dict of {has}; one of {', '.join(X_NAMES[:4])} is needed")
+        raise InputError(f"x: a dict of {has}; one of {', '.join(X_NAMES[:4])} is needed, or a list of records")
     label = next((name for name in Y_NAMES if name in names and name != points), None)
     inner = unpack(x[points])
     if label is None:

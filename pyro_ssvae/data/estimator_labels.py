@@ -53,7 +53,9 @@ def label_column(y: ArrayLike) -> NDArray[Any]:
         )
         column = column[:, 0]
     if column.ndim != 1:
-        raise InputError(f"y: bad input shape {list(column.shape)}; one label a row, [N], is needed")
+        one_hot = "y.idxmax(1)" if isinstance(y, pd.DataFrame) else "y.argmax(1)"
+        raise InputError(f"y: bad input shape {list(column.shape)}; one label a row, [N], is needed, which {one_hot} "
+                         "makes of a column for each class")  # fmt: skip
     if np.iscomplexobj(column):
         raise InputError("y: complex numbers; classes are needed")
     for row, value in enumerate(column if column.dtype == object else ()):

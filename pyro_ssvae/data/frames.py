@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import numpy as np
 
 from ..errors import InputError
+from .array_names import X_NAMES
 from .checks import hint, shown
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ class HasArray(Protocol):
 
 def with_names(values: object) -> object:
     """Return anything else that has names for its columns as a :class:`Frame`: a table of pyarrow, one that dask or
-    polars reads when it is needed, a column of structures, an array of xarray. What is none of these stays as it is."""
+    polars reads when it is needed, a column of structures, an array of xarray, a list of records or a dict of columns.
+    What is none of these stays as it is."""
     if isinstance(values, Collected):
         return values.collect()
     if isinstance(values, (np.ndarray, Frame)):
@@ -156,7 +158,30 @@ def with_names(values: object) -> object:
         return values.to_pandas() if values.ndim == 2 and values.dims[1] in values.coords else values
     if isinstance(values, StructColumn) and isinstance(values.dtype, StructType):
         return values.to_frame().unnest(values.name)
-    return values
+    if isinstance(values, (list, tuple)) and any(isinstance(row, Mapping) for row in values):
+        return of_records(values)
+    return of_columns(values) if isinstance(values, Mapping) else values
+
+
+def of_records(rows: Sequence[object]) -> object:
+    """Return records, rows of cells by their columns' names, as a table, None as a row of gaps; what has other things
+    than cells stays as it is."""
+    import pandas as pd
+
+    known = [{} if row is None else row for row in rows]
+    cells = all(isinstance(row, Mapping) and all(map(pd.api.types.is_scalar, row.values())) for row in known)
+    return pd.DataFrame(known) if cells else rows
+
+
+def of_columns(columns: Mapping[object, object]) -> object:
+    """Return columns of cells by their names as a table; points by theirs, and other things, stay as they are."""
+    import pandas as pd
+
+    lists = [column.tolist() if isinstance(column, (np.ndarray, pd.Series)) else column for column in columns.values()]
+    cells = all(isinstance(cells, (list, tuple)) and all(map(pd.api.types.is_scalar, cells)) for cells in lists)
+    if not lists or not cells or len({len(cast(list[object], each)) for each in lists}) > 1 or {*columns} & {*X_NAMES}:
+        return columns
+    return pd.DataFrame(columns)
 
 
 def pandas_frame(table: object) -> pd.DataFrame | None:

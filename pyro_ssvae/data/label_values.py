@@ -46,6 +46,8 @@ def label_values(y: object, labels: Labels | None, where: str = "y") -> Tensor:
             raise InputError(f"{where}: complex numbers; labels are whole numbers, or words")
         if isinstance(labels, ClassLabels) and y.dim() == 2 and y.shape[1] == 1:
             y = y[:, 0]
+        if isinstance(labels, ClassLabels) and y.dim() == 2 and y.shape[1] == labels.size:
+            return of_one_hot(y, where)
         if y.dtype == torch.bool and names_truth(labels):
             return from_objects(y.cpu().numpy().astype(object), labels, where)
         y = without_nan(y)
@@ -55,11 +57,13 @@ def label_values(y: object, labels: Labels | None, where: str = "y") -> Tensor:
         y = y.toarray()
     y = with_names(y)
     table = not isinstance(y, (np.ndarray, Sequence))
-    array = attribute_columns(y, labels, where)
+    array = label_columns(y, labels, where)
     if isinstance(labels, ClassLabels) and array.ndim == 2 and array.shape[1] == 1:  # a column of classes
         array = array[:, 0]
     if isinstance(array, np.ma.MaskedArray):
         array = unmasked(array)
+    if isinstance(labels, ClassLabels) and array.ndim == 2 and array.shape[1] == labels.size and are_numbers(array):
+        return of_one_hot(torch.from_numpy(np.array(float_array(array, where), dtype=np.float64)), where)
     if array.dtype.kind in "Oiuf":
         array = named_numbers(array, labels, where, table)
     if array.dtype.kind in "OUS" or (array.dtype.kind == "b" and names_truth(labels)):
@@ -88,16 +92,42 @@ def without_nan(y: Tensor) -> Tensor:
     return torch.where(y.isnan(), float(MISSING), y) if y.is_floating_point() else y
 
 
-def attribute_columns(y: object, labels: Labels | None, where: str) -> np.ndarray:
-    """Return labels as an array, the columns of a table or of records in the order of the attributes."""
+def label_columns(y: object, labels: Labels | None, where: str) -> np.ndarray:
+    """Return labels as an array, the columns of a table or of records in the order of the attributes, or of the classes
+    where each has one."""
     names = names_of(y) if isinstance(y, Frame) else None
     if isinstance(y, np.ndarray) and y.dtype.names:
         y, names = record_columns(y, where)
     array = plain_array(y, where)
-    if not isinstance(labels, AttributeLabels) or names is None:
+    if labels is None or names is None or (isinstance(labels, ClassLabels) and array.shape[1:] == (1,)):
         return array
-    order = in_order(names, labels.names, where, "the attributes")
+    if isinstance(labels, ClassLabels) and numbered(labels.names) and len(names) == labels.size:
+        return array
+    order = in_order(
+        names, labels.names, where, "the attributes" if isinstance(labels, AttributeLabels) else "the classes"
+    )
     return array if order is None else array[:, order]
+
+
+def are_numbers(array: np.ndarray) -> bool:
+    """Whether an array has no word."""
+    return array.dtype.kind in "biuf" or (
+        array.dtype.kind == "O" and not any(isinstance(value, (str, bytes)) for value in array.ravel().tolist())
+    )
+
+
+def of_one_hot(y: Tensor, where: str) -> Tensor:
+    """Return the classes ``[N]`` of one-hot rows ``[N, K]``, -1 of a row without any 1.
+
+    :raises InputError: naming a row with other numbers, such as probabilities, or with several.
+    """
+    y = torch.where(y.isnan() | (y == MISSING), 0, y) if y.is_floating_point() else torch.where(y == MISSING, 0, y)
+    wrong = ((y != 0) & (y != 1)).any(1) | (y.sum(1) > 1)
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        raise InputError(f"{where}: row {row} of {list(y.shape)} is {shown(y[row].tolist())}; one class a row, [N], is "
+                         "needed, or a single 1 in each; y.argmax(1) is the most probable class")  # fmt: skip
+    return torch.where(y.any(1), y.long().argmax(1), MISSING)
 
 
 def from_objects(array: np.ndarray, labels: Labels | None, where: str) -> Tensor:

@@ -57,8 +57,8 @@ def read_table(
     categories, two words, dates as days since the first. Columns that are empty, the same in every row, or number or
     name the rows, are left out. What was decided is said on stderr.
 
-    :param table: a data frame of pandas, polars or a like library, a table of pyarrow, or the path of a CSV, TSV,
-        Parquet or Feather file.
+    :param table: a data frame of pandas, polars or a like library, a table of pyarrow, a list of records, a dict of
+        columns, or the path of a CSV, TSV, Parquet or Feather file.
     :param target: the column of classes, by any words; or several, of yes and no each. An empty cell is missing.
     :param id: the column that names the rows.
     :param columns: corrections, ``{"age": "count"}`` or ``["age=count"]``: number, count, category, yes-no, date,

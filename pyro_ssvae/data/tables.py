@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -30,8 +30,10 @@ from .schema import Column, Schema
 from .split_words import Part, parts_of
 from .table_files import column_names, read_file
 
-TableLike: TypeAlias = pd.DataFrame | Frame | ArrowTable | str | Path
-"""A data frame of pandas, polars or a like library, a table of pyarrow, or the path of a table."""
+InMemory: TypeAlias = pd.DataFrame | Frame | ArrowTable | Sequence[Mapping[str, object]] | Mapping[str, object]
+"""A data frame of pandas, polars or a like library, a table of pyarrow, a list of records or a dict of columns."""
+TableLike: TypeAlias = InMemory | str | Path
+"""A table in memory, or the path of one."""
 SPLIT = "split"
 """The column that says ``train`` or ``test``."""
 
@@ -78,7 +80,7 @@ def as_frame(frame: TableLike, schema: Schema, note: Callable[[str], None] = say
     return in_memory(frame, {*schema.names, *schema.text})
 
 
-def in_memory(table: Frame | ArrowTable, wanted: Collection[str] = ()) -> pd.DataFrame:
+def in_memory(table: InMemory, wanted: Collection[str] = ()) -> pd.DataFrame:
     """Return a table that is no file as a data frame of its own, as :func:`as_frame` has it.
 
     :param wanted: columns, which may be levels of the index.
@@ -86,7 +88,8 @@ def in_memory(table: Frame | ArrowTable, wanted: Collection[str] = ()) -> pd.Dat
     """
     given = pandas_frame(table)
     if given is None:
-        raise InputError(f"the table: a {type(table).__name__}; a data frame, or the path of a table, is needed")
+        what = f"the table: a {type(table).__name__}"
+        raise InputError(f"{what}; a data frame, a list of records, or the path of a table, is needed")
     levels = [name for name in given.index.names if name in wanted and name not in given]
     given = given.reset_index(level=levels) if levels else given
     frame = own_types(given.set_axis(column_names(given, "the table"), axis=1))

@@ -398,3 +398,77 @@ def test_what_single_precision_cannot_tell_apart_is_said(capsys: pytest.CaptureF
     for x in (np.stack([seconds, seconds], -1).astype(">f8")[::-1], np.stack([seconds, seconds], -1)):
         finite(x, "a.npz: x")
         assert "note: a.npz: x: column 0 is of numbers near 1.7e+09" in capsys.readouterr().err
+
+
+ONE_HOT = np.eye(3, dtype=np.float32)[Y]
+DUMMIES = pd.get_dummies(pd.Series(np.array(NAMES)[Y]))  # columns by the alphabet, not in the classes' order
+
+
+@pytest.mark.parametrize(
+    "one_hot",
+    [
+        ONE_HOT, ONE_HOT.astype(bool), torch.tensor(ONE_HOT).long(), torch.tensor(ONE_HOT) > 0, ONE_HOT.tolist(),
+        sp.csr_matrix(ONE_HOT), DUMMIES, DUMMIES.astype(float), DUMMIES.astype("Int64"), pa.Table.from_pandas(DUMMIES),
+    ],
+    ids=lambda y: type(y).__name__,
+)  # fmt: skip
+def test_a_column_for_each_class_is_one_hot(one_hot: Any) -> None:
+    """By name where the columns have the classes' names, and by place where they have none."""
+    labels = ps.ClassLabels(3, NAMES)
+    assert label_values(one_hot, labels).tolist() == Y.tolist()
+
+
+def test_a_row_of_one_hot_labels_without_any_is_a_missing_label() -> None:
+    labels = ps.ClassLabels(3, NAMES)
+    for gap in (0, -1, np.nan):
+        y = ONE_HOT.copy()
+        y[:5] = gap
+        frame = pd.DataFrame(y[:, [2, 0, 1]], columns=[NAMES[2], NAMES[0], NAMES[1]])
+        for given in (y, torch.tensor(y), frame):
+            assert label_values(given, labels).tolist() == [-1] * 5 + Y.tolist()[5:]
+
+
+def test_columns_that_are_no_one_hot_labels_are_refused() -> None:
+    labels = ps.ClassLabels(3, NAMES)
+    refused(lambda: label_values(ONE_HOT * 0.8 + 0.1, labels), "row 0", "y.argmax(1)")
+    refused(lambda: label_values(np.ones((N, 3)), labels), "row 0", "a single 1")
+    refused(lambda: label_values(DUMMIES.add_prefix("is "), labels), "no column 'owl'", "the classes are needed")
+    refused(lambda: ps.fit(small(), X, ONE_HOT[:, :2], progress=False), "[24, 2]; [N] is needed")
+    refused(lambda: ps.SSVAEClassifier().fit(X, ONE_HOT), "y.argmax(1)")
+    refused(lambda: ps.SSVAEClassifier().fit(X, DUMMIES), "y.idxmax(1)")
+
+
+def test_records_and_dicts_of_columns_are_tables() -> None:
+    columns = ["width", "height", "depth", "weight"]
+    records = [dict(zip(columns, row)) for row in X.tolist()]
+    turned = [dict(reversed(record.items())) for record in records]
+    vae = small()
+    ps.fit(vae, records, Y, epochs=1, progress=False)
+    truth = vae.predict_proba(X)
+    for given in (records, tuple(turned), dict(zip(columns, X.T)), dict(zip(columns, X.T.tolist()))):
+        torch.testing.assert_close(vae.predict_proba(given), truth)
+    model = ps.SSVAEClassifier(epochs=1, random_state=0).fit(records, Y)
+    assert list(model.feature_names_in_) == columns
+    words = [{**record, "kind": "ab"[i % 2]} for i, record in enumerate(records)]
+    mixed = ps.SSVAEClassifier(epochs=1, random_state=0).fit(words, Y)
+    assert mixed.predict(words[:2]).tolist() == mixed.predict(pd.DataFrame(words[:2])).tolist()
+    assert read_table(words, target="kind", quiet=True).table.schema.names == tuple(columns)
+    refused(lambda: vae.predict(records[0]), "a list of records")
+    refused(lambda: model.predict(records[0]), "a list of records")
+
+
+def test_records_and_dicts_of_labels_are_attributes_by_name() -> None:
+    labels = ps.AttributeLabels(["hat", "bow"], [("no", "yes"), ("red", "blue")])
+    assert label_values({"bow": ["red", None], "hat": [True, False]}, labels).tolist() == [[1, 0], [0, -1]]
+    assert label_values([{"bow": "blue", "hat": "no"}, None, {"hat": "yes"}], labels).tolist() == [
+        [0, 1],
+        [-1, -1],
+        [1, -1],
+    ]
+    refused(lambda: label_values({"bow": ["red", None]}, labels), "no column 'hat'")
+
+
+def test_a_list_of_points_beside_their_labels_is_read_as_a_data_set_is() -> None:
+    items = [{"x": row, "label": k} for row, k in zip(X, Y.tolist())]
+    read = read_data(small(), items)
+    assert (read.y.tolist(), torch.equal(read.x, torch.tensor(X))) == (Y.tolist(), True)
