@@ -24,7 +24,7 @@ from .schema import Column, Schema
 from .split_words import parts_of, said_of_validation
 from .splits import split_rows
 from .table_files import read_file, release_memory
-from .table_notices import say_cells
+from .table_notices import say_cells, sum_row
 from .tables import SPLIT, TableLike, column_values, in_memory, target_values, test_of_words
 
 
@@ -159,6 +159,8 @@ def check_wanted(names: list[str], wanted: Wanted) -> None:
 
 def as_dataset(frame: pd.DataFrame, wanted: Wanted, notes: list[str], name: str) -> Dataset:
     """Return the data set of a data frame, which is taken apart."""
+    if line := sum_row(frame):
+        notes.append(line)
     test = split_of(frame, notes)
     targets = tuple(target_column(frame[each], each, len(wanted.target) > 1, notes) for each in wanted.target)
     ids = None if wanted.id is None else row_names(frame.pop(wanted.id), wanted.id)

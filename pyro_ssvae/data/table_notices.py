@@ -8,10 +8,19 @@ import numpy as np
 import pandas as pd
 
 from .cells import MAYBE_WORDS, MISSING_LABELS, MISSING_WORDS, factorized
-from .checks import NINES, case_variants, shown
+from .checks import LEAST, NINES, case_variants, shown
 from .date_cells import DIGITS, other_order, parse_dates
 from .number_words import is_accounting, is_words, times_of, unit_of
 from .schema import Column
+
+SUMS = frozenset(
+    {
+        *("total", "totals", "grand total", "sum", "sums", "average", "averages", "mean"),
+        *("gesamt", "summe", "gesamtsumme", "insgesamt", "mittelwert", "durchschnitt"),
+        *("somme", "moyenne", "totale", "totales", "suma", "promedio", "totaal"),
+    }
+)
+"""What a spreadsheet's last row is called, in small letters."""
 
 
 def say_cells(cells: pd.Series, values: np.ndarray, column: Column, notes: list[str]) -> None:
@@ -45,6 +54,34 @@ def say_cells(cells: pd.Series, values: np.ndarray, column: Column, notes: list[
             date = np.datetime64(column.start, "D") + np.timedelta64(int(days), "D")
             notes.append(f"column {shown(column.name)}: {date} in {count} rows is far from all other dates; where it "
                          "means a missing cell, leave the cell empty")  # fmt: skip
+
+
+def sum_row(frame: pd.DataFrame) -> str:
+    """Return, as a line, that the last row of a table is no point but what a spreadsheet writes below them; empty where
+    nothing tells so.
+
+    It has a word of :data:`SUMS` that no other row has, or each of its numbers is the sum of those above.
+    """
+    row, found = len(frame) - 1, dict[str, bool]()
+    for name, cells in frame.items() if row >= LEAST else ():
+        last = cells.iloc[-1]
+        if isinstance(last, str) and last.strip(" :").lower() in SUMS and not (cells.iloc[:-1] == last).any():
+            return f"row {row} is {shown(last)} in column {shown(name)}; where it is no point, take it out of the table"
+        if (
+            pd.api.types.is_numeric_dtype(cells.dtype)
+            and not pd.api.types.is_bool_dtype(cells.dtype)
+            and pd.notna(last)
+        ):
+            found[str(name)] = is_sum(cells.iloc[:-1].to_numpy(np.float64, na_value=np.nan), float(last))
+    if not found or not all(found.values()):
+        return ""
+    return f"row {row} holds the sums of the rows above; where it is no point, take it out of the table"
+
+
+def is_sum(above: np.ndarray, last: float) -> bool:
+    """Whether a number is the sum of those above it, and no single one of them."""
+    total = float(np.nansum(above))
+    return bool(np.isclose(total, last, rtol=1e-6)) and abs(total) > np.nanmax(np.abs(above), initial=0.0)
 
 
 def say_gaps(cells: pd.Series, column: Column, notes: list[str]) -> None:

@@ -29,6 +29,7 @@ from .own_types import own_types
 from .schema import Column, Schema
 from .split_words import Part, parts_of
 from .table_files import column_names, read_file
+from .table_notices import sum_row
 
 InMemory: TypeAlias = pd.DataFrame | Frame | ArrowTable | Sequence[Mapping[str, object]] | Mapping[str, object]
 """A data frame of pandas, polars or a like library, a table of pyarrow, a list of records or a dict of columns."""
@@ -62,6 +63,8 @@ def encode_frame(frame: pd.DataFrame, schema: Schema, where: str) -> tuple[Tenso
     :param where: the table's file.
     """
     check_columns(frame, schema, where)
+    if line := sum_row(frame):
+        say(f"{where}: {line}")
     x = torch.empty(len(frame), len(schema.columns))
     for i, column in enumerate(schema.columns):
         values = column_values(frame[column.name], column, where, frame.attrs.get(COMMA))

@@ -203,6 +203,31 @@ def test_whole_numbers_that_rise_are_said(capsys: pytest.CaptureFixture[str]) ->
     assert err.count("that rise") == 1
 
 
+def test_a_row_of_sums_is_said_and_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be a point like the others: a spreadsheet's last row."""
+    rows = [f"{name},{i + 0.5},{i % 4},{'ab'[i % 2]}" for i, name in enumerate("ABCDEFGHIJKLMNOPQRST")]
+    sums = f",{sum(i + 0.5 for i in range(20))},{sum(i % 4 for i in range(20))},"
+    path = tmp_path / "t.csv"
+
+    def said(*last: str) -> str:
+        path.write_text("\n".join(["name,cost,items,kind", *rows, *last, ""]))
+        data = read_table(path, target="kind")
+        assert len(data.x) + len(data.x_test) == 20 + len(last)
+        return capsys.readouterr().err
+
+    for word in ("Total", "GESAMT", "Summe:"):
+        assert f"row 20 is '{word}' in column 'name'" in said(f"{word}{sums}")
+        assert f"row 20 is '{word}' in column 'name'" in said(f"{word},7,7,")
+    assert "row 20 holds the sums of the rows above" in said(sums)
+    for other in ((), ("U,7.5,2,a",), ("U,200,2,a",), ("Total,1,1,a", "V,1,1,a")):
+        assert "take it out" not in said(*other)
+    schema = schema_of(read_table(path, target="kind", quiet=True))
+    capsys.readouterr()
+    path.write_text("\n".join(["name,cost,items,kind", *rows, f"Total{sums}", ""]))
+    assert len(encode(path, schema)[0]) == 21
+    assert "row 20 is 'Total'" in capsys.readouterr().err
+
+
 def test_levels_of_an_index_that_are_asked_for(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": np.arange(24) ** 1.5, "b": np.arange(24) ** 0.5, "t": ["p", "q"] * 12})
     frame["n"] = [f"r{i}" for i in range(24)]
