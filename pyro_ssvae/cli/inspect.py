@@ -73,7 +73,7 @@ def parse(arguments: Sequence[str]) -> Inspect:
 def run(options: Inspect) -> None:
     """Print the tables, draw the picture and say where it is."""
     from .. import plots
-    from ..experiment.data import run_data
+    from ..experiment.data import point_names, run_data
     from ..models.saving import load
 
     check(options, n=(1, 1000), draws=(2, 10_000))
@@ -84,7 +84,7 @@ def run(options: Inspect) -> None:
     model = load(options.run)
     dataset = run_data(options.run, model)
     x, y = (dataset.x, dataset.y) if options.train else (dataset.x_test, dataset.y_test)
-    ids = dataset.ids if options.train else dataset.ids_test
+    ids = point_names(options.run, dataset)[0 if options.train else 1]
     if options.index is None:
         list_uncertain(options, model, x, y, ids)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,6 +183,13 @@ def part_files(source: DataConfig) -> tuple[list[str] | None, list[str] | None]:
         return None, None
     with silent():  # reading the data set has said it
         return files_of_parts(Path(source.data))
+
+
+def point_names(run: Path, dataset: Dataset) -> tuple[Sequence[str] | None, Sequence[str] | None]:
+    """Return what the source of a run's data calls its training and its test points; None where they have no names."""
+    if dataset.ids is not None:
+        return dataset.ids, dataset.ids_test
+    return part_files(experiment_of(read_config(run), run).source)
 
 
 def evaluation_options(source: DataConfig, dataset: Dataset, split: Dataset) -> Json:

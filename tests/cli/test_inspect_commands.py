@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from data_makers import refused
+from data_makers import folder, refused
 from PIL import Image
 from test_intervene_commands import LABELS, a_run
 
@@ -67,6 +67,19 @@ def test_without_an_index_the_least_sure_points(capsys: pytest.CaptureFixture[st
     said = capsys.readouterr().out
     assert len([line for line in said.splitlines() if line.startswith("│")]) == 20  # of 10 test, 20 training points
     assert "--train --index" in said
+
+
+def test_points_of_a_folder_are_named_by_their_files(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"{c}.png" for c in "abcdefghijklmnop"]
+    lines = [f"{name},{'cat' if i % 2 else 'dog'},{'test' if i % 4 > 1 else 'train'}" for i, name in enumerate(names)]
+    root = folder(Path("pets"), "\n".join(["file,label,split", *lines, ""]), names)
+    tiny = ("--epochs", "1", "--batch-size", "8", "--latent-dim", "2", "--quiet", "--no-baseline", "--no-calibration")
+    assert main(["train", "--data", str(root), *tiny, "--out", "run"]) == 0
+    capsys.readouterr()
+    command.run(Inspect(Path("run"), index=0, draws=2))
+    assert "test point 0 (c.png), labelled dog" in capsys.readouterr().out
+    command.run(Inspect(Path("run"), train=True, n=3))
+    assert re.search(r"│ *\d+│[abefijmn]\.png *│", capsys.readouterr().out)
 
 
 def test_wrong_words_are_refused() -> None:
