@@ -260,12 +260,13 @@ def record_columns(records: np.ndarray, where: str) -> tuple[np.ndarray, tuple[s
 
 
 def plain_array(values: object, where: str) -> np.ndarray:
-    """Return an array of what NumPy, pandas, polars, PyTorch or nested lists have.
+    """Return an array of what NumPy, pandas, polars, PyTorch or nested lists have; of a column of lists or arrays, such
+    as embeddings, with their axes behind its own.
 
     :raises InputError: lists of different lengths, or nothing of the kind.
     """
     if isinstance(values, np.ndarray):
-        return values
+        return unnested(values, where)
     none = InputError(f"{where}: a {type(values).__name__}; a tensor, an array, a list or a table is needed")
     if isinstance(values, (set, frozenset, dict)) or values is None:
         raise none
@@ -275,10 +276,30 @@ def plain_array(values: object, where: str) -> np.ndarray:
         array = np.asarray(values)
     except (TypeError, ValueError, RuntimeError) as error:
         words = str(error).splitlines()[0][:200]
+        if "inhomogeneous" in words:
+            words = "its parts have different lengths; points and their labels are x and y, each by itself"
         raise InputError(f"{where}: not a tensor or an array of numbers ({words})") from None
     if array.dtype.kind in "OUS" and not array.ndim and not isinstance(values, np.ndarray):  # a thing, and no array
         raise none
-    return array
+    return unnested(array, where)
+
+
+def unnested(array: np.ndarray, where: str) -> np.ndarray:
+    """Return cells ``[N]`` that are lists or arrays of one shape as an array ``[N, ...]``; any other array as it is.
+
+    :raises InputError: naming the first row of another shape.
+    """
+    cells = (
+        array.tolist() if array.dtype == object and array.ndim == 1 and not isinstance(array, np.ma.MaskedArray) else []
+    )
+    if not cells or not all(isinstance(cell, (list, tuple, HasArray)) and np.ndim(cell) for cell in cells):
+        return array
+    parts = [np.asarray(cell) for cell in cells]
+    other = next((row for row, part in enumerate(parts) if part.shape != parts[0].shape), None)
+    if other is not None:
+        shapes = f"shape {list(parts[other].shape)}, row 0 {list(parts[0].shape)}"
+        raise InputError(f"{where}: row {other} has {shapes}; one shape is needed")
+    return np.stack(parts)
 
 
 def unmasked(array: np.ma.MaskedArray) -> np.ndarray:

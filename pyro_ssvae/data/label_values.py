@@ -25,7 +25,17 @@ from ..labels import (
 from .checks import check_bytes, clean_word, hint, means_missing, say_missing, shown
 from .foreign_types import SparseMatrix
 from .frames import Frame, float_array, in_order, names_of, plain_array, record_columns, unmasked, with_names
-from .label_words import attribute_value, class_places, named_numbers, numbered, numbers_of, other_words, places_of
+from .label_words import (
+    VALUES,
+    attribute_value,
+    class_places,
+    named_numbers,
+    numbered,
+    numbers_of,
+    other_words,
+    places_of,
+)
+from .notices import say
 
 
 def label_values(y: object, labels: Labels | None, where: str = "y") -> Tensor:
@@ -48,8 +58,8 @@ def label_values(y: object, labels: Labels | None, where: str = "y") -> Tensor:
             y = y[:, 0]
         if isinstance(labels, ClassLabels) and y.dim() == 2 and y.shape[1] == labels.size:
             return of_one_hot(y, where)
-        if y.dtype == torch.bool and names_truth(labels):
-            return from_objects(y.cpu().numpy().astype(object), labels, where)
+        if y.dtype == torch.bool and isinstance(labels, ClassLabels):
+            return of_booleans(y, labels, where)
         y = without_nan(y)
         return y.clone() if y.is_inference() else y
     if isinstance(y, SparseMatrix):
@@ -66,7 +76,9 @@ def label_values(y: object, labels: Labels | None, where: str = "y") -> Tensor:
         return of_one_hot(torch.from_numpy(np.array(float_array(array, where), dtype=np.float64)), where)
     if array.dtype.kind in "Oiuf":
         array = named_numbers(array, labels, where, table)
-    if array.dtype.kind in "OUS" or (array.dtype.kind == "b" and names_truth(labels)):
+    if array.dtype.kind == "b" and isinstance(labels, ClassLabels):
+        return of_booleans(torch.from_numpy(np.array(array)), labels, where)
+    if array.dtype.kind in "OUS":
         return from_objects(array.astype(object), labels, where)
     if array.dtype.kind not in "biuf":
         raise InputError(f"{where}: {array.dtype}; labels are whole numbers, or words")
@@ -75,9 +87,28 @@ def label_values(y: object, labels: Labels | None, where: str = "y") -> Tensor:
     return without_nan(torch.from_numpy(np.array(float_array(array, where))))
 
 
-def names_truth(labels: Labels | None) -> bool:
-    """Whether classes are called by a boolean's words, which then say which one it is."""
-    return isinstance(labels, ClassLabels) and {"True", "False"} <= set(labels.names)
+def truth_places(labels: Labels | None) -> dict[bool, int]:
+    """Return the classes that are called by a boolean's words, such as no and yes; nothing where not both are there."""
+    found: dict[bool, int] = {}
+    for k, name in enumerate(labels.names if isinstance(labels, ClassLabels) else ()):
+        if (value := VALUES.get(name.lower())) is not None:
+            found.setdefault(bool(value), k)
+    return found if len(found) == 2 else {}
+
+
+def say_truth(labels: ClassLabels, where: str) -> None:
+    """Say which classes booleans are taken for, where these have other names."""
+    if labels.size > 1 and not numbered(labels.names):
+        one, two = map(shown, labels.names[:2])
+        say(f"{where}: False and True are taken for {one} and {two}, the first two classes; as words they are names")
+
+
+def of_booleans(y: Tensor, labels: ClassLabels, where: str) -> Tensor:
+    """Return the classes of booleans: those that are called so, or else the first and the second, which is said."""
+    places = truth_places(labels)
+    if not places:
+        say_truth(labels, where)
+    return torch.where(y, places.get(True, 1), places.get(False, 0))
 
 
 def writable(y: np.ndarray) -> np.ndarray:
@@ -140,14 +171,15 @@ def from_objects(array: np.ndarray, labels: Labels | None, where: str) -> Tensor
     own = labels.words if isinstance(labels, AttributeLabels) else ()
     width = len(own) if array.shape == (len(own),) else int(np.prod(array.shape[1:]))  # one row, as generate takes it
     pairs = own if len(own) == width else ()
+    truth = truth_places(labels)
 
     def number(value: object, i: int) -> float:
         if is_gap(value):
             return MISSING
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
-        if isinstance(value, (bool, np.bool_)) and names_truth(labels):
-            value = str(value)
+        if isinstance(value, (bool, np.bool_)) and truth:
+            return truth[bool(value)]
         if not isinstance(value, str):
             return as_number(value, i // width, where)
         word = clean_word(value, f"{where}: row {i // width}")
@@ -168,6 +200,8 @@ def from_objects(array: np.ndarray, labels: Labels | None, where: str) -> Tensor
         numbers[i] = number(value, i)
         if isinstance(value, str) and not means_missing(value, names):
             found[key] = numbers[i]
+    if isinstance(labels, ClassLabels) and not truth and any(isinstance(v, bool) for v in array.ravel().tolist()):
+        say_truth(labels, where)
     said = {word: n for word, n in gaps.items() if word not in ("", str(MISSING))}
     say_missing(said, where, "name a class so: ClassLabels(names)")
     return torch.from_numpy(numbers.reshape(array.shape))

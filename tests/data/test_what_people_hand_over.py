@@ -210,6 +210,32 @@ def test_booleans_mean_the_classes_called_so(kind: Any) -> None:
     y: Any = torch.from_numpy(Y > 0) if kind is torch.bool else (Y > 0).astype(kind)
     assert read_data(truth, X, y).y.tolist() == np.where(Y > 0, 1, 2).tolist()
     assert read_data(small(), X, y).y.tolist() == (Y > 0).astype(int).tolist()
+    turned = small(ps.ClassLabels(["Yes", "No"]))
+    assert read_data(turned, X, y).y.tolist() == (Y < 1).astype(int).tolist()
+
+
+@pytest.mark.parametrize("kind", [bool, object, "boolean", torch.bool])
+def test_booleans_of_classes_with_other_names_are_said(kind: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    y: Any = torch.from_numpy(Y > 0) if kind is torch.bool else pd.Series(Y > 0).astype(kind)
+    assert read_data(small(ps.ClassLabels(["ill", "well"])), X, y).y.tolist() == (Y > 0).astype(int).tolist()
+    assert "False and True are taken for 'ill' and 'well'" in capsys.readouterr().err
+    read_data(small(ps.ClassLabels(2)), X, y)
+    read_data(small(ps.ClassLabels(["no", "yes"])), X, y)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("y", [Y > 0, torch.tensor(Y > 0).long(), pd.Series(Y > 0).map({True: "yes", False: "no"})])
+def test_one_attribute_may_be_a_column(y: Any) -> None:
+    labels = ps.AttributeLabels(["ill"], [("no", "yes")])
+    assert read_data(small(labels), X, y).y.tolist() == (Y[:, None] > 0).astype(int).tolist()
+
+
+def test_a_column_of_lists_or_arrays_is_points() -> None:
+    for cells in (pd.Series(list(X)), pd.Series(X.tolist()), pa.array(X.tolist()), np.array([*X, None], object)[:-1]):
+        assert torch.equal(read_data(small(), cells).x, torch.tensor(X))
+    ragged = pd.Series([*X.tolist()[:-1], [1.0]])
+    refused(lambda: read_data(small(), ragged), "x: row 23 has shape [1], row 0 [4]")
+    refused(lambda: read_data(small(), (X, Y)), "points and their labels are x and y, each by itself")
 
 
 def test_pictures_of_more_than_eight_bits_keep_their_numbers() -> None:
