@@ -63,8 +63,18 @@ def by_folders(folder: Path, files: Mapping[str, Path]) -> Table:
     (y,), found = encode_words([words], None, f"{folder}: folders", "rename the folder")
     labels = class_labels(found)
     say(described(folder, counts, len(names), int((y == MISSING).sum()), sure, any(test), splits))
+    if empty := without_images(folder, parts) if sure else []:
+        say(f"{folder}: {', '.join(map(shown, empty[:5]))}: no image in it, and no class")
     files_of = [unicodedata.normalize("NFC", name) for name in names]
     return Table(files_of, y, labels, torch.tensor(test) if splits else None)
+
+
+def without_images(folder: Path, parts: list[list[str]]) -> list[str]:
+    """Return the folders in a folder that hold no image."""
+    filled = {folders[0] for folders in parts if folders}
+    found = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.is_symlink()]
+    names = [unicodedata.normalize("NFC", path.name) for path in found]
+    return [name for name in names if name not in filled and not hidden(f"{name}/") and name.lower() not in NO_CLASS]
 
 
 def hidden(name: str) -> bool:

@@ -31,7 +31,8 @@ def load_folder(folder: Path, *, image_size: ImageSize = None) -> Dataset:
     Without ``labels.csv`` the folder that an image lies in is its class
     (:func:`~pyro_ssvae.data.class_folders.by_folders`). With it, every image in the folder and below needs a row, with
     an empty cell where its label is missing; hidden files are left alone. Names may differ in the case of letters, or
-    lack an ending. Without a column ``split``, a stratified fifth of the images is the test.
+    lack a folder or an ending, where one image is meant. Without a column ``split``, a stratified fifth of the images
+    is the test.
 
     C is 1 where all images are grey, else 3. ``image_size`` decides on S; without it S is 28 where the shorter side
     is at most 32 in the median, else 64. An image's largest centred part of that shape is scaled.
@@ -104,15 +105,23 @@ def _listed(folder: Path) -> tuple[Table, list[Path]]:
 
 
 def _found(names: list[str], files: dict[str, Path], csv: Path) -> list[str]:
-    """Return the files that rows name, their endings' case or the endings themselves aside where one file is meant.
+    """Return the files that rows name; the case of letters, the folder before a name and the ending behind it may
+    differ where one image alone is meant.
 
     :raises InputError: a name of no file, or of several, or two names of one.
     """
-    short = _images_by({name: PurePosixPath(name).with_suffix("").as_posix() for name in files}, files)
-    small = _images_by({name: name.lower() for name in files}, files)
+    paths = {name: PurePosixPath(name) for name in files}
+    ways = [
+        _images_by({name: name.lower() for name in files}, files),
+        _images_by({name: path.with_suffix("").as_posix() for name, path in paths.items()}, files),
+        _images_by({name: path.name.lower() for name, path in paths.items()}, files),
+        _images_by({name: path.stem for name, path in paths.items()}, files),
+    ]
     found, absent = [], []
     for name in names:
-        candidates = [name] if name in files else small.get(name.lower(), []) or short.get(name, [])
+        keys = (name.lower(), name, name.lower(), name)
+        others = next((images for way, key in zip(ways, keys) if (images := way.get(key))), [])
+        candidates = [name] if name in files else others
         if len(candidates) > 1:
             several = ", ".join(map(shown, candidates[:3]))
             raise InputError(f"{csv}: {shown(name)} may be {several}; a row must name one file")

@@ -68,6 +68,10 @@ def read_labels_csv(path: Path) -> Table:
     :raises InputError: naming the row (the header is row 1) and the column.
     """
     header, rows = read_rows(path)
+    if header[0].lower() in ("label", "split"):
+        raise InputError(
+            f"{path}: row 1 begins with {shown(header[0])}; the column of the files' names must be the first"
+        )
     columns = {name: i for i, name in enumerate(header) if i > 0}
     split = columns.pop("split", None)
     if not columns:

@@ -101,3 +101,35 @@ def test_pixels_of_fewer_bits_than_their_file(
     assert abs(2 * seen[0] - seen[1]) <= 2
     assert (f"read as {bits} bits" in capsys.readouterr().err) == (bits < 16)
     assert data.white_level == 2**bits - 1
+
+
+def test_a_folder_of_a_class_without_an_image_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = pictures(tmp_path / "pets", *(f"{word}/{i}.png" for i in range(4) for word in ("dog", "cat")))
+    for name in ("owl", "unlabeled", ".cache"):
+        (root / name).mkdir()
+    (root / "owl" / "notes.txt").write_text("none yet")
+    assert load_folder(root).labels.names == ("cat", "dog")
+    said = capsys.readouterr().err
+    assert "'owl': no image in it, and no class" in said
+    assert "unlabeled" not in said
+    assert ".cache" not in said
+
+
+def test_a_list_may_name_images_without_their_folder(tmp_path: Path) -> None:
+    """labels.csv beside the folder images/, as many data sets lie."""
+    names = [f"{c}.jpg" for c in "abcdefgh"]
+    for listed in (names, [name[0] for name in names], [name.upper() for name in names]):
+        root = pictures(tmp_path / f"pets{len(listed[0])}{listed[0][0]}", *(f"images/{name}" for name in names))
+        lines = [f"{name},{'cat' if i % 2 else 'dog'}" for i, name in enumerate(listed)]
+        (root / "labels.csv").write_text("\n".join(["file,label", *lines, ""]))
+        data = load_folder(root)
+        files = training_files(root)
+        assert data.y.tolist() == [0 if names.index(name.removeprefix("images/")) % 2 else 1 for name in files]
+    picture(root / "more" / "a.jpg")
+    refused(lambda: load_folder(root), "'A.JPG' may be 'images/a.jpg', 'more/a.jpg'")
+
+
+def test_a_list_that_begins_with_the_labels_is_refused(tmp_path: Path) -> None:
+    names = ["a.png", "b.png", "c.png"]
+    root = folder(tmp_path / "pets", "label,file\ncat,a.png\ndog,b.png\ncat,c.png\n", names)
+    refused(lambda: load_folder(root), "row 1 begins with 'label'", "must be the first")
