@@ -121,7 +121,7 @@ def targets(matrix: Annotated, target: Sequence[str], n: int, path: Path) -> tup
     columns = [column_of(matrix.obs, name, f"{path}: obs") for name in target]
     if len(target) == 1:
         (y,), found = encode_words([words_of(columns[0])], None, f"{path}: obs {shown(target[0])}", "rename it")
-        check_classes(len(found), int((y != MISSING).sum()), f"{path}: obs {shown(target[0])}")
+        check_classes(len(found), int((y != MISSING).sum()), f"{path}: obs {shown(target[0])}", say)
         return y, class_labels(found)
     words = [words_of(column) for column in columns]
     labels = AttributeLabels(target, [pair_of(w, f"{path}: obs {shown(name)}") for name, w in zip(target, words)])

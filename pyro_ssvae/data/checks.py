@@ -110,10 +110,14 @@ def sort_words(words: Iterable[str]) -> list[str]:
     return sorted(different)
 
 
-def check_classes(classes: int, known: int, where: str) -> None:
-    """Refuse a column of labels with too many different words for classes: an identifier, or an amount."""
+def check_classes(classes: int, known: int, where: str, note: Callable[[str], None]) -> None:
+    """Refuse a column of labels with too many different words for classes, names or amounts; say of fewer that
+    they may be such."""
     if classes > MAX_CLASSES or (classes > 50 and classes > known / 2):
         raise InputError(f"{where}: {classes:,} different values in {known:,} rows; a column of classes is needed")
+    if classes > 10 and classes > known / 2:
+        note(f"{where}: {classes} different values in {known} rows are taken for classes; where they are amounts or "
+             "names, another column is needed")  # fmt: skip
 
 
 LOOKALIKES = str.maketrans("АВЕКМНОРСТУХІаеорсухіΑΒΕΖΗΙΚΜΝΟΡΤΥΧο", "ABEKMHOPCTYXIaeopcyxiABEZHIKMNOPTYXo")

@@ -266,7 +266,7 @@ def target_column(cells: pd.Series, name: str, several: bool, notes: list[str]) 
             raise InputError(f"{where}: {len(words)} different words ({', '.join(map(shown, words[:3]))} …); of "
                              "several targets each has two, such as no and yes")  # fmt: skip
         return Column(name, "bernoulli", "words", in_order(words), missing=missing)
-    check_classes(len(words), int((places >= 0).sum()), where)
+    check_classes(len(words), int((places >= 0).sum()), where, notes.append)
     return Column(name, f"categorical:{len(words)}", "words", tuple(sort_words(words)), missing=missing)
 
 

@@ -236,6 +236,9 @@ def header(lines: list[str], separator: str, path: Path) -> list[str]:
     counted = numbers == [str(i) for i in range(len(numbers))]  # as pandas names columns
     if len(numbers) > len(names) / 2 and not counted:
         raise InputError(f"{path}: line 1 holds numbers ({shown(names[0])} …); the columns' names are needed there")
+    if names.count("") > 1:
+        given = f"names {len(names) - names.count('')} of {len(names)} columns ({shown(names[0])} …)"
+        raise InputError(f"{path}: line 1 {given}; the name of each is needed there, and no title above them")
     check_names(names, f"{path}: line 1")
     return names
 

@@ -169,6 +169,7 @@ def test_words_keep_their_zeros_in_target_and_id(tmp_path: Path) -> None:
         (rows().replace("\n7.5,q", '\n"7.5,q'), ["line 31", "not valid CSV"]),
         (rows().replace("\n7.5,q", '\n"7.5,q').replace("\n9.5,q", '\n9.5",q'), ["column 'a'", "3 lines", "quote"]),
         (rows(header="a,a"), ["two columns are named 'a'"]),
+        ("My results,,\n" + rows("{i}.5,o,{word}", header="a,b,t"), ["line 1 names 1 of 3 columns", "no title"]),
         ("\n".join(f"{i}.5,{i % 2}" for i in range(9)), ["line 1", "names"]),
     ],
 )

@@ -178,6 +178,15 @@ def test_targets_are_any_words() -> None:
     assert int(y[:, 1].sum()) == 12
 
 
+def test_a_target_of_nearly_as_many_values_as_rows_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    """Prices, or names, of a small table."""
+    frame = pd.DataFrame({"a": np.arange(40) ** 1.5, "price": np.arange(40) % 30 + 0.5, "kind": np.arange(40) % 12})
+    read_table(frame, target="price")
+    assert "--target price: 30 different values in 40 rows are taken for classes" in capsys.readouterr().err
+    read_table(frame, target="kind")
+    assert "different values" not in capsys.readouterr().err
+
+
 def test_words_that_look_the_same_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     frame = pd.DataFrame({"a": np.arange(24) ** 1.5, "b": ["A", "\u0410", "red", "\ufeffred"] * 6})
     read_table(frame.assign(t=["cat", "cat\u200b", "dog", "owl"] * 6), target="t")
