@@ -20,7 +20,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .data.checks import shown
-from .data.estimator_labels import are_words, as_array, encode_labels, label_column, missing_rows
+from .data.estimator_labels import are_words, as_array, as_rows, encode_labels, label_column, missing_rows
 from .data.foreign_types import SparseMatrix
 from .data.frames import pandas_frame, same_rows
 from .data.schema import Schema
@@ -216,9 +216,9 @@ class SSVAEClassifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Classif
                 return self.rows(X, reset)
         if self.schema_ is not None:
             raise InputError("X: fit saw a table with words; a DataFrame with the same columns is needed")
-        if isinstance(X, Mapping):
+        if isinstance(X, Mapping) and not issparse(X):
             raise InputError("X: a dict that is no table; an array, a DataFrame or a list of records is needed")
-        X = as_array(X)  # noqa: N806
+        X = as_rows(as_array(X), shape)  # noqa: N806
         pixels = len(shape) == 3 and has_bytes(X)
         with words_refused():
             checked: Any = validate_data(

@@ -263,6 +263,30 @@ def test_pictures_are_rows_that_are_reshaped() -> None:
         np.testing.assert_array_equal(bytes_.predict_proba(same), bytes_.predict_proba(eight))
 
 
+def test_pictures_may_have_their_axes() -> None:
+    x, y = np.random.default_rng(0).random((40, 4, 6)).astype(np.float32), np.arange(40) % 2
+    rows = small(epochs=1, input_shape=(1, 4, 6), random_state=0).fit(x.reshape(40, 24), y)
+    for pictures in (x, x[:, None], x[..., None], torch.tensor(x)):
+        np.testing.assert_array_equal(rows.predict_proba(pictures), rows.predict_proba(x.reshape(40, 24)))
+    refused(lambda: small().fit(x, y), "X: shape [40, 4, 6]", "input_shape=(1, 4, 6)")
+    colour = np.zeros((40, 4, 6, 3))
+    refused(lambda: small(input_shape=(3, 4, 6)).fit(colour, y), "X: shape [40, 4, 6, 3]", "rows [N, D]")
+
+
+def test_a_series_of_arrays_is_rows() -> None:
+    x, y = np.random.default_rng(0).random((20, 3)), np.arange(20) % 2
+    model = small(epochs=1, random_state=0).fit(x, y)
+    np.testing.assert_array_equal(model.predict(pd.Series(list(x))), model.predict(x))
+
+
+def test_labels_that_look_alike_are_said() -> None:
+    x = np.random.default_rng(0).random((20, 3))
+    with pytest.warns(UserWarning, match="'Dog' and 'dog' are different words"):
+        assert len(small(epochs=1).fit(x, ["dog", "Dog"] * 10).classes_) == 2
+    with pytest.warns(UserWarning, match="'dog' and 'dog ' are different words"):
+        small(epochs=1).fit(x, ["dog", "dog ", "cat", "cat"] * 5)
+
+
 def test_what_cannot_be_used_is_one_line(blobs: Any) -> None:
     x, y = blobs
     refused(lambda: small(model="augmentd").fit(x, y), "model", "did you mean 'augmented'")

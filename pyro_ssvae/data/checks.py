@@ -130,7 +130,7 @@ def case_variants(words: Iterable[str]) -> str:
     alike: dict[str, list[str]] = {}
     for word in words:
         seen = unicodedata.normalize("NFKC", word).translate(LOOKALIKES)
-        seen = "".join(sign for sign in seen if unicodedata.category(sign) != "Cf")
+        seen = "".join(sign for sign in " ".join(seen.split()) if unicodedata.category(sign) != "Cf")
         alike.setdefault(seen.lower(), []).append(word)
     groups = [sorted(group) for group in alike.values() if len(group) > 1]
     said = [

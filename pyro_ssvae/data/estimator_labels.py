@@ -15,20 +15,38 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from ..errors import InputError, counted
 from ..labels import MISSING
-from .checks import NO_LABEL, maybe_missing, means_missing
-from .frames import float_array, unmasked
+from .checks import NO_LABEL, case_variants, maybe_missing, means_missing
+from .frames import float_array, plain_array, unmasked
 from .inputs import numbers
 from .label_values import is_gap
 
 
 def as_array(x: ArrayLike) -> ArrayLike:
-    """Return tensors as arrays, and masked entries and NA among objects as NaN; anything else as it is."""
+    """Return tensors as arrays, a column of lists or arrays as rows, and masked entries and NA among objects as NaN;
+    anything else as it is."""
     if isinstance(x, torch.Tensor):
         x = numbers(x, "X").cpu()
         return (x.float() if x.dtype == torch.bfloat16 else x).numpy()
     if isinstance(x, pd.DataFrame) and any(map(pd.api.types.is_object_dtype, x.dtypes)):
         return x.where(x.notna(), np.nan)
+    if isinstance(x, pd.Series):
+        return plain_array(x, "X")
     return float_array(x, "X") if isinstance(x, np.ma.MaskedArray) else x
+
+
+def as_rows(x: ArrayLike, shape: tuple[int, ...]) -> ArrayLike:
+    """Return points ``[N, *shape]`` as rows ``[N, D]``; anything else as it is.
+
+    :param shape: of a point, empty where none was asked for; the axis of one channel may be left out, or be the last.
+    :raises InputError: points of more dimensions, of another shape.
+    """
+    if not isinstance(x, np.ndarray) or x.ndim < 3:
+        return x
+    if shape and x.shape[1:] in (shape, *((shape[1:], (*shape[1:], 1)) if shape[0] == 1 else ())):
+        return x.reshape(len(x), -1)
+    point = (1, *x.shape[1:]) if x.ndim == 3 else x.shape[1:]
+    raise InputError(f"X: shape {list(x.shape)}; rows [N, D] are needed, or points and their input_shape, such as "
+                     f"input_shape={point}")  # fmt: skip
 
 
 def label_column(y: ArrayLike) -> NDArray[Any]:
@@ -87,6 +105,8 @@ def encode_labels(y: NDArray[Any], n: int, missing_label: object) -> tuple[NDArr
     classes, found = np.unique(known, return_inverse=True)
     if isinstance(missing_label, str) and missing_label == "auto":
         names = [str(name) for name in classes.tolist()]
+        if variants := case_variants(names):
+            say(f"y: {variants}")
         if words := maybe_missing(names):
             say(f"y: {words} is taken for a class; missing_label says what is a missing label, None that none is")
     codes = np.full(n, MISSING, dtype=np.int64)
