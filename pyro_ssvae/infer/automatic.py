@@ -75,7 +75,7 @@ def few_rows(pair: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tens
     programs hold values a row, such as what they are conditioned on."""
     check_row_latents(pair, x, y)
     two = x[:2], None if y is None else y[:2]
-    own = not isinstance(pair, HasObjective)
+    own = not isinstance(pair, HasObjective) or bool({"model", "guide"} & vars(pair).keys())
     return (x, y) if row_latents(pair, x, y) or (own and not runs(pair, *two)) else two
 
 

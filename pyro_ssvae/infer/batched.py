@@ -21,6 +21,7 @@ from ..nn.networks import evaluation
 from .automatic import few_rows
 from .draws import enumerated
 from .pairs import networks
+from .program_errors import program_errors
 from .traces import sampled
 
 ROWS = 1000  # rows at a time, at most
@@ -158,10 +159,11 @@ def alone() -> Iterator[None]:
 def evaluating(pair: nn.Module, seed: int | None = None) -> Iterator[None]:
     """Evaluation mode, no gradients and, with a seed, random numbers from it; afterwards all is as it was.
 
-    Threads take turns (:func:`alone`).
+    Threads take turns (:func:`alone`). What Pyro says of the pair's shapes is said in a line (:func:`program_errors`).
     """
     with ExitStack() as stack:
         stack.enter_context(alone())
+        stack.enter_context(program_errors())
         stack.enter_context(evaluation(pair))
         stack.enter_context(torch.no_grad())
         if seed is not None:

@@ -110,10 +110,32 @@ def mark_rows(names: frozenset[str], *traces: Trace) -> None:
 
 
 def run(pair: nn.Module, x: Tensor, y: Tensor | None) -> tuple[Trace, Trace]:
-    """Return the model's trace, replayed against one draw of the guide, and the guide's."""
+    """Return the model's trace, replayed against one draw of the guide, and the guide's.
+
+    :raises OtherRowsError: a value that is held, as by ``pyro.condition``, is of other rows.
+    """
     model, guide = programs(pair)
-    q = poutine.trace(guide).get_trace(x, y)
-    return poutine.trace(poutine.replay(model, q)).get_trace(x, y), q
+    with SameRows():
+        q = poutine.trace(guide).get_trace(x, y)
+        return poutine.trace(poutine.replay(model, q)).get_trace(x, y), q
+
+
+class OtherRowsError(InputError):
+    """Values that a program holds, as by ``pyro.condition``, are of other rows than it is run on."""
+
+
+class SameRows(poutine.messenger.Messenger):
+    """Raise :class:`OtherRowsError` where observed values are of another number of elements than their plates have."""
+
+    def _pyro_post_sample(self, msg: Site) -> None:
+        if not (msg["is_observed"] and isinstance(msg["value"], Tensor)) or is_computed(msg):
+            return
+        shape = msg["value"].shape[: msg["value"].dim() - len(msg["fn"].event_shape)]
+        for frame in msg["cond_indep_stack"]:
+            size = shape[frame.dim] if frame.dim is not None and -frame.dim <= len(shape) else 1
+            if size not in (1, frame.size):
+                raise OtherRowsError(f"site {msg['name']!r}: values of {size} rows, where plate {frame.name!r} has "
+                                f"{frame.size}; those of the same rows are needed")  # fmt: skip
 
 
 def plate_nesting(pair: nn.Module, x: Tensor, y: Tensor | None) -> int:
@@ -134,8 +156,9 @@ def traced(pair: nn.Module, x: Tensor, y: Tensor | None, *, exact: bool = False)
     check_row_latents(pair, x, y)
     model, guide = programs(pair)
     guide = ExactLabels(enumerate_most=0)(guide) if exact else guide
-    q = poutine.trace(guide).get_trace(x, y)
-    p = poutine.trace(poutine.replay(model, q)).get_trace(x, y)
+    with SameRows():
+        q = poutine.trace(guide).get_trace(x, y)
+        p = poutine.trace(poutine.replay(model, q)).get_trace(x, y)
     check_latents(p, q)
     mark_rows(row_plates(pair, x, y, p, q), p, q)
     return p, q
@@ -146,7 +169,10 @@ def trace_log_prob(site: Site) -> None:
 
     A value that is enumerated, and whose probability was given as 0, is ruled out; PyTorch has ``log(eps)`` there.
     """
-    log_p = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    try:
+        log_p = site["fn"].log_prob(site["value"], *site["args"], **site["kwargs"])
+    except ValueError as error:
+        raise ValueError(f"Error while computing log_prob at site {site['name']!r}:\n{error}") from error
     if site["infer"].get("_enumerate_dim") is not None:
         log_p = log_p.masked_fill(ruled_out(plain(site["fn"]), site["value"]), -torch.inf)
     site["unscaled_log_prob"] = log_p
@@ -187,7 +213,8 @@ def need_site(trace: Trace, name: str, verb: str) -> Site:
 
 
 def check_latents(p: Trace, q: Trace) -> None:
-    """Raise :class:`InputError` where a latent of the guide, unless it is marked as auxiliary, is none of the model's.
+    """Raise :class:`InputError` where a latent of the guide, unless it is marked as auxiliary, is none of the model's,
+    or has an event of another shape there.
 
     So it is once the model's is renamed, conditioned on, blocked, or made anew by a ``reparam``. ``-log q`` alone
     bounds nothing.
@@ -197,6 +224,10 @@ def check_latents(p: Trace, q: Trace) -> None:
         if name not in latents:
             raise InputError(f"site {name!r} of the guide is no latent of the model (its latents: "
                              f"{', '.join(latents) or 'none'}); both must have the same")  # fmt: skip
+        shapes = [list(sampled(trace)[name]["fn"].event_shape) for trace in (p, q)]
+        if shapes[0] != shapes[1]:
+            raise InputError(f"site {name!r}: an event of shape {shapes[0]} in the model, of {shapes[1]} in the guide; "
+                             "both must be alike, as by .to_event(1)")  # fmt: skip
 
 
 def has_bound(pair: nn.Module, x: Tensor) -> bool:

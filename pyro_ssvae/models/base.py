@@ -21,6 +21,7 @@ from ..data.schema import Schema
 from ..distributions.observed import entrywise, joined
 from ..errors import InputError, counted
 from ..infer.batched import batched, opened
+from ..infer.program_errors import program_errors
 from ..labels import ClassLabels, Labels, plain_tensor
 from ..nn.likelihood_base import complain
 from ..nn.likelihoods import Likelihood, encoder_for
@@ -218,13 +219,16 @@ class Model(nn.Module):
 class Rows(pyro.plate):
     """A plate in which the site ``x``, however it was edited, takes gaps: entries that are NaN do not count.
 
+    Sites of other shapes than the plate's are named in a line.
+
     :raises InputError: while Pyro validates, gaps under a distribution whose entries depend on one another.
     """
 
     def _process_message(self, msg: Any) -> None:
         if msg["type"] == "sample" and msg["name"] == "x":
             msg["fn"] = entrywise(msg["fn"])
-        super()._process_message(msg)
+        with program_errors():
+            super()._process_message(msg)
 
     def _postprocess_message(self, msg: Any) -> None:
         super()._postprocess_message(msg)

@@ -22,6 +22,7 @@ from ..data.random_rows import some_of
 from ..errors import InputError, plain_value
 from ..infer.batched import alone
 from ..infer.pairs import PairLike, as_pair, replaced
+from ..infer.program_errors import program_errors
 from ..infer.protocols import Schedules
 from ..labels import labels_of
 from . import loggers
@@ -128,7 +129,7 @@ def fit(
         raise InputError(f"on_epoch: {str(on_epoch)[:80]!r}; a function of an epoch's row is needed")
     if isinstance(logger, str):
         loggers.check(logger, "logger")
-    with alone(), torch.inference_mode(False), torch.enable_grad(), whole_afterwards(module):
+    with alone(), program_errors(), torch.inference_mode(False), torch.enable_grad(), whole_afterwards(module):
         points, labels = open_data(module, x, y)
         path = checkpoint_file(checkpoint, begins=resume is not True)
         source = None if isinstance(resume, bool) else checkpoint_of(resume)

@@ -17,9 +17,9 @@ from ..data.augment import unit_scale
 from ..data.pair_order import Points
 from ..errors import InputError
 from ..infer.automatic import refuse_row_latents, runs
-from ..infer.protocols import HasObjective, TellsAdded
+from ..infer.protocols import TellsAdded
 from ..infer.stored import note_stored, outside_of
-from ..infer.traces import check_latents, plate_nesting, run
+from ..infer.traces import OtherRowsError, check_latents, plate_nesting, run
 from ..nn.networks import evaluation
 from .added import has_head, weighs_classes
 from .shared import shared_latents
@@ -43,12 +43,11 @@ def by_two_rows(objective: Step, x: Points, y: Tensor, device: torch.device) -> 
     """
     try:
         return find_outside(objective, unit_scale(x[:2]).to(device), y[:2].long())
-    except InputError:
-        raise
-    except (RuntimeError, ValueError):
+    except (RuntimeError, ValueError) as error:
+        if isinstance(error, InputError) and not isinstance(error, OtherRowsError):
+            raise
         pair, labels = objective.module, y.long()
-        alone = isinstance(x, Tensor) and not runs(pair, x[:2], labels[:2]) and runs(pair, x, labels)
-        if isinstance(pair, HasObjective) or not alone:
+        if not isinstance(x, Tensor) or runs(pair, x[:2], labels[:2]) or not runs(pair, x, labels):
             raise
     raise InputError(f"fit: the programs hold values of each of {len(x)} rows, and a batch has some of them; a guide "
                      "that computes these from x is needed")  # fmt: skip

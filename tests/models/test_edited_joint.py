@@ -736,3 +736,60 @@ def test_a_latent_of_categories_has_no_mean() -> None:
     want = (model.p_z(x).logits + model.p_x(torch.eye(4).double()).log_prob(x.unsqueeze(1))).logsumexp(1)
     torch.testing.assert_close(ps.log_likelihood(model, x, num_samples=1), want)
     assert "clustering" not in ps.evaluate(model, x, num_samples=2)
+
+
+class ByEntries(ps.M2):
+    """z has no event: its entries stand where the plate over rows is."""
+
+    def p_z(self, x: Tensor) -> dist.TorchDistribution:
+        return dist.Normal(x.new_zeros(2), 1.0)
+
+
+class ByEntriesInBoth(ByEntries):
+    def q_z(self, h: Tensor, c: Tensor) -> dist.TorchDistribution:
+        return super().q_z(h, c).base_dist
+
+
+@pytest.mark.parametrize("kind", [ByEntries, ByEntriesInBoth])
+@pytest.mark.parametrize("n", [2, 5])  # of as many rows as entries, nothing is out of place but what it means
+def test_a_latent_without_its_event_is_named(kind: type, n: int) -> None:
+    model, x = made(kind), points(n)
+    verbs: list[Any] = [ps.elbo, ps.log_likelihood, ps.sites, ps.class_posterior, ps.evaluate]
+    for verb in verbs:
+        refused(lambda verb=verb: verb(model, x), "site 'z'", ".to_event(1)")
+    refused(lambda: ps.fit(model, x, epochs=1, progress=False), "site 'z'", ".to_event(1)")
+    if n == 5:
+        refused(lambda: ps.posterior(model, x), "site 'z'", ".to_event(1)")
+        refused(lambda: model.generate(n), "site 'z': 2 entries where plate 'data' has 5", ".to_event(1)")
+        refused(lambda: step(model, x, None), "site 'z': 2 entries where plate 'data' has 5", ".to_event(1)")
+
+
+def test_pyro_s_own_plates_and_parameters_are_named_too() -> None:
+    def model(x: Tensor, y: Tensor | None = None, scale: float = 1.0) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), scale))
+            pyro.sample("x", dist.Normal(z.sum(-1, keepdim=True), 1.0).expand([len(x), 4]).to_event(1), obs=x)
+
+    def guide(x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x[:, :2] * pyro.param("w", torch.ones(())), 1.0).to_event(1))
+
+    x = points(5).float()
+    for verb in (ps.elbo, ps.sites, lambda pair, x: ps.fit(pair, x, epochs=1, progress=False)):
+        refused(lambda verb=verb: verb((model, guide), x), "site 'z'", ".to_event(1)")
+    nan = lambda x, y=None: model(x, y, math.nan)  # noqa: E731
+    refused(lambda: ps.elbo((nan, guide), x), "a Normal of the model or guide: scale", "not GreaterThan")
+
+
+def test_values_of_other_rows() -> None:
+    """They ended in PyTorch's words on sizes of tensors."""
+    model, x, y = made(ps.M2), points(6), torch.tensor([0, 1, 2, 0, 1, 2])
+    given = poutine.block(model.guide, hide=["y"])
+    pair = pyro.condition(model.model, {"y": y}), lambda x, y=None: given(x, torch.zeros(len(x)).long())
+    assert ps.elbo(pair, x).shape == (6,)
+    verbs: list[Any] = [ps.elbo, ps.log_likelihood, ps.sites, ps.posterior]
+    for verb in verbs:
+        refused(lambda verb=verb: verb(pair, x[:4]), "site 'y': values of 6 rows", "plate 'data' has 4")
+    model.model, model.guide = pair  # type: ignore[method-assign]
+    assert ps.elbo(model, x).shape == (6,)
+    refused(lambda: ps.fit(model, x, epochs=1, progress=False), "fit: the programs hold values of each of 6 rows")
