@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
 from types import FunctionType
 
 import torch
@@ -53,8 +53,32 @@ def edits(model: Model) -> str:
         return f"{names[0]} is replaced"
     if found := difference(described(model), described(made)):
         return f"its network {found}"
-    found = difference(asdict(model.config), asdict(made.config))
-    return f"its option {found}" if found else ""
+    if found := difference(asdict(model.config), asdict(made.config)):
+        return f"its option {found}"
+    own, other = settings(model), settings(made)
+    both = own.keys() & other.keys()
+    found = difference(*({name: values[name] for name in values if name in both} for values in (own, other)))
+    return f"its {found}" if found else ""
+
+
+def settings(model: nn.Module) -> dict[str, object]:
+    """Return the numbers and words that a model, its networks and what else of this library it holds have as plain
+    attributes, by name: ``head_terms.alpha``. Switches, which a training turns, are left out."""
+    holders = dict(model.named_modules())
+    for path, part in model.named_modules():
+        own = {f"{path}.{name}".lstrip("."): value for name, value in vars(part).items() if is_of_library(value)}
+        holders.update(own)
+    return {
+        f"{path}.{name}".lstrip("."): value
+        for path, holder in holders.items()
+        for name, value in vars(holder).items()
+        if isinstance(value, (int, float, str)) and not isinstance(value, bool) and not name.startswith("_")
+    }
+
+
+def is_of_library(thing: object) -> bool:
+    """Whether it is an object of a class of this library, and no frozen one such as a configuration."""
+    return hasattr(thing, "__dict__") and type(thing).__module__.startswith("pyro_ssvae.") and not is_dataclass(thing)
 
 
 def described(model: nn.Module) -> dict[str, str]:

@@ -210,6 +210,25 @@ def test_another_option_is_an_edit_too(tmp_path: Path) -> None:
     refused(lambda: load(tmp_path), "its option beta is 4.0, not 1.0")
 
 
+def test_another_number_or_word_of_a_part_is_an_edit_too(tmp_path: Path) -> None:
+    """They lie in no file: what was trained without the class head's term came back with it, in silence."""
+    model = made()
+    model.head_terms.alpha = 0
+    save(model, tmp_path)
+    refused(lambda: load(tmp_path), "its head_terms.alpha is 0, not", "into=it")
+    model = made()
+    model.label_inference.how = "sparse"
+    save(model, tmp_path)
+    refused(lambda: load(tmp_path), "its label_inference.how is sparse, not plug-in")
+
+
+@pytest.mark.parametrize("name", ["augmented", "revae", "m1+m2", "adgm", "diva"])
+def test_what_a_training_sets_is_no_edit(tmp_path: Path, name: str) -> None:
+    model = create_model(name, input_shape=5, labels=LABELS, latent_dim=5, likelihood="normal")
+    fit(model, *rows(), epochs=1, progress=False, class_weights="balanced", on_epoch=lambda _: save(model, tmp_path))
+    load(tmp_path)
+
+
 def test_a_folder_of_before_loads(tmp_path: Path) -> None:
     """Its signature had the likelihood's name and the shape of a point."""
     model = made()
