@@ -74,6 +74,20 @@ class Model(nn.Module):
         super().__setstate__(state)
         self._name = f"{type(self).__name__}{next(_numbers)}"
 
+    def _save_to_state_dict(self, destination: Json, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        about = getattr(destination, "_metadata", {}).get(prefix[:-1])
+        if about is not None and self.labels is not None:  # where PyTorch keeps versions: no key, so that others load
+            about["labels"] = list(self.labels.names)
+
+    def _load_from_state_dict(self, state_dict: Json, prefix: str, local_metadata: Json, *more: object) -> None:
+        saved = local_metadata.get("labels")
+        own = [] if self.labels is None else list(self.labels.names)
+        if saved is not None and saved != own and sorted(saved) == sorted(own):
+            raise InputError(f"load_state_dict: weights of labels in the order {', '.join(saved)[:200]}, and the "
+                             f"model's is {', '.join(own)[:200]}; a model of the same order is needed")  # fmt: skip
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *more)
+
     def __repr__(self) -> str:
         """Say what the model is, in a few lines; :meth:`architecture` lists its networks."""
         parts = vars(self)

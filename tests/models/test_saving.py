@@ -306,3 +306,20 @@ def test_further_entries_are_json_and_have_names_of_their_own(tmp_path: Path) ->
 def test_the_configuration_stands_for_its_folder(tmp_path: Path) -> None:
     model = create_model("m2", input_shape=4, labels=CLASSES, latent_dim=2)
     same(model, load(save(model, tmp_path) / "config.json"), points(3, (4,)))
+
+
+def test_a_state_dict_knows_the_order_of_its_labels(tmp_path: Path) -> None:
+    """PyTorch's own way to load exchanged cats and owls in silence."""
+
+    def made(*names: str) -> Model:
+        return create_model("m2", input_shape=5, labels=ClassLabels(list(names)), latent_dim=2)
+
+    model = made("cat", "dog", "owl")
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    saved = torch.load(tmp_path / "weights.pt", weights_only=True)
+    refused(lambda: made("owl", "dog", "cat").load_state_dict(saved), "cat, dog, owl", "owl, dog, cat")
+    outer = nn.ModuleList([model])
+    refused(lambda: nn.ModuleList([made("dog", "cat", "owl")]).load_state_dict(outer.state_dict()), "load_state_dict")
+    for names in (("cat", "dog", "owl"), ("fox", "hen", "yak")):  # other names may be another task
+        assert made(*names).load_state_dict(saved)
+    assert made("owl", "dog", "cat").load_state_dict(dict(saved)), "of tensors alone nothing is known"
