@@ -22,7 +22,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..errors import whole_number
+from ..errors import InputError, whole_number
 from .batched import batched, checked, rows_at_a_time
 from .draws import enumerated, several_at_once
 from .pairs import PairLike, as_pair
@@ -56,7 +56,7 @@ def elbo(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, num_sample
 
     def rows(module: nn.Module, x: Tensor, y: Tensor | None, most: int, every: int) -> Tensor:
         if isinstance(module, HasBound):
-            return torch.stack([module.bound(x, y) for _ in range(num_samples)]).mean(0)
+            return numbers(torch.stack([module.bound(x, y) for _ in range(num_samples)])).mean(0)
         draws = several_at_once(module, x, y, num_samples, min(most, FEW_ROWS))
         return _of_each(draws, len(x), Draw.elbo, every).mean(0)
 
@@ -91,7 +91,20 @@ def reconstruction(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None) -> 
 
 def _of_each(draws: Iterable[tuple[Trace, Trace, int]], n: int, of: Callable[[Draw], Tensor], every: int) -> Tensor:
     """Return a number a row ``[B]`` of each draw: ``[S, B]``."""
-    return torch.cat([of(Draw(p, q, k * n, None if k > 1 else every)).reshape(k, n) for p, q, k in draws])
+    found = []
+    for p, q, k in draws:
+        draw = Draw(p, q, k * n, None if k > 1 else every)
+        found.append(of(draw).reshape(k, n))
+    return numbers(torch.cat(found), draw)  # a parameter that is NaN is so in each draw
+
+
+def numbers(values: Tensor, draw: Draw | None = None) -> Tensor:
+    """Return a bound's values; raise :class:`InputError` where one is NaN, naming the site that is at a draw."""
+    if bool(values.isnan().any()):
+        where = draw.no_number() if draw is not None else None
+        raise InputError(f"{where or 'the bound'}: a log-probability is NaN; parameters that are numbers, and values "
+                         "in the support, are needed")  # fmt: skip
+    return values
 
 
 def _in_batches(

@@ -121,6 +121,14 @@ class Draw:
         latent = (self.term(site, -1) for name, site in self.q.items() if name not in self.dims.values())
         return -self._total([*prior, *latent], self._expected_log)
 
+    def no_number(self) -> str | None:
+        """The first site whose log-probability is NaN, in words; None where all are numbers."""
+        for sites, program in ((self.q, "guide"), (self.p, "model")):
+            for name, site in sites.items():
+                if bool(unscaled(site).isnan().any()):
+                    return f"site {name!r} of the {program}"
+        return None
+
     def expected(self, names: Iterable[str]) -> Tensor:
         """``Σ_y q(y) log p`` of some sites of the model, given all others: ``[B]``.
 

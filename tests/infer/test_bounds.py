@@ -404,6 +404,21 @@ def test_what_a_pair_lacks_is_said_in_a_line() -> None:
     refused(lambda: ps.elbo(OwnPair(), x, torch.zeros(3)), "y: 3 rows", "x has 4")
 
 
+@pytest.mark.parametrize("name", ["vae", "m2", "revae"])
+def test_a_bound_that_is_no_number_is_refused(name: str) -> None:
+    """Where Pyro does not validate, a NaN in the prior was a NaN of every row, in silence."""
+    vae, x = make(name, latent_dim=6), points(4)
+    nan = torch.tensor(math.nan)
+    if name == "revae":
+        vae.p_z_s = lambda x: dist.Normal(nan, 1.0).expand([vae.config.dim - vae.z_c_dim]).to_event(1)
+    else:
+        vae.p_z = lambda x: dist.Normal(nan, 1.0).expand([vae.config.dim]).to_event(1)
+    words = "the bound" if name == "revae" else "site 'z' of the model"
+    with pyro.validation_enabled(False):
+        refused(lambda: ps.elbo(vae, x), f"{words}: a log-probability is NaN")
+        refused(lambda: ps.log_likelihood(vae, x, num_samples=3), "of the model: a log-probability is NaN")
+
+
 class OutsidePlate(OwnPair):
     """z has a row for each point, in no plate over them."""
 
