@@ -23,10 +23,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..errors import InputError, kind_of
+from ..errors import InputError
 from ..files import load_tensors, save_tensors
 from ..infer.batched import batched, checked, evaluating
-from ..infer.pairs import PairLike, as_pair, is_pair
+from ..infer.pairs import PairLike, as_pair, is_pair, name_of_pair
 from ..infer.protocols import Classifies, Encodes, HasFeatures
 from ..infer.traces import run
 from ..labels import ClassLabels
@@ -136,7 +136,7 @@ def features_of(pair: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda x: pair.features(x).flatten(1)
     if isinstance(pair, Encodes):
         return lambda x: pair.encode(x).mean.flatten(1)
-    raise InputError(f"novelty: {kind_of(pair)} has no encoder; a model with features or a posterior is needed")
+    raise InputError(f"novelty: {name_of_pair(pair)} has no encoder; a model with features or a posterior is needed")
 
 
 def leaves_encoder(pair: nn.Module, x: Tensor) -> bool:

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..errors import InputError, kind_of, whole_number
+from ..errors import InputError, whole_number
 from ..infer import bounds
 from ..infer.batched import checked, evaluating
-from ..infer.pairs import PairLike, as_pair
+from ..infer.pairs import PairLike, as_pair, name_of_pair
 from ..infer.protocols import Classifies
 from ..infer.traces import need_site, traced
 from ..labels import MISSING, ClassLabels, Labels, labels_of
@@ -40,7 +40,7 @@ def class_posterior(vae: PairLike, x: ArrayLike, *, num_samples: int = 1000, see
     pair = as_pair(vae)
     labels = labels_of(pair)
     if labels is None:
-        raise InputError(f"class_posterior: {kind_of(pair)} has no labels; a model with labels is needed")
+        raise InputError(f"class_posterior: {name_of_pair(pair)} has no labels; a module with labels is needed")
     points, _ = checked(pair, x)
     need_joint(pair, points, labels)
 
@@ -50,13 +50,21 @@ def class_posterior(vae: PairLike, x: ArrayLike, *, num_samples: int = 1000, see
             return bounds.log_likelihood(pair, points, rows, num_samples=num_samples).double()
 
     if isinstance(labels, ClassLabels):
-        return torch.stack([log_p(torch.tensor(k)) for k in range(labels.size)], -1).softmax(-1)
+        return possible(torch.stack([log_p(torch.tensor(k)) for k in range(labels.size)], -1)).softmax(-1)
     ones = []
     for i in range(labels.size):
         y = torch.full((2, labels.size), MISSING)
         y[:, i] = torch.arange(2)
-        ones.append(torch.stack([log_p(value) for value in y], -1).softmax(-1)[:, 1])
+        ones.append(possible(torch.stack([log_p(value) for value in y], -1)).softmax(-1)[:, 1])
     return torch.stack(ones, -1)
+
+
+def possible(log_p: Tensor) -> Tensor:
+    """Return ``log p(x, y)`` of every y; raise :class:`InputError` where all are -inf."""
+    if bool((never := (log_p == -torch.inf).all(-1)).any()):
+        raise InputError(f"class_posterior: x: row {int(never.nonzero()[0])} has a probability of 0 with every label; "
+                         "points in the support of the model's x are needed")  # fmt: skip
+    return log_p
 
 
 def need_joint(pair: nn.Module, x: Tensor, labels: Labels) -> None:
@@ -64,7 +72,7 @@ def need_joint(pair: nn.Module, x: Tensor, labels: Labels) -> None:
     with evaluating(pair, 0):
         p, _ = traced(pair, x[:2], labels.check(None, len(x[:2]), x.device))
     for name in ("x", "y"):
-        need_site(p, name, f"class_posterior: {kind_of(pair)} has no p(x, y)")
+        need_site(p, name, f"class_posterior: {name_of_pair(pair)} has no p(x, y)")
 
 
 def uncertainty(
@@ -138,7 +146,8 @@ def most_uncertain(
     found = uncertainty(pair, points, num_samples=num_samples, seed=seed)
     reasons = {why: column for why, column in WHY.items() if column in found}
     if not reasons:
-        raise InputError(f"least_sure: {kind_of(pair)} has no label, no latent and no x to be unsure of; one is needed")
+        raise InputError(f"least_sure: {name_of_pair(pair)} has no label, no latent and no x to be unsure of; one is "
+                         "needed")  # fmt: skip
     if by is not None and by not in reasons:
         raise InputError(f"by: {by!r}; one of {', '.join(map(repr, reasons))} is needed")
     columns = [reasons[by]] if by is not None else list(reasons.values())

@@ -7,7 +7,7 @@ from typing import TypeAlias, cast
 
 from torch import nn
 
-from ..errors import InputError
+from ..errors import InputError, kind_of
 
 Program: TypeAlias = Callable[..., object]
 PairLike: TypeAlias = nn.Module | tuple[Program, Program]
@@ -37,6 +37,11 @@ def as_pair(pair: PairLike) -> nn.Module:
         return pair
     what = type(pair).__name__
     raise InputError(f"a module with model(x, y) and guide(x, y), or (model, guide), is needed, not a {what}")
+
+
+def name_of_pair(pair: nn.Module) -> str:
+    """Return what a pair is in words: ``an M2``; of two programs ``(model, guide)``."""
+    return "(model, guide)" if isinstance(pair, Pair) else kind_of(pair)
 
 
 def programs(pair: nn.Module) -> tuple[Program, Program]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..data.checks import hint, shown
 from ..data.label_words import class_places
 from ..errors import InputError, counted, kind_of, plain_value
+from ..infer.pairs import name_of_pair
 from ..infer.protocols import WeighsClasses
 from ..labels import AttributeLabels, Labels, labels_of, value_counts
 from .settings import BALANCED
@@ -27,7 +28,7 @@ def set_class_weights(pair: nn.Module, weights: tuple[float, ...] | str, y: Tens
     """Give a pair the weights of its classes; raise :class:`InputError` where it takes none, or another number."""
     labels = labels_of(pair)
     if not isinstance(pair, WeighsClasses) or labels is None:
-        raise InputError(f"class_weights: {kind_of(pair)} weighs no classes; leave the option out")
+        raise InputError(f"class_weights: {name_of_pair(pair)} weighs no classes; leave the option out")
     values = labels.size * (2 if isinstance(labels, AttributeLabels) else 1)
     if isinstance(weights, str):
         pair.set_class_weights(balanced(labels, y))

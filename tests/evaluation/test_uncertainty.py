@@ -79,6 +79,17 @@ def test_models_without_a_joint_probability_are_refused() -> None:
         named = (f"{kind_of(build(case))} has no p(x, y)", f"no site '{site}'")
         refused(lambda case=case: ps.class_posterior(build(case), points(2)), "class_posterior", *named)
     refused(lambda: ps.class_posterior(GuidedMixture(), torch.zeros(2, 2)), "GuidedMixture", "has no labels")
+    pair = build("m2").model, build("m2").guide
+    refused(lambda: ps.class_posterior(pair, points(2)), "class_posterior: (model, guide) has no labels", "a module")
+
+
+def test_a_point_that_no_label_makes_possible() -> None:
+    """Its probabilities were NaN."""
+    model, x = augmented(label_inference="enumerate"), points(3)
+    model.p_x = lambda out: dist.Uniform(-100 * torch.ones_like(out), 100.0).to_event(1)  # type: ignore[method-assign]
+    x[1, 0] = 200
+    with pyro.validation_enabled(False):
+        refused(lambda: ps.class_posterior(model, x, num_samples=2), "x: row 1 has a probability of 0")
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case][0] not in ("vae", "classifier", "m1")])
