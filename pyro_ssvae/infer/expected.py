@@ -14,14 +14,19 @@ from torch import Tensor, nn
 
 from ..distributions.counts import sized_as
 from ..errors import InputError
+from ..labels import labels_of
 from .pairs import programs
 from .traces import (
     PARTS_OF_X,
+    OtherRowsError,
+    SameRows,
     Site,
+    Trace,
     Unobserved,
     is_computed,
     mark_rows,
     need_site,
+    observations,
     own_latents,
     plain,
     row_frame,
@@ -87,10 +92,17 @@ def expected_x(
     """
     if not len(x):  # Pyro has no plate of no rows
         return x
-    model = poutine.condition(Unobserved(all_sites=stand_in)(programs(pair)[0]), values)
     checks = pyro.validation_enabled(False) if stand_in else nullcontext()
     with ExpectedX(), checks:
-        p = poutine.trace(model).get_trace(x, None)
+        p, own = run_at(pair, x, values, stand_in)
+        held = held_values(pair, x) if stand_in and own and not torch.compiler.is_exporting() else own
+        other = {name for name, value in held.items() if name in values and not equal(value, values[name])}
+        for name in other.intersection(needed):
+            raise InputError(f"{verb}: the model has {name!r} at a value of its own, as by pyro.condition, and takes "
+                             "no other; a model with it as a latent is needed")  # fmt: skip
+        if other or (stand_in and held):
+            given = {name: value for name, value in values.items() if name not in other}
+            p, _ = run_at(pair, x, given, stand_in, frozenset(held))
     for name in needed:
         need_site(p, name, verb)
     site = need_site(p, "x", verb)
@@ -105,6 +117,44 @@ def expected_x(
     if mean.shape != x.shape:
         raise InputError(f"{verb}: site x has shape {list(mean.shape)}, and points {list(x.shape)}")
     return mean
+
+
+def run_at(
+    pair: nn.Module, x: Tensor, values: dict[str, Tensor], stand_in: bool, held: frozenset[str] = frozenset()
+) -> tuple[Trace, dict[str, Tensor]]:
+    """Return the model's trace at values of some sites, and the values that sites beside x were observed at in it.
+
+    :param held: sites that stay observed, where ``stand_in`` draws all others.
+    """
+    unobserved = Unobserved(all_sites=stand_in, but=held)
+    p = poutine.trace(poutine.condition(unobserved(programs(pair)[0]), values)).get_trace(x, None)
+    return p, unobserved.observed
+
+
+def held_values(pair: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """Return the values that the model observes whatever x and y are, as under ``pyro.condition``; none where it
+    cannot be run on other points.
+
+    :param x: of as many rows.
+    """
+    labels = labels_of(pair)
+    y = None if labels is None else torch.zeros(len(x), *labels.event_shape, dtype=torch.long, device=x.device)
+    try:
+        with SameRows(), poutine.block(hide_types=["param"]):
+            runs = [(torch.zeros_like(x), None), (torch.ones_like(x), y)]
+            first, second = (observations(poutine.trace(programs(pair)[0]).get_trace(*run)) for run in runs)
+    except OtherRowsError:
+        raise
+    except Exception:  # of a program of one's own
+        return {}
+    both = (first.keys() & second.keys()) - {"x", *PARTS_OF_X}
+    return {name: first[name] for name in both if equal(first[name], second[name])}
+
+
+def equal(one: Tensor, other: Tensor) -> bool:
+    """Whether two values are the same once they are of one shape."""
+    one, other = torch.as_tensor(one), torch.as_tensor(other)
+    return one.shape == other.shape and bool((one == other).all())
 
 
 def reconstructed(pair: nn.Module, x: Tensor) -> Tensor:

@@ -18,6 +18,9 @@ IN_WORDS = (
      "site '{1}': a log-probability of which not all is in plates; " + EVENT),
     (r"Model and guide event_dims disagree at site '(.*?)': (\d+) vs (\d+)",
      "site '{1}': events of {2} dimensions in the model, of {3} in the guide; both must be alike, as by .to_event(1)"),
+    (r"Enumeration dim conflict at site \"(.*?)\"",
+     "site '{1}': it depends on a latent that the guide draws anew for each value of it, which Pyro does not "
+     "enumerate; drawn values, as by label_inference='sample', or a latent that does not hear it, are needed"),
     (r"Model and guide shapes disagree at site '(.*?)': torch.Size\((.*?)\) vs torch.Size\((.*?)\)",
      "site '{1}': shape {2} in the model, {3} in the guide; both must be alike"),
     (r"Expected parameter (\w+) \(.*? of distribution (\w+)\([^\n]* to satisfy the constraint ([^\n]*), but found "

@@ -241,14 +241,22 @@ class Unobserved(poutine.uncondition_messenger.UnconditionMessenger):
     by its plates.
 
     :param all_sites: False leaves what is observed beside ``x`` as it is.
+    :param but: sites that are left in any case.
+    :ivar observed: the values of the sites beside ``x`` that came observed.
     """
 
-    def __init__(self, all_sites: bool = True) -> None:
+    def __init__(self, all_sites: bool = True, but: frozenset[str] = frozenset()) -> None:
         super().__init__()
-        self.all_sites = all_sites
+        self.all_sites, self.but = all_sites, but
+        self.observed: dict[str, Tensor] = {}
 
     def _pyro_sample(self, msg: Any) -> None:
-        if not is_computed(msg) and (self.all_sites or msg["name"] in ("x", *PARTS_OF_X)):
+        name = msg["name"]
+        if is_computed(msg):
+            return
+        if name not in ("x", *PARTS_OF_X) and msg["is_observed"] and not is_factor(msg):
+            self.observed[name] = msg["value"]
+        if name in ("x", *PARTS_OF_X) or (self.all_sites and name not in self.but):
             super()._pyro_sample(msg)
 
 

@@ -793,3 +793,59 @@ def test_values_of_other_rows() -> None:
     model.model, model.guide = pair  # type: ignore[method-assign]
     assert ps.elbo(model, x).shape == (6,)
     refused(lambda: ps.fit(model, x, epochs=1, progress=False), "fit: the programs hold values of each of 6 rows")
+
+
+class LabelOfItsZ(ps.M2):
+    """y depends on z, and the guide's z on y."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.begin(x)
+        with self.plate(x):
+            z = pyro.sample("z", self.p_z(x))
+            y = pyro.sample("y", dist.Categorical(logits=torch.cat([z, -z[..., :1]], -1)))
+            return pyro.sample("x", self.p_x_given(z, y, x), obs=self.target(x))
+
+
+def test_what_pyro_does_not_enumerate_is_named() -> None:
+    x, y = points(8), torch.tensor([0, 1, 2, -1] * 2)
+    refused(lambda: ps.fit(made(LabelOfItsZ), x, y, epochs=1, progress=False), "site 'y'", "label_inference='sample'")
+    ps.fit(made(LabelOfItsZ, label_inference="sample"), x, y, epochs=1, progress=False)
+
+
+@pytest.mark.parametrize("kind", [ps.M2, ps.AugmentedVAE])
+def test_a_label_that_the_model_is_conditioned_on(kind: type) -> None:
+    """Points were generated and decoded of p(y), 1.1 away from those of that label."""
+    model, z = made(kind, label_inference="enumerate"), torch.randn(5, 2, dtype=torch.double)
+    third = model.decoder(z, ONE_HOT[[2] * 5])
+    model.model = pyro.condition(model.model, {"y": torch.tensor(2)})
+    torch.testing.assert_close(model.decode(z), third)
+    at_0 = model.decoder(z.new_zeros(1, 2), ONE_HOT[[2]])[0]
+    torch.testing.assert_close(model.generate(20_000).mean(0), at_0, atol=0.02, rtol=0)
+    words = "the model has 'y' at a value of its own"
+    refused(lambda: model.generate(3, y=0), f"generate: {words}")
+    refused(lambda: model.decode(z, 0), f"decode: {words}")
+    refused(lambda: model.reconstruct(points()), f"reconstruct: {words}")
+    model.model = pyro.condition(kind.model.__get__(model), {"z": z[:1]})
+    at_z = model.decoder(z[:1].expand(3, 2), ONE_HOT)
+    torch.testing.assert_close(model.generate(3, y=[0, 1, 2]), at_z)
+    refused(lambda: model.decode(z), "decode: the model has 'z'")
+    model.model = pyro.condition(kind.model.__get__(model), {"y": torch.tensor([0, 1, 2])})
+    torch.testing.assert_close(model.decode(z[:1].expand(3, 2)), at_z)
+    refused(lambda: model.generate(4), "site 'y': values of 3 rows")
+
+
+class WithEvidence(ps.VAE):
+    """What is observed beside x is computed of it, and x hears of it."""
+
+    def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:
+        x = self.begin(x)
+        with self.plate(x):
+            z = pyro.sample("z", self.p_z(x))
+            sign = pyro.sample("sign", dist.Bernoulli(0.5), obs=(x[:, 0] > 0).to(x))
+            return pyro.sample("x", self.p_x(self.decoder(z, None) + 10 * sign.unsqueeze(-1)), obs=self.target(x))
+
+
+def test_what_is_observed_of_x_is_drawn_in_generated_points() -> None:
+    model = made(WithEvidence)
+    middle = model.decoder(torch.zeros(1, 2, dtype=torch.double), None).mean() + 5  # half of the signs are 1
+    assert float(model.generate(4000).mean() - middle) == pytest.approx(0, abs=0.4)
