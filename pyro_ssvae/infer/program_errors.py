@@ -27,7 +27,7 @@ IN_WORDS = (
      r"invalid values:\s+(?:tensor\(|Parameter containing:)?",
      "a {2} of the model or guide: {1} has values that are not {3}, such as NaN; others are needed"),
     (r"at site '(.*?)':.*?Expected value argument \(.*? to be within the support \((.*?)\) of the distribution (\w+)\(",
-     "site '{1}': a {3} has no values that are not {2}; another distribution, or other values, are needed"),
+     "site '{1}': values outside of {2}, the support of its {3}; others, or another distribution, are needed"),
 )  # fmt: skip
 """What an error says, and the words instead: ``{n}`` is the n-th group."""
 

@@ -69,6 +69,11 @@ class Model(nn.Module):
         self.schema: Schema | None = None
         self._name = f"{type(self).__name__}{next(_numbers)}"
 
+    def __getstate__(self) -> Json:
+        for p in self.parameters():  # Pyro's store leaves a weak reference at each, which nothing can pickle
+            vars(p).pop("unconstrained", None)
+        return vars(self)
+
     def __setstate__(self, state: Json) -> None:
         # A copy is a model of its own: under its original's name Pyro would train the original.
         super().__setstate__(state)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pyro
@@ -276,3 +278,17 @@ def test_buffers_are_in_no_store() -> None:
     model = augmented(ATTRIBUTES)
     model.guide(points(B))
     assert not [name for name in pyro.get_param_store() if "prior" in name or "mean_probs" in name or "spread" in name]
+
+
+@pytest.mark.parametrize("copied", [lambda vae: pickle.loads(pickle.dumps(vae)), copy.deepcopy])
+def test_a_model_that_plain_svi_trained_can_be_pickled(copied: Any) -> None:
+    """Pyro's weak references at its parameters ended in a TypeError; the training goes on after it, each its own."""
+    vae, x, y = augmented(), points(6), torch.tensor([0, 1, 2, -1, -1, -1])
+    svi = SVI(vae.model, vae.guide, pyro.optim.Adam({"lr": 0.1}), loss=vae.objective())
+    svi.step(x, y)
+    other = copied(vae)
+    assert all(torch.equal(p, q) for p, q in zip(vae.parameters(), other.parameters(), strict=True))
+    before = [p.detach().clone() for p in other.parameters()]
+    svi.step(x, y)
+    assert all(torch.equal(p, q) for p, q in zip(other.parameters(), before, strict=True))
+    assert any(not torch.equal(p, q) for p, q in zip(vae.parameters(), before, strict=True))
