@@ -25,7 +25,7 @@ IN_WORDS = (
      "site '{1}': shape {2} in the model, {3} in the guide; both must be alike"),
     (r"Expected parameter (\w+) \(.*? of distribution (\w+)\([^\n]* to satisfy the constraint ([^\n]*), but found "
      r"invalid values:\s+(?:tensor\(|Parameter containing:)?",
-     "a {2} of the model or guide: {1} has values that are not {3}, such as NaN; others are needed"),
+     "a {2} of the model or guide: its {1} breaks the constraint {3}; numbers that satisfy it, none NaN, are needed"),
     (r"at site '(.*?)':.*?Expected value argument \(.*? to be within the support \((.*?)\) of the distribution (\w+)\(",
      "site '{1}': values outside of {2}, the support of its {3}; others, or another distribution, are needed"),
 )  # fmt: skip

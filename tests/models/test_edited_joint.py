@@ -778,7 +778,7 @@ def test_pyro_s_own_plates_and_parameters_are_named_too() -> None:
     for verb in (ps.elbo, ps.sites, lambda pair, x: ps.fit(pair, x, epochs=1, progress=False)):
         refused(lambda verb=verb: verb((model, guide), x), "site 'z'", ".to_event(1)")
     nan = lambda x, y=None: model(x, y, math.nan)  # noqa: E731
-    refused(lambda: ps.elbo((nan, guide), x), "a Normal of the model or guide: scale", "not GreaterThan")
+    refused(lambda: ps.elbo((nan, guide), x), "a Normal of the model or guide: its scale", "constraint GreaterThan")
 
 
 def test_values_of_other_rows() -> None:
