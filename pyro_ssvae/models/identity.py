@@ -63,7 +63,7 @@ def edits(model: Model) -> str:
 
 def settings(model: nn.Module) -> dict[str, object]:
     """Return the numbers and words that a model, its networks and what else of this library it holds have as plain
-    attributes, by name: ``head_terms.alpha``. Switches, which a training turns, are left out."""
+    attributes, by name: ``head_terms.alpha``. Left out are switches, and what a class says is ``set_by_data``."""
     holders = dict(model.named_modules())
     for path, part in model.named_modules():
         own = {f"{path}.{name}".lstrip("."): value for name, value in vars(part).items() if is_of_library(value)}
@@ -73,6 +73,7 @@ def settings(model: nn.Module) -> dict[str, object]:
         for path, holder in holders.items()
         for name, value in vars(holder).items()
         if isinstance(value, (int, float, str)) and not isinstance(value, bool) and not name.startswith("_")
+        if name not in getattr(type(holder), "set_by_data", ())
     }
 
 

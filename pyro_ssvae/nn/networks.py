@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +86,10 @@ class ClassHead(nn.Linear):
     :param alone: nothing but the head teaches the encoder, so that the whole gradient reaches it.
     :ivar of_table: the encoder is :class:`Beside`.
     :ivar passed: the share of the gradient that reaches the features.
+    :cvar set_by_data: numbers that the rows of a training set, and no person.
     """
+
+    set_by_data: ClassVar[tuple[str, ...]] = ("dropout", "passed")
 
     def __init__(self, encoder: nn.Module, size: int, more: int = 0, alone: bool = False) -> None:
         super().__init__(features(encoder) + more, size)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from pyro_ssvae import AugmentedVAE, ClassLabels, Model, add_classes, create_model, elbo, fit, load, push_to_hub, save
+from pyro_ssvae.models.identity import settings
+from pyro_ssvae.nn.networks import ClassHead
 
 LABELS = ClassLabels(3)
 
@@ -226,6 +228,17 @@ def test_another_number_or_word_of_a_part_is_an_edit_too(tmp_path: Path) -> None
 def test_what_a_training_sets_is_no_edit(tmp_path: Path, name: str) -> None:
     model = create_model(name, input_shape=5, labels=LABELS, latent_dim=5, likelihood="normal")
     fit(model, *rows(), epochs=1, progress=False, class_weights="balanced", on_epoch=lambda _: save(model, tmp_path))
+    load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["augmented", "m2", "classifier"])
+def test_what_the_rows_of_a_table_set_is_no_edit(tmp_path: Path, name: str) -> None:
+    model = create_model(name, input_shape=5, labels=LABELS, columns=["normal"] * 5, likelihood="mixed")
+    before = settings(model)
+    for head in (part for part in model.modules() if isinstance(part, ClassHead)):
+        head.lean_on_input(0.3, 0.67, 30)
+    assert settings(model) == before
+    save(model, tmp_path)
     load(tmp_path)
 
 
