@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..data.checks import hint, shown
 from ..data.label_words import class_places
-from ..errors import InputError, counted, kind_of, plain_value
+from ..errors import InputError, counted, plain_value
 from ..infer.pairs import name_of_pair
 from ..infer.protocols import WeighsClasses
 from ..labels import AttributeLabels, Labels, labels_of, value_counts
