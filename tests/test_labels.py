@@ -178,7 +178,7 @@ def test_attribute_prior_is_of_the_known_entries() -> None:
 def test_many_labels_are_kept_in_the_fewest_bytes_that_hold_them(
     size: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pyro_ssvae.labels.MANY", 3)
+    monkeypatch.setattr("pyro_ssvae.label_arrays.MANY", 3)
     y = torch.tensor([-1, 0, size - 1, 1])
     found = ClassLabels(size).check(y, narrow=True)
     assert found.dtype == dtype

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
-from .checks import check_classes, class_labels, encode_words, finite, means_missing, reason, shown
+from .checks import finite, reason, shown
+from .class_words import check_classes, class_labels, encode_words, means_missing
 from .containers import column_of, unpack
 from .dataset import Dataset
 from .foreign_types import Annotated

@@ -12,17 +12,8 @@ from torch import Tensor
 
 from ..errors import InputError, counted
 from ..labels import MISSING, AttributeLabels, Labels
-from .checks import (
-    MAX_CLASSES,
-    class_labels,
-    clean_word,
-    encode_words,
-    first_row,
-    say_classes,
-    say_meaning,
-    say_one_hot,
-    shown,
-)
+from .checks import first_row, shown
+from .class_words import MAX_CLASSES, class_labels, clean_word, encode_words, say_classes, say_meaning, say_one_hot
 from .notices import say
 
 

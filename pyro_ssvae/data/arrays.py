@@ -16,7 +16,8 @@ from torch import Tensor
 from ..errors import InputError
 from .array_labels import read_labels
 from .array_names import by_usual_names, say_names
-from .checks import check_bytes, finite, first_row, reason, shown, untaught
+from .checks import check_bytes, finite, first_row, reason, shown
+from .class_words import untaught
 from .dataset import Dataset
 from .images import ImageSize, bits_for, height_width, resize, trained_white
 from .layouts import channels_first, check_layout, layout_of

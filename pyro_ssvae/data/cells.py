@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
-from .checks import LIKE_NO_LABEL, one_form, shown
+from .checks import shown
+from .class_words import LIKE_NO_LABEL, one_form
 from .number_words import decimal_comma, parse_number, times_of
 
 MISSING_WORDS = frozenset(

@@ -11,7 +11,8 @@ import torch
 
 from ..errors import InputError, counted
 from ..labels import MISSING
-from .checks import class_labels, clean_word, encode_words, means_missing, shown
+from .checks import shown
+from .class_words import class_labels, clean_word, encode_words, means_missing
 from .images import NOT_READ, SUFFIXES
 from .labels_csv import Table
 from .notices import say

@@ -20,7 +20,8 @@ from .cells import (
     numbers_of,
     word_of,
 )
-from .checks import hint, shown, sort_words
+from .checks import hint, shown
+from .class_words import sort_words
 from .date_cells import date_format, dates_of, example, is_zoned, several_ways
 from .number_likelihoods import likelihood_of
 from .number_words import decimal_comma, parse_number, time_format, times_of

@@ -27,7 +27,8 @@ from .foreign_types import (
     SparseFile,
     SparseMatrix,
 )
-from .frames import Frame, names_of, plain_array, record_columns, with_names
+from .frame_types import Frame
+from .frames import names_of, plain_array, record_columns, with_names
 from .streaming import IN_MEMORY, Streamed
 
 LABEL_NAMES = ("names", *OTHER_NAMES["names"])

@@ -15,7 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from ..errors import InputError, counted
 from ..labels import MISSING
-from .checks import NO_LABEL, case_variants, maybe_missing, means_missing
+from .class_words import NO_LABEL, case_variants, maybe_missing, means_missing
 from .frames import float_array, plain_array, unmasked
 from .inputs import numbers
 from .label_values import is_gap

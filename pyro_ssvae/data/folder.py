@@ -15,8 +15,9 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import Labels
-from .checks import check_bytes, reason, shown, untaught
+from .checks import check_bytes, reason, shown
 from .class_folders import by_folders, hidden, is_image
+from .class_words import untaught
 from .dataset import Dataset
 from .images import ImageSize, decode, height_width, inspect, white_of
 from .labels_csv import Table, is_list, read_labels_csv

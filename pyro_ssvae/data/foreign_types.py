@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from .frames import Frame
+from .frame_types import Frame
 
 
 @runtime_checkable

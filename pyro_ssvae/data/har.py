@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import ClassLabels
-from .checks import MAX_BYTES, MAX_CLASSES, finite, read_bytes, reason, shown
+from .checks import MAX_BYTES, finite, read_bytes, reason, shown
+from .class_words import MAX_CLASSES
 from .dataset import Dataset
 
 FOLDER = "UCI HAR Dataset"

@@ -12,12 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..labels import Labels, all_missing, labels_of
+from ..label_arrays import all_missing
+from ..labels import Labels, labels_of
 from .annotated import is_annotated, read_h5ad
-from .checks import say_meaning, say_rounded, shown
+from .checks import say_rounded, shown
+from .class_words import say_meaning
 from .containers import SourceData, unpack
 from .foreign_types import Annotated
-from .frames import Frame, float_array, plain_array, same_rows, with_names
+from .frame_types import Frame
+from .frames import float_array, plain_array, same_rows, with_names
 from .label_values import by_name, label_values
 from .label_words import numbered
 from .pair_order import Points, check_shape, in_axis_order, in_column_order, known_columns

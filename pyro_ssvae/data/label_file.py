@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..errors import InputError, counted
 from ..labels import MISSING, AttributeLabels, Labels
-from .checks import clean_word, hint, shown
+from .checks import hint, shown
+from .class_words import clean_word
 from .dataset import Dataset
 from .label_words import class_places
 from .labels_csv import file_key, read_attributes, read_rows

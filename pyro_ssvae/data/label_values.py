@@ -12,19 +12,13 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..labels import (
-    CHUNK,
-    MANY,
-    MISSING,
-    AttributeLabels,
-    ClassLabels,
-    Labels,
-    narrow_dtype,
-    value_counts,
-)
-from .checks import check_bytes, clean_word, hint, means_missing, say_missing, shown
+from ..label_arrays import CHUNK, MANY, narrow_dtype, value_counts
+from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
+from .checks import check_bytes, hint, shown
+from .class_words import clean_word, means_missing, say_missing
 from .foreign_types import SparseMatrix
-from .frames import Frame, float_array, in_order, names_of, plain_array, record_columns, unmasked, with_names
+from .frame_types import Frame
+from .frames import float_array, in_order, names_of, plain_array, record_columns, unmasked, with_names
 from .label_words import (
     VALUES,
     attribute_value,

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..labels import MISSING, AttributeLabels, Labels
-from .checks import class_labels, clean_word, encode_words, read_bytes, reason, say_meaning, say_one_hot, shown
+from .checks import read_bytes, reason, shown
+from .class_words import class_labels, clean_word, encode_words, say_meaning, say_one_hot
 from .images import SUFFIXES
 from .label_words import VALUES, attribute_value
 from .notices import say

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..labels import MANY
+from ..label_arrays import MANY
 from .streaming import Streamed
 
 

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias, get_args
 
 from ..errors import InputError
 from ..labels import AttributeLabels, ClassLabels, Labels
-from .checks import UNKNOWN_CLASSES
+from .class_words import UNKNOWN_CLASSES
 from .packed import inner_suffix
 
 Reads: TypeAlias = Literal["number", "words", "date"]

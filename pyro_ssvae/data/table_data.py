@@ -15,7 +15,8 @@ from torch import Tensor
 from ..errors import InputError
 from ..labels import MISSING
 from .cells import MISSING_LABELS, as_written, factorized, first, word_of
-from .checks import check_classes, hint, say_classes, shown, sort_words, untaught
+from .checks import hint, shown
+from .class_words import check_classes, say_classes, sort_words, untaught
 from .column_kinds import in_order, kind_of, kind_word, one_spelling
 from .dataset import Dataset, Table
 from .notices import say

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from .cells import MAYBE_WORDS, MISSING_LABELS, MISSING_WORDS, factorized
-from .checks import LEAST, NINES, case_variants, shown
+from .checks import shown
+from .class_words import LEAST, NINES, case_variants
 from .date_cells import DIGITS, other_order, parse_dates
 from .number_words import is_accounting, is_words, times_of, unit_of
 from .schema import Column

@@ -21,7 +21,8 @@ from .cells import MISSING_LABELS, MISSING_WORDS, as_written, factorized, first,
 from .checks import hint, shown
 from .column_kinds import ANSWERS
 from .date_cells import date_words, dates_of, example, is_zoned, stamps, stamps_of
-from .frames import ArrowTable, Frame, pandas_frame
+from .frame_types import ArrowTable, Frame
+from .frames import pandas_frame
 from .label_words import places_of
 from .notices import say
 from .number_words import COMMA, decimal_comma, frame_comma, parse_number, time_words

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .. import data as datasets
 from ..data import Dataset
-from ..data.checks import class_labels
+from ..data.class_words import class_labels
 from ..data.folder import files_of_parts
 from ..data.label_file import names_beside, numbers_beside, others_beside
 from ..data.layouts import counts_in

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.checks import clean_word, hint, shown
+from ..data.checks import hint, shown
+from ..data.class_words import clean_word
 from ..data.label_values import label_values
 from ..data.label_words import class_places, named_numbers
 from ..data.labels_csv import Table

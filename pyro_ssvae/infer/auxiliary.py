@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..distributed import all_reduce_sum
-from ..labels import MISSING, Labels, value_counts
+from ..label_arrays import value_counts
+from ..labels import MISSING, Labels
 from .label_prior import LabelPrior, UnlabelledShares
 
 MOST_SMOOTHING, SHARE = 0.04, 0.5

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..labels import Labels, value_counts
+from ..label_arrays import value_counts
+from ..labels import Labels
 
 Prior = str | Sequence[float]
 """One of :data:`WORDS`, or probabilities: K of classes, A (of a 1) of attributes."""

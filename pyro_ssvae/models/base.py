@@ -22,7 +22,8 @@ from ..distributions.observed import entrywise, joined
 from ..errors import InputError, counted
 from ..infer.batched import batched, opened
 from ..infer.program_errors import program_errors
-from ..labels import ClassLabels, Labels, plain_tensor
+from ..label_arrays import plain_tensor
+from ..labels import ClassLabels, Labels
 from ..nn.likelihood_base import complain
 from ..nn.likelihoods import Likelihood, encoder_for
 from ..nn.networks import default_decoder, mixes_rows

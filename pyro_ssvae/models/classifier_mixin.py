@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..infer.auxiliary import HeadTerms
-from ..labels import Labels, value_counts
+from ..label_arrays import value_counts
+from ..labels import Labels
 from ..nn.likelihood_base import Likelihood
 from ..nn.networks import ClassHead
 from .base import Model

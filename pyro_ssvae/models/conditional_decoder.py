@@ -15,7 +15,8 @@ from ..distributions.observed import entrywise
 from ..distributions.sparse import Scattered
 from ..errors import InputError
 from ..infer.label_inference import MOST_SUMMED, How, Known
-from ..labels import MISSING, Labels, value_counts
+from ..label_arrays import value_counts
+from ..labels import MISSING, Labels
 from .base import given_labels
 from .config import LabelConfig
 from .label_mixin import LabelMixin

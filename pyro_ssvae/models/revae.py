@@ -26,7 +26,8 @@ from ..infer.batched import evaluating, seeded
 from ..infer.ccvae_bound import WHOLE, CCVAEBound, Detach
 from ..infer.label_inference import MOST_VALUES
 from ..infer.traces import need_site, plain, sampled
-from ..labels import MISSING, AttributeLabels, Labels, value_counts
+from ..label_arrays import value_counts
+from ..labels import MISSING, AttributeLabels, Labels
 from ..nn.networks import features, with_class_input
 from .base import Model, given_labels
 from .config import Range, Size, Weight

@@ -13,7 +13,8 @@ from ..data.label_words import class_places
 from ..errors import InputError, counted, plain_value
 from ..infer.pairs import name_of_pair
 from ..infer.protocols import WeighsClasses
-from ..labels import AttributeLabels, Labels, labels_of, value_counts
+from ..label_arrays import value_counts
+from ..labels import AttributeLabels, Labels, labels_of
 from .settings import BALANCED
 
 

@@ -14,7 +14,7 @@ from ..data.dataset import digest as sha256
 from ..data.pair_order import Points
 from ..distributed import broadcast, seed_step, shared_batch, sum_gradients
 from ..errors import InputError
-from ..labels import CHUNK
+from ..label_arrays import CHUNK
 from .launch import WorkerLost, is_lost
 
 SEEN = 256

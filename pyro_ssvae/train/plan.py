@@ -17,7 +17,7 @@ from ..data.blocks import POOL, Blocks, Pass, Share, make_blocks, shares
 from ..data.pair_order import Points
 from ..data.splits import known_rows
 from ..data.streaming import Streamed
-from ..labels import CHUNK, MANY
+from ..label_arrays import CHUNK, MANY
 from .settings import FitSettings
 
 # (numbers a point at most, steps) of a training whose number of epochs is not given.

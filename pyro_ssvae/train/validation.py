@@ -22,7 +22,8 @@ from ..data.streaming import Streamed
 from ..errors import InputError
 from ..infer.batched import evaluating, spoilt
 from ..infer.protocols import Classifies
-from ..labels import MANY, MISSING
+from ..label_arrays import MANY
+from ..labels import MISSING
 from .step import Step
 
 ROWS = 1000  # at a time
