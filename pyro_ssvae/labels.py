@@ -87,7 +87,8 @@ class ClassLabels:
         """Return ``y`` as int64 ``[n]``, all missing where it is None; raise :class:`InputError` naming a wrong row.
 
         :param values: False leaves the values unchecked, which spares a GPU the wait for them.
-        :param narrow: above :data:`~pyro_ssvae.label_arrays.MANY` rows, return them in as few bytes as hold them, int8 up to 128 classes.
+        :param narrow: above :data:`~pyro_ssvae.label_arrays.MANY` rows, return them in as few bytes as hold them, int8
+            up to 128 classes.
         """
         return check_labels(y, n, device, self.event_shape, self.num_classes, "classes", values, narrow)
 

@@ -26,6 +26,7 @@ ROOMS = [
     {"data"},
     {"nn"},
     {"labels", "files", "distributed"},
+    {"label_arrays"},
     {"distributions"},
     {"errors"},
 ]

@@ -8,10 +8,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from numpy.typing import ArrayLike
@@ -249,7 +247,7 @@ def from_probs(probs: Tensor, y: Tensor, labels: Labels, how: str = "held-out") 
     return Calibration(classes, tuple(scalings), tuple(folds), rows, how)
 
 
-def earlier_parts(saved: Mapping[str, Any]) -> list[dict[str, Any]]:
+def earlier_parts(saved: Metrics) -> list[Metrics]:
     """Return what an earlier version wrote as :meth:`Calibration.as_json` does: one temperature, scores in one fold."""
     shifts = dict(saved).get("shift") or [0.0] * len(saved["temperature"])
     parts = []

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .bootstrap import Metrics
 from .confusion import ENOUGH, most_probable_confusion
 from .metrics import SMALLEST
 
@@ -41,13 +41,13 @@ class Scaling:
         q = tempered(p.double(), self.temperature, self.shift, classes)
         return q @ q.new_tensor(self.confusion) if self.confusion else q
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Metrics:
         """Return what :meth:`of_json` reads."""
         rows = [list(row) for row in self.confusion]
         return {"temperature": self.temperature, "shift": self.shift, "confusion": rows}
 
     @classmethod
-    def of_json(cls, saved: Mapping[str, Any], size: int) -> Scaling:
+    def of_json(cls, saved: Metrics, size: int) -> Scaling:
         """Return a scaling of K = ``size`` classes, or of an attribute, 0.
 
         :raises ValueError: it is none.
