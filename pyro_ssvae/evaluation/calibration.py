@@ -15,6 +15,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from ..data.frame_types import Frame
+from ..data.frames import in_order, names_of
 from ..data.inputs import numbers
 from ..data.label_values import label_values
 from ..errors import InputError
@@ -22,7 +24,7 @@ from ..files import write_atomically
 from ..infer.batched import batched, checked
 from ..infer.pairs import PairLike, as_pair
 from ..infer.protocols import Classifies, require
-from ..labels import MISSING, AttributeLabels, ClassLabels, Labels
+from ..labels import MISSING, ClassLabels, Labels
 from .bootstrap import Metrics
 from .metrics import SMALLEST, calibration_error, chance_calibration_error
 from .prediction_sets import label_sets, log_odds, places, rank, true_scores
@@ -46,7 +48,7 @@ class Fold:
 class Calibration:
     """What held-out labels say of a model's probabilities.
 
-    :ivar classes: whether labels are classes; else attributes.
+    :ivar labels: the model's.
     :ivar scalings: what is done to the probabilities of the classes, or to each attribute's: one, or A
         (:class:`~.scaling.Scaling`).
     :ivar folds: of each of these what its sets are cut at.
@@ -54,11 +56,16 @@ class Calibration:
     :ivar how: ``held-out`` labels, or ``cross-fitted``: of models that were trained without them.
     """
 
-    classes: bool
+    labels: Labels
     scalings: tuple[Scaling, ...]
     folds: tuple[tuple[Fold, ...], ...] = field(repr=False)  # as many scores as held-out labels
     rows: int
     how: str = "held-out"
+
+    @property
+    def classes(self) -> bool:
+        """Whether labels are classes; else attributes."""
+        return isinstance(self.labels, ClassLabels)
 
     @property
     def temperature(self) -> tuple[float, ...]:
@@ -76,16 +83,19 @@ class Calibration:
         return self.scalings[0].confusion if self.classes else ()
 
     def checked(self, probs: ArrayLike) -> Tensor:
-        """Return probabilities as a tensor.
+        """Return probabilities as a tensor; the columns of a table by their names, ``cat`` or ``p_cat``, in any order.
 
-        :raises InputError: those of another kind of labels, or of another number of attributes; or a row of others
-            than probabilities, such as logits.
+        :raises InputError: those of other labels; or a row of others than probabilities, such as logits.
         """
-        found = numbers(probs, "probs")
-        width = len(self.confusion) if self.classes else len(self.scalings)
-        if found.dim() != 2 or (width and found.shape[1] != width):
-            needed = f"[N, {width or 'K'}] of {'classes' if self.classes else 'attributes'}"
+        found, what = numbers(probs, "probs"), "classes" if self.classes else "attributes"
+        if found.dim() != 2 or found.shape[1] != self.labels.size:
+            needed = f"[N, {self.labels.size}] of {what}"
             raise InputError(f"probs: shape {list(found.shape)}; {needed}, as predict_proba gives them, are needed")
+        if isinstance(probs, Frame) and (names := names_of(probs)):
+            known = list(self.labels.names)
+            bare = names if set(names) == set(known) else [name.removeprefix("p_") for name in names]
+            order = in_order(bare, known, "probs", f"the {what}")
+            found = found if order is None else found[:, order]
         within = ((found >= -ROUNDING) & (found <= 1 + ROUNDING)).all(1)
         one = (found.double().sum(1) - 1).abs() <= ROUNDING if self.classes else torch.ones_like(within)
         wrong = (~(within & one)).nonzero()
@@ -138,9 +148,7 @@ class Calibration:
         probs, y = self.checked(probs), label_values(y, None)
         if y.shape != (probs.shape[:1] if self.classes else probs.shape) or not bool((y != MISSING).any()):
             raise InputError(f"y: shape {list(y.shape)}; known labels of probabilities {list(probs.shape)} are needed")
-        width = probs.shape[1]
-        labels = ClassLabels(width) if self.classes else AttributeLabels([f"a{i}" for i in range(width)])
-        y = labels.check(y, len(probs), probs.device)
+        y = self.labels.check(y, len(probs), probs.device)
         known, t = y != MISSING, self.predict_proba(probs.double())
         sets = self.predict_set(probs, coverage)
         inside = sets.gather(-1, y.clamp_min(0).unsqueeze(-1)).squeeze(-1)[known].double()
@@ -156,7 +164,7 @@ class Calibration:
             "temperature": self.temperature[0] if self.classes else list(self.temperature),
             **({} if self.classes else {"shift": list(self.shift)}),
             "calibration_labels": self.rows,
-            "accuracy": float((labels.mode(t) == y)[known].double().mean()),
+            "accuracy": float((self.labels.mode(t) == y)[known].double().mean()),
             "nll": float(-likelihood(t, y, self.classes)[known].clamp_min(SMALLEST).log().mean()),
             "calibration_error": error,
             "calibration_error_by_chance": chance,
@@ -197,7 +205,7 @@ class Calibration:
             scalings = tuple(Scaling.of_json(part, size) for part in parts)
             folds = tuple(tuple(Fold(Scaling.of_json(f, size), tuple(map(float, f["scores"]))) for f in part["folds"])
                           for part in parts)  # fmt: skip
-            return cls(classes, scalings, folds, int(saved["rows"]), str(saved["how"]))
+            return cls(labels, scalings, folds, int(saved["rows"]), str(saved["how"]))
         except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
             reason = " ".join(str(error).split())[:100]
             raise InputError(f"{path}: it is not the calibration of this run ({reason}); train the run anew") from None
@@ -244,7 +252,7 @@ def from_probs(probs: Tensor, y: Tensor, labels: Labels, how: str = "held-out") 
         most = MOST_SCORES // len(without)
         scores = [true_scores(log_odds(each(p[own], classes), classes), v[own]).flatten() for each, own in without]
         folds.append(tuple(Fold(each, kept(s, most)) for (each, _), s in zip(without, scores)))
-    return Calibration(classes, tuple(scalings), tuple(folds), rows, how)
+    return Calibration(labels, tuple(scalings), tuple(folds), rows, how)
 
 
 def earlier_parts(saved: Metrics) -> list[Metrics]:

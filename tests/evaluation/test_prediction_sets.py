@@ -158,7 +158,7 @@ def test_the_temperature_is_found(t: float) -> None:
     made = from_probs(wrong, y, ClassLabels(4))
     assert made.temperature[0] == pytest.approx(t, rel=0.12)
     assert made.predict_proba(wrong).allclose((wrong.log() / made.temperature[0]).softmax(-1))
-    before = Calibration(True, (Scaling(),), made.folds, 0).metrics(wrong, y)
+    before = Calibration(ClassLabels(4), (Scaling(),), made.folds, 0).metrics(wrong, y)
     after = made.metrics(wrong, y)
     assert after["nll"] < before["nll"]
     assert after["calibration_error"] < 0.03 < before["calibration_error"]
@@ -184,7 +184,7 @@ def test_a_class_that_is_taken_for_another_is_found() -> None:
     assert made.predict_proba(sure).allclose(truth, atol=0.05)
     at_t = by_temperature(p, y, classes=True)
     new, labels = mistaken(3000, 1)
-    before, after = (each.metrics(new, labels) for each in (Calibration(True, (at_t,), made.folds, 0), made))
+    before, after = (each.metrics(new, labels) for each in (Calibration(ClassLabels(3), (at_t,), made.folds, 0), made))
     assert (after["nll"], before["nll"]) == (pytest.approx(0.224, abs=0.03), pytest.approx(0.64, abs=0.05))
     assert after["calibration_error"] < 0.02
     assert after["accuracy"] - before["accuracy"] == pytest.approx(0.2 / 3, abs=0.02)  # .6 instead of .4 of a third
@@ -286,7 +286,8 @@ def test_what_is_no_probability_is_refused() -> None:
     assert made.predict_set(few_digits).any(1).all()
     for ask in (made.predict_proba, made.predict_set):
         refused(lambda ask=ask: ask(few_digits + 0.001), "probs: row 0", "sum to 1")
-    for wrong in (p.log(), p[:, :2], p * torch.nan):
+    refused(lambda: made.predict_set(p[:, :2]), "probs: shape [100, 2]", "[N, 4] of classes", "predict_proba")
+    for wrong in (p.log(), p * torch.nan):
         for ask in (made.predict_proba, made.predict_set):
             refused(lambda ask=ask, wrong=wrong: ask(wrong), "probs: row 0", "sum to 1", "predict_proba")
     attributes = from_probs(p[:, :1], y.clamp_max(1)[:, None], AttributeLabels(["a"]))
@@ -346,7 +347,7 @@ def test_a_sure_attribute_is_as_sure_as_single_precision_allows() -> None:
 
 def test_the_most_probable_value_in_a_set_is_that_of_the_probabilities_people_see() -> None:
     """A shift of 2 makes .4 a 1; scores of 5 leave the most probable value alone in each set."""
-    made = Calibration(False, (Scaling(shift=2.0),), ((Fold(Scaling(), (5.0,) * 99),),), 99)
+    made = Calibration(AttributeLabels(["a"]), (Scaling(shift=2.0),), ((Fold(Scaling(), (5.0,) * 99),),), 99)
     p = torch.tensor([[0.4], [0.05]]).double()
     assert (made.predict_proba(p) > 0.5).flatten().tolist() == [True, False]
     assert made.predict_set(p).tolist() == [[[False, True]], [[True, False]]]
@@ -393,7 +394,11 @@ def test_probabilities_and_labels_in_any_form() -> None:
         assert made.metrics(same, y.tolist()) == made.metrics(p, y)
     pair = from_probs(p[:, :2], (p[:, :2] > 0.5).long(), AttributeLabels(["hat", "tie"]))
     refused(lambda: pair.predict_set(p), "[200, 4]", "[N, 2]")
-    refused(lambda: made.predict_proba(p[0]), "[4]", "[N, K]")
+    refused(lambda: made.predict_proba(p[0]), "[4]", "[N, 4]")
+    shuffled = pd.DataFrame(p.numpy(), columns=list("0123"))[list("2310")]
+    for named in (shuffled, shuffled.add_prefix("p_")):
+        assert made.predict_set(named).equal(made.predict_set(p))
+    refused(lambda: made.predict_set(shuffled.rename(columns={"2": "two"})), "probs: no column '2'", "the classes")
     refused(lambda: made.metrics(p, y[:5]), "y: shape [5]")
     refused(lambda: made.metrics(p, torch.full((200,), -1)), "y", "known")
     for wrong in (4, -3, 0.5):
