@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .metrics import SMALLEST
+
 ENOUGH = 10
 """Labels a class, in the mean, that C is fitted to at least."""
 SPREAD = 0.1
@@ -40,7 +42,7 @@ def most_probable_confusion(log_p: Tensor, y: Tensor, prior: float) -> tuple[flo
             free = torch.from_numpy(at.copy()).requires_grad_()
             log_t, log_c = free[0], free[1:].view(k, k).log_softmax(-1)
             shown = (log_p / log_t.exp()).softmax(-1) @ log_c.exp()
-            log_likelihood = shown.gather(-1, y.unsqueeze(-1)).log().sum()
+            log_likelihood = shown.gather(-1, y.unsqueeze(-1)).clamp_min(SMALLEST).log().sum()
             loss = (log_t / prior) ** 2 / 2 - (counts * log_c).sum() - log_likelihood
             (gradient,) = torch.autograd.grad(loss, free)
         return loss.item(), gradient.numpy()
