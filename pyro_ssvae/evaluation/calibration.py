@@ -222,7 +222,7 @@ def calibrate(model: PairLike, x: ArrayLike, y: ArrayLike | None = None) -> Cali
 
         calibration = ps.calibrate(vae, x_held, y_held)
         calibration.predict_proba(vae.predict_proba(x))  # calibrated
-        calibration.predict_set(vae.predict_proba(x))  # bool [N, K]; the true label is in 90 of 100 or more
+        calibration.predict_set(vae.predict_proba(x))  # bool [N, K]; the true label is in 90 of 100
     """
     pair = as_pair(model)
     classifier = require(pair, Classifies)

@@ -1,4 +1,4 @@
-"""Prediction sets by split conformal inference: the labels that are as probable as the true ones mostly were.
+"""Prediction sets by conformal inference: the labels that are as probable as the true ones mostly were.
 
 A label's score is its log-odds, ``s(x, y) = log p(y | x) - log(1 - p(y | x))``. With scores ``s_(1) ≤ … ≤ s_(n)`` of
 the true labels of n calibration points, which training did not learn from, the set of a new point is ::
