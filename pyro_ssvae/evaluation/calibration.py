@@ -32,6 +32,8 @@ from .scaling import ROUNDING, Scaling, fitted, likelihood
 
 COVERAGE = 0.9
 """Of prediction sets, where nothing else is said."""
+MOST_LABELS = 10_000
+"""Labels that something is fitted to, at most."""
 MOST_SCORES = 2000
 """Scores that are kept, at most; evenly spaced ones of more."""
 
@@ -246,13 +248,22 @@ def from_probs(probs: Tensor, y: Tensor, labels: Labels, how: str = "held-out") 
     parts = [(probs, y)] if classes else [(p[:, None], v[:, None]) for p, v in zip(probs.T, y.T)]
     scalings, folds = [], []
     for (p, v), seen in zip(parts, known.T):
-        p, v = p[seen], v[seen]
+        some = some_of(seen)
+        p, v = p[some], v[some]
         scaling, without = fitted(p, v, classes)
         scalings.append(scaling)
         most = MOST_SCORES // len(without)
         scores = [true_scores(log_odds(each(p[own], classes), classes), v[own]).flatten() for each, own in without]
         folds.append(tuple(Fold(each, kept(s, most)) for (each, _), s in zip(without, scores)))
     return Calibration(labels, tuple(scalings), tuple(folds), rows, how)
+
+
+def some_of(seen: Tensor) -> Tensor:
+    """Return the rows that are seen, at most :data:`MOST_LABELS`, drawn."""
+    rows = seen.nonzero().squeeze(1)
+    if len(rows) <= MOST_LABELS:
+        return rows
+    return rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:MOST_LABELS]]
 
 
 def earlier_parts(saved: Metrics) -> list[Metrics]:

@@ -49,5 +49,7 @@ def most_probable_confusion(log_p: Tensor, y: Tensor, prior: float) -> tuple[flo
 
     start = np.concatenate([[0.0], counts.log().flatten().numpy()])
     bounds = [(-3.0, 3.0)] + [(None, None)] * k**2
-    found = torch.from_numpy(minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds).x)
+    options = {"ftol": 1e-6}  # of the loss: a thousandth of a nat with a thousand labels
+    best = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    found = torch.from_numpy(best.x)
     return math.exp(found[0]), found[1:].view(k, k).softmax(-1)
