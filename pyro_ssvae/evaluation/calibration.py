@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..data.frame_types import Frame
-from ..data.frames import in_order, names_of
+from ..data.frames import in_order, names_of, with_names
 from ..data.inputs import numbers
 from ..data.label_values import label_values
 from ..errors import InputError
@@ -89,11 +89,12 @@ class Calibration:
 
         :raises InputError: those of other labels; or a row of others than probabilities, such as logits.
         """
-        found, what = numbers(probs, "probs"), "classes" if self.classes else "attributes"
+        given, what = with_names(probs), "classes" if self.classes else "attributes"
+        found = numbers(given, "probs")
         if found.dim() != 2 or found.shape[1] != self.labels.size:
             needed = f"[N, {self.labels.size}] of {what}"
             raise InputError(f"probs: shape {list(found.shape)}; {needed}, as predict_proba gives them, are needed")
-        if isinstance(probs, Frame) and (names := names_of(probs)):
+        if isinstance(given, Frame) and (names := names_of(given)):
             known = list(self.labels.names)
             bare = names if set(names) == set(known) else [name.removeprefix("p_") for name in names]
             order = in_order(bare, known, "probs", f"the {what}")
@@ -106,7 +107,7 @@ class Calibration:
             said = ", ".join(f"{p:.3g}" for p in found[row, :3].tolist()) + " …" * (found.shape[1] > 3)
             needed = f"numbers from 0 to 1{' that sum to 1' * self.classes}"
             raise InputError(f"probs: row {row} is {said}; {needed}, as predict_proba gives them, are needed")
-        return found
+        return found if found.is_floating_point() else found.float()
 
     def predict_proba(self, probs: ArrayLike) -> Tensor:
         """Return probabilities ``softmax(log p / T) C`` of classes, ``sigmoid(logit p / T + b)`` of attributes."""
@@ -145,12 +146,15 @@ class Calibration:
         probabilities; ``coverage``, the share of true labels in their sets; ``set_size``, the mean number of labels in
         a set; ``single_sets``, the share of sets of one label.
 
+        :param y: numbers, or the words of the labels.
         :raises InputError: labels of another shape than the probabilities, or none that is known.
         """
-        probs, y = self.checked(probs), label_values(y, None)
-        if y.shape != (probs.shape[:1] if self.classes else probs.shape) or not bool((y != MISSING).any()):
-            raise InputError(f"y: shape {list(y.shape)}; known labels of probabilities {list(probs.shape)} are needed")
+        probs, y = self.checked(probs), label_values(y, self.labels)
+        if y.shape != (probs.shape[:1] if self.classes else probs.shape):
+            raise InputError(f"y: shape {list(y.shape)}; labels of probabilities {list(probs.shape)} are needed")
         y = self.labels.check(y, len(probs), probs.device)
+        if not bool((y != MISSING).any()):
+            raise InputError("y: no label is known; at least one is needed")
         known, t = y != MISSING, self.predict_proba(probs.double())
         sets = self.predict_set(probs, coverage)
         inside = sets.gather(-1, y.clamp_min(0).unsqueeze(-1)).squeeze(-1)[known].double()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 from data_makers import refused
@@ -191,6 +192,19 @@ def test_a_class_that_is_taken_for_another_is_found() -> None:
     assert after["coverage"] > 0.98  # the label 0 of the model's class 0 is that of 13 rows in 100
     few = from_probs(p[:29], y[:29], ClassLabels(3))
     assert few.confusion == ()  # ten a class are needed
+
+
+def test_a_class_without_labels_stays_itself() -> None:
+    """The labels of a class that a model takes for one without any say nothing of those that are that one."""
+    generator = torch.Generator().manual_seed(0)
+    k = torch.randint(3, (600,), generator=generator)
+    said = torch.where((k == 0) & (torch.rand(600, generator=generator) < 0.3), 2, k)
+    p = torch.eye(3, dtype=torch.double)[said] * 0.97 + 0.01
+    found = by_confusion(p[k != 2], k[k != 2], classes=True)
+    assert found.confusion[2] == (0.0, 0.0, 1.0)
+    assert found.confusion[1][1] > 0.9
+    made = from_probs(p, torch.where(k == 2, -1, k), ClassLabels(3))
+    assert (made.predict_proba(p).argmax(1)[k == 2] == 2).all()
 
 
 def test_the_confusion_is_the_most_probable_one() -> None:
@@ -408,9 +422,18 @@ def test_probabilities_and_labels_in_any_form() -> None:
     shuffled = pd.DataFrame(p.numpy(), columns=list("0123"))[list("2310")]
     for named in (shuffled, shuffled.add_prefix("p_")):
         assert made.predict_set(named).equal(made.predict_set(p))
+    for table in (shuffled.to_dict("records"), shuffled.to_dict("list"), pa.Table.from_pandas(shuffled)):
+        assert made.predict_proba(table).equal(made.predict_proba(p))
+    whole = torch.eye(4, dtype=torch.long)
+    for same in (whole, whole.bool(), whole.numpy(), whole.tolist()):
+        assert made.predict_proba(same).allclose(made.predict_proba(whole.double()).float())
+    animals = from_probs(p, y, ClassLabels(4, ["ant", "bee", "cat", "dog"]))
+    words = [animals.labels.names[k] for k in y.tolist()]
+    assert animals.metrics(p, words) == animals.metrics(p, y) == animals.metrics(p, torch.eye(4)[y])
+    refused(lambda: animals.metrics(p, ["cow", *words[1:]]), "y: row 0", "cow")
     refused(lambda: made.predict_set(shuffled.rename(columns={"2": "two"})), "probs: no column '2'", "the classes")
     refused(lambda: made.metrics(p, y[:5]), "y: shape [5]")
-    refused(lambda: made.metrics(p, torch.full((200,), -1)), "y", "known")
+    refused(lambda: made.metrics(p, torch.full((200,), -1)), "y: no label is known")
     for wrong in (4, -3, 0.5):
         at_row = y.double().index_fill(0, torch.tensor(7), wrong)
         refused(lambda at_row=at_row: made.metrics(p, at_row), "y: row 7", "0 to 3", "-1 for missing")
