@@ -146,7 +146,8 @@ def of_one_hot(y: Tensor, where: str) -> Tensor:
 
     :raises InputError: naming a row with other numbers, such as probabilities, or with several.
     """
-    y = torch.where(y.isnan() | (y == MISSING), 0, y) if y.is_floating_point() else torch.where(y == MISSING, 0, y)
+    y = without_nan(y) if y.is_floating_point() else y.long()  # 255 of uint8 equals -1
+    y = y.masked_fill(y == MISSING, 0)
     wrong = ((y != 0) & (y != 1)).any(1) | (y.sum(1) > 1)
     if wrong.any():
         row = int(wrong.nonzero()[0])

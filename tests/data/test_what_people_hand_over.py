@@ -458,6 +458,9 @@ def test_columns_that_are_no_one_hot_labels_are_refused() -> None:
     labels = ps.ClassLabels(3, NAMES)
     refused(lambda: label_values(ONE_HOT * 0.8 + 0.1, labels), "row 0", "y.argmax(1)")
     refused(lambda: label_values(np.ones((N, 3)), labels), "row 0", "a single 1")
+    white = torch.tensor(ONE_HOT * 255).to(torch.uint8)  # 255 equals -1 there
+    for y in (white, white.numpy(), white.int()):
+        refused(lambda y=y: label_values(y, labels), "row 0", "255", "a single 1")
     refused(lambda: label_values(DUMMIES.add_prefix("is "), labels), "no column 'owl'", "the classes are needed")
     refused(lambda: ps.fit(small(), X, ONE_HOT[:, :2], progress=False), "[24, 2]; [N] is needed")
     refused(lambda: ps.SSVAEClassifier().fit(X, ONE_HOT), "y.argmax(1)")
