@@ -68,12 +68,15 @@ def weights_in_order(weights: object, labels: Labels | None) -> object:
 
 
 def balanced(labels: Labels, y: Tensor) -> Tensor:
-    """Return weights that let every class count alike: ``n / (K n_k)`` of n known labels, as scikit-learn has it.
+    """Return weights that let every class count alike: ``n / (K n_k)`` of n known labels of K classes, as scikit-learn
+    has it.
 
-    A class without a known label has the weight 1. Of attributes: ``[A, 2]``, for 0 and 1, each attribute on its own.
+    A class without a known label is none of the K, and has the weight 1. Of attributes: ``[A, 2]``, for 0 and 1, each
+    attribute on its own.
     """
     size = 2 if isinstance(labels, AttributeLabels) else labels.size
     counts = value_counts(y, size)
-    weights = counts.sum(1, keepdim=True) / (size * counts.clamp_min(1))
-    weights = torch.where(counts > 0, weights, 1.0)
+    there = counts > 0
+    weights = counts.sum(1, keepdim=True) / (there.sum(1, keepdim=True) * counts).clamp_min(1)
+    weights = torch.where(there, weights, 1.0)
     return weights if isinstance(labels, AttributeLabels) else weights[0]

@@ -266,9 +266,10 @@ def test_balanced_weights_are_those_of_scikit_learn() -> None:
     known = y[y != MISSING].numpy()
     expected = compute_class_weight("balanced", classes=np.arange(3), y=known)
     torch.testing.assert_close(balanced(CLASSES, y).double(), torch.as_tensor(expected), rtol=1e-6, atol=0)
-    assert balanced(CLASSES, torch.tensor([0, 0, 1, MISSING])).tolist() == [0.5, 1.0, 1.0]
+    assert balanced(CLASSES, torch.tensor([0, 0, 1, MISSING])).tolist() == [0.75, 1.5, 1.0]  # of two classes
     weights = balanced(ATTRIBUTES, torch.tensor([[0, 1, -1], [0, 1, -1], [0, 0, -1], [1, -1, -1]]))
     torch.testing.assert_close(weights, torch.tensor([[4 / 6, 2.0], [1.5, 0.75], [1.0, 1.0]]))
+    assert balanced(ATTRIBUTES, torch.tensor([[1, 0, 1], [1, 0, 1]])).tolist() == [[1.0, 1.0]] * 3  # of one value each
 
 
 def test_class_weights_weigh_the_supervised_term() -> None:
