@@ -23,6 +23,9 @@ IN_WORDS = (
      "enumerate; drawn values, as by label_inference='sample', or a latent that does not hear it, are needed"),
     (r"Model and guide shapes disagree at site '(.*?)': torch.Size\((.*?)\) vs torch.Size\((.*?)\)",
      "site '{1}': shape {2} in the model, {3} in the guide; both must be alike"),
+    (r"at site '(.*?)':\s+(?:Value is not broadcastable with batch_shape\+event_shape|"
+     r"The right-most size of value must match event_shape): torch.Size\((.*?)\) vs torch.Size\((.*?)\)",
+     "site '{1}': values of shape {2}, under a distribution of shape {3}; both must be alike"),
     (r"Expected parameter (\w+) \(.*? of distribution (\w+)\([^\n]* to satisfy the constraint ([^\n]*), but found "
      r"invalid values:\s+(?:tensor\(|Parameter containing:)?",
      "a {2} of the model or guide: its {1} breaks the constraint {3}; numbers that satisfy it, none NaN, are needed"),

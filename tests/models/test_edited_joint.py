@@ -781,6 +781,27 @@ def test_pyro_s_own_plates_and_parameters_are_named_too() -> None:
     refused(lambda: ps.elbo((nan, guide), x), "a Normal of the model or guide: its scale", "constraint GreaterThan")
 
 
+def test_points_and_latents_of_another_width_are_named() -> None:
+    """Of a model of two latent dimensions and four entries of x."""
+
+    def model(x: Tensor, y: Tensor | None = None) -> None:
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(x.new_zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z.sum(-1, keepdim=True), 1.0).expand([len(x), 4]).to_event(1), obs=x)
+
+    def guide(x: Tensor, y: Tensor | None = None, size: int = 2) -> None:
+        with pyro.plate("data", len(x)):
+            loc = pyro.param("w", torch.zeros(())).expand(size)
+            pyro.sample("z", dist.Normal(loc, 1.0).to_event(1))
+
+    x = points(5).float()
+    wide = lambda x, y=None: guide(x, y, 3)  # noqa: E731
+    for verb in (ps.elbo, ps.log_likelihood):
+        refused(lambda verb=verb: verb((model, wide), x), "site 'z': values of shape [5, 3]", "of shape [5, 2]")
+        refused(lambda verb=verb: verb((model, guide), x[:, :3]), "site 'x': values of shape [5, 3]", "of shape [5, 4]")
+    refused(lambda: ps.fit((model, guide), x[:, :3], epochs=1, progress=False), "site 'x': values of shape", "4]")
+
+
 def test_values_of_other_rows() -> None:
     """They ended in PyTorch's words on sizes of tensors."""
     model, x, y = made(ps.M2), points(6), torch.tensor([0, 1, 2, 0, 1, 2])
