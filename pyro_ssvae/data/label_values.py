@@ -126,7 +126,8 @@ def label_columns(y: object, labels: Labels | None, where: str) -> np.ndarray:
     array = plain_array(y, where)
     if labels is None or names is None or (isinstance(labels, ClassLabels) and array.shape[1:] == (1,)):
         return array
-    if isinstance(labels, ClassLabels) and numbered(labels.names) and len(names) == labels.size:
+    other = len(names) == labels.size and {*names} != {*labels.names}
+    if isinstance(labels, ClassLabels) and numbered(labels.names) and other:  # classes without names
         return array
     order = in_order(
         names, labels.names, where, "the attributes" if isinstance(labels, AttributeLabels) else "the classes"

@@ -444,6 +444,16 @@ def test_a_column_for_each_class_is_one_hot(one_hot: Any) -> None:
     assert label_values(one_hot, labels).tolist() == Y.tolist()
 
 
+def test_one_hot_columns_with_numbers_for_names_are_those_classes() -> None:
+    """In pandas' dummies of words ``10`` comes before ``2``."""
+    y = np.arange(11)
+    labels, dummies = ps.ClassLabels(11), pd.get_dummies(pd.Series(y.astype(str)))
+    for columns in (dummies, dummies.rename(columns=int)):
+        assert label_values(columns, labels).tolist() == y.tolist()
+    named = pd.DataFrame(np.eye(11), columns=[f"class {k}" for k in y])
+    assert label_values(named, labels).tolist() == y.tolist()
+
+
 def test_a_row_of_one_hot_labels_without_any_is_a_missing_label() -> None:
     labels = ps.ClassLabels(3, NAMES)
     for gap in (0, -1, np.nan):
