@@ -68,11 +68,7 @@ def sum_row(frame: pd.DataFrame) -> str:
         last = cells.iloc[-1]
         if isinstance(last, str) and last.strip(" :").lower() in SUMS and not (cells.iloc[:-1] == last).any():
             return f"row {row} is {shown(last)} in column {shown(name)}; where it is no point, take it out of the table"
-        if (
-            pd.api.types.is_numeric_dtype(cells.dtype)
-            and not pd.api.types.is_bool_dtype(cells.dtype)
-            and pd.notna(last)
-        ):
+        if cells.dtype.kind in "iuf" and pd.notna(last):
             found[str(name)] = is_sum(cells.iloc[:-1].to_numpy(np.float64, na_value=np.nan), float(last))
     if not found or not all(found.values()):
         return ""
@@ -81,7 +77,8 @@ def sum_row(frame: pd.DataFrame) -> str:
 
 def is_sum(above: np.ndarray, last: float) -> bool:
     """Whether a number is the sum of those above it, and no single one of them."""
-    total = float(np.nansum(above))
+    with np.errstate(all="ignore"):  # of infinite and very large ones, which are refused later
+        total = float(np.nansum(above))
     return bool(np.isclose(total, last, rtol=1e-6)) and abs(total) > np.nanmax(np.abs(above), initial=0.0)
 
 

@@ -237,6 +237,15 @@ def test_a_row_of_sums_is_said_and_stays(tmp_path: Path, capsys: pytest.CaptureF
     assert "row 20 is 'Total'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("cell", "why"), [(np.inf, "infinite"), (1e308, "below 3.4e38"), (1j, "complex")])
+def test_numbers_without_a_sum_are_refused_in_one_line(
+    cell: complex, why: str, recwarn: pytest.WarningsRecorder
+) -> None:
+    frame = pd.DataFrame({"a": [cell, -cell, cell, cell, *range(20)], "t": ["p", "q"] * 12})
+    refused(lambda: read_table(frame, target="t"), "column 'a'", why)
+    assert not recwarn.list
+
+
 def test_levels_of_an_index_that_are_asked_for(tmp_path: Path) -> None:
     frame = pd.DataFrame({"a": np.arange(24) ** 1.5, "b": np.arange(24) ** 0.5, "t": ["p", "q"] * 12})
     frame["n"] = [f"r{i}" for i in range(24)]
