@@ -170,8 +170,9 @@ def checked_labels(labels: Tensor | None, meaning: Labels | None, n: int, narrow
     :raises InputError: another number of rows, or naming the first row with a value that has no meaning.
     """
     if meaning is not None:
-        alone = labels is not None and labels.dim() == 1 and meaning.event_shape == (1,)  # one attribute, as a column
-        return meaning.check(labels[:, None] if alone and labels is not None else labels, n, narrow=narrow)
+        if labels is not None and labels.dim() == 1 and meaning.event_shape == (1,):  # one attribute, as a column
+            labels = labels[:, None]
+        return meaning.check(labels, n, narrow=narrow)
     labels = all_missing((n,), narrow=narrow) if labels is None else labels
     if labels.dim() < 1 or len(labels) != n:
         rows = len(labels) if labels.dim() else "no"
