@@ -152,9 +152,11 @@ def held_values(pair: nn.Module, x: Tensor) -> dict[str, Tensor]:
 
 
 def equal(one: Tensor, other: Tensor) -> bool:
-    """Whether two values are the same once they are of one shape."""
-    one, other = torch.as_tensor(one), torch.as_tensor(other)
-    return one.shape == other.shape and bool((one == other).all())
+    """Whether two values are the same in every row; one without rows is that of all."""
+    try:
+        return bool((torch.as_tensor(one) == torch.as_tensor(other)).all())
+    except RuntimeError:  # of other shapes
+        return False
 
 
 def reconstructed(pair: nn.Module, x: Tensor) -> Tensor:

@@ -843,6 +843,8 @@ def test_a_label_that_the_model_is_conditioned_on(kind: type) -> None:
     at_0 = model.decoder(z.new_zeros(1, 2), ONE_HOT[[2]])[0]
     torch.testing.assert_close(model.generate(20_000).mean(0), at_0, atol=0.02, rtol=0)
     words = "the model has 'y' at a value of its own"
+    torch.testing.assert_close(model.decode(z, 2), third)
+    assert model.generate(3, y=2).shape == model.generate(3).shape
     refused(lambda: model.generate(3, y=0), f"generate: {words}")
     refused(lambda: model.decode(z, 0), f"decode: {words}")
     refused(lambda: model.reconstruct(points()), f"reconstruct: {words}")
