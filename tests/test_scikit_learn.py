@@ -269,8 +269,13 @@ def test_pictures_may_have_their_axes() -> None:
     for pictures in (x, x[:, None], x[..., None], torch.tensor(x)):
         np.testing.assert_array_equal(rows.predict_proba(pictures), rows.predict_proba(x.reshape(40, 24)))
     refused(lambda: small().fit(x, y), "X: shape [40, 4, 6]", "input_shape=(1, 4, 6)")
-    colour = np.zeros((40, 4, 6, 3))
-    refused(lambda: small(input_shape=(3, 4, 6)).fit(colour, y), "X: shape [40, 4, 6, 3]", "rows [N, D]")
+    colour = np.random.default_rng(1).random((40, 3, 4, 6)).astype(np.float32)
+    rows = small(epochs=1, input_shape=(3, 4, 6), random_state=0).fit(colour.reshape(40, 72), y)
+    last = np.moveaxis(colour, 1, -1)
+    for pictures in (colour, last):
+        np.testing.assert_array_equal(rows.predict_proba(pictures), rows.predict_proba(colour.reshape(40, 72)))
+        refused(lambda pictures=pictures: small().fit(pictures, y), "rows [N, D]", "input_shape=(3, 4, 6)")
+    refused(lambda: small(input_shape=(3, 6, 4)).fit(last, y), "X: shape [40, 4, 6, 3]", "input_shape=(3, 4, 6)")
 
 
 def test_a_series_of_arrays_is_rows() -> None:

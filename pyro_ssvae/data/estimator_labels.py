@@ -19,6 +19,7 @@ from .class_words import NO_LABEL, case_variants, maybe_missing, means_missing
 from .frames import float_array, plain_array, unmasked
 from .inputs import numbers
 from .label_values import is_gap
+from .layouts import CHANNELS
 
 
 def as_array(x: ArrayLike) -> ArrayLike:
@@ -37,14 +38,20 @@ def as_array(x: ArrayLike) -> ArrayLike:
 def as_rows(x: ArrayLike, shape: tuple[int, ...]) -> ArrayLike:
     """Return points ``[N, *shape]`` as rows ``[N, D]``; anything else as it is.
 
-    :param shape: of a point, empty where none was asked for; the axis of one channel may be left out, or be the last.
+    :param shape: of a point, empty where none was asked for; the axis of one channel may be left out, channels may be
+        the last axis.
     :raises InputError: points of more dimensions, of another shape.
     """
     if not isinstance(x, np.ndarray) or x.ndim < 3:
         return x
-    if shape and x.shape[1:] in (shape, *((shape[1:], (*shape[1:], 1)) if shape[0] == 1 else ())):
+    own = x.shape[1:]
+    if own == shape or (shape[:1] == (1,) and own == shape[1:]):
         return x.reshape(len(x), -1)
-    point = (1, *x.shape[1:]) if x.ndim == 3 else x.shape[1:]
+    if shape and own == (*shape[1:], shape[0]):
+        return np.moveaxis(x, -1, 1).reshape(len(x), -1)
+    channels = next((c for c in CHANNELS if c in (own[0], own[-1])), own[0])
+    last = len(own) == 3 and own[0] != channels
+    point = (1, *own) if len(own) == 2 else (own[-1], *own[:-1]) if last else own
     raise InputError(f"X: shape {list(x.shape)}; rows [N, D] are needed, or points and their input_shape, such as "
                      f"input_shape={point}")  # fmt: skip
 
