@@ -33,7 +33,7 @@ from .scaling import ROUNDING, Scaling, fitted, likelihood
 COVERAGE = 0.9
 """Of prediction sets, where nothing else is said."""
 MOST_LABELS = 10_000
-"""Labels that something is fitted to, at most."""
+"""Labels that a scaling is fitted to, at most."""
 MOST_SCORES = 2000
 """Scores that are kept, at most; evenly spaced ones of more."""
 
@@ -212,7 +212,7 @@ class Calibration:
             folds = tuple(tuple(Fold(Scaling.of_json(f, size), tuple(map(float, f["scores"]))) for f in part["folds"])
                           for part in parts)  # fmt: skip
             return cls(labels, scalings, folds, int(saved["rows"]), str(saved["how"]))
-        except (KeyError, TypeError, ValueError, OSError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, OSError, RecursionError) as error:
             reason = " ".join(str(error).split())[:100]
             raise InputError(f"{path}: it is not the calibration of this run ({reason}); train the run anew") from None
 

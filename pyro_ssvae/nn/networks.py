@@ -86,7 +86,7 @@ class ClassHead(nn.Linear):
     :param alone: nothing but the head teaches the encoder, so that the whole gradient reaches it.
     :ivar of_table: the encoder is :class:`Beside`.
     :ivar passed: the share of the gradient that reaches the features.
-    :cvar set_by_data: numbers that the rows of a training set, and no person.
+    :cvar set_by_data: attributes that training decides on by its rows, and no person.
     """
 
     set_by_data: ClassVar[tuple[str, ...]] = ("dropout", "passed")

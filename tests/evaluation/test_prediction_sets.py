@@ -240,6 +240,8 @@ def test_a_confusion_is_saved_and_another_refused(tmp_path: Path) -> None:
     for wrong in (rows[:2], [row[:2] for row in rows], [[2 * c for c in row] for row in rows], [[-1, 2, 0]] * 3):
         path.write_text(json.dumps({**saved, "parts": [{**saved["parts"][0], "confusion": wrong}]}))
         refused(lambda: Calibration.load(path, ClassLabels(3)), "calibration.json", "train the run anew")
+    path.write_text(json.dumps({**saved, "rows": math.inf}))
+    refused(lambda: Calibration.load(path, ClassLabels(3)), "calibration.json", "train the run anew")
     refused(lambda: made.predict_set(p[:, :2] / p[:, :2].sum(1, keepdim=True)), "[300, 2]", "[N, 3]")
 
 
