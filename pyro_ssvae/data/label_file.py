@@ -20,6 +20,9 @@ from .label_words import class_places
 from .labels_csv import file_key, read_attributes, read_rows
 from .notices import say
 
+LONGEST = 18
+"""Digits of a row's number, at most; Python refuses to read thousands."""
+
 
 def label_file_text(
     rows: Sequence[int],
@@ -217,7 +220,7 @@ def _row(
     is held out."""
     name = file_key(cell, f"{path}: row {line}") if key == "file" else " ".join(cell.split())
     if of_name is None:
-        if not name.isdecimal():
+        if not name.isdecimal() or len(name) > LONGEST:
             raise InputError(f"{path}: row {line}, column 'index' is {shown(cell)}; a training point's row is needed")
         name = str(int(name))
     row = int(name) if of_name is None else of_name.get(name, -1)

@@ -106,6 +106,7 @@ def test_labels_of_points_that_are_held_out_are_left_out_and_said(
 @pytest.mark.parametrize(
     ("text", "culprits"),
     [
+        ("index,label\n" + "9" * 5000 + ",cat\n", ("row 2", "column 'index'", "a training point's row")),
         ("row,label\n0,cat\n", ("row 1", "'row,label'", "'index,label'")),
         ("index,lable\n0,cat\n", ("row 1", "'index,label'")),
         ("index,label\n0,cow\n", ("row 2", "'cow'", "'owl'")),
