@@ -23,6 +23,8 @@ from .metrics import SMALLEST
 
 ENOUGH = 10
 """Labels a class, in the mean, that C is fitted to at least."""
+MOST_CLASSES = 100
+"""Classes above which C, with their square of entries, is not fitted."""
 SPREAD = 0.1
 """Pseudo-counts of a row, beside that of its own class."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .bootstrap import Metrics
-from .confusion import ENOUGH, most_probable_confusion
+from .confusion import ENOUGH, MOST_CLASSES, most_probable_confusion
 from .metrics import SMALLEST
 
 FOLDS = 5
@@ -86,7 +86,7 @@ def fitted(probs: Tensor, y: Tensor, classes: bool) -> tuple[Scaling, list[tuple
 
     Of the probabilities as they are, a temperature (of an attribute with a shift), and of classes a temperature and C,
     it is the one that, fitted to four fifths of the labels, makes the last fifth most probable, in the mean over
-    fifths. With fewer than 20 labels they stay as they are; C needs ten a class.
+    fifths. With fewer than 20 labels they stay as they are; C needs ten a class, and is left out above 100 classes.
 
     :return: beside it the scalings that were fitted to four fifths, each with the rows of the last one.
 
@@ -98,7 +98,7 @@ def fitted(probs: Tensor, y: Tensor, classes: bool) -> tuple[Scaling, list[tuple
     if n < FEWEST:
         return as_it_is
     kinds: list[Callable[[Tensor, Tensor, bool], Scaling]] = [by_temperature]
-    if classes and n >= ENOUGH * p.shape[-1]:
+    if classes and p.shape[-1] <= MOST_CLASSES and n >= ENOUGH * p.shape[-1]:
         kinds.append(by_confusion)
     fold = torch.randperm(n, generator=torch.Generator().manual_seed(0)) % FOLDS
     parts = [((fold != k).nonzero().squeeze(1), (fold == k).nonzero().squeeze(1)) for k in range(FOLDS)]

@@ -369,7 +369,9 @@ def test_the_most_probable_value_in_a_set_is_that_of_the_probabilities_people_se
     assert made.predict_set(p).tolist() == [[[False, True]], [[True, False]]]
 
 
-def test_of_very_many_labels_some_are_fitted_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_very_many_labels_some_are_fitted_to_and_of_very_many_classes_no_confusion(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     p, y = mistaken(300, 3)
     assert from_probs(p, y, ClassLabels(3)).confusion
     monkeypatch.setattr("pyro_ssvae.evaluation.calibration.MOST_LABELS", 29)
@@ -377,6 +379,9 @@ def test_of_very_many_labels_some_are_fitted_to(monkeypatch: pytest.MonkeyPatch)
     assert few.confusion == ()  # which takes 30
     assert sum(len(fold.scores) for fold in few.folds[0]) == 29
     assert few.rows == 300
+    monkeypatch.undo()
+    monkeypatch.setattr("pyro_ssvae.evaluation.scaling.MOST_CLASSES", 2)
+    assert from_probs(p, y, ClassLabels(3)).confusion == ()
 
 
 def test_many_scores_are_kept_evenly() -> None:
