@@ -89,7 +89,7 @@ def read_idx(path: Path) -> Tensor:
             if len(start) < 4 or start[:3] != b"\0\0\x08" or not 1 <= start[3] <= 4:
                 raise InputError(f"{path}: not an idx file of bytes (it starts with {shown(start)}); download it again")
             shape = [int.from_bytes(file.read(4), "big") for _ in range(start[3])]
-            check_bytes(math.prod(shape), str(path))
+            check_bytes(math.prod(n or 1 for n in shape), str(path))  # NumPy has no larger shape, even of nothing
             content = _read(file, math.prod(shape))
             # reading on makes gzip compare its checksum
             if len(content) < math.prod(shape) or file.read(1):

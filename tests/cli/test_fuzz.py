@@ -31,6 +31,8 @@ def test_what_the_fuzzer_found(tmp_path: Path) -> None:
     idx.write_bytes(b"\0\0\x08\2\0\0\x80\0\0\0\x80\0" + bytes(8))  # says 1 GiB; it was allocated
     with bounded(2**28):
         refused(lambda: read_idx(idx), str(idx), "length")
+    idx.write_bytes(b"\0\0\x08\4" + 3 * b"\xff\xff\xff\xff" + bytes(4))  # of no entry, and no shape of NumPy's
+    refused(lambda: read_idx(idx), str(idx), "GiB")
     words = np.array(["ab", "c", "a"])
     words.view(np.uint32)[1] = 0x110000  # beyond Unicode: Python's str holds it, and its split raises SystemError
     own = npz(tmp_path / "own.npz", x=np.zeros((3, 2)), y=words)
