@@ -139,7 +139,7 @@ def add_labels(
     of_row = {int(row): i for i, row in enumerate(rows)}
     of_name = None if own is None else {name: row for row, name in enumerate(known[own])}
     y, seen, moved, held = y.clone(), dict[int, int](), 0, dict[int, str]()
-    held_out = set((others or {}).get(key, ())) | set(of_name or ())
+    held_out = (others or {}).get(key, ())
     beside = (
         {} if key not in ("index", "row") else {name: own for name, own in (numbers or {}).items() if name in header}
     )
@@ -226,7 +226,7 @@ def _row(
     row = int(name) if of_name is None else of_name.get(name, -1)
     if row in of_row:
         return of_row[row]
-    if name in held_out:
+    if name in held_out or (of_name is not None and name in of_name):
         return None
     what = "no training image" if key == "file" else "not trained on, and no point of the data"
     raise InputError(f"{path}: row {line}: {shown(name)} is {what}; correct it, or leave the row out")

@@ -56,7 +56,7 @@ def elbo(pair: PairLike, x: ArrayLike, y: ArrayLike | None = None, *, num_sample
 
     def rows(module: nn.Module, x: Tensor, y: Tensor | None, most: int, every: int) -> Tensor:
         if isinstance(module, HasBound):
-            return numbers(torch.stack([module.bound(x, y) for _ in range(num_samples)])).mean(0)
+            return not_nan(torch.stack([module.bound(x, y) for _ in range(num_samples)])).mean(0)
         draws = several_at_once(module, x, y, num_samples, min(most, FEW_ROWS))
         return _of_each(draws, len(x), Draw.elbo, every).mean(0)
 
@@ -95,10 +95,10 @@ def _of_each(draws: Iterable[tuple[Trace, Trace, int]], n: int, of: Callable[[Dr
     for p, q, k in draws:
         draw = Draw(p, q, k * n, None if k > 1 else every)
         found.append(of(draw).reshape(k, n))
-    return numbers(torch.cat(found), draw)  # a parameter that is NaN is so in each draw
+    return not_nan(torch.cat(found), draw)  # a parameter that is NaN is so in each draw
 
 
-def numbers(values: Tensor, draw: Draw | None = None) -> Tensor:
+def not_nan(values: Tensor, draw: Draw | None = None) -> Tensor:
     """Return a bound's values; raise :class:`InputError` where one is NaN, naming the site that is at a draw."""
     if bool(values.isnan().any()):
         where = draw.no_number() if draw is not None else None
